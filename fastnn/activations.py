@@ -1,0 +1,108 @@
+"""The table of activations: one row each.
+
+A row describes; the value and the derivative themselves stand in ``kernels/elementwise.py``
+(native) and in ``reference.py`` (textbook).  To add one: its row here, its code in
+``kernels/codes.py``, its body in the kernel file, its line in the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fastnn.kernels import codes
+
+__all__ = ["ACTIVATIONS", "Activation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One row: what the rest of the library needs to know about ``A = f(Z)``.
+
+    Attributes
+    ----------
+    name : str
+        The field's name for it.
+    code : int
+        What the kernels switch on.
+    aliases : tuple of str
+        Other names that are accepted.
+    derivative_from : {"A", "Z"}
+        Whether the backward pass reads the activation's output or its input.
+    initializer : str
+        Initializer that ``initializer="auto"`` stands for in a layer with this activation.
+    loss : str
+        Loss that ``loss="auto"`` stands for where this is the last layer's activation.
+    saturation : tuple of float or None
+        Outputs outside (low, high) count as saturated in ``diagnose``; None where the
+        activation has no flat ends.
+    can_die : bool
+        Whether a unit can be stuck at zero for every example, passing no gradient.
+    formula : str
+        ``f(z)``, for the documentation.
+    source : str
+        Where formula and use come from.
+    """
+
+    name: str
+    code: int
+    formula: str
+    initializer: str
+    loss: str
+    source: str
+    aliases: tuple[str, ...] = ()
+    derivative_from: Literal["A", "Z"] = "A"
+    saturation: tuple[float, float] | None = None
+    can_die: bool = False
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    row.name: row
+    for row in (
+        Activation(
+            name="identity",
+            code=codes.IDENTITY,
+            aliases=("linear",),
+            formula="z",
+            initializer="glorot_uniform",
+            loss="mean_squared_error",
+            source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 6.2.2.1",
+        ),
+        Activation(
+            name="sigmoid",
+            code=codes.SIGMOID,
+            aliases=("logistic",),
+            formula="1 / (1 + exp(-z))",
+            initializer="glorot_uniform",
+            loss="binary_cross_entropy",
+            saturation=(0.01, 0.99),
+            source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 6.2.2.2",
+        ),
+        Activation(
+            name="tanh",
+            code=codes.TANH,
+            formula="tanh(z)",
+            initializer="glorot_uniform",
+            loss="mean_squared_error",
+            saturation=(-0.98, 0.98),
+            source="LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp, section 4.4",
+        ),
+        Activation(
+            name="relu",
+            code=codes.RELU,
+            formula="max(z, 0)",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            can_die=True,
+            source="Glorot, Bordes & Bengio 2011, Deep Sparse Rectifier Neural Networks",
+        ),
+        Activation(
+            name="softmax",
+            code=codes.SOFTMAX,
+            formula="exp(z_j) / sum_k exp(z_k), over the units of the layer",
+            initializer="glorot_uniform",
+            loss="cross_entropy",
+            source="Bridle 1990, Training Stochastic Model Recognition Algorithms as Networks",
+        ),
+    )
+}

@@ -1,0 +1,61 @@
+"""Which path computes: native kernels, or the textbook in NumPy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Final
+
+from fastnn.names import lookup
+
+__all__ = ["BACKENDS", "backend", "in_force"]
+
+BACKENDS: Final = {name: name for name in ("native", "reference")}
+
+_chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+
+
+@contextlib.contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Choose the path that computes, within a ``with`` block.
+
+    Parameters
+    ----------
+    name : {"native", "reference"}
+        Compiled kernels, or the textbook's equations in plain NumPy: slower, and readable.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such path.
+
+    Notes
+    -----
+    A call's own ``backend=`` comes first, then the innermost ``with``, then the environment's
+    ``FASTNN_BACKEND``, then "native".  The choice holds for the present thread or task only.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(1)], inputs=2)
+    >>> with fn.backend("reference"):
+    ...     net.predict([[1.0, 2.0]]).shape
+    (1, 1)
+    """
+    token = _chosen.set(lookup(BACKENDS, name, "backend"))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def in_force(asked: str | None = None) -> str:
+    """Return the path that a call shall take, given its own ``backend=``."""
+    if asked is not None:
+        return lookup(BACKENDS, asked, "backend")
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
+    return lookup(BACKENDS, os.environ.get("FASTNN_BACKEND") or "native", "FASTNN_BACKEND")

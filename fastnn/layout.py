@@ -1,0 +1,271 @@
+"""Where everything lies: parameters by name, and what the kernels read.
+
+`Layout` turns layer sizes into names, offsets and shapes in one flat vector.  `Program` turns
+a layout into the integer table that the engine walks: one row an operation, with the places in
+the workspace that it reads and writes.  Sizes and offsets count elements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn.activations import ACTIVATIONS
+from fastnn.kernels import codes
+from fastnn.losses import Loss
+
+__all__ = ["Block", "Entry", "Layout", "Program", "aligned_zeros"]
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
+_LINE = 16  # elements: a cache line of float32, so that no two buffers share one
+
+# Elements of activations that one chunk of rows may fill: 1 MiB of float32, so that what the
+# forward pass wrote is still in the second-level cache when the backward pass reads it.
+_CHUNK_ELEMENTS = 1 << 18
+_SMALLEST_CHUNK = 64
+
+
+def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
+    """Return a vector of zeros that starts at a multiple of 64 bytes."""
+    item = np.dtype(dtype).itemsize
+    raw = np.zeros(size * item + _ALIGNMENT, dtype=np.uint8)
+    skip = -raw.ctypes.data % _ALIGNMENT
+    vector: NDArray[np.floating] = raw[skip : skip + size * item].view(dtype)
+    return vector
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One named array in the flat vector.
+
+    Attributes
+    ----------
+    name : str
+        Place in the layer list, a dot, and "W" or "b"; also the name in files.
+    offset : int
+        Where it begins.
+    shape : tuple of int
+        ``(h_in, h_out)`` for W, ``(h_out,)`` for b.
+    """
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer with parameters, as computing needs it.
+
+    Attributes
+    ----------
+    place : int
+        Place in the network's layer list.
+    inputs, outputs : int
+        Columns read and written.
+    activation : str
+        Name of its row.
+    l2 : float
+        Strength of its L2 regularisation.
+    W : Entry
+        Where its weights lie.
+    b : Entry or None
+        Where its biases lie.
+    """
+
+    place: int
+    inputs: int
+    outputs: int
+    activation: str
+    l2: float
+    W: Entry
+    b: Entry | None
+
+
+class Layout:
+    """Names, offsets and shapes of everything in the flat parameter vector.
+
+    The vector holds ``W1, b1, W2, b2, ...``, each row-major, without padding.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The layers with parameters, in order; see `Layout.of`.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(3, "relu"), fn.Dense(1)], inputs=2)
+    >>> net.layout.names
+    ('0.W', '0.b', '1.W', '1.b')
+    >>> net.layout["1.W"]
+    Entry(name='1.W', offset=9, shape=(3, 1))
+    >>> net.layout.size
+    13
+    """
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = tuple(blocks)
+        self._entries = {
+            entry.name: entry
+            for block in self.blocks
+            for entry in (block.W, block.b)
+            if entry is not None
+        }
+        self.size = sum(entry.size for entry in self)
+
+    @classmethod
+    def of(cls, inputs: int, layers: Sequence[tuple[int, int, str, bool, float]]) -> Layout:
+        """Lay out layers given as (place, units, activation, bias, l2)."""
+        blocks = []
+        offset = 0
+        for place, units, activation, bias, l2 in layers:
+            W = Entry(f"{place}.W", offset, (inputs, units))
+            offset += W.size
+            b = Entry(f"{place}.b", offset, (units,)) if bias else None
+            offset += units if bias else 0
+            blocks.append(Block(place, inputs, units, activation, l2, W, b))
+            inputs = units
+        return cls(blocks)
+
+    @property
+    def inputs(self) -> int:
+        """Columns of X."""
+        return self.blocks[0].inputs
+
+    @property
+    def outputs(self) -> int:
+        """Columns of a prediction."""
+        return self.blocks[-1].outputs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all arrays, in the vector's order."""
+        return tuple(self._entries)
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        arrays = ", ".join(f"{entry.name} {entry.shape}" for entry in self)
+        return f"Layout({arrays}; {self.size} parameters)"
+
+    def view(self, vector: NDArray[np.floating], entry: Entry | str) -> NDArray[np.floating]:
+        """Return one array of a flat vector as a view that shares its memory."""
+        if isinstance(entry, str):
+            entry = self[entry]
+        return vector[entry.offset : entry.offset + entry.size].reshape(entry.shape)
+
+    def weights(self, vector: NDArray[np.floating]) -> list[NDArray[np.floating]]:
+        """Return the views of all W, by layer."""
+        return [self.view(vector, block.W) for block in self.blocks]
+
+    def biases(self, vector: NDArray[np.floating]) -> list[NDArray[np.floating] | None]:
+        """Return the views of all b, by layer; None where a layer has no bias."""
+        return [None if block.b is None else self.view(vector, block.b) for block in self.blocks]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the engine walks: the operation table and the places in its workspace.
+
+    Attributes
+    ----------
+    table : ndarray of int64, shape (operations, codes.TABLE_COLUMNS)
+        One row an operation, in the order of the forward pass.
+    constants : ndarray of float64, shape (operations, codes.CONSTANT_COLUMNS)
+        The numbers that go with each operation.
+    chunk : int
+        Rows that go through the network together.
+    scratch, losses, shares : int
+        Offsets of the room for transposed weights, and for each row's loss and part in the mean.
+    workspace : int
+        Elements of workspace that a run needs.
+    """
+
+    table: NDArray[np.int64]
+    constants: NDArray[np.float64]
+    chunk: int
+    scratch: int
+    losses: int
+    shares: int
+    workspace: int
+
+    @classmethod
+    def of(
+        cls,
+        blocks: Sequence[Block],
+        rows: int,
+        *,
+        loss: Loss | None = None,
+        gradient: bool = False,
+        keep: bool = False,
+        penalty: bool = True,
+    ) -> Program:
+        """Plan a run.
+
+        Parameters
+        ----------
+        blocks : sequence of Block
+            The layers to walk; the first ones of a network are a network too.
+        rows : int
+            Rows of a batch.
+        loss : Loss or None
+            What the run ends in.  A loss that is matched with the last activation takes that
+            activation over: the table's last row then stops at Z.
+        gradient : bool
+            Whether the backward pass is wanted.
+        keep : bool
+            Whether every Z, A and dZ of all rows is to be found in the workspace afterwards.
+        penalty : bool
+            Whether the layers' L2 regularisation counts.
+        """
+        widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
+        chunk = rows if keep else min(rows, max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // sum(widths)))
+        table = np.full((len(blocks), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
+        constants = np.zeros((len(blocks), codes.CONSTANT_COLUMNS))
+        end = 0
+
+        def room(elements: int) -> int:
+            nonlocal end
+            start = end
+            end += -(-elements // _LINE) * _LINE
+            return start
+
+        source, dsource = room(chunk * widths[0]), codes.NONE
+        for row, constant, block in zip(table, constants, blocks, strict=True):
+            activation = ACTIVATIONS[block.activation]
+            if loss is not None and loss.activation is not None and block is blocks[-1]:
+                activation = ACTIVATIONS["identity"]
+            keeps_z = keep or (gradient and activation.derivative_from == "Z")
+            row[codes.OPERATION] = codes.DENSE
+            row[codes.ACTIVATION] = activation.code
+            row[codes.INPUTS] = block.inputs
+            row[codes.OUTPUTS] = block.outputs
+            row[codes.W] = block.W.offset
+            row[codes.B] = codes.NONE if block.b is None else block.b.offset
+            row[codes.SOURCE] = source
+            row[codes.RESULT] = room(chunk * block.outputs)
+            row[codes.Z] = room(chunk * block.outputs) if keeps_z else row[codes.RESULT]
+            row[codes.DSOURCE] = dsource
+            row[codes.DRESULT] = room(chunk * block.outputs) if gradient else codes.NONE
+            constant[codes.L2] = block.l2 if penalty else 0.0
+            source, dsource = row[codes.RESULT], row[codes.DRESULT]
+        scratch = room(max((block.W.size for block in blocks[1:]), default=0) if gradient else 0)
+        losses, shares = (0, 0) if loss is None else (room(chunk), room(chunk))
+        return cls(table, constants, chunk, scratch, losses, shares, end)
