@@ -1,0 +1,703 @@
+"""The gate: every array from outside is made fit for the engine here, or refused here.
+
+What leaves is C-contiguous, aligned, in the machine's byte order, of the network's dtype and
+read-only: a view of the caller's own memory where that fits already, else one converted copy.
+The caller's array is left as it is, its flags included. What cannot be used is a ValueError
+(the numbers are wrong) or a TypeError (they are not numbers) that names the argument, what came
+and what was expected.
+
+Data frames are known by what they can do, so that neither pandas nor polars is imported. The
+file is long because no other one may look at an array from outside.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy import ndarray
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn.names import describe
+
+__all__ = ["Targets", "features", "output_buffer", "row_or_rows", "sample_weights", "targets"]
+
+Array = NDArray[Any]
+
+# Elements looked at in one go: the masks of a check stay small beside the data.
+_CHUNK = 1 << 18
+
+_SUM_TOLERANCE = 1e-3
+
+_ENCODE_COLUMNS = "Encode categories as numbers first, for example one column of 0 and 1 for each."
+_ENCODE_CLASSES = "Number the classes first: names, y = np.unique(y, return_inverse=True)."
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Targets:
+    """What a network should answer: class labels or values, one of the two.
+
+    Parameters
+    ----------
+    labels : ndarray of int64, shape (n,) or (0,)
+        The class of each example, from 0. Empty where the targets are values.
+    values : ndarray, shape (n, m) or (0, m)
+        The wanted outputs in the network's dtype. Empty where the targets are labels.
+
+    Examples
+    --------
+    >>> y = targets([2, 0], "classes", outputs=3, rows=2, dtype="float32")
+    >>> y.labels
+    array([2, 0])
+    >>> y.as_rows(3, "float32")
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
+    """
+
+    labels: NDArray[np.int64]
+    values: Array
+
+    def __len__(self) -> int:
+        """Count the examples.
+
+        Returns
+        -------
+        int
+            The number n of examples.
+        """
+        return max(len(self.labels), len(self.values))
+
+    def take(self, rows: NDArray[np.int64]) -> Targets:
+        """Choose examples, in the order given.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (k,)
+            The numbers of the rows wanted; one may come more than once.
+
+        Returns
+        -------
+        Targets
+            Read-only copies of those rows.
+
+        Examples
+        --------
+        >>> y = targets([2, 0], "classes", outputs=3, rows=2, dtype="float32")
+        >>> y.take(np.array([1])).labels
+        array([0])
+        """
+        labels = self.labels[rows] if len(self.labels) else self.labels
+        values = self.values[rows] if len(self.values) else self.values
+        return Targets(_read_only(labels), _read_only(values))
+
+    def as_rows(self, m: int, dtype: DTypeLike) -> Array:
+        """Give the targets as one row of wanted outputs for each example.
+
+        Parameters
+        ----------
+        m : int
+            The number of outputs of the network.
+        dtype : dtype
+            The dtype of the result.
+
+        Returns
+        -------
+        ndarray, shape (n, m), read-only
+            The values as they are, or the labels one-hot.
+        """
+        if not len(self.labels):
+            return _fitted(self.values, np.dtype(dtype))
+        rows = np.zeros((len(self.labels), m), dtype=dtype)
+        rows[np.arange(len(self.labels)), self.labels] = 1
+        return _read_only(rows)
+
+
+def features(
+    X: object,
+    dtype: DTypeLike,
+    inputs: int | None,
+    argument: str = "X",
+    *,
+    allow_vector: bool = False,
+) -> Array:
+    """Take the examples that a network is to work on.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, p)
+        One row for each example, one column for each feature: an array of integers, booleans or
+        floats in any layout, nested lists, a data frame, whatever NumPy reads as such.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+    inputs : int or None
+        The network's input width, or None where it is still to be taken from `X`.
+    argument : str, default "X"
+        The name of the caller's argument, for the message.
+    allow_vector : bool, default False
+        True where a vector of shape (p,) stands for one example.
+
+    Returns
+    -------
+    ndarray, shape (n, p), read-only
+        The examples: the caller's memory where dtype and layout fit, else a copy.
+
+    Raises
+    ------
+    TypeError
+        If `X` does not hold real numbers.
+    ValueError
+        If `X` is not two-dimensional, empty, of another width than `inputs`, or not finite in
+        `dtype`.
+
+    Examples
+    --------
+    >>> features([[1, 2], [3, 4]], "float32", inputs=2)
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    >>> features([[1, 2, 3]], "float32", inputs=2)
+    Traceback (most recent call last):
+    ...
+    ValueError: X has 3 features, but this network was built for 2: its input width is fixed; \
+rebuild the network (or retrain a new one) for the new features.
+    """
+    array = _read(X, argument, _ENCODE_COLUMNS)
+    if array.size == 0 and array.ndim > 0:
+        raise ValueError(
+            f"{argument} must hold at least one example and one feature; got shape {array.shape}."
+        )
+    if array.ndim == 1 and allow_vector:
+        array = array.reshape(1, -1)
+    if array.ndim != 2:
+        advice = {
+            0: "",
+            1: f" Use np.reshape({argument}, (1, -1)) for one example"
+            f" or np.reshape({argument}, (-1, 1)) for one feature.",
+        }.get(
+            array.ndim,
+            f" Flatten each example, for example np.reshape({argument}, (len({argument}), -1)).",
+        )
+        raise ValueError(
+            f"{argument} must be 2-D, one row for each example and one column for each feature;"
+            f" got shape {array.shape}.{advice}"
+        )
+    if inputs is not None and array.shape[1] != inputs:
+        raise ValueError(f"{argument} {_other_width(array.shape[1], inputs)}")
+    return _finite(array, np.dtype(dtype), argument)
+
+
+def targets(
+    y: object,
+    loss_targets: Literal["real", "classes", "probabilities"],
+    outputs: int,
+    rows: int,
+    dtype: DTypeLike,
+    argument: str = "y",
+) -> Targets:
+    """Take what a network should answer, in the form that its loss reads.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,), (n, 1) or (n, m)
+        ``"real"``: numbers, (n, m), or (n,) where m is 1. ``"classes"``: whole numbers from 0 to
+        m - 1, (n,) or, where m is above 1, (n, 1); or one-hot rows or rows of probabilities,
+        (n, m), each with the sum 1 to within 0.001. ``"probabilities"``: numbers from 0 to 1,
+        (n, m), or (n,) where m is 1.
+    loss_targets : {"real", "classes", "probabilities"}
+        What the loss compares with.
+    outputs : int
+        The number m of outputs of the network.
+    rows : int
+        The number n of examples in X.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+    argument : str, default "y"
+        The name of the caller's argument, for the message.
+
+    Returns
+    -------
+    Targets
+        Labels where classes came as whole numbers, else values.
+
+    Raises
+    ------
+    TypeError
+        If `y` does not hold real numbers.
+    ValueError
+        If its length, its shape or its numbers are not as said above, or not finite in `dtype`.
+
+    Examples
+    --------
+    >>> targets([0.5, 2.0], "real", outputs=1, rows=2, dtype="float64").values
+    array([[0.5],
+           [2. ]])
+    >>> targets([0, 3], "classes", outputs=3, rows=2, dtype="float32")
+    Traceback (most recent call last):
+    ...
+    ValueError: y has label 3 at row 1, but labels must be integers from 0 to 2 for a network \
+with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse=True).
+    """
+    dtype = np.dtype(dtype)
+    array = _read(y, argument, _ENCODE_CLASSES)
+    _check_length(array, rows, argument)
+    column = array.shape == (rows, 1)
+    if loss_targets == "classes" and (array.ndim == 1 or (column and outputs > 1)):
+        labels = _labels(array.reshape(rows), outputs, argument)
+        return Targets(labels, _read_only(np.empty((0, outputs), dtype=dtype)))
+    if array.ndim == 1 and outputs == 1:
+        array = array.reshape(rows, 1)
+    if array.shape != (rows, outputs):
+        wanted = f"shape ({rows}, {outputs})"
+        if loss_targets == "classes":
+            wanted = f"shape ({rows},) for class numbers or {wanted} for probabilities"
+        elif outputs == 1:
+            wanted = f"shape ({rows},) or ({rows}, 1)"
+        plural = "" if outputs == 1 else "s"
+        raise ValueError(
+            f"{argument} must have {wanted}, as the network has {outputs} output{plural};"
+            f" got shape {array.shape}."
+        )
+    values = _finite(array, dtype, argument)
+    if loss_targets != "real":
+        _check_probabilities(values, argument)
+    if loss_targets == "classes":
+        _check_sums(values, argument)
+    return Targets(_read_only(np.empty(0, dtype=np.int64)), values)
+
+
+def sample_weights(
+    w: object, rows: int, dtype: DTypeLike, argument: str = "sample_weight"
+) -> Array:
+    """Take how much each example counts.
+
+    Parameters
+    ----------
+    w : array-like, shape (n,), or None
+        Finite numbers of at least 0, not all of them 0; None where all count alike.
+    rows : int
+        The number n of examples in X.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+    argument : str, default "sample_weight"
+        The name of the caller's argument, for the message.
+
+    Returns
+    -------
+    ndarray, shape (n,) or (0,), read-only
+        The weights; of length 0 for None.
+
+    Raises
+    ------
+    TypeError
+        If `w` does not hold real numbers.
+    ValueError
+        If it has another shape, a negative number, one not finite in `dtype`, or only zeros.
+
+    Examples
+    --------
+    >>> sample_weights([1, 3], rows=2, dtype="float32")
+    array([1., 3.], dtype=float32)
+    >>> sample_weights([1, -3], rows=2, dtype="float32")
+    Traceback (most recent call last):
+    ...
+    ValueError: sample_weight has -3.0 at row 1, but each weight must be a number of at least 0.
+    """
+    if w is None:
+        return _read_only(np.empty(0, dtype=dtype))
+    array = _read(w, argument, _ENCODE_COLUMNS)
+    if array.ndim != 1:
+        raise ValueError(f"{argument} must have shape ({rows},); got shape {array.shape}.")
+    _check_length(array, rows, argument)
+    weights = _finite(array, np.dtype(dtype), argument)
+    if weights.min() < 0:
+        place, _ = _offenders(weights, lambda part: part < 0)
+        raise ValueError(
+            f"{argument} has {weights[place]} at {_where(place)},"
+            " but each weight must be a number of at least 0."
+        )
+    if not weights.any():
+        raise ValueError(
+            f"{argument} must have at least one weight above 0; got {rows} weights of 0."
+        )
+    return weights
+
+
+def row_or_rows(x: object, inputs: int, dtype: np.dtype[Any]) -> Array:
+    """Let an array pass that the fast path can read as it is.
+
+    Only attributes are looked at, never the numbers.
+
+    Parameters
+    ----------
+    x : ndarray, shape (p,) or (n, p)
+        C-contiguous and of the network's dtype.
+    inputs : int
+        The network's input width p.
+    dtype : numpy.dtype
+        The network's dtype.
+
+    Returns
+    -------
+    ndarray
+        `x` itself.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not an array of that dtype.
+    ValueError
+        If its shape or its layout is another.
+
+    Examples
+    --------
+    >>> row_or_rows(np.zeros(3), 3, np.dtype("float64"))
+    array([0., 0., 0.])
+    >>> row_or_rows([0, 0, 0], 3, np.dtype("float64"))
+    Traceback (most recent call last):
+    ...
+    TypeError: x must be a C-contiguous NumPy array of float64 and shape (3,) or (n, 3); \
+got [0, 0, 0] (list). net.predict accepts any array-like.
+    """
+    # Called for every single row served: carray is c_contiguous, aligned and writeable in one look.
+    if type(x) is ndarray and x.dtype == dtype:
+        flags = x.flags
+        if flags.carray or (flags.c_contiguous and flags.aligned):
+            shape = x.shape
+            if shape == (inputs,) or (len(shape) == 2 and shape[1] == inputs and shape[0]):
+                return x
+    if isinstance(x, np.memmap):
+        return row_or_rows(np.asarray(x), inputs, dtype)
+    wanted = (
+        f"x must be a C-contiguous NumPy array of {dtype} and shape ({inputs},) or (n, {inputs})"
+    )
+    if type(x) is not ndarray:
+        raise TypeError(f"{wanted}; got {describe(x)}. net.predict accepts any array-like.")
+    if x.dtype != dtype:
+        raise TypeError(f"{wanted}; got dtype {x.dtype}. net.predict accepts any array-like.")
+    if x.ndim in (1, 2) and x.size and x.shape[-1] != inputs:
+        raise ValueError(f"x {_other_width(x.shape[-1], inputs)}")
+    if x.ndim not in (1, 2) or x.size == 0:
+        raise ValueError(f"{wanted}; got shape {x.shape}.")
+    raise ValueError(
+        f"{wanted}; got one that is strided or not aligned (shape {x.shape}, strides {x.strides})."
+        " net.predict accepts any array-like."
+    )
+
+
+def output_buffer(out: object, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Let an array pass that results can be written into.
+
+    Parameters
+    ----------
+    out : ndarray
+        The caller's array: C-contiguous, aligned, writeable.
+    shape : tuple of int
+        The shape that the results have.
+    dtype : dtype
+        The dtype that the results have.
+
+    Returns
+    -------
+    ndarray
+        `out` itself.
+
+    Raises
+    ------
+    TypeError
+        If `out` is not an array of that dtype.
+    ValueError
+        If its shape or its layout is another, or if it is read-only.
+
+    Examples
+    --------
+    >>> output_buffer(np.zeros((2, 1)), (2, 1), "float64")
+    array([[0.],
+           [0.]])
+    >>> output_buffer(np.zeros((2, 2)), (2, 1), "float64")
+    Traceback (most recent call last):
+    ...
+    ValueError: out must be a writeable, C-contiguous NumPy array of float64 and shape (2, 1); \
+got shape (2, 2).
+    """
+    wanted = (
+        f"out must be a writeable, C-contiguous NumPy array of {np.dtype(dtype)} and shape {shape}"
+    )
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{wanted}; got {describe(out)}.")
+    if out.dtype != dtype:
+        raise TypeError(f"{wanted}; got dtype {out.dtype}.")
+    if out.shape != shape:
+        raise ValueError(f"{wanted}; got shape {out.shape}.")
+    if not out.flags.writeable:
+        raise ValueError(f"{wanted}; got one that is read-only.")
+    if not out.flags.carray:
+        raise ValueError(f"{wanted}; got one that is strided or not aligned.")
+    return out
+
+
+def _read(value: Any, argument: str, encode: str) -> Array:
+    """Read what came as a plain array of booleans, integers or floats, of any shape."""
+    _refuse_masked(value, argument)
+    if hasattr(type(value), "toarray") and hasattr(type(value), "nnz"):
+        raise TypeError(
+            f"{argument} must be a dense array; got a sparse one ({type(value).__name__})."
+            f" Use {argument}.toarray()."
+        )
+    columns = _frame_columns(value)
+    if columns is not None:
+        return _side_by_side(columns, len(value), argument, encode)
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "UST":
+            # Numbers beside text were made text: read again, to find what was text to begin with.
+            array = np.asarray(value, dtype=object)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{argument} must be a rectangular array of numbers; got {_ragged(value, error)}."
+        ) from error
+    return _numbers(array, argument, encode)
+
+
+def _refuse_masked(value: Any, argument: str) -> None:
+    """Refuse a masked entry, which NumPy would otherwise read as the number beneath the mask."""
+    nested = isinstance(value, (list, tuple))
+    for row, part in enumerate(value if nested else (value,)):
+        if not isinstance(part, np.ma.MaskedArray) or part.dtype.names is not None:
+            continue
+        place, count = _offenders(np.ma.getmaskarray(part), lambda mask: mask)
+        if count:
+            raise ValueError(
+                f"{argument} has a masked entry at {_where((row, *place) if nested else place)};"
+                " fill it in or drop such rows first."
+            )
+
+
+def _frame_columns(value: Any) -> list[Any] | None:
+    """List a data frame's columns where NumPy would blur their types, else give None.
+
+    Read as a whole, a frame of mixed types may come as objects (pandas) or with its dates turned
+    into numbers (polars).
+    """
+    kind = type(value)
+    if hasattr(kind, "iloc") and hasattr(kind, "columns"):
+        dtypes = set(value.dtypes)
+        if len(dtypes) == 1 and all(isinstance(dtype, np.dtype) for dtype in dtypes):
+            return None
+        return [value.iloc[:, place] for place in range(value.shape[1])]
+    if hasattr(kind, "get_columns"):
+        return list(value.get_columns())
+    return None
+
+
+def _side_by_side(columns: list[Any], rows: int, argument: str, encode: str) -> Array:
+    """Read a data frame's columns into one array, shape (rows, columns)."""
+    parts = [
+        _numbers(np.asarray(column), argument, encode, place)
+        for place, column in enumerate(columns)
+    ]
+    for place, part in enumerate(parts):
+        if part.ndim != 1:
+            raise TypeError(
+                f"{argument} must hold one number in each cell;"
+                f" got arrays of shape {part.shape[1:]} in column {place}."
+            )
+    dtype = np.result_type(*parts) if parts else np.dtype(float)
+    array = np.empty((rows, len(parts)), dtype=dtype)
+    return np.stack(parts, axis=1, out=array) if parts else array
+
+
+def _numbers(array: Array, argument: str, encode: str, column: int | None = None) -> Array:
+    """Let real numbers pass, turn objects that are numbers into float64, refuse all else."""
+    kind = array.dtype.kind
+    if kind in "biuf":
+        return array
+    if kind not in "OUST":
+        what = {"c": "complex numbers", "M": "dates", "m": "durations", "V": "records"}
+        inside = "" if column is None else f" in column {column}"
+        raise TypeError(
+            f"{argument} must hold real numbers; got {what.get(kind, 'something else')}"
+            f" (dtype {array.dtype}){inside}. Convert them to float32 or float64 first."
+        )
+    result = np.empty(array.size, dtype=np.float64)
+    for place, item in enumerate(array.flat):
+        if _is_real(item):
+            try:
+                result[place] = float(item)
+                continue
+            except (OverflowError, ValueError):
+                pass
+        index = tuple(int(part) for part in np.unravel_index(place, array.shape))
+        raise _not_a_number(item, index if column is None else (*index, column), argument, encode)
+    return result.reshape(array.shape)
+
+
+def _is_real(item: object) -> bool:
+    """Tell a real number of Python's or NumPy's, of whatever class, from all else."""
+    # Most are one of these two, and the abstract classes below take three times as long to ask.
+    if isinstance(item, (int, float)):
+        return True
+    if isinstance(item, np.timedelta64):
+        return False
+    if isinstance(item, (numbers.Real, np.bool_)):
+        return True
+    # Decimal is a Number without being Real.
+    return isinstance(item, numbers.Number) and not isinstance(item, numbers.Complex)
+
+
+def _not_a_number(
+    item: object, cell: tuple[int, ...], argument: str, encode: str
+) -> TypeError | ValueError:
+    """Word the refusal of something that is not a number, or none that fits float64."""
+    if not cell:
+        advice = " Collect it with list() first." if hasattr(item, "__next__") else ""
+        return TypeError(f"{argument} must be an array of numbers; got {describe(item)}.{advice}")
+    if item is None or type(item).__name__ in ("NAType", "NaTType"):
+        return ValueError(
+            f"{argument} has a missing value ({item}) at {_where(cell)};"
+            " fill it in or drop such rows first."
+        )
+    came = f"got {describe(item)} at {_where(cell)}."
+    if _is_real(item):
+        return ValueError(f"{argument} must hold numbers that fit float64; {came}")
+    advice = f" {encode}" if isinstance(item, (str, bytes)) else ""
+    return TypeError(f"{argument} must hold real numbers; {came}{advice}")
+
+
+def _ragged(value: object, error: Exception) -> str:
+    """Say where rows begin to differ in length, or else why NumPy could not read them."""
+    if isinstance(value, (list, tuple)):
+        lengths = [len(row) if isinstance(row, Sized) else 1 for row in value]
+        for row, length in enumerate(lengths):
+            if length != lengths[0]:
+                return f"row 0 of length {lengths[0]} but row {row} of length {length}"
+    return f"{describe(value)}, which NumPy cannot read ({error})"
+
+
+def _fitted(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Give a read-only view where dtype and layout fit, else one read-only copy."""
+    fits = array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
+    if fits:
+        return _read_only(array.view())
+    with np.errstate(all="ignore"):
+        return _read_only(np.array(array, dtype=dtype, order="C"))
+
+
+def _read_only(array: Array) -> Array:
+    """Lock an array object that is this room's own."""
+    array.flags.writeable = False
+    return array
+
+
+def _finite(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
+    """Fit an array to a dtype and refuse what is not finite there."""
+    result = _fitted(array, dtype)
+    with np.errstate(all="ignore"):
+        # Infinity and NaN survive in a sum: one pass without a mask settles the usual case.
+        if np.isfinite(result.sum()):
+            return result
+    place, count = _offenders(result, lambda part: ~np.isfinite(part))
+    if count == 0:
+        return result
+    # Put into words by str throughout: formatting would take a long double through a float.
+    came = array[place]
+    if np.isfinite(came):
+        widest = np.finfo(np.float64).max
+        wider = ', or build the network with dtype="float64"' if abs(came) <= widest else ""
+        raise ValueError(
+            f"{argument} has {came!s} at {_where(place)}, which does not fit {dtype}"
+            f" ({count} such value{'' if count == 1 else 's'} in all); scale the data{wider}."
+        )
+    name = "NaN" if np.isnan(came) else "infinity" if came > 0 else "-infinity"
+    raise ValueError(
+        f"{argument} has {name} at {_where(place)}"
+        f" ({count} non-finite value{'' if count == 1 else 's'} in all);"
+        " every value must be a finite number: fill it in or drop such rows first."
+    )
+
+
+def _labels(array: Array, outputs: int, argument: str) -> NDArray[np.int64]:
+    """Fit class numbers, shape (n,), to int64 and refuse what is no class of the network."""
+    if array.dtype.kind == "f":
+        array = _finite(array, array.dtype.newbyteorder("="), argument)
+        place, count = _offenders(array, lambda part: part != np.floor(part))
+        if count:
+            raise ValueError(
+                f"{argument} has {array[place]!s} at {_where(place)},"
+                " but class numbers must be whole."
+            )
+    if array.min() < 0 or array.max() >= outputs:
+        place, _ = _offenders(array, lambda part: (part < 0) | (part >= outputs))
+        allowed = f"integers from 0 to {outputs - 1}" if outputs > 1 else "0"
+        plural = "" if outputs == 1 else "s"
+        raise ValueError(
+            f"{argument} has label {array[place]!s} at {_where(place)}, but labels must be"
+            f" {allowed} for a network with {outputs} output{plural}. {_ENCODE_CLASSES}"
+        )
+    return _fitted(array, np.dtype(np.int64))
+
+
+def _check_length(array: Array, rows: int, argument: str) -> None:
+    """Refuse another number of rows than X has."""
+    if array.ndim and len(array) != rows:
+        plural = "" if rows == 1 else "s"
+        raise ValueError(
+            f"X has {rows} row{plural} but {argument} has {len(array)};"
+            f" there must be one row of {argument} for each row of X."
+        )
+
+
+def _check_probabilities(values: Array, argument: str) -> None:
+    """Refuse values outside [0, 1]."""
+    if values.min() < 0 or values.max() > 1:
+        place, _ = _offenders(values, lambda part: (part < 0) | (part > 1))
+        raise ValueError(
+            f"{argument} has {values[place]} at {_where(place)},"
+            " but each target must be a probability in [0, 1]."
+        )
+
+
+def _check_sums(values: Array, argument: str) -> None:
+    """Refuse rows of class probabilities that do not sum to one."""
+    sums = values.sum(axis=1, dtype=np.float64)
+    (row,), count = _offenders(sums, lambda part: abs(part - 1) > _SUM_TOLERANCE)
+    if count:
+        raise ValueError(
+            f"{argument} has the sum {sums[row]:.6g} at row {row}, but each row must be class"
+            f" probabilities with the sum 1 (to within {_SUM_TOLERANCE})."
+        )
+
+
+def _offenders(values: Array, test: Callable[[Array], Array]) -> tuple[tuple[int, ...], int]:
+    """Find the index of the first element that fails a test, and how many do.
+
+    The index is that of the first element, and means nothing, where none fails.
+    """
+    flat = values.reshape(-1)
+    first, count = 0, 0
+    for start in range(0, len(flat), _CHUNK):
+        bad = test(flat[start : start + _CHUNK])
+        found = int(np.count_nonzero(bad))
+        if found and not count:
+            first = start + int(bad.argmax())
+        count += found
+    return tuple(int(part) for part in np.unravel_index(first, values.shape)), count
+
+
+def _where(place: tuple[int, ...]) -> str:
+    """Put an index into words."""
+    if not place:
+        return "its only place"
+    if len(place) > 2:
+        return f"index {place}"
+    return ", column ".join(["row " + str(place[0]), *map(str, place[1:])])
+
+
+def _other_width(came: int, inputs: int) -> str:
+    """Word the refusal of examples of another width than the network's."""
+    plural = "" if came == 1 else "s"
+    return (
+        f"has {came} feature{plural}, but this network was built for {inputs}: its input width is"
+        " fixed; rebuild the network (or retrain a new one) for the new features."
+    )
