@@ -1,0 +1,361 @@
+"""What differs between operating systems, each with a fallback that works on all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import secrets
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from fastnn.names import describe
+
+__all__ = [
+    "cpu_name",
+    "file_name",
+    "open_for_reading",
+    "usable_cores",
+    "user_cache_dir",
+    "write_atomically",
+]
+
+_ROOT = Path("/")
+_CPUINFO_KEYS = ("model name", "cpu model", "Model", "Hardware", "cpu")
+_NEW_FILE = 0o666
+# Some file systems cannot make a folder durable and say so in one of these ways.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def file_name(path: str | os.PathLike[str]) -> str:
+    """Return a path as text, or say what a path is.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where a file is or shall be.
+
+    Returns
+    -------
+    str
+        The same path.
+
+    Raises
+    ------
+    TypeError
+        If it is neither; above all for integers, which `open` would take as open files.
+
+    Examples
+    --------
+    >>> from pathlib import PurePosixPath
+    >>> file_name(PurePosixPath("models/digits.fastnn"))
+    'models/digits.fastnn'
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a string or a path object; got {describe(path)}.")
+    return os.fsdecode(path)
+
+
+def open_for_reading(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a file to read its bytes, without ever waiting for a writer.
+
+    A plain `open` of a named pipe hangs until somebody writes to it.  Whether the file is a
+    regular one is left to the caller, to be asked of the open file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+
+    Returns
+    -------
+    io.BufferedReader
+        Open, to be closed by the caller.
+
+    Raises
+    ------
+    OSError
+        The operating system's own: FileNotFoundError, PermissionError, IsADirectoryError.
+
+    Examples
+    --------
+    >>> with open_for_reading(__file__) as file:
+    ...     file.read(3)
+    b'\"\"\"'
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    return open(file_name(path), "rb", opener=opener)
+
+
+def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a file so that its path holds the old content or the new one, never a part.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the
+    temporary file then takes the path's name; at last the folder is flushed, where the system
+    can.  Whatever goes wrong before that, Ctrl-C included, the temporary file is removed and
+    an older file stays as it was.  An older file's permissions are kept; its owner is the
+    writer.  Through a symbolic link, the file that it points to is replaced.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where the file shall be.  Its folder must exist.
+    chunks : iterable of bytes or memoryview
+        The content, in order.  Views must be C-contiguous.
+
+    Raises
+    ------
+    TypeError
+        If `path` is not a path.
+    OSError
+        The operating system's own: no such folder, no space, no permission, a folder at
+        `path`; also if something other than a regular file, such as a device, is at `path`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "greeting")
+    ...     write_atomically(path, [b"good ", b"morning"])
+    ...     path.read_text()
+    'good morning'
+    """
+    target = os.path.realpath(file_name(path))
+    folder = os.path.dirname(target)
+    mode = _mode_to_keep(target, folder)
+    temporary = os.path.join(folder, f".fastnn-{secrets.token_hex(8)}.tmp")
+    try:
+        _write_new(temporary, chunks, mode)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def usable_cores(_root: Path = _ROOT) -> int:
+    """Count the processor cores that this process may use at once.
+
+    The least of: the cores it may be scheduled on, where the system says so (otherwise all
+    cores), and on Linux the processor quota of its control groups, rounded up.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    References
+    ----------
+    Linux kernel documentation, "Control Group v2" (cpu.max) and "CFS Bandwidth Control"
+    (cpu.cfs_quota_us, cpu.cfs_period_us).
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quotas = (_quota(folder) for folder in _control_groups(_root))
+    return min([cores, *(quota for quota in quotas if quota is not None)])
+
+
+def cpu_name(_root: Path = _ROOT) -> str:
+    """Name the processor, as well as the system can tell.
+
+    Returns
+    -------
+    str
+        One line, such as ``"AMD EPYC 7B13"``; at worst the architecture or ``"unknown"``.
+
+    Examples
+    --------
+    >>> cpu_name() != ""
+    True
+    """
+    name = _name_from_cpuinfo(_root / "proc" / "cpuinfo")
+    if not name and platform.system() == "Darwin":
+        name = _name_from_sysctl()
+    if not name:
+        with contextlib.suppress(OSError, ValueError):
+            name = platform.processor() or platform.machine()
+    return " ".join(name.split()) or "unknown"
+
+
+def user_cache_dir() -> Path:
+    """Find the folder in which the user's programs keep what they can make again.
+
+    On Windows ``%LOCALAPPDATA%``, on macOS ``~/Library/Caches``, elsewhere ``$XDG_CACHE_HOME``
+    if that is an absolute path, otherwise ``~/.cache``; ``~`` is ``$HOME``.  Nothing is
+    created.
+
+    Returns
+    -------
+    pathlib.Path
+        An absolute path; the folder need not exist.
+
+    Raises
+    ------
+    RuntimeError
+        If the environment does not name the folder.
+
+    References
+    ----------
+    XDG Base Directory Specification, freedesktop.org.
+
+    Examples
+    --------
+    >>> (user_cache_dir() / "fastnn").is_absolute()
+    True
+    """
+    system = platform.system()
+    if system == "Windows":
+        return _folder_from_environment("LOCALAPPDATA")
+    if system == "Darwin":
+        return _folder_from_environment("HOME") / "Library" / "Caches"
+    chosen = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(chosen):
+        return Path(chosen)
+    return _folder_from_environment("HOME", "XDG_CACHE_HOME") / ".cache"
+
+
+def _mode_to_keep(target: str, folder: str) -> int | None:
+    """Return the permissions of the file to be replaced, None if there is none yet."""
+    try:
+        status = os.stat(target)
+    except FileNotFoundError:
+        # A missing folder is named here, or the error would name the temporary file.
+        os.stat(folder)
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", target)
+    # Renaming would get past a file's write protection; opening it for writing would not.
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
+    return stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _write_new(name: str, chunks: Iterable[bytes | memoryview], mode: int | None) -> None:
+    """Write a file that must not exist yet, and see it on the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    # The umask narrows what is asked for here, so that at no time may anybody read the new
+    # file who could not read the old one.
+    handle = os.open(name, flags, _NEW_FILE if mode is None else mode)
+    try:
+        if mode is not None and stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+            os.chmod(name, mode)
+        for chunk in chunks:
+            _write_all(handle, chunk)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_all(handle: int, chunk: bytes | memoryview) -> None:
+    """Write a chunk however many calls that takes: one call may write only a part."""
+    rest = memoryview(chunk)
+    if rest.nbytes == 0:  # an empty view cannot be cast
+        return
+    rest = rest.cast("B")
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
+def _sync_folder(folder: str) -> None:
+    """See a folder's entries on the disk, where the system can do that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders; others may forbid to read one
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """Yield the folders whose processor quotas bind this process, outermost first."""
+    try:
+        lines = os.fsdecode((root / "proc" / "self" / "cgroup").read_bytes()).splitlines()
+    except OSError:
+        return
+    top = root / "sys" / "fs" / "cgroup"
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 1 mounts the controller under its own name or together with its companions;
+        # version 2 names no controllers and mounts one tree at the top.
+        for mount in {top / controllers, top / "cpu"} if controllers else {top}:
+            yield mount
+            folder = mount
+            # In a container the path may be the host's and not exist here: the quota then is
+            # in the mount itself.  ".." leads out of the container.
+            for part in path.split("/"):
+                if part == "..":
+                    break
+                if part:
+                    folder = folder / part
+                    yield folder
+
+
+def _quota(folder: Path) -> int | None:
+    """Read the quota of one control group, in cores rounded up; None without a limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
+        cores = -(-int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # not there, or "max": no limit
+        return None
+    return cores if cores > 0 else None
+
+
+def _name_from_cpuinfo(path: Path) -> str:
+    """Read the processor's name from Linux's list of processors, empty if it has none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    pairs = [line.partition(":") for line in lines]
+    found = {key.strip(): value.strip() for key, _, value in reversed(pairs)}
+    return next((found[key] for key in _CPUINFO_KEYS if found.get(key)), "")
+
+
+def _name_from_sysctl() -> str:
+    """Ask macOS for the processor's name, empty if it does not answer."""
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        answer = subprocess.run(command, capture_output=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.decode("utf-8", "replace").strip()
+
+
+def _folder_from_environment(*names: str) -> Path:
+    """Return the folder that the first of some variables names, if it is absolute."""
+    folder = os.environ.get(names[0], "")
+    if not os.path.isabs(folder):
+        raise RuntimeError(
+            f"the user's cache folder is not known: set {' or '.join(names)} to the absolute "
+            f"path of a folder; {names[0]} is {describe(folder) if folder else 'not set'}."
+        )
+    return Path(folder)
