@@ -1,0 +1,348 @@
+"""What runs between a fit's epochs: the hooks, what they see, and early stopping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import metrics, names
+from fastnn.history import History
+
+__all__ = ["Callback", "EarlyStopping", "Run", "as_callbacks"]
+
+Mode: TypeAlias = Literal["auto", "min", "max"]
+
+
+class Trainable(Protocol):
+    """Anything whose parameters lie in one flat, writable vector."""
+
+    @property
+    def parameters(self) -> NDArray[np.floating[Any]]:
+        """All weights and biases, ``(count,)``."""
+        ...
+
+
+class Run(Protocol):
+    """A fit in progress, as callbacks see it."""
+
+    @property
+    def network(self) -> Trainable:
+        """The network being trained.
+
+        Its ``parameters`` are up to date when a hook runs, and training goes on from what a hook
+        writes into them.
+        """
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished: 1 in the first call of `Callback.on_epoch_end`."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were asked for."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """What was recorded so far, this epoch included."""
+        ...
+
+    @property
+    def logs(self) -> Mapping[str, float]:
+        """The values of this epoch; empty before the first."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `logs` will hold, known from the beginning."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """End the fit after this epoch; `reason` becomes ``history.stopped``."""
+        ...
+
+
+class Callback:
+    """Base of what is given to ``fit`` in ``callbacks``: override the hooks you need.
+
+    A plain function of one argument will do where only the end of an epoch matters: it is called
+    with the run there.
+
+    Examples
+    --------
+    >>> class StopWhenGood(Callback):
+    ...     def on_epoch_end(self, run):
+    ...         if run.logs["loss"] < 0.01:
+    ...             run.stop("good enough")
+    """
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Run once before the first epoch; does nothing here.
+
+        Parameters
+        ----------
+        run : Run
+            The fit; ``run.names`` is known, ``run.logs`` is empty.
+        """
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Run after every epoch; does nothing here.
+
+        Parameters
+        ----------
+        run : Run
+            The fit, with this epoch's ``logs``, already in ``history``.
+        """
+
+    def on_fit_end(self, run: Run) -> None:
+        """Run once at the end, after an interruption too; does nothing here.
+
+        Parameters
+        ----------
+        run : Run
+            The fit, as the last epoch left it.
+        """
+
+
+class EarlyStopping(Callback):
+    """Stop a fit that no longer gets better, and go back to the best weights.
+
+    The fit ends when the monitored value has not improved by more than `min_delta` for `patience`
+    epochs in a row. The best epoch is the one with the very best value (the first of equals), by
+    however little it is better; NaN is never better than anything.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        The value to watch, a key of the history.
+    patience : int, default 10
+        How many epochs in a row without improvement end the fit; at least 1.
+    min_delta : float, default 0.0
+        By more than how much a value must be better than the last improvement to count as one;
+        at least 0, in the monitored value's unit.
+    mode : {"auto", "min", "max"}, default "auto"
+        Which way is better. "auto" knows: smaller for the loss and the errors, greater for
+        accuracy and r2. A metric of your own needs "min" or "max".
+    restore_best : bool, default True
+        Whether the fit ends with the weights of the best epoch, also when it ran to its end or
+        was interrupted; else with those of the last. The copy of the best weights is kept only
+        while the fit runs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described; at the beginning of a fit, if `monitor` is not among
+        what the fit records, or `mode` is "auto" and the metric is not one of the library's.
+
+    Notes
+    -----
+    ``history.best_epoch`` is set when the fit ends. One object may serve one fit after another,
+    each from anew, but not two at a time.
+
+    The method is algorithm 7.1 of Goodfellow, Bengio & Courville 2016, Deep Learning, section
+    7.8, with an evaluation after every epoch.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.EarlyStopping("val_accuracy", patience=5)
+    EarlyStopping(monitor='val_accuracy', patience=5, min_delta=0.0, mode='auto', restore_best=True)
+    """
+
+    # Values of a fit: both are times the sign, so that smaller is always better.
+    _best: float
+    _to_beat: float
+    _best_epoch: int | None
+    _best_parameters: NDArray[np.floating[Any]] | None
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: Mode = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(
+                "monitor must be a string, a key of the history such as 'val_loss'; "
+                f"got {names.describe(monitor)}."
+            )
+        self.monitor = monitor
+        self.patience = names.check_integer(patience, "patience", 1)
+        self.min_delta = names.check_real(min_delta, "min_delta", low=0)
+        self.mode: Mode = names.lookup({m: m for m in get_args(Mode)}, mode, "mode")
+        self.restore_best = names.check_bool(restore_best, "restore_best")
+        self._forget()
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Start from anew, and refuse to watch what is not recorded.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+
+        Raises
+        ------
+        ValueError
+            If `monitor` is not in ``run.names``, or `mode` is "auto" and the metric is not one of
+            the library's.
+        """
+        self._forget()
+        if self.monitor not in run.names:
+            raise ValueError(_missing(self.monitor, run.names))
+        self._sign = -1.0 if self._greater_is_better() else 1.0
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Compare this epoch with those before; keep the weights or stop the fit.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+        """
+        value = self._sign * run.logs[self.monitor]
+        if value < self._best:
+            self._best = value
+            self._best_epoch = run.epoch
+            if self.restore_best:
+                self._keep(run.network.parameters)
+        if value < self._to_beat - self.min_delta:
+            self._to_beat = value
+            self._waited = 0
+        else:
+            self._waited += 1
+            if self._waited >= self.patience:
+                run.stop("early stopping")
+
+    def on_fit_end(self, run: Run) -> None:
+        """Write the best epoch into the history and its weights into the network.
+
+        Parameters
+        ----------
+        run : Run
+            The fit.
+        """
+        if self._best_epoch is not None:
+            run.history.best_epoch = self._best_epoch
+        if self._best_parameters is not None:
+            run.network.parameters[...] = self._best_parameters
+            self._best_parameters = None
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(monitor={self.monitor!r}, patience={self.patience}, "
+            f"min_delta={self.min_delta}, mode={self.mode!r}, restore_best={self.restore_best})"
+        )
+
+    def _forget(self) -> None:
+        """Drop whatever an earlier fit left here."""
+        self._sign = 1.0
+        self._best = math.inf
+        self._to_beat = math.inf
+        self._waited = 0
+        self._best_epoch = None
+        self._best_parameters = None
+
+    def _keep(self, parameters: NDArray[np.floating[Any]]) -> None:
+        """Copy the weights, into the same memory every time."""
+        if self._best_parameters is None:
+            self._best_parameters = parameters.copy()
+        else:
+            self._best_parameters[...] = parameters
+
+    def _greater_is_better(self) -> bool:
+        """Tell the direction from the mode or, with "auto", from the monitored name."""
+        if self.mode != "auto":
+            return self.mode == "max"
+        known = metrics.greater_is_better(self.monitor)
+        if known is None:
+            raise ValueError(
+                f"mode must be 'min' or 'max' to monitor {self.monitor!r}, a metric of which it is "
+                "not known which way is better; got 'auto'."
+            )
+        return known
+
+
+CallbackLike: TypeAlias = Callback | Callable[[Run], object]
+
+
+@dataclass(frozen=True)
+class _AtEpochEnd(Callback):
+    """A plain function, called with the run at the end of each epoch."""
+
+    function: Callable[[Run], object]
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Call the function."""
+        self.function(run)
+
+
+def as_callbacks(callbacks: CallbackLike | Iterable[CallbackLike]) -> tuple[Callback, ...]:
+    """Take what was given to ``fit`` as a tuple of callbacks.
+
+    Parameters
+    ----------
+    callbacks : Callback, callable, or iterable of them
+        A callable is called with the run at the end of each epoch; what it returns is ignored.
+
+    Returns
+    -------
+    tuple of Callback
+        In the order given.
+
+    Raises
+    ------
+    TypeError
+        If there is anything else among them, a class instead of an object included.
+
+    Examples
+    --------
+    >>> losses = []
+    >>> as_callbacks([EarlyStopping(patience=3), lambda run: losses.append(run.logs["loss"])])[0]
+    EarlyStopping(monitor='val_loss', patience=3, min_delta=0.0, mode='auto', restore_best=True)
+    """
+    if isinstance(callbacks, (str, bytes, Mapping)) or not isinstance(callbacks, Iterable):
+        return (_as_callback(callbacks),)
+    return tuple(_as_callback(one) for one in callbacks)
+
+
+def _as_callback(one: object) -> Callback:
+    """Take one element of the callbacks."""
+    if isinstance(one, Callback):
+        return one
+    if callable(one) and not isinstance(one, type):
+        return _AtEpochEnd(one)
+    if isinstance(one, type):
+        came = f"the class {one.__name__}. Did you mean {one.__name__}(...), an object of it?"
+    else:
+        came = f"{names.describe(one)}."
+    raise TypeError(
+        "callbacks must be a Callback, a function of one argument (the run), or several of them; "
+        f"got {came}"
+    )
+
+
+def _missing(monitor: str, recorded: tuple[str, ...]) -> str:
+    """Say that a value is not recorded, what is, and what would get it recorded."""
+    message = f"monitor must be one of {', '.join(map(repr, recorded))}; got {monitor!r}."
+    bare = monitor.removeprefix("val_")
+    wanted = []
+    if bare != "loss" and bare not in recorded and metrics.greater_is_better(bare) is not None:
+        wanted.append(f"metrics=[{bare!r}]")
+    if monitor != bare and not any(name.startswith("val_") for name in recorded):
+        wanted.append("validation data (validation_data=(X, y) or validation_fraction=0.1)")
+    near = names.nearest(monitor, recorded)
+    if wanted:
+        message += f" To have it, give fit {' and '.join(wanted)}."
+    elif near is not None:
+        message += f" Did you mean {near!r}?"
+    return message

@@ -1,0 +1,323 @@
+"""The table of metrics: one row each, and the way from what a user asked for to rows.
+
+A metric looks at predictions and targets, both ``(n, m)`` with one row an example, and gives one
+float. Targets are rows of values: integer classes have become one-hot rows before they come here.
+With weights every mean over examples is ``sum(w v) / sum(w)``; sums are taken in float64 whatever
+the network's dtype. A metric never raises over numbers: predictions that are not finite, or
+weights that sum to zero, give NaN or infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, SupportsFloat, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import names
+
+__all__ = ["METRICS", "Metric", "greater_is_better", "resolve"]
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+MetricFunction: TypeAlias = Callable[[Floats, Floats, Floats | None], float]
+OwnMetric: TypeAlias = Callable[[Floats, Floats], float]
+
+_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row: what the rest of the library needs to know about a metric.
+
+    Attributes
+    ----------
+    name : str
+        The key that its values have in the history and in what ``evaluate`` gives.
+    function : callable
+        ``function(predictions (n, m), targets (n, m), weights (n,) or None) -> float``.
+    greater_is_better : bool or None
+        Which way is better; None for a function of the user's own, which does not say.
+    source : str
+        Where it comes from.
+    aliases : tuple of str
+        Other names that are accepted.
+    needs : {"any", "classes"}
+        "classes" where the metric compares classes, so that the loss must be one for classes or
+        probabilities; "any" where it suits every loss.
+    on_probabilities : callable or None
+        What takes the place of `function` where each output is a probability of its own; None
+        where `function` serves there too.
+    """
+
+    name: str
+    function: MetricFunction
+    greater_is_better: bool | None
+    source: str
+    aliases: tuple[str, ...] = ()
+    needs: Literal["any", "classes"] = "any"
+    on_probabilities: MetricFunction | None = None
+
+
+def resolve(
+    metrics: str | OwnMetric | Iterable[str | OwnMetric],
+    loss_targets: Literal["real", "classes", "probabilities"],
+) -> tuple[Metric, ...]:
+    """Turn what a user asked for into rows that suit the loss.
+
+    Parameters
+    ----------
+    metrics : str, callable, or iterable of them
+        Names of `METRICS` or their aliases, and functions
+        ``f(predictions (n, m), targets (n, m)) -> float``, known by their ``__name__``; such a
+        function sees one-hot rows for classes, and no sample weights. A row keeps the name it was
+        asked for by: ``"mse"`` is found again as ``history["mse"]``.
+    loss_targets : {"real", "classes", "probabilities"}
+        What the loss's row says that ``y`` holds. With "classes" accuracy compares the places of
+        the largest values, with "probabilities" each output's side of 0.5.
+
+    Returns
+    -------
+    tuple of Metric
+        One row for each, in the order asked for.
+
+    Raises
+    ------
+    TypeError
+        If one is neither a name nor a function with a name.
+    ValueError
+        If a name is unknown, comes twice, cannot be a key of the history, or does not suit the
+        loss.
+
+    Examples
+    --------
+    >>> [row.name for row in resolve(["accuracy", "mse"], "classes")]
+    ['accuracy', 'mse']
+    >>> resolve("acuracy", "classes")
+    Traceback (most recent call last):
+    ...
+    ValueError: metrics must be one of 'accuracy', 'mean_squared_error', \
+'root_mean_squared_error', 'mean_absolute_error', 'r2'; got 'acuracy'. Did you mean 'accuracy'?
+    """
+    asked: Iterable[str | OwnMetric]
+    if isinstance(metrics, str) or callable(metrics):
+        asked = (metrics,)
+    elif isinstance(metrics, Iterable):
+        asked = metrics
+    else:
+        raise TypeError(
+            "metrics must be a name, a function of predictions and targets, or several of them; "
+            f"got {names.describe(metrics)}."
+        )
+    rows: list[Metric] = []
+    kept: dict[str, str] = {}
+    for one in asked:
+        row = _own(one) if callable(one) else names.lookup(METRICS, one, "metrics")
+        name = one if isinstance(one, str) else row.name
+        if row.name in kept:
+            raise ValueError(f"metrics must not hold one metric twice; {_both(kept, row, name)}.")
+        kept[row.name] = name
+        rows.append(replace(row, name=name, function=_suited(row, loss_targets)))
+    return tuple(rows)
+
+
+def greater_is_better(name: str) -> bool | None:
+    """Say which way a value of the history is better.
+
+    Parameters
+    ----------
+    name : str
+        A key of the history, with or without ``val_`` in front.
+
+    Returns
+    -------
+    bool or None
+        False for the loss, the row's answer for a metric of `METRICS` or an alias, None for a
+        name that is not known here.
+
+    Examples
+    --------
+    >>> greater_is_better("val_accuracy"), greater_is_better("loss"), greater_is_better("mine")
+    (True, False, None)
+    """
+    bare = name.removeprefix("val_")
+    if bare == "loss":
+        return False
+    for row in METRICS.values():
+        if bare == row.name or bare in row.aliases:
+            return row.greater_is_better
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A user's function of predictions and targets in a metric's clothes, picklable."""
+
+    function: OwnMetric
+    name: str
+
+    def __call__(self, predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+        value: object = self.function(predictions, targets)
+        if isinstance(value, SupportsFloat):
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                pass
+        raise TypeError(
+            f"metrics must give one real number each; {self.name!r} gave {names.describe(value)}."
+        )
+
+
+def _own(function: OwnMetric) -> Metric:
+    """Make a row of a user's function."""
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise TypeError(
+            "metrics must be names or functions that have a __name__, under which the history "
+            f"keeps their values; got {names.describe(function)}."
+        )
+    if name == "loss" or name.startswith("val_"):
+        raise ValueError(
+            "metrics must not be functions named 'loss' or 'val_...', keys that the history has "
+            f"for other values; got a function named {name!r}."
+        )
+    return Metric(name, _Own(function, name), greater_is_better=None, source="the user")
+
+
+def _both(kept: dict[str, str], row: Metric, name: str) -> str:
+    """Say by which two names one metric was asked for."""
+    if kept[row.name] == name:
+        return f"got {name!r} twice"
+    return f"got {kept[row.name]!r} and {name!r}, two names of one"
+
+
+def _suited(row: Metric, loss_targets: str) -> MetricFunction:
+    """Choose a row's function for what the loss's targets are, or refuse."""
+    if row.needs == "classes" and loss_targets == "real":
+        others = ", ".join(repr(other.name) for other in METRICS.values() if other.needs == "any")
+        raise ValueError(
+            f"metrics must suit the loss; got {row.name!r}, which compares classes, with a loss "
+            f"for real numbers. Take one of {others}, or a loss for classes."
+        )
+    if row.on_probabilities is not None and loss_targets == "probabilities":
+        return row.on_probabilities
+    return row.function
+
+
+def _mean(values: NDArray[Any], weights: Floats | None) -> NDArray[np.float64]:
+    """Average over examples, the first axis, in float64."""
+    if weights is None:
+        return np.asarray(values.mean(axis=0, dtype=np.float64))
+    w = weights.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.asarray(np.tensordot(w, values.astype(np.float64), axes=1) / w.sum())
+
+
+def _difference(predictions: Floats, targets: Floats) -> NDArray[np.float64]:
+    """Subtract in float64, whatever the dtypes."""
+    return np.asarray(np.subtract(predictions, targets, dtype=np.float64))
+
+
+def _share(hits: NDArray[np.bool_], predictions: Floats, weights: Floats | None) -> float:
+    """Average hits; NaN where a prediction is not finite, since comparing it says nothing."""
+    if not np.isfinite(predictions).all():
+        return float("nan")
+    return float(_mean(hits, weights).mean())
+
+
+def _accuracy_of_classes(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Share of examples whose largest prediction stands at their class."""
+    hits = predictions.argmax(axis=1) == targets.argmax(axis=1)
+    return _share(hits, predictions, weights)
+
+
+def _accuracy_by_threshold(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Share of outputs on the target's side of one half, averaged over outputs."""
+    hits = (predictions > _THRESHOLD) == (targets > _THRESHOLD)
+    return _share(hits, predictions, weights)
+
+
+def _squared_errors(
+    predictions: Floats, targets: Floats, weights: Floats | None
+) -> NDArray[np.float64]:
+    """Mean squared error of each output, ``(m,)``."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _mean(np.square(_difference(predictions, targets)), weights)
+
+
+def _mean_squared_error(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Mean over outputs of ``mean (a - y)^2``."""
+    return float(_squared_errors(predictions, targets, weights).mean())
+
+
+def _root_mean_squared_error(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Mean over outputs of ``sqrt(mean (a - y)^2)``, each root in its output's own unit."""
+    return float(np.sqrt(_squared_errors(predictions, targets, weights)).mean())
+
+
+def _mean_absolute_error(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Mean over outputs of ``mean |a - y|``."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(_mean(np.abs(_difference(predictions, targets)), weights).mean())
+
+
+def _r2(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Mean over outputs of ``1 - sum (a - y)^2 / sum (y - mean y)^2``.
+
+    An output whose targets are all the same scores 1 if it is predicted exactly, else 0; fewer
+    than two examples of some weight give NaN.
+    """
+    counted = targets if weights is None else targets[weights > 0]
+    if len(counted) < 2:
+        return float("nan")
+    residual = _squared_errors(predictions, targets, weights)
+    spread = _squared_errors(_mean(targets, weights).reshape(1, -1), targets, weights)
+    # Constant targets are told by the values themselves: their mean is rounded, so that their
+    # spread need not be zero.
+    flat = (counted.min(axis=0) == counted.max(axis=0)) | (spread == 0.0)
+    explained = 1.0 - residual / np.where(flat, 1.0, spread)
+    of_flat = np.where(np.isnan(residual), np.nan, np.where(residual == 0.0, 1.0, 0.0))
+    return float(np.where(flat, of_flat, explained).mean())
+
+
+METRICS: dict[str, Metric] = {
+    row.name: row
+    for row in (
+        Metric(
+            name="accuracy",
+            function=_accuracy_of_classes,
+            on_probabilities=_accuracy_by_threshold,
+            greater_is_better=True,
+            needs="classes",
+            source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 5.1.2",
+        ),
+        Metric(
+            name="mean_squared_error",
+            function=_mean_squared_error,
+            greater_is_better=False,
+            aliases=("mse",),
+            source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 5.1.4",
+        ),
+        Metric(
+            name="root_mean_squared_error",
+            function=_root_mean_squared_error,
+            greater_is_better=False,
+            aliases=("rmse",),
+            source="Hyndman & Koehler 2006, Another look at measures of forecast accuracy, 2.1",
+        ),
+        Metric(
+            name="mean_absolute_error",
+            function=_mean_absolute_error,
+            greater_is_better=False,
+            aliases=("mae",),
+            source="Hyndman & Koehler 2006, Another look at measures of forecast accuracy, 2.1",
+        ),
+        Metric(
+            name="r2",
+            function=_r2,
+            greater_is_better=True,
+            source="Kvalseth 1985, Cautionary Note about R2, equation 1",
+        ),
+    )
+}

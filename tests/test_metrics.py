@@ -1,0 +1,269 @@
+"""The table of metrics: against scikit-learn, against figures worked out by hand, and refusals."""
+
+from __future__ import annotations
+
+import functools
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from fastnn import metrics
+from fastnn.metrics import METRICS, greater_is_better, resolve
+
+REAL = ["mean_squared_error", "root_mean_squared_error", "mean_absolute_error", "r2"]
+
+
+def evaluate(name, predictions, targets, weights=None, kind="real"):
+    (row,) = resolve(name, kind)
+    return row.function(np.asarray(predictions), np.asarray(targets), weights)
+
+
+def one_hot(labels, m):
+    return np.eye(m)[labels]
+
+
+def own(predictions, targets):
+    return np.abs(predictions - targets).max()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def test_rows_are_filled_in():
+    for name, row in METRICS.items():
+        assert name == row.name
+        assert row.source
+        assert isinstance(row.greater_is_better, bool)
+    known = [name for row in METRICS.values() for name in (row.name, *row.aliases)]
+    assert len(set(known)) == len(known)
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("n", [2, 17, 257])
+def test_real_metrics_agree_with_scikit_learn(name, weighted, m, n, rng):
+    judge = pytest.importorskip("sklearn.metrics")
+    theirs = {"r2": "r2_score"}.get(name, name)
+    if not hasattr(judge, theirs):
+        pytest.skip(f"this scikit-learn has no {theirs}")
+    targets = 5.0 + rng.normal(size=(n, m)) * np.arange(1, m + 1)
+    predictions = targets + rng.normal(size=(n, m))
+    weights = rng.uniform(0.1, 3.0, n) if weighted else None
+    expected = getattr(judge, theirs)(targets, predictions, sample_weight=weights)
+    assert evaluate(name, predictions, targets, weights) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accuracy_of_classes_agrees_with_scikit_learn(weighted, rng):
+    judge = pytest.importorskip("sklearn.metrics")
+    labels = rng.integers(0, 5, 257)
+    predictions = rng.random((257, 5), dtype=np.float32) + 0.5 * one_hot(labels, 5)
+    weights = rng.uniform(0.1, 3.0, 257) if weighted else None
+    expected = judge.accuracy_score(labels, predictions.argmax(1), sample_weight=weights)
+    assert 0.2 < expected < 0.9
+    got = evaluate("accuracy", predictions, one_hot(labels, 5), weights, "classes")
+    assert got == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("m", [1, 3])
+def test_accuracy_by_threshold_is_scikit_learns_averaged_over_outputs(weighted, m, rng):
+    judge = pytest.importorskip("sklearn.metrics")
+    targets = rng.integers(0, 2, (257, m)).astype(np.float32)
+    predictions = rng.random((257, m), dtype=np.float32)
+    weights = rng.uniform(0.1, 3.0, 257) if weighted else None
+    each = [
+        judge.accuracy_score(targets[:, j], predictions[:, j] > 0.5, sample_weight=weights)
+        for j in range(m)
+    ]
+    got = evaluate("accuracy", predictions, targets, weights, "probabilities")
+    assert got == pytest.approx(np.mean(each), rel=1e-12)
+
+
+def test_accuracy_depends_on_what_the_targets_are():
+    predictions = [[0.2, 0.4], [0.9, 0.6]]
+    targets = [[0.0, 1.0], [1.0, 0.0]]
+    assert evaluate("accuracy", predictions, targets, kind="classes") == 1.0
+    assert evaluate("accuracy", predictions, targets, kind="probabilities") == 0.5
+
+
+def test_one_half_is_not_yet_a_yes():
+    assert evaluate("accuracy", [[0.5]], [[0.0]], kind="probabilities") == 1.0
+    assert evaluate("accuracy", [[0.5]], [[1.0]], kind="probabilities") == 0.0
+
+
+def test_figures_worked_out_by_hand():
+    predictions, targets = [[1.0], [2.0], [3.0]], [[1.0], [4.0], [7.0]]
+    assert evaluate("mean_squared_error", predictions, targets) == pytest.approx(20 / 3)
+    assert evaluate("rmse", predictions, targets) == pytest.approx(math.sqrt(20 / 3))
+    assert evaluate("mae", predictions, targets) == 2.0
+    assert evaluate("r2", predictions, targets) == pytest.approx(1 - 20 / 18)
+    weights = np.array([2.0, 1.0, 0.0])
+    assert evaluate("mse", predictions, targets, weights) == pytest.approx(4 / 3)
+    assert evaluate("mae", predictions, targets, weights) == pytest.approx(2 / 3)
+    assert evaluate("r2", predictions, targets, weights) == pytest.approx(1 - 4 / 6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_r2_of_constant_targets(weighted):
+    # The mean of these is rounded, so that their spread is not zero.
+    targets = np.full((3, 1), 0.1)
+    weights = np.ones(3) if weighted else None
+    assert np.average(targets[:, 0], weights=weights) != 0.1
+    assert evaluate("r2", targets.copy(), targets, weights) == 1.0
+    assert evaluate("r2", targets + 1.0, targets, weights) == 0.0
+
+
+def test_r2_counts_a_constant_output_beside_others():
+    targets = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    predictions = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 6.0]])
+    assert evaluate("r2", predictions, targets) == 0.5
+
+
+def test_r2_needs_two_examples():
+    assert math.isnan(evaluate("r2", [[1.0]], [[1.0]]))
+    two = np.array([[1.0], [2.0]])
+    assert math.isnan(evaluate("r2", two, two, np.array([1.0, 0.0])))
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("kind", ["classes", "probabilities"])
+def test_not_a_number_is_passed_on(name, kind):
+    targets = np.eye(3, dtype=np.float32)
+    predictions = targets.copy()
+    predictions[1, 1] = np.nan
+    assert math.isnan(evaluate(name, predictions, targets, kind=kind))
+
+
+def test_not_a_number_where_targets_are_constant():
+    assert math.isnan(evaluate("r2", [[np.nan], [1.0]], [[1.0], [1.0]]))
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_huge_predictions_do_not_warn(name, value, weighted):
+    targets = np.eye(3)
+    predictions = targets.copy()
+    predictions[1, 1] = value
+    result = evaluate(name, predictions, targets, np.ones(3) if weighted else None, "classes")
+    assert isinstance(result, float)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_weights_of_zero_give_nan(name):
+    assert math.isnan(evaluate(name, np.eye(3), np.eye(3), np.zeros(3), "classes"))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_float32_is_computed_in_float64(name, rng):
+    targets = (1000.0 + rng.normal(size=(257, 3))).astype(np.float32)
+    predictions = (targets + rng.normal(size=(257, 3))).astype(np.float32)
+    exact = evaluate(name, predictions.astype(float), targets.astype(float))
+    assert evaluate(name, predictions, targets) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_arrays_are_left_alone(name, rng):
+    arrays = [rng.random((9, 2)), rng.random((9, 2)), rng.random(9)]
+    for array in arrays:
+        array.flags.writeable = False
+    evaluate(name, *arrays, kind="classes")
+
+
+def test_resolve_takes_one_many_and_functions():
+    assert resolve((), "real") == ()
+    assert [row.name for row in resolve("accuracy", "classes")] == ["accuracy"]
+    rows = resolve(iter(["rmse", own, "r2"]), "real")
+    assert [row.name for row in rows] == ["rmse", "own", "r2"]
+    assert [row.greater_is_better for row in rows] == [False, None, True]
+    (row,) = resolve(own, "classes")
+    assert row.function(np.array([[3.0]]), np.array([[1.0]]), np.array([5.0])) == 2.0
+
+
+def test_rows_can_be_pickled():
+    rows = resolve(["accuracy", own], "probabilities")
+    assert pickle.loads(pickle.dumps(rows)) == rows
+
+
+@pytest.mark.parametrize("value", [1, np.float32(1), np.array(1.0), True])
+def test_what_an_own_metric_may_give(value):
+    def mine(predictions, targets):
+        return value
+
+    got = resolve(mine, "real")[0].function(np.ones((1, 1)), np.ones((1, 1)), None)
+    assert got == 1.0
+    assert type(got) is float
+
+
+@pytest.mark.parametrize("value", [None, "1", np.ones(2), 1j])
+def test_what_an_own_metric_may_not_give(value):
+    def mine(predictions, targets):
+        return value
+
+    (row,) = resolve(mine, "real")
+    with pytest.raises(TypeError, match=r"metrics must give one real number each; 'mine' gave "):
+        row.function(np.ones((1, 1)), np.ones((1, 1)), None)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match=r"^metrics must be one of .*; got 'acuracy'\. Did you"):
+        resolve("acuracy", "classes")
+    with pytest.raises(ValueError, match=r"Did you mean 'r2'\?"):
+        resolve(["mse", "r_2"], "real")
+
+
+@pytest.mark.parametrize("metrics", [3, None, [3], [None], ["mse", ["mae"]]])
+def test_other_things_are_refused(metrics):
+    with pytest.raises(TypeError, match=r"^metrics must be "):
+        resolve(metrics, "real")
+
+
+def test_a_function_without_a_name_is_refused():
+    with pytest.raises(TypeError, match=r"^metrics must be names or functions that have a __name_"):
+        resolve(functools.partial(own), "real")
+
+
+@pytest.mark.parametrize("name", ["loss", "val_own"])
+def test_a_function_named_like_another_key_is_refused(name):
+    def mine(predictions, targets):
+        return 0.0
+
+    mine.__name__ = name
+    with pytest.raises(ValueError, match=rf"metrics must not be .* got a function named '{name}'"):
+        resolve(mine, "real")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["mse", "mse"], r"got 'mse' twice\.$"),
+        (["mse", "mae", "mean_squared_error"], r"got 'mse' and 'mean_squared_error', two names"),
+        ([own, own], r"got 'own' twice\.$"),
+    ],
+)
+def test_duplicates_are_refused(asked, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(asked, "real")
+
+
+def test_accuracy_is_refused_for_real_numbers():
+    with pytest.raises(ValueError, match=r"^metrics must suit the loss; got 'accuracy', .*'r2'"):
+        resolve(["mse", "accuracy"], "real")
+
+
+def test_which_way_is_better():
+    assert greater_is_better("accuracy") is True
+    assert greater_is_better("val_r2") is True
+    assert greater_is_better("val_loss") is False
+    assert greater_is_better("val_mse") is False
+    assert greater_is_better("f1") is None
+
+
+def test_everything_public_is_listed():
+    assert set(metrics.__all__) == {"METRICS", "Metric", "greater_is_better", "resolve"}
