@@ -1,0 +1,986 @@
+"""`Sequential`: layers, one parameter vector, and methods that hand over to those who compute."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastnn import backends, gate, prediction, training
+from fastnn.callbacks import CallbackLike, as_callbacks
+from fastnn.diagnosis import Diagnosis, diagnose
+from fastnn.errors import ModelFileError
+from fastnn.formats import safetensors
+from fastnn.history import History
+from fastnn.initializers import draw_weights
+from fastnn.layers import Dense, check_layers, from_dict, to_dict
+from fastnn.layout import Layout, aligned_zeros
+from fastnn.losses import Loss, resolve_loss
+from fastnn.metrics import resolve
+from fastnn.names import check_bool, check_integer, check_real, describe
+from fastnn.optimizers import Adam, Optimizer, row_of
+
+__all__ = ["Sequential", "load"]
+
+Floats = NDArray[np.floating]
+
+_DTYPES = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
+_FORMAT = "fastnn"
+_FORMAT_VERSION = 1
+
+
+class Sequential:
+    """A multilayer perceptron: dense layers, one after the other.
+
+    Parameters
+    ----------
+    layers : list of Dense
+        At least one; the last one gives the predictions.
+    inputs : int, optional
+        Number of features, p.  Left out, it is taken from X at the first fit.  From then on it
+        is fixed.
+    dtype : {"float32", "float64"}, default "float32"
+        What parameters and everything computed are.
+    rng : None, int, SeedSequence or Generator, default 0
+        Seed of the first weights and of the order of examples; None takes a fresh one.
+
+    Attributes
+    ----------
+    layers : tuple of Dense
+        As given.
+    inputs : int or None
+        Number of features; None before it is known.
+    outputs : int
+        Number of outputs, m.
+    dtype : numpy.dtype
+        As given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its kind or out of its range.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(8, activation="tanh"), fn.Dense(1)], inputs=2)
+    >>> net.parameters.shape
+    (33,)
+    >>> net.predict([[0.0, 1.0], [1.0, 0.0]]).shape
+    (2, 1)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Dense],
+        inputs: int | None = None,
+        dtype: DTypeLike = "float32",
+        rng: Any = 0,
+    ) -> None:
+        self.layers = check_layers(layers)
+        self.dtype = _check_dtype(dtype)
+        weights, orders = _streams(rng)
+        self._weights_rng = weights
+        self._streams = training.Streams(int(orders.integers(2**64, dtype=np.uint64)))
+        self._state: training.TrainingState | None = None
+        self._layout: Layout | None = None
+        self._parameters = aligned_zeros(0, self.dtype)
+        self._fitting = threading.Lock()
+        if inputs is not None:
+            self._build(check_integer(inputs, "inputs", 1))
+
+    def _build(self, inputs: int) -> None:
+        """Fix the input width and draw the first weights."""
+        described = [
+            (place, layer.units, layer.activation, layer.bias, layer.l2)
+            for place, layer in enumerate(self.layers)
+        ]
+        layout = Layout.of(inputs, described)
+        self._parameters = aligned_zeros(layout.size, self.dtype)
+        for layer, W in zip(self.layers, layout.weights(self._parameters), strict=True):
+            W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], self._weights_rng)
+        self._layout = layout
+
+    # What it is.
+
+    @property
+    def inputs(self) -> int | None:
+        """Number of features; None before it is known."""
+        return None if self._layout is None else self._layout.inputs
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self.layers[-1].units
+
+    @property
+    def layout(self) -> Layout:
+        """Names, offsets and shapes of everything in `parameters`."""
+        if self._layout is None:
+            raise ValueError(
+                "this network has no weights yet: its number of inputs is not known. Give "
+                "inputs= to Sequential, or fit it first."
+            )
+        return self._layout
+
+    @property
+    def parameters(self) -> Floats:
+        """All parameters in one flat, writable vector: W1, b1, W2, b2, ... row-major."""
+        self.layout  # noqa: B018  (raises before the weights exist)
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        found = gate.features([np.ravel(values)], self.dtype, None, "parameters")[0]
+        if found.size != self.layout.size:
+            raise ValueError(f"parameters must hold {self.layout.size} numbers; got {found.size}.")
+        self._parameters[:] = found
+
+    @property
+    def weights(self) -> list[Floats]:
+        """Views of the W of each layer, shape (h_in, h_out), in `parameters`."""
+        return self.layout.weights(self._parameters)
+
+    @property
+    def biases(self) -> list[Floats | None]:
+        """Views of the b of each layer, shape (h_out,), in `parameters`; None without bias."""
+        return self.layout.biases(self._parameters)
+
+    def get_weights(self) -> list[Floats]:
+        """Return copies of all parameters: ``[W1, b1, W2, b2, ...]``, biases where they exist.
+
+        Returns
+        -------
+        list of ndarray
+            In the order of `parameters`.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(3), fn.Dense(1, bias=False)], inputs=2)
+        >>> [w.shape for w in net.get_weights()]
+        [(2, 3), (3,), (3, 1)]
+        """
+        return [self.layout.view(self._parameters, entry).copy() for entry in self.layout]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Set all parameters from ``[W1, b1, W2, b2, ...]``, as `get_weights` gives them.
+
+        Parameters
+        ----------
+        weights : list of array-like
+            One array for each in `layout`, of its shape; copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If number, shapes or contents do not fit; nothing is changed then.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1)], inputs=2)
+        >>> net.set_weights([[[1.0], [2.0]], [0.5]])
+        >>> net.parameters
+        array([1. , 2. , 0.5], dtype=float32)
+        """
+        entries = list(self.layout)
+        if not isinstance(weights, (list, tuple)):
+            raise TypeError(f"weights must be a list of arrays; got {describe(weights)}.")
+        if len(weights) != len(entries):
+            raise ValueError(
+                f"weights must hold {len(entries)} arrays, {', '.join(self.layout.names)}; "
+                f"got {len(weights)}."
+            )
+        found = []
+        for entry, values in zip(entries, weights, strict=True):
+            argument = f"weights ({entry.name})"
+            rows = values if len(entry.shape) == 2 else [values]
+            array = gate.features(rows, self.dtype, None, argument)
+            array = array if len(entry.shape) == 2 else array[0]
+            if array.shape != entry.shape:
+                raise ValueError(f"{argument} must have shape {entry.shape}; got {array.shape}.")
+            found.append(array)
+        for entry, array in zip(entries, found, strict=True):
+            self.layout.view(self._parameters, entry)[:] = array
+
+    def summary(self) -> str:
+        """Describe the network, a line a layer.
+
+        Returns
+        -------
+        str
+            A table of layers, shapes and numbers of parameters.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(8, "relu"), fn.Dense(3, "softmax")], inputs=4)
+        >>> print(net.summary())
+        layer  kind   activation  output  parameters
+            0  Dense  relu        (n, 8)          40
+            1  Dense  softmax     (n, 3)          27
+        4 inputs, 3 outputs, 67 parameters of float32 (268 bytes)
+        """
+        rows = [("layer", "kind", "activation", "output", "parameters")]
+        inputs = self.inputs
+        for place, layer in enumerate(self.layers):
+            count = "?" if inputs is None else str((inputs + layer.bias) * layer.units)
+            kind = type(layer).__name__
+            rows.append((str(place), kind, layer.activation, f"(n, {layer.units})", count))
+            inputs = layer.units
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            f"{row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  "
+            f"{row[3]:<{widths[3]}}  {row[4]:>{widths[4]}}"
+            for row in rows
+        ]
+        if self.inputs is None:
+            end = f"inputs taken from X at the first fit, {self.outputs} outputs, {self.dtype}"
+        else:
+            size, octets = self._parameters.size, self._parameters.nbytes
+            end = (
+                f"{self.inputs} inputs, {self.outputs} outputs, "
+                f"{size:,} parameters of {self.dtype} ({octets:,} bytes)"
+            )
+        return "\n".join([*lines, end])
+
+    def __repr__(self) -> str:
+        layers = ", ".join(repr(layer) for layer in self.layers)
+        return f"Sequential([{layers}], inputs={self.inputs}, dtype={str(self.dtype)!r})"
+
+    # Learning.
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str = "auto",
+        optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
+        epochs: int = 10,
+        batch_size: int = 32,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_fraction: float = 0.0,
+        metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
+        schedule: None = None,
+        clip_norm: None = None,
+        callbacks: CallbackLike | Iterable[CallbackLike] = (),
+        shuffle: bool = True,
+        threads: int | None = None,
+        progress: Any = "auto",
+        backend: str | None = None,
+    ) -> History:
+        """Train on examples, from the present parameters, with a fresh optimizer state.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one a row.
+        y : array-like, shape (n,), (n, 1) or (n, m)
+            Targets: numbers for mean squared error; integer classes, one-hot rows or rows of
+            probabilities for cross-entropy; 0 to 1 for binary cross-entropy.  ``(n,)`` where
+            there is one output, and for integer classes.
+        loss : str, default "auto"
+            "mean_squared_error", "binary_cross_entropy" or "cross_entropy"; "auto" follows the
+            last layer: cross-entropy for softmax, binary cross-entropy for sigmoid, mean squared
+            error for the others.
+        optimizer : SGD or Adam, default Adam()
+            The update rule and its numbers.
+        epochs : int, default 10
+            How often to go through the examples.
+        batch_size : int, default 32
+            Examples a step.  The last batch of an epoch may be short; above n means n.
+        sample_weight : array-like, shape (n,), optional
+            Weight of each example's loss, at least 0.  A batch of zero weight takes no step.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Examples that are measured after every epoch and never trained on.
+        validation_fraction : float, default 0.0
+            Share of the examples to hold out instead, drawn before the first epoch, class by
+            class where y holds integer classes.
+        metrics : str, callable or list of them, default ()
+            What else to record after every epoch, for the training examples and, with ``val_``
+            in front, for the validation examples: "accuracy", "mean_squared_error",
+            "root_mean_squared_error", "mean_absolute_error", "r2", or functions of predictions
+            and targets.
+        callbacks : Callback, callable or list of them, default ()
+            What runs after every epoch, such as `EarlyStopping`.
+        shuffle : bool, default True
+            Whether every epoch draws a new order.
+        progress : {"auto", True, False}, default "auto"
+            A line on stderr with losses and time left; "auto" shows it at a terminal or in a
+            notebook only.
+        backend : {None, "native", "reference"}, default None
+            Which path computes; None follows `fastnn.backend`.
+        class_weight, schedule, clip_norm, threads
+            Not built yet: anything but None raises NotImplementedError (``threads=1`` is what
+            is done anyway).
+
+        Returns
+        -------
+        History
+            A mapping of "loss", "val_loss" and metrics to one float an epoch each.  "loss" is
+            the mean over the epoch's batches, each before its update, with the L2 penalty;
+            "val_loss" is without it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of its kind, shape or range.
+        DivergenceError
+            If training turns non-finite; the last finite weights are kept.
+        RuntimeError
+            If this network is being fitted already.
+
+        Notes
+        -----
+        Ctrl-C ends a fit with a warning and keeps the weights reached so far; the history's
+        ``stopped`` says "interrupted".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> net = fn.Sequential([fn.Dense(8, "tanh"), fn.Dense(1, "sigmoid")], rng=1)
+        >>> history = net.fit(X, [0, 1, 1, 0], optimizer=fn.Adam(0.05), epochs=200)
+        >>> history["loss"][-1] < 0.1
+        True
+        >>> net.predict(X).round().ravel()
+        array([0., 1., 1., 0.], dtype=float32)
+        """
+        _refuse_unbuilt(class_weight=class_weight, schedule=schedule, clip_norm=clip_norm)
+        _check_threads(threads)
+        with self._fit_alone():
+            row = resolve_loss(loss, self.layers[-1].activation)
+            measured = resolve(metrics, row.targets)
+            called = as_callbacks(callbacks)
+            row_of(optimizer)
+            epochs = check_integer(epochs, "epochs", 1)
+            batch_size = check_integer(batch_size, "batch_size", 1)
+            fraction = check_real(
+                validation_fraction, "validation_fraction", low=0.0, high=1.0, high_open=True
+            )
+            check_bool(shuffle, "shuffle")
+            path = backends.in_force(backend)
+            data = self._data(X, y, row, sample_weight)
+            held = self._held_out(validation_data, fraction, row, data.X.shape[1])
+            if self._layout is None:
+                self._build(data.X.shape[1])
+            if fraction > 0.0:
+                data, held = training.split(data, fraction, self._streams)
+            self._state = None
+            job = training.Job(
+                layout=self.layout,
+                parameters=self._parameters,
+                loss=row,
+                data=data,
+                validation=held,
+                metrics=measured,
+                batch_size=min(batch_size, len(data)),
+                state=training.TrainingState.fresh(optimizer, self._parameters),
+                backend=path,
+            )
+            return training.fit(
+                job,
+                self,
+                self._streams,
+                epochs=epochs,
+                shuffle=shuffle,
+                callbacks=called,
+                progress=progress,
+            )
+
+    def train_on_batch(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str = "auto",
+        optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
+        *,
+        sample_weight: ArrayLike | None = None,
+        backend: str | None = None,
+    ) -> float:
+        """Take one step on these examples, keeping the optimizer's state between calls.
+
+        A record of another rule than the call before starts with a fresh state; so does the
+        first call after a fit.
+
+        Parameters
+        ----------
+        X, y, loss, optimizer, sample_weight, backend
+            As in `fit`.
+
+        Returns
+        -------
+        float
+            The loss before the step, with the L2 penalty.
+
+        Raises
+        ------
+        TypeError, ValueError, DivergenceError, RuntimeError
+            As in `fit`.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=1)
+        >>> sgd = fn.SGD(0.25)
+        >>> [net.train_on_batch([[1.0]], [2.0], optimizer=sgd) for _ in range(3)]
+        [4.0, 0.25, 0.015625]
+        """
+        with self._fit_alone():
+            row = resolve_loss(loss, self.layers[-1].activation)
+            row_of(optimizer)
+            path = backends.in_force(backend)
+            data = self._data(X, y, row, sample_weight)
+            if self._layout is None:
+                self._build(data.X.shape[1])
+            state = None if self._state is None else self._state.continued(optimizer)
+            if state is None:
+                state = training.TrainingState.fresh(optimizer, self._parameters)
+            job = training.Job(
+                layout=self.layout,
+                parameters=self._parameters,
+                loss=row,
+                data=data,
+                validation=None,
+                metrics=(),
+                batch_size=len(data),
+                state=state,
+                backend=path,
+            )
+            value = training.train_on_batch(job)
+            self._state = state
+            return value
+
+    @contextmanager
+    def _fit_alone(self) -> Iterator[None]:
+        """Hold the network for one fit; a second one at the same time is refused."""
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError(
+                "this network is being fitted already; two fits on one network at once would "
+                "write over each other. Fit a copy: net.copy()."
+            )
+        try:
+            yield
+        finally:
+            self._fitting.release()
+
+    def _data(
+        self, X: object, y: object, loss: Loss, sample_weight: object, where: str = ""
+    ) -> training.Data:
+        """Lead examples through the gate; `where` names the argument they came in, if not X."""
+        names = ("X", "y", "sample_weight")
+        if where:
+            names = (f"{where}[0]", f"{where}[1]", f"{where}[2]")
+        features = gate.features(X, self.dtype, self.inputs, names[0])
+        n = len(features)
+        targets = gate.targets(y, loss.targets, self.outputs, n, self.dtype, names[1])
+        weights = gate.sample_weights(sample_weight, n, self.dtype, names[2])
+        return training.Data(features, targets, weights)
+
+    def _held_out(
+        self, validation_data: object, fraction: float, loss: Loss, inputs: int
+    ) -> training.Data | None:
+        """Lead validation examples through the gate."""
+        if validation_data is None:
+            return None
+        if fraction > 0.0:
+            raise ValueError(
+                "validation_data and validation_fraction exclude each other; got both."
+            )
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise TypeError(
+                "validation_data must be (X, y) or (X, y, sample_weight); "
+                f"got {describe(validation_data)}."
+            )
+        gate.features(validation_data[0], self.dtype, inputs, "validation_data[0]")
+        weights = validation_data[2] if len(validation_data) == 3 else None
+        return self._data(validation_data[0], validation_data[1], loss, weights, "validation_data")
+
+    # Predicting.
+
+    def predict(
+        self, X: ArrayLike, out: Floats | None = None, *, backend: str | None = None
+    ) -> Floats:
+        """Return ``f(Z)`` of the last layer for every example.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one a row.
+        out : ndarray, shape (n, m), optional
+            Where to write, in the network's dtype; a new array if left out.
+        backend : {None, "native", "reference"}, default None
+            Which path computes.
+
+        Returns
+        -------
+        ndarray, shape (n, m)
+            Always two-dimensional; ``out`` if it was given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X or out is not of its kind or shape, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.predict([[1, 2], [3, 4]])
+        array([[1.5],
+               [3.5]], dtype=float32)
+        """
+        layout = self.layout
+        features = gate.features(X, self.dtype, layout.inputs)
+        if out is not None:
+            out = gate.output_buffer(out, (len(features), self.outputs), self.dtype)
+        path = backends.in_force(backend)
+        return prediction.predictions(layout, self._parameters, features, backend=path, out=out)
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the prediction for an array that needs no conversion: the short way in.
+
+        Parameters
+        ----------
+        x : ndarray, shape (p,) or (n, p)
+            In the network's dtype and C-contiguous; values are not checked.
+
+        Returns
+        -------
+        ndarray, shape (m,) or (n, m)
+            One prediction for one example, else one a row.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If x is no such array; `predict` takes any array-like.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net(np.array([1, 2], dtype=np.float32))
+        array([1.5], dtype=float32)
+        """
+        layout = self.layout
+        rows = gate.row_or_rows(x, layout.inputs, self.dtype)
+        path = backends.in_force()
+        features = rows.reshape(-1, layout.inputs)
+        features.flags.writeable = False
+        out = prediction.predictions(layout, self._parameters, features, backend=path)
+        return out[0] if rows.ndim == 1 else out
+
+    def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
+        """Return the output of a layer, counted in the layer list.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one a row.
+        layer : int, default -2
+            Place of the layer; negative places count from the end, so that -2 is the last
+            hidden layer and -1 gives the predictions.
+        backend : {None, "native", "reference"}, default None
+            Which path computes.
+
+        Returns
+        -------
+        ndarray, shape (n, units of the layer)
+            Its activations.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not fit or there is no such layer.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(5, "relu"), fn.Dense(2)], inputs=3)
+        >>> net.hidden([[1.0, 2.0, 3.0]]).shape
+        (1, 5)
+        """
+        layout = self.layout
+        count = len(self.layers)
+        place = check_integer(layer, "layer", -count)
+        if place >= count:
+            raise ValueError(
+                f"layer must be a place in a list of {count} layers, {-count} to {count - 1}; "
+                f"got {layer}."
+            )
+        features = gate.features(X, self.dtype, layout.inputs)
+        chosen = layout.blocks[: range(count)[place] + 1]
+        path = backends.in_force(backend)
+        return prediction.predictions(
+            layout, self._parameters, features, backend=path, blocks=chosen
+        )
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str = "auto",
+        metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
+        sample_weight: ArrayLike | None = None,
+        *,
+        backend: str | None = None,
+    ) -> dict[str, float]:
+        """Return the loss, without L2, and metrics for some examples.
+
+        Parameters
+        ----------
+        X, y, loss, metrics, sample_weight, backend
+            As in `fit`.
+
+        Returns
+        -------
+        dict of str to float
+            "loss" and each metric.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.evaluate([[1, 2], [3, 4]], [1.5, 2.5], metrics="mean_absolute_error")
+        {'loss': 0.5, 'mean_absolute_error': 0.5}
+        """
+        layout = self.layout
+        row = resolve_loss(loss, self.layers[-1].activation)
+        measured = resolve(metrics, row.targets)
+        data = self._data(X, y, row, sample_weight)
+        path = backends.in_force(backend)
+        value = prediction.mean_loss(
+            layout, self._parameters, row, data.X, data.targets, data.weights, backend=path
+        )
+        return {"loss": value} | training.metric_values(
+            measured, layout, self._parameters, data, backend=path
+        )
+
+    def trace(
+        self, X: ArrayLike, y: ArrayLike, loss: str = "auto", *, backend: str | None = None
+    ) -> prediction.Trace:
+        """Return the textbook's intermediates of one forward and backward pass.
+
+        Parameters
+        ----------
+        X, y, loss, backend
+            As in `fit`; the examples are taken as one batch.
+
+        Returns
+        -------
+        Trace
+            ``loss``, and lists by Dense layer from 0: ``Z``, ``A`` and ``dZ`` of shape (n, h),
+            ``dW`` of shape (h_in, h_out), ``db`` of shape (h_out,).  L2 is left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, "sigmoid", initializer="zeros")], inputs=2)
+        >>> t = net.trace([[0.5, 0.2]], [1])
+        >>> t.A[-1], t.dZ[-1]
+        (array([[0.5]], dtype=float32), array([[-0.5]], dtype=float32))
+        """
+        layout = self.layout
+        row = resolve_loss(loss, self.layers[-1].activation)
+        data = self._data(X, y, row, None)
+        path = backends.in_force(backend)
+        return prediction.trace(
+            layout, self._parameters, row, data.X, data.targets, data.weights, backend=path
+        )
+
+    def loss_and_gradient(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str = "auto",
+        *,
+        sample_weight: ArrayLike | None = None,
+        backend: str | None = None,
+    ) -> tuple[float, Floats]:
+        """Return the training loss of some examples, with L2, and its gradient.
+
+        Parameters
+        ----------
+        X, y, loss, sample_weight, backend
+            As in `fit`; the examples are taken as one batch.
+
+        Returns
+        -------
+        loss : float
+            What training minimises, with the L2 penalty.
+        gradient : ndarray, shape (parameters,)
+            Aligned with `parameters`, L2 included.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=2)
+        >>> net.loss_and_gradient([[1.0, 2.0]], [3.0])
+        (9.0, array([ -6., -12.,  -6.], dtype=float32))
+        """
+        layout = self.layout
+        row = resolve_loss(loss, self.layers[-1].activation)
+        data = self._data(X, y, row, sample_weight)
+        path = backends.in_force(backend)
+        return prediction.loss_and_gradient(
+            layout, self._parameters, row, data.X, data.targets, data.weights, backend=path
+        )
+
+    def diagnose(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str = "auto",
+        *,
+        optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
+        backend: str | None = None,
+    ) -> Diagnosis:
+        """Look into every layer: activations, dead and saturated units, gradients, in words too.
+
+        Parameters
+        ----------
+        X, y, loss, backend
+            As in `fit`; the examples are taken as one batch.
+        optimizer : SGD or Adam, default Adam()
+            Whose first step the update-to-weight ratio is measured with.  The network itself is
+            not changed.
+
+        Returns
+        -------
+        Diagnosis
+            Numbers by layer in ``layers``, sentences in ``findings``; printing it shows both.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> X = np.random.default_rng(0).normal(size=(100, 5))
+        >>> deep = [fn.Dense(10, activation="sigmoid") for _ in range(8)]
+        >>> report = fn.Sequential([*deep, fn.Dense(1)], inputs=5).diagnose(X, X[:, 0])
+        >>> report.findings[0][:16]
+        'Gradients vanish'
+        """
+        layout = self.layout
+        seen = self.trace(X, y, loss, backend=backend)
+        stepped = self.copy()
+        stepped._state = None
+        stepped.train_on_batch(X, y, loss, optimizer, backend=backend)
+        return diagnose(layout, self._parameters, stepped._parameters, seen)
+
+    # Keeping.
+
+    def copy(self) -> Sequential:
+        """Return a network of its own with the same layers, parameters, states and streams.
+
+        Returns
+        -------
+        Sequential
+            It shares nothing with this one.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1)], inputs=2)
+        >>> twin = net.copy()
+        >>> twin.parameters[:] = 0
+        >>> bool(net.parameters.any())
+        True
+        """
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_fitting"]
+        # Plain copies: what is pickled or copied shall not carry the alignment's padding.
+        state["_parameters"] = self._parameters.copy()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._fitting = threading.Lock()
+        values = self._parameters
+        self._parameters = aligned_zeros(values.size, values.dtype)
+        self._parameters[:] = values
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture, parameters and dtype to a file that holds no code.
+
+        The file is a safetensors container: an 8-byte length, a JSON header, raw data.  It is
+        written whole or not at all; an existing file is replaced.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        ValueError
+            If the network has no weights yet.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1)], inputs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "net.fastnn"
+        ...     net.save(path)
+        ...     bool((fn.load(path).parameters == net.parameters).all())
+        True
+        """
+        layout = self.layout
+        description = {
+            "version": _FORMAT_VERSION,
+            "layers": [to_dict(layer) for layer in self.layers],
+            "inputs": layout.inputs,
+            "dtype": str(self.dtype),
+            # Python's integers are exact, JSON readers' need not be.
+            "order_key": str(self._streams.order_key),
+            "orders_drawn": self._streams.drawn,
+        }
+        tensors = {entry.name: layout.view(self._parameters, entry) for entry in layout}
+        safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """Read a network that `Sequential.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Sequential
+        With the same layers, parameters and dtype; a later fit draws the orders that the saved
+        network would have drawn.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged, or is not a fastnn network.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.load("no-such-file.fastnn")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'no-such-file.fastnn'
+    """
+    tensors, metadata = safetensors.read(path)
+    if metadata.get("format") != _FORMAT or "network" not in metadata:
+        raise ModelFileError(
+            f"{os.fspath(path)}: expected a network that fastnn saved; got a safetensors file "
+            f"of another kind (format {metadata.get('format')!r})."
+        )
+    try:
+        return _rebuilt(json.loads(metadata["network"]), tensors)
+    except (TypeError, ValueError, KeyError, RecursionError) as problem:
+        raise ModelFileError(
+            f"{os.fspath(path)}: expected the description of a network that fastnn saved; "
+            f"got one that does not hold together: {problem}"
+        ) from problem
+
+
+def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
+    """Return the network of a file's description and arrays, or raise what does not fit."""
+    if not isinstance(description, dict) or description.get("version") != _FORMAT_VERSION:
+        raise ValueError(f"version {_FORMAT_VERSION} is what this fastnn reads.")
+    dtype = _check_dtype(description["dtype"])
+    layers = [from_dict(layer) for layer in description["layers"]]
+    inputs = check_integer(description["inputs"], "inputs", 1)
+    described = [
+        (place, layer.units, layer.activation, layer.bias, layer.l2)
+        for place, layer in enumerate(check_layers(layers))
+    ]
+    layout = Layout.of(inputs, described)
+    shapes = {name: array.shape for name, array in tensors.items()}
+    # Checked before any weight is drawn: a lying description must not cost memory.
+    if shapes != {entry.name: entry.shape for entry in layout}:
+        raise ValueError("its arrays are not those of its layers.")
+    if any(array.dtype != dtype for array in tensors.values()):
+        raise ValueError(f"its arrays are not of its dtype, {dtype}.")
+    net = Sequential(layers, inputs, dtype)
+    for entry in layout:
+        layout.view(net._parameters, entry)[:] = tensors[entry.name]
+    net._streams.order_key = int(description["order_key"]) % 2**64
+    net._streams.drawn = check_integer(description["orders_drawn"], "orders_drawn", 0)
+    return net
+
+
+def _check_dtype(dtype: object) -> np.dtype[Any]:
+    """Return the network's dtype, or say which there are."""
+    try:
+        found = np.dtype(dtype)  # type: ignore[call-overload]
+    except TypeError:
+        found = None
+    if dtype is None or found not in _DTYPES.values():
+        raise ValueError(f"dtype must be 'float32' or 'float64'; got {describe(dtype)}.")
+    return found  # type: ignore[no-any-return]
+
+
+def _streams(rng: object) -> tuple[np.random.Generator, np.random.Generator]:
+    """Return the streams of first weights and of orders."""
+    try:
+        weights, orders, _ = np.random.default_rng(rng).spawn(3)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(
+            "rng must be None, an integer of at least 0, a SeedSequence or a Generator; "
+            f"got {describe(rng)}."
+        ) from None
+    return weights, orders
+
+
+def _refuse_unbuilt(**keywords: object) -> None:
+    """Refuse keywords whose feature does not exist yet: ignoring one would be a lie."""
+    for name, value in keywords.items():
+        if value is not None:
+            raise NotImplementedError(f"{name} is not built yet: leave it at None; got {value!r}.")
+
+
+def _check_threads(threads: object) -> None:
+    """Accept the one thread that there is."""
+    if threads is not None and check_integer(threads, "threads", 1) != 1:
+        raise NotImplementedError(
+            f"threads above 1 are not built yet: leave it at None or 1; got {threads}."
+        )
