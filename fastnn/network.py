@@ -924,8 +924,13 @@ def load(path: str | os.PathLike[str]) -> Sequential:
 
 def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     """Return the network of a file's description and arrays, or raise what does not fit."""
-    if not isinstance(description, dict) or description.get("version") != _FORMAT_VERSION:
-        raise ValueError(f"version {_FORMAT_VERSION} is what this fastnn reads.")
+    version = check_integer(description["version"], "version", 1)
+    if version != _FORMAT_VERSION:
+        raise ValueError(f"version must be {_FORMAT_VERSION}; got {version}.")
+    key = description["order_key"]
+    if not isinstance(key, str) or not (key.isascii() and key.isdigit() and len(key) <= 20):
+        raise ValueError(f"order_key must be a string of digits; got {describe(key)}.")
+    drawn = check_integer(description["orders_drawn"], "orders_drawn", 0)
     dtype = _check_dtype(description["dtype"])
     layers = [from_dict(layer) for layer in description["layers"]]
     inputs = check_integer(description["inputs"], "inputs", 1)
@@ -943,20 +948,19 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     net = Sequential(layers, inputs, dtype)
     for entry in layout:
         layout.view(net._parameters, entry)[:] = tensors[entry.name]
-    net._streams.order_key = int(description["order_key"]) % 2**64
-    net._streams.drawn = check_integer(description["orders_drawn"], "orders_drawn", 0)
+    net._streams = training.Streams(int(key) % 2**64, drawn)
     return net
 
 
 def _check_dtype(dtype: object) -> np.dtype[Any]:
     """Return the network's dtype, or say which there are."""
-    try:
-        found = np.dtype(dtype)  # type: ignore[call-overload]
-    except TypeError:
-        found = None
-    if dtype is None or found not in _DTYPES.values():
+    if isinstance(dtype, str):
+        name = dtype
+    else:
+        name = str(dtype) if isinstance(dtype, np.dtype) else getattr(dtype, "__name__", "")
+    if name not in _DTYPES:
         raise ValueError(f"dtype must be 'float32' or 'float64'; got {describe(dtype)}.")
-    return found  # type: ignore[no-any-return]
+    return _DTYPES[name]
 
 
 def _streams(rng: object) -> tuple[np.random.Generator, np.random.Generator]:

@@ -196,7 +196,8 @@ def predictions(
     if out is None:
         out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
     if backend == "reference":
-        out[:] = reference.forward(*textbook(layout, parameters, chosen), X.T)[1][-1].T
+        with np.errstate(all="ignore"):
+            out[:] = reference.forward(*textbook(layout, parameters, chosen), X.T)[1][-1].T
     else:
         Run(chosen, parameters, X).predict_into(out)
     return out
@@ -215,10 +216,11 @@ def mean_loss(
     """Return the (weighted) mean loss of the examples, without L2."""
     if backend == "reference":
         W, b, activations = textbook(layout, parameters)
-        Z, A = reference.forward(W, b, activations, X.T)
         Y = _columns(targets, layout.outputs, parameters.dtype)
         w = weights if weights.size else None
-        return float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
+        with np.errstate(all="ignore"):
+            Z, A = reference.forward(W, b, activations, X.T)
+            return float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
     run = Run(layout.blocks, parameters, X, targets, weights, loss, penalty=False)
     run(codes.LOSS)
     return run.mean_loss
@@ -265,9 +267,10 @@ def _textbook_pass(
     W, b, activations = textbook(layout, parameters)
     Y = _columns(targets, layout.outputs, parameters.dtype)
     w = weights if weights.size else None
-    Z, A = reference.forward(W, b, activations, X.T)
-    value = float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
-    dZ, dW, db = reference.backward(W, b, activations, loss.name, X.T, Z, A, Y, w)
+    with np.errstate(all="ignore"):
+        Z, A = reference.forward(W, b, activations, X.T)
+        value = float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
+        dZ, dW, db = reference.backward(W, b, activations, loss.name, X.T, Z, A, Y, w)
     return value, Z, A, dZ, dW, db
 
 

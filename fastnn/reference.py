@@ -281,7 +281,7 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 
 def hash64(x: Array) -> Array:
-    """Return the splitmix64 finaliser of a uint64 array (Steele, Lea & Flood 2014, section 5)."""
+    """Return the finaliser of splitmix64 (Steele, Lea & Flood 2014) of a uint64 array."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

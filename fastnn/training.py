@@ -26,7 +26,7 @@ from fastnn.layout import Block, Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
-from fastnn.prediction import Run, Trace, mean_loss, predictions, textbook, trace
+from fastnn.prediction import Run, mean_loss, predictions, textbook, trace
 from fastnn.progress import Progress
 
 __all__ = ["Data", "Streams", "TrainingState", "fit", "metric_values", "split", "train_on_batch"]
@@ -513,11 +513,10 @@ def _where_it_began(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
 ) -> tuple[Block | None, str]:
     """Follow a bad step in the textbook's order; return the first layer with a non-finite part."""
-    with np.errstate(all="ignore"):
-        seen: Trace = trace(
-            job.layout, job.parameters, job.loss, batch.X, batch.targets, batch.weights,
-            backend="reference",
-        )  # fmt: skip
+    seen = trace(
+        job.layout, job.parameters, job.loss, batch.X, batch.targets, batch.weights,
+        backend="reference",
+    )  # fmt: skip
     blocks = job.layout.blocks
     for block, Z, A in zip(blocks, seen.Z, seen.A, strict=True):
         if not np.isfinite(Z).all():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import re
 from pathlib import Path
 
 import numpy as np
@@ -621,3 +623,29 @@ def test_source_stays_short_and_needs_numpy_alone():
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     assert imported == {"__future__", "collections", "typing", "numpy"}
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "mathematics.md"
+
+
+def test_page_of_mathematics_names_every_function_of_the_reference():
+    text = PAGE.read_text(encoding="utf-8")
+    tree = ast.parse(Path(ref.__file__).read_text(encoding="utf-8"))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert functions <= set(re.findall(r"`(\w+)`", text))
+
+
+def test_page_of_mathematics_names_kernels_that_are_there():
+    text = PAGE.read_text(encoding="utf-8")
+    places = re.findall(r"((?:`\w+`(?: and )?)+) in `(kernels/\w+\.py)`", text)
+    assert len(places) > 10
+    for names, file in places:
+        source = (Path(ref.__file__).parent / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert f"\ndef {name}(" in source, f"{name} in {file}"
+
+
+def test_page_of_mathematics_runs():
+    result = doctest.testfile(str(PAGE), module_relative=False)
+    assert result.attempted > 5
+    assert result.failed == 0

@@ -640,6 +640,8 @@ def test_the_corpus_s_good_parts_are_good(tmp_path: Path) -> None:
     assert read(path)[0]["W"].tolist() == [0.0]
     path.write_bytes(container(b"{}"))
     assert read(path) == ({}, {})
+    path.write_bytes(one(entry(shape=[0, 10**18], offsets=[0, 0]), b""))
+    assert read(path)[0]["W"].shape == (0, 10**18)
 
 
 @pytest.mark.parametrize("kind", ["sparse file", "honest file"])

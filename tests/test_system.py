@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastnn.system import (
@@ -56,7 +57,8 @@ def test_a_pipe_is_opened_without_waiting(tmp_path: Path) -> None:
 def test_chunks_are_written_in_order(tmp_path: Path) -> None:
     path = tmp_path / "file"
     words = memoryview(b"\x01\x00\x02\x00").cast("H")
-    write_atomically(path, iter([b"", b"ab", memoryview(b"cd"), memoryview(b""), words]))
+    none = memoryview(np.empty((0, 3)))
+    write_atomically(path, iter([b"", b"ab", memoryview(b"cd"), none, words]))
     assert path.read_bytes() == b"abcd\x01\x00\x02\x00"
     write_atomically(str(path), [])
     assert path.read_bytes() == b""
@@ -262,6 +264,38 @@ def test_folders_that_cannot_be_flushed_are_no_error(
 
 
 @posix
+def test_a_folder_that_fails_to_be_flushed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def for_files_only(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "the disk is failing")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", for_files_only)
+    with pytest.raises(OSError, match="the disk is failing"):
+        write_atomically(tmp_path / "file", [b"x"])
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+@posix
+def test_permissions_that_are_right_are_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, [b"old"])
+
+    def impossible(*_: object) -> None:
+        raise PermissionError("this file system has no permissions")
+
+    monkeypatch.setattr(os, "chmod", impossible)
+    write_atomically(path, [b"new"])
+    assert path.read_bytes() == b"new"
+
+
+@posix
 def test_the_file_is_flushed_before_it_is_renamed_and_the_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,7 +423,14 @@ QUOTAS = {
         4,
     ),
     "v2 host's path in a container": ({GROUP: "0::/system/x\n", V2_TOP: "500000 100000\n"}, 5),
-    "v2 outside the container": ({GROUP: "0::/../../x\n", V2_TOP: "500000 100000\n"}, 5),
+    "v2 outside the container": (
+        {
+            GROUP: "0::/../../x\n",
+            V2_TOP: "500000 100000\n",
+            "sys/x/cpu.max": "100000 100000\n",
+        },
+        5,
+    ),
     "v1": (
         {
             GROUP: V1,

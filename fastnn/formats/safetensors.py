@@ -385,10 +385,10 @@ def _entry(name: str, value: object) -> _Entry:
             f"the shape of tensor {name!r} must be at most {_MOST_DIMENSIONS} non-negative "
             f"integers; got {describe(shape)}."
         )
-    if not _are_sizes(offsets, 2) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    if not _are_sizes(offsets, 2) or len(offsets) != 2:
         raise ValueError(
-            f"the data_offsets of tensor {name!r} must be two non-negative integers, the first "
-            f"not above the second; got {describe(offsets)}."
+            f"the data_offsets of tensor {name!r} must be two non-negative integers; "
+            f"got {describe(offsets)}."
         )
     dtype = np.dtype(_DTYPES[code])
     begin, end = offsets
