@@ -1,4 +1,8 @@
-"""`Sequential`: layers, one parameter vector, and methods that hand over to those who compute."""
+"""`Sequential`: layers, one parameter vector, and methods that hand over to those who compute.
+
+Longer than its fellows because the public surface stands here, every method with its shapes,
+errors and example.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ __all__ = ["Sequential", "load"]
 
 Floats = NDArray[np.floating]
 
-_DTYPES = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
+_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
 
