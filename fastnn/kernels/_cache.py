@@ -117,7 +117,7 @@ class KernelCache:
         """Numba's protocol; the environment decides."""
 
     def flush(self) -> None:
-        """Numba's protocol; a recompilation overwrites the file."""
+        """Numba's protocol; a file is named by its content and never stale."""
 
     def _file(self, signature: Any, codegen: Any) -> Path:
         """Name the file by everything that its content depends on."""

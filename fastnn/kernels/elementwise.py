@@ -88,7 +88,8 @@ def activation_backward(dZ: Any, A: Any, Z: Any, code: int) -> None:
     d = dZ.reshape(dZ.size)
     if code == codes.RELU:
         for i in range(d.size):
-            d[i] = d[i] if a[i] > zero else zero
+            # Asked this way round, NaN keeps its gradient.
+            d[i] = zero if a[i] <= zero else d[i]
     elif code == codes.TANH:
         for i in range(d.size):
             d[i] = d[i] * (one - a[i] * a[i])
