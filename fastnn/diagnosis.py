@@ -47,7 +47,8 @@ class LayerReport:
     error_norm : float
         Euclidean norm of dZ: what of the loss's gradient reaches this layer.
     update_ratio : float or None
-        Norm of one step's change of W over the norm of W; None where W is zero.
+        Norm of one step's change of W over the norm of W; None where W is zero, or where the
+        step overflows.
     """
 
     place: int
@@ -74,6 +75,14 @@ class Diagnosis:
         One a layer.
     findings : tuple of str
         What is wrong and what to try, in words; empty where nothing is.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(4, "relu"), fn.Dense(1)], inputs=1)
+    >>> net.biases[0][:] = -100
+    >>> net.diagnose([[0.5], [1.0]], [1.0, 2.0]).findings[-1][:42]
+    '100% of the units of layer 0 are dead: zer'
     """
 
     loss: float
@@ -111,17 +120,31 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
-def diagnose(layout: Layout, before: Floats, after: Floats, seen: Trace) -> Diagnosis:
-    """Report on a network from one traced pass and the parameters before and after one step."""
+def diagnose(layout: Layout, before: Floats, after: Floats | None, seen: Trace) -> Diagnosis:
+    """Report on a network from one traced pass and the parameters before and after one step.
+
+    There is nothing after a step that overflowed.
+    """
     layers = tuple(
-        _layer(block, layout.view(before, block.W), layout.view(after, block.W), seen, place)
+        _layer(
+            block,
+            layout.view(before, block.W),
+            None if after is None else layout.view(after, block.W),
+            seen,
+            place,
+        )
         for place, block in enumerate(layout.blocks)
     )
-    findings = [*_gradient_findings(layers, seen), *_unit_findings(layers), *_step_findings(layers)]
+    gradients = _gradient_findings(layers, seen)
+    findings = [*gradients, *_unit_findings(layers)]
+    if after is not None:
+        findings += _step_findings(layers, stopped=bool(gradients))
+    elif not findings:
+        findings.append("One step overflows. Try a smaller learning_rate, or scaled targets.")
     return Diagnosis(seen.loss, layers, tuple(findings))
 
 
-def _layer(block: Block, W: Floats, stepped: Floats, seen: Trace, place: int) -> LayerReport:
+def _layer(block: Block, W: Floats, stepped: Floats | None, seen: Trace, place: int) -> LayerReport:
     """Measure one layer."""
     row = ACTIVATIONS[block.activation]
     A = seen.A[place].astype(np.float64)
@@ -139,7 +162,7 @@ def _layer(block: Block, W: Floats, stepped: Floats, seen: Trace, place: int) ->
             saturated=float(((low > A) | (high < A)).mean()) if row.saturation else None,
             gradient_norm=float(np.hypot(_norm(seen.dW[place]), 0.0 if db is None else _norm(db))),
             error_norm=_norm(seen.dZ[place]),
-            update_ratio=_norm(stepped - W) / size if size > 0.0 else None,
+            update_ratio=None if stepped is None or not size else _norm(stepped - W) / size,
         )
 
 
@@ -151,37 +174,55 @@ def _norm(array: Floats) -> float:
 
 def _gradient_findings(layers: Sequence[LayerReport], seen: Trace) -> list[str]:
     """Say whether gradients vanish or explode on their way from the last layer to the first."""
-    if not np.isfinite([seen.loss, *(layer.error_norm for layer in layers)]).all():
+    broken = _first_not_finite(layers, seen)
+    if broken is not None:
         return [
-            "Gradients explode: the loss or a gradient is not finite. Try smaller weights "
+            f"Gradients explode: from {broken} on, numbers are not finite. Try smaller weights "
             "(initializer='auto'), features and targets scaled to about 1, a smaller "
             "learning_rate, or dtype='float64'."
         ]
-    last = layers[-1]
-    if last.error_norm == 0.0:
+    errors = [layer.error_norm for layer in layers]
+    if errors[-1] == 0.0:
         return ["No gradient leaves the loss: every example is already met exactly."]
-    silent = [layer.place for layer in layers if layer.error_norm == 0.0]
+    silent = [layer for layer in layers if layer.error_norm == 0.0]
     if silent:
+        reason = ", as its units are dead" if silent[-1].dead == 1.0 else ""
         return [
-            f"No gradient reaches layer {max(silent)}: it is exactly zero there and below. Try "
-            "another initializer, a smaller learning_rate, or an activation that cannot die, "
-            "such as tanh."
+            f"Gradients vanish: nothing at all reaches layer {silent[-1].place}{reason}; they are "
+            "exactly zero from there to the first layer. Try initializer='auto', fewer layers, "
+            "scaled features, or other activations."
         ]
-    worst = min(layers, key=lambda layer: layer.error_norm)
-    if worst.error_norm < _VANISHED * last.error_norm:
-        return [
-            f"Gradients vanish: what reaches layer {worst.place} is "
-            f"{worst.error_norm / last.error_norm:.1e} of what leaves layer {last.place}. Try relu "
-            "in place of sigmoid or tanh, initializer='auto', fewer layers, or scaled features."
-        ]
-    worst = max(layers, key=lambda layer: layer.error_norm)
-    if worst.error_norm > _EXPLODED * last.error_norm:
-        return [
-            f"Gradients explode: what reaches layer {worst.place} is "
-            f"{worst.error_norm / last.error_norm:.1e} times what leaves layer {last.place}. Try "
-            "smaller weights (initializer='auto'), fewer layers, l2, or a smaller learning_rate."
-        ]
-    return []
+    findings = []
+    pairs = [(low, high) for low in range(len(layers)) for high in range(low + 1, len(layers))]
+    ratios = {pair: errors[pair[0]] / errors[pair[1]] for pair in pairs}
+    low, high = min(ratios, key=lambda pair: ratios[pair], default=(0, 0))
+    if ratios.get((low, high), 1.0) < _VANISHED:
+        findings.append(
+            f"Gradients vanish: what reaches layer {layers[low].place} is {ratios[low, high]:.1e} "
+            f"of what leaves layer {layers[high].place}. Try relu in place of sigmoid or tanh, "
+            "initializer='auto', fewer layers, or scaled features."
+        )
+    low, high = max(ratios, key=lambda pair: ratios[pair], default=(0, 0))
+    if ratios.get((low, high), 1.0) > _EXPLODED:
+        findings.append(
+            f"Gradients explode: what reaches layer {layers[low].place} is "
+            f"{ratios[low, high]:.1e} times what leaves layer {layers[high].place}. Try smaller "
+            "weights (initializer='auto'), fewer layers, l2, or a smaller learning_rate."
+        )
+    return findings
+
+
+def _first_not_finite(layers: Sequence[LayerReport], seen: Trace) -> str | None:
+    """Name where the first number that is not finite appears, in the order of computing."""
+    for layer in layers:
+        if not np.isfinite([layer.mean, layer.spread]).all():
+            return f"the activations of layer {layer.place}"
+    if not np.isfinite(seen.loss):
+        return "the loss"
+    for layer in reversed(layers):
+        if not np.isfinite([layer.error_norm, layer.gradient_norm]).all():
+            return f"the gradient of layer {layer.place}"
+    return None
 
 
 def _unit_findings(layers: Sequence[LayerReport]) -> list[str]:
@@ -204,8 +245,8 @@ def _unit_findings(layers: Sequence[LayerReport]) -> list[str]:
     return findings
 
 
-def _step_findings(layers: Sequence[LayerReport]) -> list[str]:
-    """Say whether one step moves the weights too far, or not at all."""
+def _step_findings(layers: Sequence[LayerReport], stopped: bool) -> list[str]:
+    """Say whether one step moves the weights too far, or hardly, unless gradients are to blame."""
     ratios = [layer.update_ratio for layer in layers if layer.update_ratio is not None]
     if not ratios or not np.isfinite(ratios).all():
         return []
@@ -214,7 +255,7 @@ def _step_findings(layers: Sequence[LayerReport]) -> list[str]:
             f"One step changes the weights of a layer by {max(ratios):.0%} of their size; about "
             "0.1 % is usual. Try a smaller learning_rate."
         ]
-    if max(ratios) < _SMALL_UPDATE:
+    if max(ratios) < _SMALL_UPDATE and not stopped:
         return [
             f"One step changes no layer's weights by more than {max(ratios):.0e} of their size; "
             "about 1e-3 is usual. Try a larger learning_rate."

@@ -23,7 +23,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnn.names import describe
 
-__all__ = ["Targets", "features", "output_buffer", "row_or_rows", "sample_weights", "targets"]
+__all__ = [
+    "Targets",
+    "features",
+    "output_buffer",
+    "parameters",
+    "row_or_rows",
+    "sample_weights",
+    "targets",
+]
 
 Array = NDArray[Any]
 
@@ -195,6 +203,7 @@ def targets(
     rows: int,
     dtype: DTypeLike,
     argument: str = "y",
+    of: str = "X",
 ) -> Targets:
     """Take what a network should answer, in the form that its loss reads.
 
@@ -215,6 +224,8 @@ def targets(
         The network's dtype, float32 or float64.
     argument : str, default "y"
         The name of the caller's argument, for the message.
+    of : str, default "X"
+        The name of the argument that the examples came in, for the message.
 
     Returns
     -------
@@ -241,7 +252,7 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
     """
     dtype = np.dtype(dtype)
     array = _read(y, argument, _ENCODE_CLASSES)
-    _check_length(array, rows, argument)
+    _check_length(array, rows, argument, of)
     column = array.shape == (rows, 1)
     if loss_targets == "classes" and (array.ndim == 1 or (column and outputs > 1)):
         labels = _labels(array.reshape(rows), outputs, argument)
@@ -268,7 +279,7 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
 
 
 def sample_weights(
-    w: object, rows: int, dtype: DTypeLike, argument: str = "sample_weight"
+    w: object, rows: int, dtype: DTypeLike, argument: str = "sample_weight", of: str = "X"
 ) -> Array:
     """Take how much each example counts.
 
@@ -282,6 +293,8 @@ def sample_weights(
         The network's dtype, float32 or float64.
     argument : str, default "sample_weight"
         The name of the caller's argument, for the message.
+    of : str, default "X"
+        The name of the argument that the examples came in, for the message.
 
     Returns
     -------
@@ -309,7 +322,7 @@ def sample_weights(
     array = _read(w, argument, _ENCODE_COLUMNS)
     if array.ndim != 1:
         raise ValueError(f"{argument} must have shape ({rows},); got shape {array.shape}.")
-    _check_length(array, rows, argument)
+    _check_length(array, rows, argument, of)
     weights = _finite(array, np.dtype(dtype), argument)
     if weights.min() < 0:
         place, _ = _offenders(weights, lambda part: part < 0)
@@ -322,6 +335,47 @@ def sample_weights(
             f"{argument} must have at least one weight above 0; got {rows} weights of 0."
         )
     return weights
+
+
+def parameters(values: object, shape: tuple[int, ...], dtype: DTypeLike, argument: str) -> Array:
+    """Take weights that someone sets.
+
+    Parameters
+    ----------
+    values : array-like
+        Finite numbers.
+    shape : tuple of int
+        The shape that they must have.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+    argument : str
+        The name of the caller's argument, for the message.
+
+    Returns
+    -------
+    ndarray, read-only
+        Of that shape and dtype.
+
+    Raises
+    ------
+    TypeError
+        If `values` does not hold real numbers.
+    ValueError
+        If it has another shape, or a number that is not finite in `dtype`.
+
+    Examples
+    --------
+    >>> parameters([1, 2], (2,), "float32", "weights (0.b)")
+    array([1., 2.], dtype=float32)
+    >>> parameters([1, 2], (3,), "float32", "weights (0.b)")
+    Traceback (most recent call last):
+    ...
+    ValueError: weights (0.b) must have shape (3,); got shape (2,).
+    """
+    array = _read(values, argument, _ENCODE_COLUMNS)
+    if array.shape != shape:
+        raise ValueError(f"{argument} must have shape {shape}; got shape {array.shape}.")
+    return _finite(array, np.dtype(dtype), argument)
 
 
 def row_or_rows(x: object, inputs: int, dtype: np.dtype[Any]) -> Array:
@@ -638,13 +692,13 @@ def _labels(array: Array, outputs: int, argument: str) -> NDArray[np.int64]:
     return _fitted(array, np.dtype(np.int64))
 
 
-def _check_length(array: Array, rows: int, argument: str) -> None:
-    """Refuse another number of rows than X has."""
+def _check_length(array: Array, rows: int, argument: str, of: str) -> None:
+    """Refuse another number of rows than the examples have."""
     if array.ndim and len(array) != rows:
         plural = "" if rows == 1 else "s"
         raise ValueError(
-            f"X has {rows} row{plural} but {argument} has {len(array)};"
-            f" there must be one row of {argument} for each row of X."
+            f"{of} has {rows} row{plural} but {argument} has {len(array)};"
+            f" there must be one row of {argument} for each row of {of}."
         )
 
 

@@ -101,4 +101,10 @@ def from_dict(data: object) -> Dense:
     if not isinstance(data, dict):
         raise TypeError(f"a layer must be described by an object; got {describe(data)}.")
     fields = dict(data)
-    return lookup(LAYERS, fields.pop("layer", None), "layer")(**fields)
+    kind = lookup(LAYERS, fields.pop("layer", None), "layer")
+    expected = kind.__dataclass_fields__.keys()
+    if fields.keys() != expected:
+        raise ValueError(
+            f"a layer must be described by {', '.join(expected)}; got {', '.join(fields)}."
+        )
+    return kind(**fields)

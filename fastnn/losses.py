@@ -84,7 +84,7 @@ LOSSES: dict[str, Loss] = {
 
 def resolve_loss(loss: object, last: str) -> Loss:
     """Return the row of a loss for a network whose last layer has the given activation."""
-    if loss == "auto":
+    if isinstance(loss, str) and loss == "auto":
         return LOSSES[ACTIVATIONS[last].loss]
     row = lookup(LOSSES, loss, "loss")
     if row.activation not in (None, last):

@@ -1,6 +1,6 @@
 """`Sequential`: layers, one parameter vector, and methods that hand over to those who compute.
 
-Longer than its fellows because the public surface stands here, every method with its shapes,
+This file is long because the public surface stands here, every method with its shapes,
 errors and example.
 """
 
@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastnn import backends, gate, prediction, training
 from fastnn.callbacks import CallbackLike, as_callbacks
 from fastnn.diagnosis import Diagnosis, diagnose
-from fastnn.errors import ModelFileError
+from fastnn.errors import DivergenceError, ModelFileError
 from fastnn.formats import safetensors
 from fastnn.history import History
 from fastnn.initializers import draw_weights
@@ -35,7 +36,10 @@ __all__ = ["Sequential", "load"]
 
 Floats = NDArray[np.floating]
 
-_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "float64": np.dtype(np.float64),
+}
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
 
@@ -107,9 +111,22 @@ class Sequential:
             for place, layer in enumerate(self.layers)
         ]
         layout = Layout.of(inputs, described)
-        self._parameters = aligned_zeros(layout.size, self.dtype)
-        for layer, W in zip(self.layers, layout.weights(self._parameters), strict=True):
-            W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], self._weights_rng)
+        try:
+            parameters = aligned_zeros(layout.size, self.dtype)
+        except (MemoryError, ValueError, OverflowError):
+            raise MemoryError(
+                f"these units and inputs make {layout.size:,} parameters of {self.dtype}, more "
+                "than this machine can hold."
+            ) from None
+        for layer, W in zip(self.layers, layout.weights(parameters), strict=True):
+            with np.errstate(over="ignore"):
+                W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], self._weights_rng)
+            if not np.isfinite(W).all():
+                raise ValueError(
+                    f"initializer must be a number that fits {self.dtype}; got "
+                    f"{layer.initializer!r}."
+                )
+        self._parameters = parameters
         self._layout = layout
 
     # What it is.
@@ -142,10 +159,8 @@ class Sequential:
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
-        found = gate.features([np.ravel(values)], self.dtype, None, "parameters")[0]
-        if found.size != self.layout.size:
-            raise ValueError(f"parameters must hold {self.layout.size} numbers; got {found.size}.")
-        self._parameters[:] = found
+        shape = (self.layout.size,)
+        self._parameters[:] = gate.parameters(values, shape, self.dtype, "parameters")
 
     @property
     def weights(self) -> list[Floats]:
@@ -203,15 +218,10 @@ class Sequential:
                 f"weights must hold {len(entries)} arrays, {', '.join(self.layout.names)}; "
                 f"got {len(weights)}."
             )
-        found = []
-        for entry, values in zip(entries, weights, strict=True):
-            argument = f"weights ({entry.name})"
-            rows = values if len(entry.shape) == 2 else [values]
-            array = gate.features(rows, self.dtype, None, argument)
-            array = array if len(entry.shape) == 2 else array[0]
-            if array.shape != entry.shape:
-                raise ValueError(f"{argument} must have shape {entry.shape}; got {array.shape}.")
-            found.append(array)
+        found = [
+            gate.parameters(values, entry.shape, self.dtype, f"weights ({entry.name})")
+            for entry, values in zip(entries, weights, strict=True)
+        ]
         for entry, array in zip(entries, found, strict=True):
             self.layout.view(self._parameters, entry)[:] = array
 
@@ -365,44 +375,38 @@ class Sequential:
         _refuse_unbuilt(class_weight=class_weight, schedule=schedule, clip_norm=clip_norm)
         _check_threads(threads)
         with self._fit_alone():
-            row = resolve_loss(loss, self.layers[-1].activation)
-            measured = resolve(metrics, row.targets)
-            called = as_callbacks(callbacks)
-            row_of(optimizer)
-            epochs = check_integer(epochs, "epochs", 1)
-            batch_size = check_integer(batch_size, "batch_size", 1)
-            fraction = check_real(
-                validation_fraction, "validation_fraction", low=0.0, high=1.0, high_open=True
-            )
-            check_bool(shuffle, "shuffle")
-            path = backends.in_force(backend)
-            data = self._data(X, y, row, sample_weight)
-            held = self._held_out(validation_data, fraction, row, data.X.shape[1])
-            if self._layout is None:
-                self._build(data.X.shape[1])
-            if fraction > 0.0:
-                data, held = training.split(data, fraction, self._streams)
-            self._state = None
-            job = training.Job(
-                layout=self.layout,
-                parameters=self._parameters,
-                loss=row,
-                data=data,
-                validation=held,
-                metrics=measured,
-                batch_size=min(batch_size, len(data)),
-                state=training.TrainingState.fresh(optimizer, self._parameters),
-                backend=path,
-            )
-            return training.fit(
-                job,
-                self,
-                self._streams,
-                epochs=epochs,
-                shuffle=shuffle,
-                callbacks=called,
-                progress=progress,
-            )
+            with self._unchanged_if_refused():
+                row = resolve_loss(loss, self.layers[-1].activation)
+                measured = resolve(metrics, row.targets)
+                called = as_callbacks(callbacks)
+                row_of(optimizer)
+                epochs = check_integer(epochs, "epochs", 1)
+                batch_size = check_integer(batch_size, "batch_size", 1)
+                fraction = check_real(
+                    validation_fraction, "validation_fraction", low=0.0, high=1.0, high_open=True
+                )
+                check_bool(shuffle, "shuffle")
+                path = backends.in_force(backend)
+                data = self._data(X, y, row, sample_weight)
+                held = self._held_out(validation_data, fraction, row, data.X.shape[1])
+                if self._layout is None:
+                    self._build(data.X.shape[1])
+                if fraction > 0.0:
+                    data, held = training.split(data, row, fraction, self._streams)
+                self._state = None
+                job = training.Job(
+                    layout=self.layout,
+                    parameters=self._parameters,
+                    loss=row,
+                    data=data,
+                    validation=held,
+                    metrics=measured,
+                    batch_size=min(batch_size, len(data)),
+                    state=training.TrainingState.fresh(optimizer, self._parameters),
+                    backend=path,
+                )
+                run = training.begin(job, self, epochs, called, progress)
+            return training.fit(job, run, self._streams, shuffle=shuffle)
 
     def train_on_batch(
         self,
@@ -443,26 +447,27 @@ class Sequential:
         [4.0, 0.25, 0.015625]
         """
         with self._fit_alone():
-            row = resolve_loss(loss, self.layers[-1].activation)
-            row_of(optimizer)
-            path = backends.in_force(backend)
-            data = self._data(X, y, row, sample_weight)
-            if self._layout is None:
-                self._build(data.X.shape[1])
-            state = None if self._state is None else self._state.continued(optimizer)
-            if state is None:
-                state = training.TrainingState.fresh(optimizer, self._parameters)
-            job = training.Job(
-                layout=self.layout,
-                parameters=self._parameters,
-                loss=row,
-                data=data,
-                validation=None,
-                metrics=(),
-                batch_size=len(data),
-                state=state,
-                backend=path,
-            )
+            with self._unchanged_if_refused():
+                row = resolve_loss(loss, self.layers[-1].activation)
+                row_of(optimizer)
+                path = backends.in_force(backend)
+                data = self._data(X, y, row, sample_weight)
+                if self._layout is None:
+                    self._build(data.X.shape[1])
+                state = None if self._state is None else self._state.continued(optimizer)
+                if state is None:
+                    state = training.TrainingState.fresh(optimizer, self._parameters)
+                job = training.Job(
+                    layout=self.layout,
+                    parameters=self._parameters,
+                    loss=row,
+                    data=data,
+                    validation=None,
+                    metrics=(),
+                    batch_size=len(data),
+                    state=state,
+                    backend=path,
+                )
             value = training.train_on_batch(job)
             self._state = state
             return value
@@ -480,6 +485,18 @@ class Sequential:
         finally:
             self._fitting.release()
 
+    @contextmanager
+    def _unchanged_if_refused(self) -> Iterator[None]:
+        """Take back what getting ready did, should an argument be refused."""
+        kept = (self._layout, self._parameters, self._state, replace(self._streams))
+        drawn = self._weights_rng.bit_generator.state
+        try:
+            yield
+        except BaseException:
+            self._layout, self._parameters, self._state, self._streams = kept
+            self._weights_rng.bit_generator.state = drawn
+            raise
+
     def _data(
         self, X: object, y: object, loss: Loss, sample_weight: object, where: str = ""
     ) -> training.Data:
@@ -489,8 +506,8 @@ class Sequential:
             names = (f"{where}[0]", f"{where}[1]", f"{where}[2]")
         features = gate.features(X, self.dtype, self.inputs, names[0])
         n = len(features)
-        targets = gate.targets(y, loss.targets, self.outputs, n, self.dtype, names[1])
-        weights = gate.sample_weights(sample_weight, n, self.dtype, names[2])
+        targets = gate.targets(y, loss.targets, self.outputs, n, self.dtype, names[1], names[0])
+        weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
         return training.Data(features, targets, weights)
 
     def _held_out(
@@ -551,6 +568,10 @@ class Sequential:
         if out is not None:
             out = gate.output_buffer(out, (len(features), self.outputs), self.dtype)
         path = backends.in_force(backend)
+        if out is not None and np.may_share_memory(out, features):
+            # Chunks are written while later rows are still to be read.
+            out[:] = prediction.predictions(layout, self._parameters, features, backend=path)
+            return out
         return prediction.predictions(layout, self._parameters, features, backend=path, out=out)
 
     def __call__(self, x: Floats) -> Floats:
@@ -798,10 +819,14 @@ class Sequential:
         'Gradients vanish'
         """
         layout = self.layout
+        row_of(optimizer)
         seen = self.trace(X, y, loss, backend=backend)
         stepped = self.copy()
         stepped._state = None
-        stepped.train_on_batch(X, y, loss, optimizer, backend=backend)
+        try:
+            stepped.train_on_batch(X, y, loss, optimizer, backend=backend)
+        except DivergenceError:
+            return diagnose(layout, self._parameters, None, seen)
         return diagnose(layout, self._parameters, stepped._parameters, seen)
 
     # Keeping.
@@ -824,6 +849,9 @@ class Sequential:
         True
         """
         return copy.deepcopy(self)
+
+    def __copy__(self) -> Sequential:
+        return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -928,6 +956,10 @@ def load(path: str | os.PathLike[str]) -> Sequential:
 
 def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     """Return the network of a file's description and arrays, or raise what does not fit."""
+    expected = {"version", "layers", "inputs", "dtype", "order_key", "orders_drawn"}
+    if not isinstance(description, dict) or description.keys() != expected:
+        came = ", ".join(description) if isinstance(description, dict) else describe(description)
+        raise ValueError(f"a network must have {', '.join(sorted(expected))}; got {came}.")
     version = check_integer(description["version"], "version", 1)
     if version != _FORMAT_VERSION:
         raise ValueError(f"version must be {_FORMAT_VERSION}; got {version}.")
@@ -935,6 +967,8 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     if not isinstance(key, str) or not (key.isascii() and key.isdigit() and len(key) <= 20):
         raise ValueError(f"order_key must be a string of digits; got {describe(key)}.")
     drawn = check_integer(description["orders_drawn"], "orders_drawn", 0)
+    if drawn >= 2**63:
+        raise ValueError(f"orders_drawn must be below 2**63; got {drawn}.")
     dtype = _check_dtype(description["dtype"])
     layers = [from_dict(layer) for layer in description["layers"]]
     inputs = check_integer(description["inputs"], "inputs", 1)
@@ -983,7 +1017,9 @@ def _refuse_unbuilt(**keywords: object) -> None:
     """Refuse keywords whose feature does not exist yet: ignoring one would be a lie."""
     for name, value in keywords.items():
         if value is not None:
-            raise NotImplementedError(f"{name} is not built yet: leave it at None; got {value!r}.")
+            raise NotImplementedError(
+                f"{name} is not built yet: leave it at None; got {describe(value)}."
+            )
 
 
 def _check_threads(threads: object) -> None:

@@ -19,7 +19,16 @@ from fastnn.kernels import codes
 from fastnn.layout import Block, Layout, Program, aligned_zeros
 from fastnn.losses import Loss
 
-__all__ = ["Run", "Trace", "loss_and_gradient", "mean_loss", "predictions", "textbook", "trace"]
+__all__ = [
+    "Run",
+    "Trace",
+    "loss_and_gradient",
+    "mean_loss",
+    "predictions",
+    "textbook",
+    "textbook_weights",
+    "trace",
+]
 
 Floats = NDArray[np.floating]
 
@@ -44,6 +53,14 @@ class Trace:
         Gradient with respect to W.
     db : list of ndarray, shape (h_out,), or None
         Gradient with respect to b; None where the layer has no bias.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=2)
+    >>> t = net.trace([[1.0, 2.0]], [3.0])
+    >>> t.loss, t.db[0]
+    (9.0, array([-6.], dtype=float32))
     """
 
     loss: float
@@ -177,6 +194,17 @@ def textbook(
     return W, b, [block.activation for block in chosen]
 
 
+def textbook_weights(weights: Floats) -> Floats | None:
+    """Return weights as the textbook takes them, scaled so that their sum cannot overflow.
+
+    By a power of two, which changes no bit of a weight's share.
+    """
+    if not weights.size:
+        return None
+    scaled: Floats = np.ldexp(weights, -np.frexp(weights.max())[1])
+    return scaled
+
+
 def _columns(targets: Targets, outputs: int, dtype: Any) -> Floats:
     """Return targets as the textbook's Y, one column an example."""
     return targets.as_rows(outputs, dtype).T
@@ -217,7 +245,7 @@ def mean_loss(
     if backend == "reference":
         W, b, activations = textbook(layout, parameters)
         Y = _columns(targets, layout.outputs, parameters.dtype)
-        w = weights if weights.size else None
+        w = textbook_weights(weights)
         with np.errstate(all="ignore"):
             Z, A = reference.forward(W, b, activations, X.T)
             return float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
@@ -249,7 +277,8 @@ def loss_and_gradient(
             bias = gb[place]
             if bias is not None:
                 bias[:] = db[place]
-        return value + float(reference.l2_penalty(W, l2)), gradient
+        with np.errstate(all="ignore"):
+            return value + float(reference.l2_penalty(W, l2)), gradient
     run = Run(layout.blocks, parameters, X, targets, weights, loss, gradient=True)
     run(codes.GRADIENT)
     return run.mean_loss, run.gradient
@@ -266,7 +295,7 @@ def _textbook_pass(
     """Go forward and backward on the reference: loss, Z, A, dZ, dW, db in its orientation."""
     W, b, activations = textbook(layout, parameters)
     Y = _columns(targets, layout.outputs, parameters.dtype)
-    w = weights if weights.size else None
+    w = textbook_weights(weights)
     with np.errstate(all="ignore"):
         Z, A = reference.forward(W, b, activations, X.T)
         value = float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))

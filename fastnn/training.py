@@ -3,13 +3,16 @@
 A slice is as many steps as fill about 70 ms: long enough that the way in and out costs nothing,
 short enough that Ctrl-C, callbacks and progress are served at once.  How an epoch is cut into
 slices changes no bit of its result.
+
+This file is long because description and computing meet here on both paths, and a fit's start,
+its slices and its bad end belong together.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,10 +29,20 @@ from fastnn.layout import Block, Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
-from fastnn.prediction import Run, mean_loss, predictions, textbook, trace
+from fastnn.prediction import Run, mean_loss, predictions, textbook, textbook_weights, trace
 from fastnn.progress import Progress
 
-__all__ = ["Data", "Streams", "TrainingState", "fit", "metric_values", "split", "train_on_batch"]
+__all__ = [
+    "Data",
+    "Job",
+    "Streams",
+    "TrainingState",
+    "begin",
+    "fit",
+    "metric_values",
+    "split",
+    "train_on_batch",
+]
 
 Floats = NDArray[np.floating]
 
@@ -202,7 +215,7 @@ class ReferenceStepper:
             for step in range(first, last):
                 rows = self.order[step * self._batch_size : (step + 1) * self._batch_size]
                 batch = self._data.take(rows)
-                total = float(batch.weights.sum()) if batch.weights.size else float(len(rows))
+                total = float(batch.weights.sum(dtype=float)) if batch.weights.size else len(rows)
                 if total == 0.0:
                     continue
                 loss, trouble = self._step(batch)
@@ -228,7 +241,7 @@ class ReferenceStepper:
         Y = batch.targets.as_rows(layout.outputs, self._parameters.dtype).T
         W, b, states, loss = reference.train_step(
             W, b, activations, self._loss.name, l2, batch.X.T, Y,
-            batch.weights if batch.weights.size else None,
+            textbook_weights(batch.weights),
             type(state.optimizer).__name__, hyperparameters(state.optimizer), states,
             int(state.numbers[codes.STEPS]) + 1,
         )  # fmt: skip
@@ -264,22 +277,24 @@ STEPPERS: dict[str, type[NativeStepper] | type[ReferenceStepper]] = {
 }
 
 
-def split(data: Data, fraction: float, streams: Streams) -> tuple[Data, Data]:
+def split(data: Data, loss: Loss, fraction: float, streams: Streams) -> tuple[Data, Data]:
     """Part data into training and validation; class by class where targets are classes.
 
     Drawn from the network's stream of orders, once, before the first epoch.
     """
     order = reference.permutation(streams.order_key, streams.drawn, len(data))
     streams.drawn += 1
+    classes = _classes(data.targets, loss)[order]
+    members = [order[classes == label] for label in np.unique(classes)]
     held = np.zeros(len(data), bool)
-    for members in _strata(data.targets, order):
-        held[members[: round(fraction * len(members))]] = True
-    if not held.any():
-        held[order[0]] = True
+    for part, count in zip(
+        members, _shares([len(part) for part in members], fraction), strict=True
+    ):
+        held[part[:count]] = True
     rows = np.arange(len(data))
     parts = data.take(rows[~held]), data.take(rows[held])
-    for part, what in zip(parts, ("to train on", "to validate on"), strict=True):
-        if not len(part) or (part.weights.size and not part.weights.any()):
+    for piece, what in zip(parts, ("to train on", "to validate on"), strict=True):
+        if not len(piece) or (piece.weights.size and not piece.weights.any()):
             raise ValueError(
                 f"validation_fraction={fraction:g} of {len(data)} examples leaves none of any "
                 f"weight {what}."
@@ -287,12 +302,28 @@ def split(data: Data, fraction: float, streams: Streams) -> tuple[Data, Data]:
     return parts
 
 
-def _strata(targets: Targets, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Part the examples by class, each part in the drawn order; one part without classes."""
-    if not targets.labels.size:
-        return [order]
-    labels = targets.labels[order]
-    return [order[labels == label] for label in np.unique(labels)]
+def _classes(targets: Targets, loss: Loss) -> NDArray[Any]:
+    """Return a class for each example; the same one for all where targets are no classes."""
+    values: NDArray[Any] = targets.values
+    if targets.labels.size:
+        return targets.labels
+    if loss.targets != "real" and np.isin(values, (0, 1)).all():
+        if values.shape[1] == 1:
+            return values[:, 0]
+        if loss.targets == "classes":
+            return np.asarray(values.argmax(axis=1))
+    return np.zeros(len(values), np.int64)
+
+
+def _shares(sizes: Sequence[int], fraction: float) -> list[int]:
+    """Part the number to hold out among classes, by their largest remainders; at least one."""
+    exact = [fraction * size for size in sizes]
+    counts = [int(share) for share in exact]
+    missing = max(1, round(fraction * sum(sizes))) - sum(counts)
+    by_remainder = sorted(range(len(sizes)), key=lambda place: counts[place] - exact[place])
+    for place in by_remainder[:missing]:
+        counts[place] += 1
+    return counts
 
 
 def metric_values(
@@ -311,22 +342,6 @@ def metric_values(
     wanted = data.targets.as_rows(layout.outputs, parameters.dtype)
     weights = data.weights if data.weights.size else None
     return {prefix + row.name: float(row.function(predicted, wanted, weights)) for row in metrics}
-
-
-@dataclass(slots=True)
-class FitRun:
-    """A fit in progress, as callbacks see it (`callbacks.Run`)."""
-
-    network: Trainable
-    epochs: int
-    names: tuple[str, ...]
-    history: History
-    epoch: int = 0
-    logs: Mapping[str, float] = field(default_factory=dict)
-
-    def stop(self, reason: str) -> None:
-        """End the fit after this epoch."""
-        self.history.stopped = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,28 +370,49 @@ class Job:
         return names if self.validation is None else (*names, *(f"val_{name}" for name in names))
 
 
-def fit(
-    job: Job,
-    network: Trainable,
-    streams: Streams,
-    *,
-    epochs: int,
-    shuffle: bool,
-    callbacks: Iterable[Callback],
-    progress: Any,
-) -> History:
-    """Train for some epochs; return what they recorded.
+@dataclass(slots=True)
+class FitRun:
+    """A fit in progress, as callbacks see it (`callbacks.Run`), and what shows it."""
+
+    network: Trainable
+    epochs: int
+    names: tuple[str, ...]
+    history: History
+    callbacks: tuple[Callback, ...]
+    shown: Progress
+    epoch: int = 0
+    logs: Mapping[str, float] = field(default_factory=dict)
+
+    def stop(self, reason: str) -> None:
+        """End the fit after this epoch."""
+        self.history.stopped = reason
+
+
+def begin(
+    job: Job, network: Trainable, epochs: int, callbacks: tuple[Callback, ...], progress: Any
+) -> FitRun:
+    """Get a fit ready: everything that can refuse does so before anything is changed."""
+    _check_finite(job)
+    shown = Progress(progress, epochs, job.names)
+    run = FitRun(network, epochs, job.names, History(job.names), callbacks, shown)
+    for callback in callbacks:
+        callback.on_fit_begin(run)
+    return run
+
+
+def fit(job: Job, run: FitRun, streams: Streams, *, shuffle: bool) -> History:
+    """Train for the run's epochs; return what they recorded.
 
     Parameters
     ----------
     job : Job
         What to train on what; its parameters and state are written.
-    network : object with ``parameters``
-        Handed to the callbacks, not looked at.
+    run : FitRun
+        From `begin`; its history is written.
     streams : Streams
         Where the orders come from; goes on.
-    epochs, shuffle, callbacks, progress
-        As in `Sequential.fit`.
+    shuffle : bool
+        Whether every epoch draws an order.
 
     Returns
     -------
@@ -389,44 +425,53 @@ def fit(
         If a loss, a weight or a moment turns non-finite; the parameters are then those from
         before the step in which that happened.
     """
-    stepper = STEPPERS[job.backend](
-        job.layout, job.parameters, job.loss, job.data, job.batch_size, job.state
-    )
-    called = tuple(callbacks)
-    run = FitRun(network, epochs, job.names, History(job.names))
-    shown = Progress(progress, epochs, job.names)
     began = time.perf_counter()
+    slices = _Slices(job)
     interrupted = None
-    for callback in called:
-        callback.on_fit_begin(run)
     try:
-        slices = _Slices(job, stepper, shown)
-        while run.epoch < epochs and run.history.stopped is None:
+        while run.epoch < run.epochs and run.history.stopped is None:
             if shuffle:
-                stepper.draw(streams.order_key, streams.drawn)
+                slices.stepper.draw(streams.order_key, streams.drawn)
                 streams.drawn += 1
             run.logs = {"loss": slices.epoch(run), **_measured(job)}
             run.history.append(run.logs)
             run.epoch = run.history.epochs
-            shown.epoch_end(run.epoch, run.logs)
-            for callback in called:
+            run.shown.epoch_end(run.epoch, run.logs)
+            for callback in run.callbacks:
                 callback.on_epoch_end(run)
     except KeyboardInterrupt:
+        slices.settle()
         run.history.stopped = "interrupted"
         interrupted = (
-            f"fit was interrupted after {run.epoch} of {epochs} epochs; "
+            f"fit was interrupted after {run.history.epochs} of {run.epochs} epochs; "
             "the network keeps the weights that it had reached."
         )
     except BaseException:
-        shown.close("failed")
+        run.shown.close("failed")
         raise
-    for callback in called:
+    for callback in run.callbacks:
         callback.on_fit_end(run)
     run.history.seconds = time.perf_counter() - began
-    shown.close(run.history.stopped)
+    run.shown.close(run.history.stopped)
     if interrupted:
         warnings.warn(interrupted, UserWarning, stacklevel=3)
     return run.history
+
+
+def _check_finite(job: Job) -> None:
+    """Refuse to train from weights that are not finite."""
+    if np.isfinite(job.parameters).all():
+        return
+    for entry in job.layout:
+        if not np.isfinite(job.layout.view(job.parameters, entry)).all():
+            place = f"layer {entry.name.split('.')[0]}"
+            raise DivergenceError(
+                f"training cannot begin: the parameters of {place} ({entry.name}) are not all "
+                "finite. Set them anew, with set_weights or through parameters.",
+                epoch=1,
+                step=1,
+                layer=place,
+            )
 
 
 def _measured(job: Job) -> dict[str, float]:
@@ -447,9 +492,24 @@ def _measured(job: Job) -> dict[str, float]:
 class _Slices:
     """Cuts epochs into slices of steps, and sees to it that weights stay finite."""
 
-    def __init__(self, job: Job, stepper: Stepper, shown: Progress) -> None:
-        self._job, self._stepper, self._shown = job, stepper, shown
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.stepper: Stepper = STEPPERS[job.backend](
+            job.layout, job.parameters, job.loss, job.data, job.batch_size, job.state
+        )
+        self._saved = job.parameters.copy(), job.state.copy()
         self._length = 1
+
+    def settle(self) -> None:
+        """Go back to the slice's start should an interruption have come beside a divergence."""
+        if not np.isfinite(self._job.parameters).all():
+            self._restore()
+
+    def _restore(self) -> None:
+        """Go back to the slice's start."""
+        parameters, state = self._saved
+        self._job.parameters[:] = parameters
+        self._job.state.restore(state)
 
     def epoch(self, run: FitRun) -> float:
         """Take all steps of an epoch; return its loss, with the penalty."""
@@ -458,15 +518,15 @@ class _Slices:
         while first < steps:
             last = min(first + self._length, steps)
             began = time.perf_counter()
-            saved = self._job.parameters.copy(), self._job.state.copy()
-            done = self._stepper.run(first, last)
+            self._saved = self._job.parameters.copy(), self._job.state.copy()
+            done = self.stepper.run(first, last)
             if done.trouble:
-                self._diverged(run, first, first + done.done, saved, done.trouble)
+                self._diverged(run, first, first + done.done, done.trouble)
             loss_sum += done.loss_sum
             weight_sum += done.weight_sum
             first = last
             self._adapt(time.perf_counter() - began, done.done)
-            self._shown.update(first / steps, {"loss": loss_sum / weight_sum} if weight_sum else {})
+            run.shown.update(first / steps, {"loss": loss_sum / weight_sum} if weight_sum else {})
         return loss_sum / weight_sum
 
     def _adapt(self, seconds: float, steps: int) -> None:
@@ -474,23 +534,15 @@ class _Slices:
         fitting = int(_SLICE_SECONDS * steps / max(seconds, 1e-9))
         self._length = max(1, min(fitting, 8 * steps))
 
-    def _diverged(
-        self,
-        run: FitRun,
-        first: int,
-        step: int,
-        saved: tuple[Floats, TrainingState],
-        trouble: int,
-    ) -> None:
+    def _diverged(self, run: FitRun, first: int, step: int, trouble: int) -> None:
         """Go back to the last finite weights and say where the trouble began."""
         job = self._job
         after = job.parameters.copy(), job.state.copy()
-        job.parameters[:] = saved[0]
-        job.state.restore(saved[1])
+        self._restore()
         if step > first:
             # Steps repeat bit for bit, so this ends at the weights before the bad step.
-            self._stepper.run(first, step)
-        rows = self._stepper.order[step * job.batch_size : (step + 1) * job.batch_size]
+            self.stepper.run(first, step)
+        rows = self.stepper.order[step * job.batch_size : (step + 1) * job.batch_size]
         block, what = _where_it_began(job, job.data.take(rows), after, trouble)
         place = "the loss" if block is None else f"layer {block.place} ({_named(block)})"
         raise DivergenceError(
@@ -558,11 +610,8 @@ def _remedy(job: Job) -> str:
 
 def train_on_batch(job: Job) -> float:
     """Take one step on all of the job's data; return the loss before it, with the penalty."""
-    stepper = STEPPERS[job.backend](
-        job.layout, job.parameters, job.loss, job.data, len(job.data), job.state
-    )
-    run = FitRun(_Nobody(job.parameters), 1, job.names, History(job.names))
-    return _Slices(job, stepper, Progress(False, 1, job.names)).epoch(run)
+    run = begin(job, _Nobody(job.parameters), 1, (), False)
+    return _Slices(job).epoch(run)
 
 
 @dataclass(frozen=True, slots=True)

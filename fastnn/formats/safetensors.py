@@ -12,6 +12,8 @@ Nothing in a file is ever executed, and nothing that it says is believed before 
 the size of the file bounds the header, the header's ranges must fill the data exactly, and the
 shapes must fill the ranges, before anything is allocated.  Files written here carry two
 checksums more than the format asks for, so that no damage goes unnoticed.
+
+This file is long because a strict reader names every way in which a file can be wrong.
 """
 
 from __future__ import annotations
