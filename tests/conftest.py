@@ -1,0 +1,31 @@
+"""What every test runs under: no trace left behind, and no compiler where there is none."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs compiled kernels where the compiler is switched off."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+        return
+    for item in items:
+        if item.get_closest_marker("jit"):
+            item.add_marker(pytest.mark.skip(reason="needs compiled kernels"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_global_changes():
+    """Hold that NumPy's settings are the caller's, whatever a test does with the library."""
+    before = _global_state()
+    yield
+    assert _global_state() == before
+
+
+def _global_state():
+    """Return what belongs to the whole process and is not the library's to change."""
+    kind, keys, *rest = np.random.get_state()
+    return (kind, keys.tobytes(), *rest), np.geterr(), np.get_printoptions()

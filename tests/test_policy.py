@@ -1,0 +1,437 @@
+"""What the house rules promise, held by reading the syntax trees.
+
+Imports run downward only; describing and computing meet in ``training`` and ``prediction`` only;
+there is one door to Numba; what is optional is imported by those who need it, when they need it.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import fastnn
+
+PACKAGE = Path(fastnn.__file__).parent
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+KERNELS = {name for name in FILES if name.startswith("kernels.")}
+LONGEST = 400
+
+# Who may import whom: of the package, each room's neighbours below; an import that anybody may
+# do (names, errors, kernels.codes) is listed like the others, so that this is the whole picture.
+# "" is the package itself: its public names.
+ALLOWED = {
+    "__init__": set(),
+    "__main__": {"", "backends", "demo", "versions"},
+    "activations": {"kernels.codes"},
+    "backends": {"names"},
+    "callbacks": {"history", "metrics", "names"},
+    "demo": {""},
+    "diagnosis": {"activations", "layout", "prediction"},
+    "errors": set(),
+    "formats.__init__": set(),
+    "formats.safetensors": {"errors", "names", "system"},
+    "gate": {"names"},
+    "history": {"progress"},
+    "initializers": {"names"},
+    "layers": {"activations", "initializers", "names"},
+    "layout": {"activations", "kernels.codes", "losses"},
+    "losses": {"activations", "kernels.codes", "names"},
+    "metrics": {"names"},
+    "names": set(),
+    "network": {
+        "backends", "callbacks", "diagnosis", "errors", "formats.safetensors", "gate", "history",
+        "initializers", "layers", "layout", "losses", "metrics", "names", "optimizers",
+        "prediction", "training",
+    },
+    "optimizers": {"kernels.codes", "names"},
+    "prediction": {"gate", "kernels.codes", "layout", "losses", "reference"},
+    "progress": {"names"},
+    "reference": set(),
+    "system": {"names"},
+    "training": {
+        "callbacks", "errors", "gate", "history", "kernels.codes", "layout", "losses", "metrics",
+        "optimizers", "prediction", "progress", "reference",
+    },
+    "versions": {"", "backends", "system"},
+    "kernels.__init__": set(),
+    "kernels._cache": {"system"},
+    "kernels._jit": {"kernels._cache"},
+    "kernels.codes": set(),
+    "kernels.elementwise": {"kernels._jit", "kernels.codes"},
+    "kernels.epoch": {
+        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.matmul",
+        "kernels.output", "kernels.update", "kernels.views",
+    },
+    "kernels.matmul": {"kernels._jit"},
+    "kernels.output": {"kernels._jit", "kernels.codes"},
+    "kernels.update": {"kernels._jit", "kernels.codes"},
+    "kernels.views": {"kernels._jit"},
+}  # fmt: skip
+
+# Imports inside functions, which keep the compiler unloaded until it is used.
+LAZY = {
+    "prediction": {"kernels.epoch"},
+    "training": {"kernels.epoch"},
+    "versions": {"kernels._cache"},
+}
+
+# The two rooms where describing and computing meet; the door to the compiler; and what writes
+# instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
+MEETING = {"prediction", "training"}
+DOOR = {"kernels._jit", "kernels._cache"}
+GENERATORS = {"kernels.views"}
+GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
+
+# Packages that are not Python's own, at the top of a file and inside functions.
+NUMPY_FREE = {"__init__", "__main__", "activations", "backends", "errors", "losses", "system"}
+LAZY_OUTSIDE = {"demo": {"matplotlib", "sklearn"}, "kernels._cache": {"llvmlite", "numba"}}
+
+PRODUCTS = {"dot", "vdot", "inner", "outer", "matmul", "tensordot", "einsum", "linalg"}
+COMPILING = {
+    "njit", "jit", "generated_jit", "vectorize", "guvectorize", "cfunc", "stencil", "jitclass",
+    "fastmath", "overload", "register_jitable",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, and whether a function or only a type checker imports it."""
+
+    module: str
+    lazy: bool = False
+    typing: bool = False
+
+
+def imports_of(source: str, package: str = "fastnn") -> set[Import]:
+    """Return every module that a file imports, wherever in it."""
+    found = set()
+
+    def visit(node: ast.AST, lazy: bool, typing: bool) -> None:
+        if isinstance(node, ast.Import):
+            found.update(Import(alias.name, lazy, typing) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [package if node.level else "", node.module]))
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                inside = whole.removeprefix("fastnn.")
+                module = inside in FILES or f"{inside}.__init__" in FILES
+                found.add(Import(whole if module else base, lazy, typing))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            lazy = True
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for child in node.body:
+                visit(child, lazy, True)
+            for child in node.orelse:
+                visit(child, lazy, typing)
+            return
+        for child in ast.iter_child_nodes(node):
+            visit(child, lazy, typing)
+
+    visit(ast.parse(source), False, False)
+    return found
+
+
+def rooms_of(imports: set[Import], *, lazy: bool) -> set[str]:
+    """Return the rooms of the package among imports that are (or are not) inside functions."""
+    return {
+        found.module.removeprefix("fastnn").removeprefix(".")
+        for found in imports
+        if found.lazy == lazy and not found.typing and found.module.split(".")[0] == "fastnn"
+    }
+
+
+def strangers_of(imports: set[Import], *, lazy: bool) -> set[str]:
+    """Return the modules from outside that are not part of Python."""
+    return {
+        found.module
+        for found in imports
+        if found.lazy == lazy
+        and not found.typing
+        and found.module.split(".")[0] not in {*sys.stdlib_module_names, "fastnn"}
+    }
+
+
+def tree_of(name: str) -> ast.Module:
+    """Return the syntax tree of one of the package's files."""
+    return ast.parse(FILES[name].read_text(encoding="utf-8"))
+
+
+IMPORTS = {name: imports_of(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def test_every_room_stands_in_the_table():
+    assert set(ALLOWED) == set(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_room_imports_only_those_below(name):
+    assert rooms_of(IMPORTS[name], lazy=False) <= ALLOWED[name]
+    assert rooms_of(IMPORTS[name], lazy=True) <= LAZY.get(name, set())
+
+
+def test_no_permission_is_left_unused():
+    for name in FILES:
+        assert rooms_of(IMPORTS[name], lazy=False) == ALLOWED[name], name
+        assert rooms_of(IMPORTS[name], lazy=True) == LAZY.get(name, set()), name
+
+
+def test_imports_run_downward():
+    rooms = {name: ALLOWED[name] | LAZY.get(name, set()) for name in ALLOWED}
+    # Raises a CycleError, which names the circle.
+    graphlib.TopologicalSorter(rooms).prepare()
+
+
+def test_describing_and_computing_meet_in_two_rooms_only():
+    engine = KERNELS - {"kernels.codes", "kernels._cache", "kernels.__init__"}
+    meeting = {
+        name for name in set(FILES) - KERNELS if (ALLOWED[name] | LAZY.get(name, set())) & engine
+    }
+    assert meeting == MEETING
+    for name in MEETING | KERNELS:
+        assert not reached_from(name) & {"", "network", "layers"}, name
+
+
+def test_kernels_know_no_description():
+    for name in KERNELS:
+        assert ALLOWED[name] <= KERNELS | {"system"}, name
+
+
+def reached_from(name: str) -> set[str]:
+    """Return every room that a room imports, directly or through others."""
+    reached: set[str] = set()
+    ahead = [name]
+    while ahead:
+        room = ahead.pop()
+        new = (ALLOWED.get(room, set()) | LAZY.get(room, set())) - reached
+        reached |= new
+        ahead += new
+    return reached
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_room_needs_numpy_at_most(name):
+    eager = {module.split(".")[0] for module in strangers_of(IMPORTS[name], lazy=False)}
+    if name in DOOR | GENERATORS:
+        eager -= {"numba", "llvmlite"}
+    assert eager <= (set() if name in NUMPY_FREE else {"numpy"})
+    lazy = {module.split(".")[0] for module in strangers_of(IMPORTS[name], lazy=True)}
+    assert lazy <= LAZY_OUTSIDE.get(name, set())
+
+
+def test_there_is_one_door_to_numba():
+    for name, imports in IMPORTS.items():
+        every = strangers_of(imports, lazy=False) | strangers_of(imports, lazy=True)
+        numba = {module for module in every if module.split(".")[0] in {"numba", "llvmlite"}}
+        if name in GENERATORS:
+            assert all(
+                any(f"{module}.".startswith(f"{part}.") for part in GENERATORS_NEED)
+                for module in numba
+            ), name
+        elif name not in DOOR:
+            assert not numba, name
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"kernels._jit"}))
+def test_nobody_else_compiles_or_sets_flags(name):
+    assert not names_in(tree_of(name)) & COMPILING
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_kernels_do_their_own_products(name):
+    assert not products_in(tree_of(name))
+
+
+def products_in(tree: ast.AST) -> set[str]:
+    """Return the matrix products that a tree leaves to NumPy, and so to SciPy's BLAS."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.MatMult):
+            found.add("@")
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.ImportFrom) and node.module == "numpy":
+            found.update(alias.name for alias in node.names)
+    return found & {*PRODUCTS, "@"}
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    """Return every name, attribute, keyword and dictionary key that a tree uses."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.keyword) and node.arg is not None:
+            found.add(node.arg)
+        elif isinstance(node, ast.alias):
+            found.update(node.name.split("."))
+        elif isinstance(node, ast.Dict):
+            found |= {
+                key.value
+                for key in node.keys
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            }
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import fastnn.network", Import("fastnn.network")),
+        ("import fastnn as fn", Import("fastnn")),
+        ("from fastnn import network as n", Import("fastnn.network")),
+        ("from fastnn import Sequential", Import("fastnn")),
+        ("from fastnn.formats import safetensors", Import("fastnn.formats.safetensors")),
+        ("from fastnn.network import Sequential", Import("fastnn.network")),
+        ("from .network import Sequential", Import("fastnn.network")),
+        ("from . import network", Import("fastnn.network")),
+        ("def f():\n    import numba", Import("numba", lazy=True)),
+        ("class A:\n    def f(self):\n        import numba", Import("numba", lazy=True)),
+        ("try:\n    import numba\nexcept ImportError:\n    pass", Import("numba")),
+        ("if TYPE_CHECKING:\n    import numba", Import("numba", typing=True)),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    import numba", Import("numba")),
+    ],
+)
+def test_imports_are_found_wherever_they_stand(source, expected):
+    assert imports_of(source) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("@njit\ndef f(): pass", "njit"),
+        ("numba.njit(f)", "njit"),
+        ("kernel(f, fastmath=True)", "fastmath"),
+        ("flags = {'fastmath': True}", "fastmath"),
+        ("from numba import njit", "njit"),
+    ],
+)
+def test_names_are_found_wherever_they_stand(source, word):
+    assert word in names_in(ast.parse(source))
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("C = A @ B", "@"),
+        ("C @= B", "@"),
+        ("a.dot(b)", "dot"),
+        ("np.linalg.norm(a)", "linalg"),
+        ("from numpy import dot", "dot"),
+    ],
+)
+def test_products_are_found_wherever_they_stand(source, word):
+    assert products_in(ast.parse(source)) == {word}
+
+
+def test_importing_loads_no_compiler_and_no_extra():
+    heavy = {"numba", "llvmlite", "matplotlib", "sklearn", "scipy", "pandas", "polars"}
+    public = "import sys, fastnn as fn; [getattr(fn, name) for name in fn.__all__]"
+    network = "fn.Sequential([fn.Dense(1)], inputs=1).summary()"
+    textbook = "fn.Sequential([fn.Dense(1)], inputs=1).predict([[1.0]], backend='reference')"
+    for code in ("import sys, fastnn", public, f"{public}; {network}", f"{public}; {textbook}"):
+        loaded = run(f"{code}; print(*sys.modules)").split()
+        assert "fastnn" in loaded
+        assert not heavy & set(loaded), code
+
+
+def test_training_loads_no_extra():
+    code = (
+        "import sys, fastnn as fn; net = fn.Sequential([fn.Dense(1)]); "
+        "net.fit([[0.0], [1.0]], [0.0, 1.0], epochs=1); net.predict([[1.0]]); print(*sys.modules)"
+    )
+    loaded = run(code).split()
+    assert "numba" in loaded
+    assert not {"matplotlib", "sklearn", "pandas", "polars"} & set(loaded)
+
+
+def test_the_process_is_left_as_it_was():
+    code = """
+import logging, os, signal, threading, warnings
+import numba, numpy as np
+
+def state():
+    return (
+        dict(os.environ), os.getcwd(), list(warnings.filters), warnings.showwarning,
+        list(logging.root.handlers), logging.root.level, np.geterr(), np.get_printoptions(),
+        np.random.get_state()[1].tobytes(), [signal.getsignal(s) for s in signal.valid_signals()],
+        threading.enumerate(), numba.get_num_threads(), sys.excepthook, sys.stdout, sys.stderr,
+        sys.getrecursionlimit(), sys.getswitchinterval(),
+    )
+
+before = state()
+import fastnn as fn
+for backend in ("native", "reference"):
+    net = fn.Sequential([fn.Dense(3, "tanh"), fn.Dense(1)])
+    net.fit([[0.0], [1.0]], [0.0, 1.0], epochs=2, validation_fraction=0.5, backend=backend)
+    net.predict([[1.0]], backend=backend)
+assert state() == before
+"""
+    run(code)
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter with this package; return what it prints."""
+    path = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
+    done = subprocess.run(
+        [sys.executable, "-c", path + code], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", fastnn.__all__)
+def test_every_public_name_is_explained_with_an_example(name):
+    text = inspect.getdoc(getattr(fastnn, name)) or ""
+    assert "Examples\n--------\n>>> " in text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_long_file_gives_its_reason(name):
+    text = FILES[name].read_text(encoding="utf-8")
+    if text.count("\n") > LONGEST:
+        words = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+        reason = re.search(r"\b(long|longer)\b[^.]* because\b", words, re.IGNORECASE)
+        assert reason, f"{name}: over {LONGEST} lines and no reason (long because ...)"
+
+
+def test_types_are_shipped():
+    assert importlib.resources.files("fastnn").joinpath("py.typed").is_file()
+
+
+def test_the_version_is_a_literal_and_the_installed_one():
+    assert f'__version__ = "{fastnn.__version__}"\n' in FILES["__init__"].read_text()
+    try:
+        installed = importlib.metadata.version("fastnn")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("a plain checkout, not installed")
+    assert installed == fastnn.__version__
+
+
+def test_public_names_are_those_that_type_checkers_see():
+    seen = {
+        alias.asname
+        for node in ast.walk(tree_of("__init__"))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname is not None
+    }
+    assert seen == set(fastnn.__all__)
+    assert set(fastnn.__all__) <= set(dir(fastnn))
+    with pytest.raises(AttributeError, match="has no attribute 'Sequentail'"):
+        importlib.import_module("fastnn").Sequentail  # noqa: B018
