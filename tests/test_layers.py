@@ -1,0 +1,196 @@
+"""Layers: records that describe, check themselves once, and hold no weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn as fn
+from fastnn.activations import ACTIVATIONS
+from fastnn.initializers import INITIALIZERS
+from fastnn.layers import from_dict, to_dict
+
+LAYER = fn.Dense(7, "relu", bias=False, initializer="lecun_normal", l2=0.25)
+
+
+def test_a_layer_is_what_it_was_given():
+    assert (LAYER.units, LAYER.activation, LAYER.bias) == (7, "relu", False)
+    assert (LAYER.initializer, LAYER.l2) == ("lecun_normal", 0.25)
+    assert repr(LAYER) == (
+        "Dense(units=7, activation='relu', bias=False, initializer='lecun_normal', l2=0.25)"
+    )
+
+
+def test_the_defaults_are_the_documented_ones():
+    assert fn.Dense(3) == fn.Dense(3, "identity", True, "auto", 0.0)
+
+
+def test_a_layer_is_frozen_and_has_room_for_nothing_else():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LAYER.units = 8
+    # A frozen record with slots refuses an unknown name one way or the other.
+    with pytest.raises((AttributeError, TypeError)):
+        LAYER.weights = np.zeros(3)
+
+
+def test_equal_layers_are_equal_and_may_be_keys():
+    twin = dataclasses.replace(LAYER)
+    assert twin == LAYER
+    assert hash(twin) == hash(LAYER)
+    assert twin != dataclasses.replace(LAYER, units=8)
+    assert {LAYER: 1}[twin] == 1
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_copies_and_pickles_are_equal(again):
+    assert again(LAYER) == LAYER
+
+
+@pytest.mark.parametrize("row", ACTIVATIONS.values(), ids=lambda row: row.name)
+def test_every_activation_is_known_by_its_name_and_its_aliases(row):
+    for name in (row.name, *row.aliases):
+        assert fn.Dense(2, name).activation == row.name
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    layer = fn.Dense(np.int64(3), bias=np.True_, initializer=np.float32(0.5), l2=np.float64(2))
+    for value, kind in (
+        (layer.units, int),
+        (layer.bias, bool),
+        (layer.initializer, float),
+        (layer.l2, float),
+    ):
+        assert type(value) is kind
+    assert layer == fn.Dense(3, initializer=0.5, l2=2)
+
+
+@pytest.mark.parametrize("row", ACTIVATIONS.values(), ids=lambda row: row.name)
+def test_auto_stands_for_the_activation_s_initializer(row):
+    layer = fn.Dense(3, row.name)
+    assert layer.initializer == "auto", "the record says what was asked for"
+    assert layer.first_weights == row.initializer
+    assert fn.Dense(3, row.name, initializer="zeros").first_weights == "zeros"
+    assert fn.Dense(3, row.name, initializer=0.25).first_weights == 0.25
+
+
+def test_relu_starts_as_he_and_the_rest_as_glorot():
+    assert ACTIVATIONS["relu"].initializer == "he_uniform"
+    for name in ("identity", "sigmoid", "tanh", "softmax"):
+        assert ACTIVATIONS[name].initializer == "glorot_uniform"
+
+
+ALL = "'identity', 'sigmoid', 'tanh', 'relu', 'softmax'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"units": 0}, ValueError, "units must be an integer of at least 1; got 0."),
+        ({"units": -3}, ValueError, "units must be an integer of at least 1; got -3."),
+        ({"units": 3.0}, TypeError, "units must be an integer of at least 1; got 3.0 (float)."),
+        ({"units": True}, TypeError, "units must be an integer of at least 1; got True (bool)."),
+        ({"units": "3"}, TypeError, "units must be an integer of at least 1; got '3' (str)."),
+        ({"units": None}, TypeError, "units must be an integer of at least 1; got None."),
+        (
+            {"activation": "rellu"},
+            ValueError,
+            f"activation must be one of {ALL}; got 'rellu'. Did you mean 'relu'?",
+        ),
+        (
+            {"activation": "Tanh"},
+            ValueError,
+            f"activation must be one of {ALL}; got 'Tanh'. Did you mean 'tanh'?",
+        ),
+        (
+            {"activation": "convolution"},
+            ValueError,
+            f"activation must be one of {ALL}; got 'convolution'.",
+        ),
+        (
+            {"activation": None},
+            TypeError,
+            f"activation must be a string, one of {ALL}; got None.",
+        ),
+        (
+            {"activation": np.tanh},
+            TypeError,
+            f"activation must be a string, one of {ALL}; got <ufunc 'tanh'> (ufunc).",
+        ),
+        ({"bias": 1}, TypeError, "bias must be True or False; got 1 (int)."),
+        ({"bias": None}, TypeError, "bias must be True or False; got None."),
+        ({"l2": -0.1}, ValueError, "l2 must be a finite number of at least 0.0; got -0.1."),
+        ({"l2": math.nan}, ValueError, "l2 must be a finite number of at least 0.0; got nan."),
+        ({"l2": math.inf}, ValueError, "l2 must be a finite number of at least 0.0; got inf."),
+        (
+            {"l2": "0.1"},
+            TypeError,
+            "l2 must be a finite number of at least 0.0; got '0.1' (str).",
+        ),
+        (
+            {"initializer": math.inf},
+            ValueError,
+            "initializer must be a finite number; got inf.",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_layer_is_said_at_once(arguments, kind, message):
+    with pytest.raises(kind) as caught:
+        fn.Dense(**{"units": 3, **arguments})
+    assert str(caught.value) == message
+    assert type(caught.value) is kind
+
+
+def test_an_unknown_initializer_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"initializer must be one of .*; got 'glorot'") as caught:
+        fn.Dense(3, initializer="glorot")
+    assert str(caught.value).endswith(("'glorot_uniform'?", "'glorot_normal'?"))
+    assert all(repr(name) in str(caught.value) for name in INITIALIZERS)
+
+
+@pytest.mark.parametrize("value", [None, True, [1.0], np.zeros(3), 1j])
+def test_an_initializer_is_a_name_or_a_number(value):
+    with pytest.raises(
+        TypeError, match=r"initializer must be a number .* or one of 'auto'"
+    ) as caught:
+        fn.Dense(3, initializer=value)
+    assert f"({type(value).__name__})" in str(caught.value)
+
+
+def test_a_layer_survives_json():
+    for layer in (LAYER, fn.Dense(1), fn.Dense(2, "tanh", initializer=-0.5)):
+        data = json.loads(json.dumps(to_dict(layer)))
+        assert data["layer"] == "Dense"
+        assert from_dict(data) == layer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        "Dense",
+        {},
+        {"units": 3},
+        {"layer": "Dense"},
+        {"layer": "dense", "units": 3},
+        {"layer": "Dense", "units": 3, "colour": 1},
+        {"layer": "Dense", "units": "3"},
+        {"layer": "Dense", "units": 3, "l2": math.nan},
+        {"layer": ["Dense"], "units": 3},
+    ],
+    ids=repr,
+)
+def test_what_describes_no_layer_is_refused(data):
+    before = copy.deepcopy(data)
+    with pytest.raises((TypeError, ValueError)):
+        from_dict(data)
+    assert data == before

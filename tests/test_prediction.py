@@ -1,0 +1,617 @@
+"""What a network answers: predictions, hidden layers, losses, traces and gradients."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from cases import DTYPES, JIT, PAIRS, Shape, data, network
+
+import fastnn as fn
+from fastnn import reference
+
+BACKENDS = ("native", "reference")
+both_backends = pytest.mark.parametrize("backend", BACKENDS)
+
+SHAPE = Shape(19, 5, 7, 4, 3)
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(19, 5))
+Y = RNG.normal(size=(19, 3))
+
+
+def regressor(dtype="float32", l2=0.0):
+    return network(SHAPE, "tanh", "identity", dtype, l2=l2)
+
+
+def everything(net):
+    """All that a network holds, as bytes."""
+    return pickle.dumps(net)
+
+
+def by_hand(net, X):
+    """Outputs of every layer, in NumPy and the API's own orientation."""
+    functions = {
+        "identity": lambda Z: Z,
+        "sigmoid": lambda Z: 1 / (1 + np.exp(-Z)),
+        "tanh": np.tanh,
+        "relu": lambda Z: np.maximum(Z, 0),
+        "softmax": lambda Z: np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True),
+    }
+    found, A = [], X
+    for layer, W, b in zip(net.layers, net.weights, net.biases, strict=True):
+        Z = A @ W if b is None else A @ W + b
+        A = functions[layer.activation](Z)
+        found.append((Z, A))
+    return found
+
+
+# Predictions.
+
+
+@both_backends
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("last", ["identity", "sigmoid", "tanh", "relu", "softmax"])
+def test_predictions_are_what_numpy_gives(last, bias, backend):
+    for hidden in ("identity", "sigmoid", "tanh", "relu", "softmax"):
+        net = network(SHAPE, hidden, last, "float64", bias=bias)
+        expected = by_hand(net, X)
+        np.testing.assert_allclose(net.predict(X, backend=backend), expected[-1][1], rtol=1e-12)
+        for layer in range(-3, 3):
+            np.testing.assert_allclose(
+                net.hidden(X, layer, backend=backend), expected[layer][1], rtol=1e-12
+            )
+
+
+@both_backends
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_prediction_is_a_new_array_of_two_dimensions_in_the_network_s_dtype(dtype, backend):
+    for outputs in (1, 3):
+        net = fn.Sequential([fn.Dense(outputs)], 5, dtype)
+        for n in (1, 19):
+            found = net.predict(X[:n], backend=backend)
+            assert found.shape == (n, outputs)
+            assert found.dtype == dtype
+            assert found.flags.c_contiguous
+            assert found.flags.writeable
+            assert found.flags.owndata
+    first, second = net.predict(X), net.predict(X)
+    assert not np.shares_memory(first, second)
+
+
+@both_backends
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_predictions_do_not_hang_on_the_company_of_other_rows(dtype, backend):
+    """Equal bits natively; NumPy takes another kernel for one row than for many."""
+    net = network(SHAPE, "tanh", "softmax", dtype)
+    whole = net.predict(X, backend=backend)
+    for rows in (slice(0, 1), slice(3, 11), slice(2, 19, 5), slice(None, None, -1)):
+        part = net.predict(X[rows], backend=backend)
+        if backend == "native":
+            np.testing.assert_array_equal(part, whole[rows])
+        else:
+            np.testing.assert_allclose(
+                part, whole[rows], rtol=1e-5 if dtype == "float32" else 1e-13
+            )
+
+
+def test_a_large_set_goes_through_in_pieces_with_the_same_bits():
+    net = fn.Sequential([fn.Dense(3, "tanh"), fn.Dense(2)], inputs=1)
+    many = np.linspace(-2, 2, 100_000, dtype=np.float32).reshape(-1, 1)
+    whole = net.predict(many)
+    for first in (0, 49_999, 99_990):
+        np.testing.assert_array_equal(net.predict(many[first : first + 10]), whole[first:][:10])
+    Z = np.tanh(many @ net.weights[0] + net.biases[0])
+    np.testing.assert_allclose(whole, Z @ net.weights[1] + net.biases[1], rtol=1e-4, atol=1e-5)
+
+
+@both_backends
+def test_out_is_written_and_given_back(backend):
+    net = regressor()
+    expected = net.predict(X, backend=backend)
+    out = np.full((19, 3), np.nan, np.float32)
+    assert net.predict(X, out=out, backend=backend) is out
+    np.testing.assert_array_equal(out, expected)
+    assert net.predict(X, out, backend=backend) is out
+    rows = np.zeros((40, 3), np.float32)
+    net.predict(X, out=rows[5:24], backend=backend)
+    np.testing.assert_array_equal(rows[5:24], expected)
+    assert not rows[:5].any()
+    assert not rows[24:].any()
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("out", "kind", "came"),
+    [
+        (np.zeros((19, 3)), TypeError, "got dtype float64."),
+        (np.zeros((19, 3), np.int32), TypeError, "got dtype int32."),
+        ([[0.0] * 3] * 19, TypeError, "(list)."),
+        (3, TypeError, "got 3 (int)."),
+        (np.zeros((19, 2), np.float32), ValueError, "got shape (19, 2)."),
+        (np.zeros((20, 3), np.float32), ValueError, "got shape (20, 3)."),
+        (np.zeros(57, np.float32), ValueError, "got shape (57,)."),
+        (np.zeros((3, 19), np.float32).T, ValueError, "got one that is strided"),
+        (np.zeros((19, 6), np.float32)[:, ::2], ValueError, "got one that is strided"),
+        (read_only(np.zeros((19, 3), np.float32)), ValueError, "got one that is read-only."),
+    ],
+    ids=range(10),
+)
+@both_backends
+def test_an_out_that_does_not_fit_is_refused(out, kind, came, backend):
+    net = regressor()
+    before = everything(net), np.array(out).tobytes()
+    with pytest.raises(kind) as caught:
+        net.predict(X, out=out, backend=backend)
+    message = str(caught.value)
+    assert message.startswith("out must be a writeable, C-contiguous NumPy array of float32")
+    assert "(19, 3)" in message
+    assert came in message
+    assert (everything(net), np.array(out).tobytes()) == before
+
+
+@both_backends
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_an_out_that_overlaps_x_is_right_or_refused(shift, backend):
+    """A caller who reuses one buffer must not get wrong numbers for it."""
+    net = fn.Sequential([fn.Dense(1, "tanh")], inputs=1)
+    net.parameters[:] = [0.5, 0.1]
+    n = 300_000
+    buffer = np.linspace(0, 1, n + shift, dtype=np.float32).reshape(-1, 1)
+    expected = net.predict(buffer[:n].copy(), backend=backend)
+    try:
+        found = net.predict(buffer[:n], out=buffer[shift:], backend=backend)
+    except ValueError as error:
+        assert "out" in str(error)  # noqa: PT017  (either will do)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+# The short way in.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_calling_a_network_gives_what_predict_gives(dtype):
+    net = network(SHAPE, "relu", "softmax", dtype)
+    rows = np.ascontiguousarray(X, dtype=dtype)
+    for name in BACKENDS:
+        with fn.backend(name):
+            expected = net.predict(rows)
+            np.testing.assert_array_equal(net(rows), expected)
+            one = net(rows[4])
+            assert one.shape == (3,)
+            assert one.dtype == dtype
+            np.testing.assert_array_equal(one, net.predict(rows[4:5])[0])
+            assert net(rows[:1]).shape == (1, 3)
+
+
+def test_calling_takes_read_only_and_memory_mapped_rows(tmp_path):
+    net = regressor()
+    rows = np.ascontiguousarray(X, dtype=np.float32)
+    expected = net(rows)
+    assert rows.flags.writeable
+    locked = rows.copy()
+    locked.flags.writeable = False
+    np.testing.assert_array_equal(net(locked), expected)
+    mapped = np.memmap(tmp_path / "rows", dtype=np.float32, mode="w+", shape=X.shape)
+    mapped[:] = X
+    np.testing.assert_array_equal(net(mapped), expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "came"),
+    [
+        (X, TypeError, "got dtype float64."),
+        ([1.0] * 5, TypeError, "(list)."),
+        (None, TypeError, "got None."),
+        (1.0, TypeError, "got 1.0 (float)."),
+        (np.zeros(5, np.int32), TypeError, "got dtype int32."),
+        (np.zeros(5, ">f4"), TypeError, "got dtype >f4."),
+        (np.zeros((1, 1, 5), np.float32), ValueError, "got shape (1, 1, 5)."),
+        (np.zeros((0, 5), np.float32), ValueError, "got shape (0, 5)."),
+        (np.zeros(0, np.float32), ValueError, "got shape (0,)."),
+        (np.zeros((), np.float32), ValueError, "got shape ()."),
+        (np.zeros((5, 4), np.float32).T, ValueError, "strided"),
+        (np.zeros(10, np.float32)[::2], ValueError, "strided"),
+    ],
+    ids=range(12),
+)
+def test_calling_takes_no_other_array_and_names_the_way_that_does(x, kind, came):
+    net = regressor()
+    with pytest.raises(kind) as caught:
+        net(x)
+    message = str(caught.value)
+    assert message.startswith("x must be a C-contiguous NumPy array of float32 and shape (5,)")
+    assert came in message
+    assert "net.predict" in message or kind is ValueError
+
+
+# Hidden layers.
+
+
+def test_the_last_hidden_layer_is_what_hidden_gives_unless_asked():
+    net = regressor()
+    np.testing.assert_array_equal(net.hidden(X), net.hidden(X, 1))
+    assert net.hidden(X).shape == (19, 4)
+    np.testing.assert_array_equal(net.hidden(X, layer=-1), net.predict(X))
+    np.testing.assert_array_equal(net.hidden(X, np.int64(0)), net.hidden(X, -3))
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind", "parts"),
+    [
+        (3, ValueError, ("3 layers", "-3 to 2", "got 3.")),
+        (-4, ValueError, ("got -4.",)),
+        (1.0, TypeError, ("1.0 (float)",)),
+        (True, TypeError, ("True (bool)",)),
+        (None, TypeError, ("None",)),
+        ("0.W", TypeError, ("'0.W' (str)",)),
+    ],
+)
+def test_a_layer_that_there_is_not_is_refused(layer, kind, parts):
+    with pytest.raises(kind, match="layer must be") as caught:
+        regressor().hidden(X, layer)
+    assert all(part in str(caught.value) for part in parts)
+
+
+# Losses.
+
+
+@both_backends
+@pytest.mark.parametrize(("last", "loss"), PAIRS)
+def test_losses_are_means_over_examples_as_the_design_says(last, loss, backend):
+    net = network(SHAPE, "tanh", last, "float64")
+    examples = data(SHAPE, loss)
+    A = net.predict(examples.X)
+    if loss == "mean_squared_error":
+        each = ((A - examples.y) ** 2).mean(axis=1)
+    elif loss == "binary_cross_entropy":
+        y = examples.y
+        each = -(y * np.log(A) + (1 - y) * np.log(1 - A)).mean(axis=1)
+    else:
+        each = -np.log(A[np.arange(len(A)), examples.y])
+    found = net.evaluate(examples.X, examples.y, loss, backend=backend)
+    assert found == {"loss": pytest.approx(each.mean(), rel=1e-12)}
+    assert type(found["loss"]) is float
+    weighted = net.evaluate(
+        examples.X, examples.y, loss, sample_weight=examples.w, backend=backend
+    )["loss"]
+    assert weighted == pytest.approx((examples.w * each).sum() / examples.w.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("last", "loss"),
+    [
+        ("softmax", "cross_entropy"),
+        ("sigmoid", "binary_cross_entropy"),
+        ("identity", "mean_squared_error"),
+        ("tanh", "mean_squared_error"),
+        ("relu", "mean_squared_error"),
+    ],
+)
+def test_auto_follows_the_last_layer(last, loss):
+    net = network(SHAPE, "tanh", last, "float64")
+    examples = data(SHAPE, loss)
+    for method in (net.evaluate, net.loss_and_gradient):
+        auto, named = method(examples.X, examples.y), method(examples.X, examples.y, loss)
+        np.testing.assert_equal(auto, named)
+    for alias in ("mse", "squared_error"):
+        if loss == "mean_squared_error":
+            assert net.evaluate(examples.X, examples.y, alias) == net.evaluate(
+                examples.X, examples.y
+            )
+
+
+@both_backends
+def test_classes_one_hot_and_probabilities_are_the_same_targets(backend):
+    net = network(SHAPE, "tanh", "softmax", "float64")
+    labels = np.arange(19) % 3
+    expected = net.loss_and_gradient(X, labels, backend=backend)
+    for y in (
+        labels[:, None],
+        labels.astype(float),
+        np.eye(3)[labels],
+        np.eye(3, dtype=int)[labels],
+    ):
+        loss, gradient = net.loss_and_gradient(X, y, backend=backend)
+        assert loss == pytest.approx(expected[0], rel=1e-14)
+        np.testing.assert_allclose(gradient, expected[1], rtol=1e-12, atol=1e-15)
+
+
+@both_backends
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("last", ["softmax", "sigmoid"])
+def test_logits_of_ten_thousand_give_finite_losses_and_gradients(last, dtype, backend):
+    net = fn.Sequential([fn.Dense(3, last, bias=False)], 3, dtype)
+    net.weights[0][:] = 1e4 * np.eye(3)
+    examples = np.eye(3)
+    for y, expected in (
+        (np.eye(3), {"softmax": 0.0, "sigmoid": 2 * np.log(2) / 3}),
+        (np.roll(np.eye(3), 1, axis=1), {"softmax": 1e4, "sigmoid": (1e4 + 2 * np.log(2)) / 3}),
+    ):
+        loss, gradient = net.loss_and_gradient(examples, y, backend=backend)
+        assert loss == pytest.approx(expected[last], rel=1e-6, abs=1e-6)
+        assert np.isfinite(gradient).all()
+        t = net.trace(examples, y, backend=backend)
+        assert t.loss == pytest.approx(loss, rel=1e-6)
+        assert np.isfinite(t.dZ[0]).all()
+        assert net.evaluate(examples, y, backend=backend)["loss"] == pytest.approx(loss, rel=1e-6)
+    assert np.abs(gradient).max() > 0.1
+
+
+@both_backends
+def test_evaluate_gives_metrics_by_name_and_by_function(backend):
+    net = regressor("float64")
+
+    def worst(predictions, targets):
+        return np.abs(predictions - targets).max()
+
+    A = net.predict(X)
+    found = net.evaluate(X, Y, metrics=["mae", "r2", worst], backend=backend)
+    assert list(found) == ["loss", "mae", "r2", "worst"]
+    assert found["mae"] == pytest.approx(np.abs(A - Y).mean(), rel=1e-12)
+    assert found["worst"] == pytest.approx(np.abs(A - Y).max(), rel=1e-12)
+    assert all(type(value) is float for value in found.values())
+
+
+# Traces and gradients.
+
+
+@both_backends
+@pytest.mark.parametrize("n", [1, 19])
+@pytest.mark.parametrize(("last", "loss"), PAIRS)
+def test_a_trace_holds_every_intermediate_of_any_network_and_batch(last, loss, n, backend):
+    for bias in (True, False):
+        net = network(SHAPE, "relu", last, "float64", bias=bias, l2=0.5)
+        examples = data(SHAPE, loss)
+        features, y = examples.X[:n], examples.y[:n]
+        t = net.trace(features, y, loss, backend=backend)
+        expected = by_hand(net, features)
+        for name in ("Z", "A", "dZ", "dW", "db"):
+            assert len(getattr(t, name)) == 3, "one entry a Dense layer"
+        below = [features, *t.A[:-1]]
+        for layer, (Z, A) in enumerate(expected):
+            np.testing.assert_allclose(t.Z[layer], Z, rtol=1e-11, atol=1e-13)
+            np.testing.assert_allclose(t.A[layer], A, rtol=1e-11, atol=1e-13)
+            assert t.dZ[layer].shape == Z.shape
+            np.testing.assert_allclose(
+                t.dW[layer], below[layer].T @ t.dZ[layer], rtol=1e-11, atol=1e-14
+            )
+            if bias:
+                np.testing.assert_allclose(
+                    t.db[layer], t.dZ[layer].sum(axis=0), rtol=1e-11, atol=1e-14
+                )
+            else:
+                assert t.db[layer] is None
+        for layer in range(2):
+            back = (t.dZ[layer + 1] @ net.weights[layer + 1].T) * (t.Z[layer] > 0)
+            np.testing.assert_allclose(t.dZ[layer], back, rtol=1e-11, atol=1e-14)
+        np.testing.assert_array_equal(t.A[-1], net.predict(features, backend=backend))
+        assert t.loss == pytest.approx(net.evaluate(features, y, loss)["loss"], rel=1e-12)
+
+
+@both_backends
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("last", "loss"), PAIRS)
+def test_gradients_are_those_of_central_differences(last, loss, weighted, backend):
+    net = network(SHAPE, "tanh", last, "float64", l2=0.1)
+    examples = data(SHAPE, loss)
+    keywords = {"sample_weight": examples.w} if weighted else {}
+    value, gradient = net.loss_and_gradient(
+        examples.X, examples.y, loss, backend=backend, **keywords
+    )
+    assert type(value) is float
+    assert gradient.shape == net.parameters.shape
+    if last == "relu":
+        # Where a last sum is near its kink, differences say nothing.
+        assert np.abs(net.trace(examples.X, examples.y, loss).Z[-1]).min() > 1e-4
+    h = 1e-6
+    numeric = np.empty_like(gradient)
+    for place in range(gradient.size):
+        ends = []
+        for sign in (1, -1):
+            twin = net.copy()
+            twin.parameters[place] += sign * h
+            ends.append(twin.loss_and_gradient(examples.X, examples.y, loss, **keywords)[0])
+        numeric[place] = (ends[0] - ends[1]) / (2 * h)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
+
+
+@both_backends
+def test_the_gradient_is_aligned_with_the_parameters(backend):
+    net = regressor("float64")
+    _, gradient = net.loss_and_gradient(X, Y, backend=backend)
+    t = net.trace(X, Y, backend=backend)
+    for layer in range(3):
+        view = net.layout.view(gradient, f"{layer}.W")
+        np.testing.assert_allclose(view, t.dW[layer], rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(net.layout.view(gradient, f"{layer}.b"), t.db[layer], rtol=1e-12)
+    twin = net.copy()
+    twin.train_on_batch(X, Y, optimizer=fn.SGD(0.5), backend=backend)
+    np.testing.assert_allclose(twin.parameters, net.parameters - 0.5 * gradient, rtol=1e-12)
+
+
+@both_backends
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_trace_is_the_caller_s_own_and_in_the_network_s_dtype(dtype, backend):
+    net = regressor(dtype)
+    before = everything(net)
+    t = net.trace(X, Y, backend=backend)
+    for name in ("Z", "A", "dZ", "dW", "db"):
+        for array in getattr(t, name):
+            assert array.dtype == dtype
+            assert array.flags.c_contiguous
+            array += 1
+    _, gradient = net.loss_and_gradient(X, Y, backend=backend)
+    gradient += 1
+    assert everything(net) == before
+
+
+# Numbers beyond what the dtype holds.
+
+
+@both_backends
+@pytest.mark.parametrize("loss", ["auto", "mean_squared_error"])
+@pytest.mark.parametrize("last", ["identity", "sigmoid", "softmax"])
+def test_overflow_is_infinity_or_nan_and_never_a_warning(last, loss, backend):
+    net = network(SHAPE, "relu", last, "float32")
+    net.parameters[:] = 1e30
+    y = np.arange(19) % 3 if last == "softmax" and loss == "auto" else np.ones((19, 3))
+    huge = np.full((19, 5), 1e20)
+    with fn.backend(backend):
+        assert not np.isfinite(net.hidden(huge, 1)).any()
+        assert net.predict(huge).shape == (19, 3)
+        assert net(huge.astype(np.float32)).shape == (19, 3)
+        assert type(net.evaluate(huge, y, loss, metrics="mse")["loss"]) is float
+        net.loss_and_gradient(huge, y, loss)
+        net.trace(huge, y, loss)
+
+
+# Threads.
+
+
+@both_backends
+def test_eight_threads_may_predict_on_one_network(backend):
+    net = network(Shape(1, 5, 33, 17, 3), "tanh", "softmax", "float32")
+    sizes = [200 + 37 * k if JIT else 2 + k for k in range(8)]
+    sets = [np.random.default_rng(n).normal(size=(n, 5)) for n in sizes]
+    y = [np.arange(len(features)) % 3 for features in sets]
+
+    def work(place):
+        with fn.backend(backend):
+            return (
+                net.predict(sets[place]).tobytes(),
+                net(np.ascontiguousarray(sets[place][0], dtype=np.float32)).tobytes(),
+                net.hidden(sets[place]).tobytes(),
+                net.evaluate(sets[place], y[place])["loss"],
+                net.loss_and_gradient(sets[place], y[place])[1].tobytes(),
+            )
+
+    expected = [work(place) for place in range(8)]
+    found = [set() for _ in range(8)]
+    gate = threading.Barrier(8)
+
+    def run(place):
+        gate.wait(60)
+        for _ in range(15 if JIT else 2):
+            found[place].add(work(place))
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [{one} for one in expected]
+
+
+# What is refused.
+
+BAD_X = {
+    "none": (None, TypeError, "None"),
+    "text": ("abc", TypeError, "'abc' (str)"),
+    "number": (3.0, ValueError, "got shape ()"),
+    "flat": (X[0], ValueError, "X must be 2-D"),
+    "deep": (X[None], ValueError, "got shape (1, 19, 5)"),
+    "no rows": (X[:0], ValueError, "got shape (0, 5)"),
+    "no columns": (X[:, :0], ValueError, "got shape (19, 0)"),
+    "narrow": (X[:, :4], ValueError, "X has 4 features, but this network was built for 5"),
+    "one column": (X[:, :1], ValueError, "X has 1 feature, but this network was built for 5"),
+    "ragged": ([[1] * 5, [2] * 4], TypeError, "row 1 of length 4"),
+    "complex": (X + 0j, TypeError, "complex"),
+    "words": ([["a"] * 5], TypeError, "'a' (str) at row 0, column 0"),
+    "missing": ([[None] * 5], ValueError, "missing value (None) at row 0, column 0"),
+    "NaN": (np.where(X[2, 3] == X, np.nan, X), ValueError, "X has NaN at row 2, column 3"),
+    "infinity": (np.where(X[2, 3] == X, -np.inf, X), ValueError, "X has -infinity at row 2, col"),
+    "large": (np.where(X[2, 3] == X, -1e39, X), ValueError, "does not fit float32"),
+    "generator": ((row for row in X), TypeError, "list()"),
+    "set": ({1.0, 2.0}, TypeError, "(set)"),
+    "dict": ({"a": 1}, TypeError, "(dict)"),
+}
+
+CALLS = {
+    "predict": lambda net, X: net.predict(X),
+    "predict on the reference": lambda net, X: net.predict(X, backend="reference"),
+    "hidden": lambda net, X: net.hidden(X),
+    "evaluate": lambda net, X: net.evaluate(X, Y),
+    "trace": lambda net, X: net.trace(X, Y),
+    "loss_and_gradient": lambda net, X: net.loss_and_gradient(X, Y),
+    "diagnose": lambda net, X: net.diagnose(X, Y),
+    "train_on_batch": lambda net, X: net.train_on_batch(X, Y),
+}
+
+
+@pytest.mark.parametrize("method", CALLS)
+@pytest.mark.parametrize("case", BAD_X)
+def test_an_x_that_is_none_is_refused_everywhere(case, method):
+    value, kind, part = BAD_X[case]
+    net = regressor()
+    before = everything(net)
+    with pytest.raises(kind) as caught:
+        CALLS[method](net, value)
+    message = str(caught.value)
+    assert type(caught.value) is kind
+    assert message.startswith("X ")
+    assert part in message
+    assert "numba" not in message.lower()
+    assert everything(net) == before
+
+
+# Method, arguments, the error's type, and what its message must say.
+WRONG = [
+    ("evaluate", {"loss": "mae"}, ValueError, ("loss must be one of", "'mae'")),
+    ("evaluate", {"loss": 1}, TypeError, ("loss must be a string", "1 (int)")),
+    ("evaluate", {"loss": np.array(["auto"] * 2)}, TypeError, ("loss", "ndarray")),
+    ("evaluate", {"metrics": "acuracy"}, ValueError, ("metrics", "Did you mean 'accuracy'?")),
+    ("evaluate", {"metrics": 3}, TypeError, ("metrics", "3 (int)")),
+    ("evaluate", {"sample_weight": [1, 2]}, ValueError, ("sample_weight", "19", "2")),
+    ("evaluate", {"sample_weight": "a"}, TypeError, ("sample_weight", "'a' (str)")),
+    ("evaluate", {"backend": "numpy"}, ValueError, ("backend must be one of", "'numpy'")),
+    ("evaluate", {"y": Y[:, :2]}, ValueError, ("y must have shape (19, 3)", "(19, 2)")),
+    ("evaluate", {"y": Y[:, 0]}, ValueError, ("y must have shape (19, 3)", "(19,)")),
+    ("evaluate", {"y": Y * np.inf}, ValueError, ("y has", "infinity", "row 0")),
+    ("evaluate", {"y": None}, TypeError, ("y", "None")),
+    ("trace", {"loss": "cross_entropy"}, ValueError, ("loss='cross_entropy'", "'identity'")),
+    ("trace", {"y": Y[:4]}, ValueError, ("X has 19 rows but y has 4",)),
+    ("trace", {"backend": 3}, TypeError, ("backend must be a string", "3 (int)")),
+    ("loss_and_gradient", {"sample_weight": -np.ones(19)}, ValueError, ("sample_weight", "-1.0")),
+    (
+        "loss_and_gradient",
+        {"sample_weight": np.zeros(19)},
+        ValueError,
+        ("sample_weight", "above 0"),
+    ),
+    ("loss_and_gradient", {"loss": "binary"}, ValueError, ("loss must be one of", "'binary'")),
+    ("diagnose", {"optimizer": "adam"}, TypeError, ("optimizer", "'adam' (str)")),
+    ("diagnose", {"loss": None}, TypeError, ("loss", "None")),
+    ("predict", {"backend": "cuda"}, ValueError, ("backend must be one of", "'cuda'")),
+    ("hidden", {"backend": "referense"}, ValueError, ("Did you mean 'reference'?",)),
+]
+
+
+@pytest.mark.parametrize("case", WRONG, ids=lambda case: f"{case[0]} {next(iter(case[1]))}")
+def test_other_arguments_are_refused_too(case):
+    method, arguments, kind, parts = case
+    given = {"X": X, "y": Y, **arguments}
+    if method in ("predict", "hidden"):
+        del given["y"]
+    net = regressor()
+    before = everything(net)
+    with pytest.raises(kind) as caught:
+        getattr(net, method)(**given)
+    assert type(caught.value) is kind
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert everything(net) == before
+
+
+def test_the_reference_s_predictions_are_the_textbook_s_own():
+    """The path that is called reference goes through `fastnn.reference`."""
+    net = network(SHAPE, "tanh", "softmax", "float64")
+    W = [weight.T for weight in net.weights]
+    b = [bias[:, None] for bias in net.biases]
+    _, A = reference.forward(W, b, ["tanh", "tanh", "softmax"], X.T)
+    np.testing.assert_array_equal(net.predict(X, backend="reference"), A[-1].T)
