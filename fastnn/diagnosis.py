@@ -214,8 +214,8 @@ def _gradient_findings(layers: Sequence[LayerReport], seen: Trace) -> list[str]:
 
 def _first_not_finite(layers: Sequence[LayerReport], seen: Trace) -> str | None:
     """Name where the first number that is not finite appears, in the order of computing."""
-    for layer in layers:
-        if not np.isfinite([layer.mean, layer.spread]).all():
+    for layer, Z, A in zip(layers, seen.Z, seen.A, strict=True):
+        if not (np.isfinite(Z).all() and np.isfinite(A).all()):
             return f"the activations of layer {layer.place}"
     if not np.isfinite(seen.loss):
         return "the loss"

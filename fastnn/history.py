@@ -44,8 +44,9 @@ class History(Mapping[str, list[float]]):
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._columns: dict[str, list[float]] = {name: [] for name in names}
-        self._epochs = 0
+        self._names = tuple(names)
+        # A row an epoch, as one append is all done or not at all, also where Ctrl-C strikes.
+        self._rows: list[tuple[float, ...]] = []
         self.seconds: float = 0.0
         self.stopped: str | None = None
         self.best_epoch: int | None = None
@@ -53,7 +54,7 @@ class History(Mapping[str, list[float]]):
     @property
     def epochs(self) -> int:
         """How many epochs were finished."""
-        return self._epochs
+        return len(self._rows)
 
     def append(self, logs: Mapping[str, float]) -> None:
         """Add what one epoch gave; training calls this.
@@ -68,16 +69,13 @@ class History(Mapping[str, list[float]]):
         ValueError
             If `logs` has other keys than the history. The history is then as it was.
         """
-        if not self._columns and not self._epochs:
-            self._columns = {name: [] for name in logs}
-        if logs.keys() != self._columns.keys():
+        if not self._names and not self._rows:
+            self._names = tuple(logs)
+        if logs.keys() != set(self._names):
             raise ValueError(
-                f"logs must hold {_listed(self._columns)}, every epoch alike; got {_listed(logs)}."
+                f"logs must hold {_listed(self._names)}, every epoch alike; got {_listed(logs)}."
             )
-        row = {name: float(value) for name, value in logs.items()}
-        for name, value in row.items():
-            self._columns[name].append(value)
-        self._epochs += 1
+        self._rows.append(tuple(float(logs[name]) for name in self._names))
 
     def to_dict(self) -> dict[str, list[float]]:
         """Copy the lists into a plain dict.
@@ -94,29 +92,29 @@ class History(Mapping[str, list[float]]):
         >>> history.to_dict()
         {'loss': [0.5]}
         """
-        return {name: list(values) for name, values in self._columns.items()}
+        return {name: self[name] for name in self._names}
 
     def __getitem__(self, name: str) -> list[float]:
-        try:
-            return list(self._columns[name])
-        except KeyError:
-            raise KeyError(f"history has {_listed(self._columns)}; got {name!r}.") from None
+        if name not in self._names:
+            raise KeyError(f"history has {_listed(self._names)}; got {name!r}.")
+        place = self._names.index(name)
+        return [row[place] for row in self._rows]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._columns
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._columns)
+        return len(self._names)
 
     def __repr__(self) -> str:
-        count = "1 epoch" if self._epochs == 1 else f"{self._epochs} epochs"
+        count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         parts = [f"{count} in {format_seconds(self.seconds)}"]
-        if self._epochs:
-            last = (f"{name} {values[-1]:.4g}" for name, values in self._columns.items())
-            parts.append(", ".join(last))
+        if self._rows:
+            last = zip(self._names, self._rows[-1], strict=True)
+            parts.append(", ".join(f"{name} {value:.4g}" for name, value in last))
         if self.best_epoch is not None:
             parts.append(f"best epoch {self.best_epoch}")
         if self.stopped is not None:

@@ -32,6 +32,11 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 
+# Multiplications and additions that one call takes on without giving Ctrl-C a chance: about
+# 0.1 s where the activations, not the products, are the work.
+_SLICE_WORK = 200_000_000
+_SMALLEST_SLICE = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -223,12 +228,21 @@ def predictions(
     chosen = layout.blocks if blocks is None else tuple(blocks)
     if out is None:
         out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
-    if backend == "reference":
-        with np.errstate(all="ignore"):
-            out[:] = reference.forward(*textbook(layout, parameters, chosen), X.T)[1][-1].T
-    else:
-        Run(chosen, parameters, X, penalty=False).predict_into(out)
+    for rows in _slices(len(X), chosen):
+        if backend == "reference":
+            with np.errstate(all="ignore"):
+                A = reference.forward(*textbook(layout, parameters, chosen), X[rows].T)[1]
+                out[rows] = A[-1].T
+        else:
+            Run(chosen, parameters, X[rows], penalty=False).predict_into(out[rows])
     return out
+
+
+def _slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
+    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
+    work = sum(2 * block.W.size for block in blocks)
+    rows = max(_SMALLEST_SLICE, _SLICE_WORK // work)
+    return [slice(start, start + rows) for start in range(0, examples, rows)]
 
 
 def mean_loss(
@@ -242,6 +256,27 @@ def mean_loss(
     backend: str,
 ) -> float:
     """Return the (weighted) mean loss of the examples, without L2."""
+    summed = total = 0.0
+    for rows in _slices(len(X), layout.blocks):
+        part = Targets(targets.labels[rows], targets.values[rows])
+        w = weights[rows]
+        weight = float(w.sum(dtype=float)) if w.size else float(len(X[rows]))
+        if weight > 0.0:
+            summed += weight * _mean_loss(layout, parameters, loss, X[rows], part, w, backend)
+            total += weight
+    return summed / total
+
+
+def _mean_loss(
+    layout: Layout,
+    parameters: Floats,
+    loss: Loss,
+    X: Floats,
+    targets: Targets,
+    weights: Floats,
+    backend: str,
+) -> float:
+    """Return the mean loss of as many examples as one call takes."""
     if backend == "reference":
         W, b, activations = textbook(layout, parameters)
         Y = _columns(targets, layout.outputs, parameters.dtype)

@@ -269,8 +269,9 @@ def test_a_number_is_where_every_weight_starts(value, dtype):
 
 def test_a_number_that_the_dtype_cannot_hold_is_refused():
     assert fn.Sequential([fn.Dense(1, initializer=1e39)], 2, "float64").parameters[0] == 1e39
-    with pytest.raises(ValueError, match=r"^initializer .*1e\+39.*float32"):
+    with pytest.raises(ValueError, match=r"^initializer ") as caught:
         fn.Sequential([fn.Dense(1, initializer=1e39)], inputs=2, dtype="float32")
+    assert all(part in str(caught.value) for part in ("1e+39", "float32"))
 
 
 # Inputs.

@@ -98,7 +98,10 @@ GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 
 # Packages that are not Python's own, at the top of a file and inside functions.
 NUMPY_FREE = {"__init__", "__main__", "activations", "backends", "errors", "losses", "system"}
-LAZY_OUTSIDE = {"demo": {"matplotlib", "sklearn"}, "kernels._cache": {"llvmlite", "numba"}}
+LAZY_OUTSIDE = {
+    "demo": {"matplotlib", "sklearn", "threadpoolctl"},
+    "kernels._cache": {"llvmlite", "numba"},
+}
 
 PRODUCTS = {"dot", "vdot", "inner", "outer", "matmul", "tensordot", "einsum", "linalg"}
 COMPILING = {

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -839,6 +840,50 @@ def test_an_interrupted_fit_keeps_what_it_has_and_callbacks_end_in_order(backend
     assert history.best_epoch == 1, "the loss falls, and this one watches for the largest"
     twin.fit(X, Y, epochs=1, backend=backend)
     assert same(net, twin)
+
+
+@both_backends
+def test_an_interruption_on_any_line_leaves_everything_in_order(backend):
+    """Ctrl-C falls between any two lines: the history stays whole, the network usable."""
+    rooms = {training.__file__, fn.History.append.__code__.co_filename}
+
+    def fitted(strike):
+        """Fit, and interrupt at the strike-th line from the first epoch's end on."""
+        net, runs, lines = network(), [], []
+
+        def trace(frame, event, argument):
+            if frame.f_code.co_filename not in rooms:
+                return None
+            if event == "line" and runs and runs[-1].epoch < 3:
+                lines.append(f"{frame.f_code.co_qualname}, line {frame.f_lineno}")
+                if len(lines) == strike:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            # Python itself may strike before a block's end is run.
+            with warnings.catch_warnings(record=True) as caught, np.errstate():
+                warnings.simplefilter("always")
+                history = net.fit(
+                    X, Y, epochs=3, batch_size=99, callbacks=runs.append, metrics="mse",
+                    validation_fraction=0.2, backend=backend,
+                )  # fmt: skip
+        finally:
+            sys.settrace(before)
+        return net, history, [str(one.message) for one in caught], lines
+
+    every = fitted(0)[-1]
+    assert len(set(every)) > 30
+    for where in dict.fromkeys(every):
+        net, history, caught, lines = fitted(every.index(where) + 1)
+        assert lines[-1] == where
+        assert history.stopped == "interrupted", where
+        assert {len(values) for values in history.values()} == {history.epochs}, where
+        assert caught[0].startswith(f"fit was interrupted after {history.epochs} of 3"), where
+        assert np.isfinite(net.parameters).all(), where
+        assert net.fit(X, Y, epochs=1, backend=backend).epochs == 1, where
 
 
 @both_backends
