@@ -764,7 +764,7 @@ INTERRUPTED = textwrap.dedent("""
         pytest.param("plain", "native", (0.0, 0.03, 0.1, 0.25, 0.5), marks=pytest.mark.jit),
         ("plain", "reference", (0.0, 0.03, 0.1, 0.25, 0.5)),
         ("tiny", "native", tuple(k / 500 for k in range(25))),
-        pytest.param("asleep", "native", (0.0, 0.2), marks=pytest.mark.jit),
+        pytest.param("asleep", "native", (0.05, 0.2), marks=pytest.mark.jit),
         ("busy", "reference", (0.2,)),
         pytest.param("validation", "native", (0.1, 0.2), marks=pytest.mark.jit),
     ],
