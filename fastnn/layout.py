@@ -18,7 +18,7 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.losses import Loss
 
-__all__ = ["Block", "Entry", "Layout", "Program", "aligned_zeros"]
+__all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros"]
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
@@ -181,6 +181,25 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiling:
+    """The sizes that the kernels' panel format has for a dtype on this machine.
+
+    Attributes
+    ----------
+    panel : int
+        Columns of a panel.
+    rows : int
+        Examples that a tile of a product takes together; chunks are rounded up to whole tiles.
+    units : int
+        Rows of a tile of a weight gradient.
+    """
+
+    panel: int
+    rows: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """What the engine walks: the operation table and the places in its workspace.
 
@@ -190,20 +209,15 @@ class Program:
         One row an operation, in the order of the forward pass.
     constants : ndarray of float64, shape (operations, codes.CONSTANT_COLUMNS)
         The numbers that go with each operation.
-    chunk : int
-        Rows that go through the network together.
-    scratch, losses, shares : int
-        Offsets of the room for transposed weights, and for each row's loss and part in the mean.
+    plan : ndarray of int64, shape (codes.PLAN_ENTRIES,)
+        What to do; mode and steps are filled in by who runs it.
     workspace : int
         Elements of workspace that a run needs.
     """
 
     table: NDArray[np.int64]
     constants: NDArray[np.float64]
-    chunk: int
-    scratch: int
-    losses: int
-    shares: int
+    plan: NDArray[np.int64]
     workspace: int
 
     @classmethod
@@ -211,6 +225,7 @@ class Program:
         cls,
         blocks: Sequence[Block],
         rows: int,
+        tiling: Tiling,
         *,
         loss: Loss | None = None,
         gradient: bool = False,
@@ -225,6 +240,8 @@ class Program:
             The layers to walk; the first ones of a network are a network too.
         rows : int
             Rows of a batch.
+        tiling : Tiling
+            Of the kernels, for the dtype.
         loss : Loss or None
             What the run ends in.  A loss that is matched with the last activation takes that
             activation over: the table's last row then stops at Z.
@@ -237,8 +254,10 @@ class Program:
         """
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
         chunk = rows if keep else min(rows, max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // sum(widths)))
+        height = -(-chunk // tiling.rows) * tiling.rows
         table = np.full((len(blocks), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
         constants = np.zeros((len(blocks), codes.CONSTANT_COLUMNS))
+        plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
         end = 0
 
         def room(elements: int) -> int:
@@ -247,12 +266,16 @@ class Program:
             end += -(-elements // _LINE) * _LINE
             return start
 
-        source, dsource = room(chunk * widths[0]), codes.NONE
+        def panels(tall: int, wide: int) -> int:
+            return tall * -(-wide // tiling.panel) * tiling.panel
+
+        source, dsource = room(panels(height, widths[0])), codes.NONE
         for row, constant, block in zip(table, constants, blocks, strict=True):
             activation = ACTIVATIONS[block.activation]
             if loss is not None and loss.activation is not None and block is blocks[-1]:
                 activation = ACTIVATIONS["identity"]
             keeps_z = keep or (gradient and activation.derivative_from == "Z")
+            size = panels(height, block.outputs)
             row[codes.OPERATION] = codes.DENSE
             row[codes.ACTIVATION] = activation.code
             row[codes.INPUTS] = block.inputs
@@ -260,12 +283,25 @@ class Program:
             row[codes.W] = block.W.offset
             row[codes.B] = codes.NONE if block.b is None else block.b.offset
             row[codes.SOURCE] = source
-            row[codes.RESULT] = room(chunk * block.outputs)
-            row[codes.Z] = room(chunk * block.outputs) if keeps_z else row[codes.RESULT]
+            row[codes.RESULT] = room(size)
+            row[codes.Z] = room(size) if keeps_z else row[codes.RESULT]
             row[codes.DSOURCE] = dsource
-            row[codes.DRESULT] = room(chunk * block.outputs) if gradient else codes.NONE
+            row[codes.DRESULT] = room(size) if gradient else codes.NONE
+            # One row for the biases; a tile may read on past the last row of weights.
+            row[codes.PACKED] = room(panels(block.inputs + 1 + tiling.units, block.outputs))
+            if dsource != codes.NONE:
+                row[codes.TRANSPOSED] = room(panels(block.outputs, block.inputs))
             constant[codes.L2] = block.l2 if penalty else 0.0
             source, dsource = row[codes.RESULT], row[codes.DRESULT]
-        scratch = room(max((block.W.size for block in blocks[1:]), default=0) if gradient else 0)
-        losses, shares = (0, 0) if loss is None else (room(chunk), room(chunk))
-        return cls(table, constants, chunk, scratch, losses, shares, end)
+        flat = chunk * max(block.outputs for block in blocks)
+        plan[codes.LOSS_CODE] = codes.NO_LOSS if loss is None else loss.code
+        plan[codes.BATCH] = rows
+        plan[codes.CHUNK] = chunk
+        plan[codes.HEIGHT] = height
+        plan[codes.FLAT] = room(flat)
+        plan[codes.DFLAT] = room(flat if gradient else 0)
+        plan[codes.TILE] = room(tiling.panel * tiling.units)
+        plan[codes.UPDATE] = room(codes.RATES)
+        plan[codes.LOSSES] = room(chunk)
+        plan[codes.SHARES] = room(chunk)
+        return cls(table, constants, plan, end)

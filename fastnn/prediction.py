@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastnn import reference
 from fastnn.gate import Targets
 from fastnn.kernels import codes
-from fastnn.layout import Block, Layout, Program, aligned_zeros
+from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
 
 __all__ = [
@@ -115,7 +115,9 @@ class Run:
     ) -> None:
         dtype = parameters.dtype
         batch = len(X) if batch_size is None else batch_size
-        program = Program.of(blocks, batch, loss=loss, gradient=gradient, **planning)
+        program = Program.of(
+            blocks, batch, _tiling(dtype), loss=loss, gradient=gradient, **planning
+        )
         self.program = program
         self.parameters = parameters
         self.gradient = aligned_zeros(parameters.size if gradient else 0, dtype)
@@ -124,19 +126,13 @@ class Run:
         self._numbers = np.zeros(codes.NUMBERS)
         self._moments = np.zeros((1, 0), dtype)
         self._out = np.zeros((0, 0), dtype)
-        self._picks = np.zeros(program.chunk, np.int64)
+        self._picks = np.zeros(program.plan[codes.CHUNK], np.int64)
         self._order = np.zeros(0, np.int64) if order is None else order
         nothing = Targets(_frozen((0,), np.int64), _frozen((0, 0), dtype))
         self._targets = nothing if targets is None else targets
         self._weights = _frozen((0,), dtype) if weights is None else weights
         self._X = X
-        self._plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
-        self._plan[codes.LOSS_CODE] = codes.NO_LOSS if loss is None else loss.code
-        self._plan[codes.BATCH] = batch
-        self._plan[codes.CHUNK] = program.chunk
-        self._plan[codes.SCRATCH] = program.scratch
-        self._plan[codes.LOSSES] = program.losses
-        self._plan[codes.SHARES] = program.shares
+        self._plan = program.plan
 
     def optimize_with(self, code: int, moments: Floats, numbers: NDArray[np.float64]) -> None:
         """Use an optimizer's rule, its moments and its numbers; both are written by training."""
@@ -148,6 +144,15 @@ class Run:
         """Write the last layer's result for every example."""
         self._out = out
         self(codes.FORWARD)
+
+    def rows_at(self, place: int, columns: int) -> Floats:
+        """Return the rows of a panel matrix in the workspace, as a plain matrix of their own."""
+        panel = _tiling(self.parameters.dtype).panel
+        across = -(-columns // panel)
+        height = int(self._plan[codes.HEIGHT])
+        panels = self.workspace[place : place + across * height * panel]
+        matrix = panels.reshape(across, height, panel).transpose(1, 0, 2).reshape(height, -1)
+        return np.ascontiguousarray(matrix[: len(self._X), :columns])
 
     def __call__(self, mode: int, first: int = 0, last: int = 0) -> NDArray[np.float64]:
         """Run the engine; return its report."""
@@ -180,6 +185,13 @@ class Run:
     def mean_loss(self) -> float:
         """Mean loss of the examples of the last call."""
         return float(self.report[codes.LOSS_SUM] / self.report[codes.WEIGHT_SUM])
+
+
+def _tiling(dtype: np.dtype[Any]) -> Tiling:
+    """Return the kernels' sizes for a dtype."""
+    from fastnn.kernels import matmul, panels
+
+    return Tiling(panels.PANEL_BYTES // dtype.itemsize, matmul.BATCH_ROWS, matmul.UNIT_ROWS)
 
 
 def _frozen(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -366,8 +378,7 @@ def trace(
     run(codes.GRADIENT)
 
     def kept(column: int) -> list[Floats]:
-        places = [(row[column], row[codes.OUTPUTS]) for row in run.program.table]
-        return [run.workspace[o : o + len(X) * m].reshape(len(X), m).copy() for o, m in places]
+        return [run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in run.program.table]
 
     A = kept(codes.RESULT)
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.

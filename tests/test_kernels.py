@@ -11,6 +11,7 @@ from cases import DTYPES, JIT, PAIRS, SHAPES, TARGETS, Shape, data, error, flat,
 import fastnn as fn
 from fastnn import layout
 from fastnn.activations import ACTIVATIONS
+from fastnn.kernels import codes
 from fastnn.kernels._jit import entry
 from fastnn.kernels.views import matrix
 from fastnn.losses import LOSSES
@@ -213,6 +214,12 @@ def test_an_example_of_no_weight_has_no_say_not_even_with_an_infinite_loss(dtype
 # Batches of several chunks.
 
 
+def chunk_of(net, rows):
+    """Return how many rows of a batch go through a network together."""
+    program = layout.Program.of(net.layout.blocks, rows, layout.Tiling(16, 6, 4))
+    return program.plan[codes.CHUNK]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("last", "loss", "form"), TARGETS)
 def test_chunks_of_a_batch_add_up_to_it(last, loss, form, dtype, monkeypatch):
@@ -231,7 +238,7 @@ def test_chunks_of_a_batch_add_up_to_it(last, loss, form, dtype, monkeypatch):
     monkeypatch.setattr(layout, "_CHUNK_ELEMENTS", 1)
     for chunk in (1, 2, shape.n - 1):
         monkeypatch.setattr(layout, "_SMALLEST_CHUNK", chunk)
-        assert layout.Program.of(net.layout.blocks, shape.n).chunk == chunk
+        assert chunk_of(net, shape.n) == chunk
         for found, expected in zip(results(), whole, strict=True):
             assert error(found, expected) <= TOLERANCE[dtype]
         agree_on_gradient(net, examples, loss, dtype, examples.w)
@@ -242,7 +249,7 @@ def test_chunks_of_a_batch_add_up_to_it(last, loss, form, dtype, monkeypatch):
 def test_a_large_batch_goes_through_in_chunks(dtype):
     shape = Shape(20_011, 3, 5, 4, 3)
     net, examples = network(shape, "tanh", "softmax", dtype), data(shape, "cross_entropy")
-    assert layout.Program.of(net.layout.blocks, shape.n).chunk < shape.n
+    assert chunk_of(net, shape.n) < shape.n
     agree_on_gradient(net, examples, "cross_entropy", dtype, examples.w)
     agree(lambda backend: net.predict(examples.X, backend=backend), dtype)
     trained = []

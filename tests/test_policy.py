@@ -71,20 +71,32 @@ ALLOWED = {
     "kernels._cache": {"system"},
     "kernels._jit": {"kernels._cache"},
     "kernels.codes": set(),
-    "kernels.elementwise": {"kernels._jit", "kernels.codes"},
-    "kernels.epoch": {
-        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.matmul",
-        "kernels.output", "kernels.update", "kernels.views",
+    "kernels.elementwise": {
+        "kernels._jit", "kernels.codes", "kernels.rows", "kernels.simd", "kernels.vector_math",
     },
-    "kernels.matmul": {"kernels._jit"},
-    "kernels.output": {"kernels._jit", "kernels.codes"},
-    "kernels.update": {"kernels._jit", "kernels.codes"},
+    "kernels.epoch": {
+        "kernels._jit", "kernels.codes", "kernels.output", "kernels.panels", "kernels.passes",
+        "kernels.update", "kernels.views",
+    },
+    "kernels.matmul": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.output": {
+        "kernels._jit", "kernels.codes", "kernels.rows", "kernels.simd", "kernels.vector_math",
+    },
+    "kernels.panels": {"kernels._jit", "kernels.simd"},
+    "kernels.passes": {
+        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.matmul",
+        "kernels.panels", "kernels.update", "kernels.views",
+    },
+    "kernels.rows": {"kernels.simd"},
+    "kernels.simd": set(),
+    "kernels.update": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
+    "kernels.vector_math": {"kernels.simd"},
     "kernels.views": {"kernels._jit"},
 }  # fmt: skip
 
 # Imports inside functions, which keep the compiler unloaded until it is used.
 LAZY = {
-    "prediction": {"kernels.epoch"},
+    "prediction": {"kernels.epoch", "kernels.matmul", "kernels.panels"},
     "training": {"kernels.epoch"},
     "versions": {"kernels._cache"},
 }
@@ -93,7 +105,10 @@ LAZY = {
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {"prediction", "training"}
 DOOR = {"kernels._jit", "kernels._cache"}
-GENERATORS = {"kernels.views"}
+GENERATORS = {
+    "kernels.elementwise", "kernels.matmul", "kernels.output", "kernels.panels", "kernels.rows",
+    "kernels.simd", "kernels.update", "kernels.views",
+}  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 
 # Packages that are not Python's own, at the top of a file and inside functions.

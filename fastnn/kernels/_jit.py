@@ -92,7 +92,7 @@ def intrinsic(twin: Function) -> Callable[[Callable[..., Any]], Function]:
     """
 
     def decorate(builder: Callable[..., Any]) -> Function:
-        block: Any = twin if _JIT_OFF else _numba.extending.intrinsic(builder)
+        block: Any = twin if _JIT_OFF else _numba.extending.intrinsic(prefer_literal=True)(builder)
         chosen: Function = block
         return chosen
 

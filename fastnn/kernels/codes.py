@@ -19,12 +19,14 @@ INPUTS: Final = 2  # columns of what the operation reads
 OUTPUTS: Final = 3  # columns of what it writes
 W: Final = 4  # offset in the parameters
 B: Final = 5  # offset in the parameters, or NONE
-SOURCE: Final = 6  # workspace: activations read
+SOURCE: Final = 6  # workspace: activations read, in panels
 Z: Final = 7  # workspace: weighted sums (the same place as RESULT where nobody asks for Z)
-RESULT: Final = 8  # workspace: activations written
+RESULT: Final = 8  # workspace: activations written, in panels
 DSOURCE: Final = 9  # workspace: gradient of what was read, or NONE where nobody asks for it
 DRESULT: Final = 10  # workspace: gradient of what was written, turned into dZ in place
-TABLE_COLUMNS: Final = 11
+PACKED: Final = 11  # workspace: W in panels, then b
+TRANSPOSED: Final = 12  # workspace: the transpose of W in panels, or NONE where nobody asks for it
+TABLE_COLUMNS: Final = 13
 NONE: Final = -1
 
 # Columns of the constants that go with each operation.
@@ -59,13 +61,17 @@ MODE: Final = 0
 LOSS_CODE: Final = 1
 OPTIMIZER: Final = 2
 BATCH: Final = 3  # examples a step
-CHUNK: Final = 4  # rows that go through the network together; the workspace has this many
-FIRST_STEP: Final = 5
-LAST_STEP: Final = 6  # one past it
-SCRATCH: Final = 7  # workspace: room for the largest layer's transposed weights
-LOSSES: Final = 8  # workspace: the loss of each row of a chunk
-SHARES: Final = 9  # workspace: the part of each row of a chunk in the batch's mean
-PLAN_ENTRIES: Final = 10
+CHUNK: Final = 4  # rows that go through the network together
+HEIGHT: Final = 5  # rows of a panel: the chunk's, rounded up to whole tiles
+FIRST_STEP: Final = 6
+LAST_STEP: Final = 7  # one past it
+FLAT: Final = 8  # workspace: the last Z or A row by row, or a softmax layer's
+DFLAT: Final = 9  # workspace: its gradient row by row
+TILE: Final = 10  # workspace: one tile of a weight gradient
+UPDATE: Final = 11  # workspace: the step's rates
+LOSSES: Final = 12  # workspace: the loss of each row of a chunk
+SHARES: Final = 13  # workspace: the part of each row of a chunk in the batch's mean
+PLAN_ENTRIES: Final = 14
 
 # Entries of the optimizer's numbers: steps taken, then the record's own.
 STEPS: Final = 0
@@ -76,6 +82,7 @@ BETA_1: Final = 2
 BETA_2: Final = 3
 EPSILON: Final = 4
 NUMBERS: Final = 5
+RATES: Final = 5  # room for what a step's rule derives from them
 
 # Entries of the engine's report.
 LOSS_SUM: Final = 0  # sum over steps of (batch loss with penalty) x (weight of the batch)

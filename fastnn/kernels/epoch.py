@@ -13,10 +13,10 @@ import numpy as np
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel, spliced
-from fastnn.kernels.elementwise import activation_backward, activation_forward
-from fastnn.kernels.matmul import dense_backward, dense_forward
-from fastnn.kernels.output import loss_backward, loss_forward
-from fastnn.kernels.update import update
+from fastnn.kernels.output import output_loss
+from fastnn.kernels.panels import gather, pack, unpack
+from fastnn.kernels.passes import backward, forward, pack_network
+from fastnn.kernels.update import prepare_rates, update_vector
 from fastnn.kernels.views import matrix
 
 __all__ = ["draw_order", "engine"]
@@ -39,19 +39,6 @@ def pick_rows(picks: Any, order: Any, first: int) -> None:
 
 
 @kernel
-def gather(A: Any, X: Any, picks: Any) -> None:
-    """Copy the picked rows of X into A.
-
-    Reads: X (examples, inputs), picks (rows,).  Writes: A (rows, inputs).
-    May overwrite: nothing else.
-    """
-    for i in range(A.shape[0]):
-        a, x = A[i], X[picks[i]]
-        for j in range(a.size):
-            a[j] = x[j]
-
-
-@kernel
 def hand_out(out: Any, A: Any, picks: Any) -> None:
     """Copy A into the picked rows of out.
 
@@ -65,51 +52,6 @@ def hand_out(out: Any, A: Any, picks: Any) -> None:
 
 
 @spliced
-def forward(workspace: Any, parameters: Any, table: Any, rows: int) -> None:
-    """Walk the table down: every Z and A of a chunk of rows.
-
-    Reads: parameters, and the first operation's source in the workspace.
-    Writes: every operation's Z and result in the workspace.
-    """
-    for row in table:
-        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        A = matrix(workspace, row[codes.SOURCE], rows, inputs)
-        Z = matrix(workspace, row[codes.Z], rows, outputs)
-        W = matrix(parameters, row[codes.W], inputs, outputs)
-        b = parameters[:0] if row[codes.B] < 0 else parameters[row[codes.B] :][:outputs]
-        dense_forward(Z, A, W, b)
-        result = matrix(workspace, row[codes.RESULT], rows, outputs)
-        activation_forward(result, Z, row[codes.ACTIVATION])
-
-
-@spliced
-def backward(
-    workspace: Any, gradient: Any, parameters: Any, table: Any, rows: int, scratch: int
-) -> None:
-    """Walk the table up: every dZ of a chunk of rows, adding to the gradient.
-
-    Reads: parameters; what `forward` left, and the last operation's DRESULT, in the workspace.
-    Writes: the gradient of every parameter, adding to it; every DRESULT in the workspace.
-    May overwrite: the workspace's scratch.
-    """
-    for r in range(table.shape[0] - 1, -1, -1):
-        row = table[r]
-        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        dZ = matrix(workspace, row[codes.DRESULT], rows, outputs)
-        result = matrix(workspace, row[codes.RESULT], rows, outputs)
-        Z = matrix(workspace, row[codes.Z], rows, outputs)
-        activation_backward(dZ, result, Z, row[codes.ACTIVATION])
-        A = matrix(workspace, row[codes.SOURCE], rows, inputs)
-        W = matrix(parameters, row[codes.W], inputs, outputs)
-        dW = matrix(gradient, row[codes.W], inputs, outputs)
-        db = gradient[:0] if row[codes.B] < 0 else gradient[row[codes.B] :][:outputs]
-        wanted = row[codes.DSOURCE] >= 0
-        dA = matrix(workspace, row[codes.DSOURCE] if wanted else 0, rows if wanted else 0, inputs)
-        transposed = matrix(workspace, scratch, outputs if wanted else 0, inputs)
-        dense_backward(dA, dW, db, dZ, A, W, transposed)
-
-
-@spliced
 def batch_weight(weights: Any, order: Any, first: int, last: int) -> float:
     """Return the sum of the weights of a batch's examples; without weights, their number."""
     if not weights.size:
@@ -118,64 +60,6 @@ def batch_weight(weights: Any, order: Any, first: int, last: int) -> float:
     for i in range(first, last):
         total += weights[order[i]] if order.size else weights[i]
     return total
-
-
-@spliced
-def batch(
-    plan: Any,
-    table: Any,
-    parameters: Any,
-    gradient: Any,
-    workspace: Any,
-    picks: Any,
-    X: Any,
-    labels: Any,
-    values: Any,
-    weights: Any,
-    order: Any,
-    out: Any,
-    first: int,
-    last: int,
-    total: float,
-) -> float:
-    """Take the examples from first to last as one batch; return its mean loss.
-
-    A large batch goes through in chunks of rows, and the sums are taken in the chunks' order.
-    The weights' total is given, as every chunk needs it for its gradient.
-
-    Reads: parameters, X, labels or values, weights, order.
-    Writes: out, the last operation's result for each example, unless it is empty; gradient,
-    adding to it, unless it is empty.
-    May overwrite: workspace, picks.
-    """
-    top, bottom = table[table.shape[0] - 1], table[0]
-    loss = 0.0
-    for start in range(first, last, plan[codes.CHUNK]):
-        rows = min(plan[codes.CHUNK], last - start)
-        chosen = picks[:rows]
-        pick_rows(chosen, order, start)
-        gather(matrix(workspace, bottom[codes.SOURCE], rows, bottom[codes.INPUTS]), X, chosen)
-        forward(workspace, parameters, table, rows)
-        S = matrix(workspace, top[codes.RESULT], rows, top[codes.OUTPUTS])
-        if out.size:
-            hand_out(out, S, chosen)
-        if plan[codes.LOSS_CODE] == codes.NO_LOSS:
-            continue
-        shares = workspace[plan[codes.SHARES] :][:rows]
-        for i in range(rows):
-            weight = float(weights[chosen[i]]) if weights.size else 1.0
-            shares[i] = workspace.dtype.type(weight / total)
-        losses = workspace[plan[codes.LOSSES] :][:rows]
-        loss_forward(losses, S, labels, values, chosen, plan[codes.LOSS_CODE])
-        for i in range(rows):
-            # An example of no weight has no say, not even with an infinite loss.
-            if shares[i] != 0.0:
-                loss += float(shares[i]) * float(losses[i])
-        if gradient.size:
-            D = matrix(workspace, top[codes.DRESULT], rows, top[codes.OUTPUTS])
-            loss_backward(D, S, labels, values, chosen, shares, plan[codes.LOSS_CODE])
-            backward(workspace, gradient, parameters, table, rows, plan[codes.SCRATCH])
-    return loss
 
 
 @spliced
@@ -204,6 +88,32 @@ def add_penalty(gradient: Any, parameters: Any, table: Any, constants: Any) -> f
     return penalty
 
 
+@kernel
+def chunk_loss(
+    workspace: Any, plan: Any, D: Any, S: Any, picks: Any, labels: Any, values: Any, weights: Any,
+    total: float,
+) -> float:  # fmt: skip
+    """Return a chunk's part of its batch's mean loss, and compute its gradient.
+
+    Reads: S (rows, outputs), picks (rows,), labels or values, weights.
+    Writes: D (rows, outputs), or nothing where D is (0, outputs).
+    May overwrite: the workspace's SHARES and LOSSES.
+    """
+    rows = picks.size
+    losses = workspace[plan[codes.LOSSES] :][:rows]
+    shares = workspace[plan[codes.SHARES] :][:rows]
+    for i in range(rows):
+        weight = float(weights[picks[i]]) if weights.size else 1.0
+        shares[i] = workspace.dtype.type(weight / total)
+    output_loss(losses, D, S, labels, values, picks, shares, plan[codes.LOSS_CODE])
+    loss = 0.0
+    for i in range(rows):
+        # An example of no weight has no say, not even with an infinite loss.
+        if shares[i] != 0.0:
+            loss += float(shares[i]) * float(losses[i])
+    return loss
+
+
 @entry
 def engine(
     plan: Any,
@@ -225,6 +135,10 @@ def engine(
 ) -> None:
     """Do what the plan's mode asks for, on the rows of X.
 
+    A large batch goes through in chunks of rows, and its sums are taken in the chunks' order.  A
+    batch of one chunk is stepped layer by layer on the way back, tile by tile, and its gradient
+    is never stored.
+
     Parameters
     ----------
     plan : int64 (codes.PLAN_ENTRIES,)
@@ -238,7 +152,7 @@ def engine(
     parameters : (size,)
         Written in mode TRAIN.
     gradient : (size,), or (0,) where none is wanted
-        Written in modes GRADIENT and TRAIN.
+        Written in mode GRADIENT; may be overwritten in mode TRAIN.
     moments : (rule's own, size)
         Written in mode TRAIN.
     workspace : (Program.workspace,); picks : int64 (chunk,)
@@ -251,35 +165,65 @@ def engine(
     out : (n, outputs), or (0, 0)
         Written: the last operation's result for each example.
     """
-    mode = plan[codes.MODE]
-    examples = X.shape[0]
+    training = plan[codes.MODE] == codes.TRAIN
+    height, chunk = plan[codes.HEIGHT], plan[codes.CHUNK]
+    top, bottom = table[table.shape[0] - 1], table[0]
     report[:] = 0.0
-    first_step, last_step, size = 0, 1, examples
-    if mode == codes.TRAIN:
-        first_step, last_step, size = (
-            plan[codes.FIRST_STEP],
-            plan[codes.LAST_STEP],
-            plan[codes.BATCH],
-        )
+    first_step, last_step, size = 0, 1, X.shape[0]
+    if training:
+        first_step, last_step = plan[codes.FIRST_STEP], plan[codes.LAST_STEP]
+        size = plan[codes.BATCH]
+    rates = workspace[plan[codes.UPDATE] :][: codes.RATES]
+    nothing = gradient[:0]
+    pack_network(workspace, parameters, table)
     for step in range(first_step, last_step):
-        first, last = step * size, min((step + 1) * size, examples)
+        first, last = step * size, min((step + 1) * size, X.shape[0])
         total = batch_weight(weights, order, first, last)
-        if total > 0.0:
+        if total == 0.0:
+            report[codes.STEPS_DONE] += 1.0
+            continue
+        stepping = training and last - first <= chunk
+        summing = gradient.size > 0 and not stepping
+        if summing:
             gradient[:] = gradient.dtype.type(0)
-            loss = batch(
-                plan, table, parameters, gradient, workspace, picks,
-                X, labels, values, weights, order, out, first, last, total,
-            )  # fmt: skip
-            loss += add_penalty(gradient, parameters, table, constants)
-            report[codes.LOSS_SUM] += loss * total
-            report[codes.WEIGHT_SUM] += total
-            if mode == codes.TRAIN:
-                if not np.isfinite(loss):
-                    report[codes.TROUBLE] = codes.LOSS_NOT_FINITE
-                    return
-                if update(parameters, gradient, moments, numbers, plan[codes.OPTIMIZER]):
-                    report[codes.TROUBLE] = codes.UPDATE_NOT_FINITE
-                    return
+        loss = add_penalty(gradient if summing else nothing, parameters, table, constants)
+        broken = 0
+        for start in range(first, last, chunk):
+            rows = min(chunk, last - start)
+            chosen = picks[:rows]
+            pick_rows(chosen, order, start)
+            gather(workspace, bottom[codes.SOURCE], height, X, chosen)
+            forward(workspace, table, plan, rows)
+            S = matrix(workspace, plan[codes.FLAT], rows, top[codes.OUTPUTS])
+            unpack(S, workspace, top[codes.RESULT], height)
+            if out.size:
+                hand_out(out, S, chosen)
+            if plan[codes.LOSS_CODE] == codes.NO_LOSS:
+                continue
+            wanted = rows if gradient.size else 0
+            D = matrix(workspace, plan[codes.DFLAT], wanted, top[codes.OUTPUTS])
+            loss += chunk_loss(workspace, plan, D, S, chosen, labels, values, weights, total)
+            if gradient.size == 0 or (stepping and not np.isfinite(loss)):
+                continue
+            if stepping:
+                prepare_rates(rates, numbers, plan[codes.OPTIMIZER])
+            pack(workspace, top[codes.DRESULT], height, D)
+            broken += backward(
+                workspace, gradient, parameters, moments, table, constants, plan, rows, stepping
+            )
+        report[codes.LOSS_SUM] += loss * total
+        report[codes.WEIGHT_SUM] += total
+        if training:
+            if not np.isfinite(loss):
+                report[codes.TROUBLE] = codes.LOSS_NOT_FINITE
+                return
+            if not stepping:
+                prepare_rates(rates, numbers, plan[codes.OPTIMIZER])
+                broken = update_vector(parameters, gradient, moments, rates, plan[codes.OPTIMIZER])
+                pack_network(workspace, parameters, table)
+            if broken:
+                report[codes.TROUBLE] = codes.UPDATE_NOT_FINITE
+                return
         report[codes.STEPS_DONE] += 1.0
 
 

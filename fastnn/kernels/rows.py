@@ -1,0 +1,332 @@
+"""Mathematics of whole rows on explicit vectors, written once and walked in two ways.
+
+Where rows are long, the lanes of a vector hold neighbouring columns of one row, and a sum over
+the row ends with a sum over the lanes.  Where rows are short, as the outputs of most networks
+are, they hold the same column of as many rows, so that no lane is idle and nothing is summed
+over lanes.  What is computed asks a walk for its loads, stores and sums and does not see which
+of the two it is; every sum has one order, given by the width alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+from numba.np import arrayobj
+
+from fastnn.kernels.simd import Vectors, count_loop, int64, variable
+
+__all__ = ["Matrix", "Walk", "walk_along", "walk_rows"]
+
+# llvmlite's and Numba's helpers carry no types.
+_ir: Any = ir
+_cgutils: Any = cgutils
+_arrayobj: Any = arrayobj
+
+# Rows of at most so many columns are walked as many at a time as there are lanes.
+_NARROW = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix in memory, whose rows may lie apart from each other.
+
+    Attributes
+    ----------
+    data : llvmlite value
+        Address of its first element.
+    rows, columns, pitch : llvmlite values, int64
+        Its shape, and the elements from one row to the next.
+    """
+
+    data: Any
+    rows: Any
+    columns: Any
+    pitch: Any
+
+    @classmethod
+    def of(cls, context: Any, builder: Any, kind: Any, array: Any) -> Matrix:
+        """Return an argument of an intrinsic, an array of two dimensions, as a matrix."""
+        whole = _arrayobj.make_array(kind)(context, builder, array)
+        rows, columns = _cgutils.unpack_tuple(builder, whole.shape, 2)
+        apart = _cgutils.unpack_tuple(builder, whole.strides, 2)[0]
+        size = int64(kind.dtype.bitwidth // 8)
+        return cls(whole.data, rows, columns, builder.sdiv(apart, size, flags=["exact"]))
+
+
+class Walk(ABC):
+    """Some rows of matrices of one width, place after place.
+
+    What goes with a row, such as its sum, is a vector too.  A place is what `each` hands to its
+    body, and what loads and stores take.
+
+    Parameters
+    ----------
+    v : Vectors
+        Where the instructions go.
+    columns : llvmlite value, int64
+        Width of the matrices.
+    rows : sequence of llvmlite values, int64
+        The rows, by number.
+    """
+
+    def __init__(self, v: Vectors, columns: Any, rows: Sequence[Any]) -> None:
+        self.v = v
+        self.columns = columns
+        self.rows = rows
+
+    @abstractmethod
+    def each(self, body: Callable[[Any], None]) -> None:
+        """Emit ``body(place)`` for every place of the rows."""
+
+    @abstractmethod
+    def source(self, matrix: Matrix) -> Any:
+        """Return the rows of a matrix, to load from."""
+
+    @abstractmethod
+    def target(self, matrix: Matrix, wanted: Any) -> Any:
+        """Return the rows of a matrix to store to, where wanted, and to load what was stored."""
+
+    @abstractmethod
+    def answers(self, matrix: Matrix, rows: Sequence[Any], labels: Any, labelled: Any) -> Any:
+        """Return other rows of a matrix to load from, or, where labelled, rows that labels mean.
+
+        A label, one for each row, means 1 in the column of its number and 0 in the others.
+        """
+
+    @abstractmethod
+    def hand_out(self, target: Any) -> None:
+        """Put what was stored where it belongs."""
+
+    @abstractmethod
+    def spread(self, scalars: Sequence[Any]) -> Any:
+        """Return the vector of a scalar for each row."""
+
+    @abstractmethod
+    def write(self, vector: Any, base: Any) -> None:
+        """Store the number of each row."""
+
+    def total(self, terms: Callable[[Any], Sequence[Any]], count: int = 1) -> list[Any]:
+        """Return the sums over each row of so many terms, which depend on the place."""
+        return self._fold(terms, [self.v.constant(0.0)] * count, self.v.builder.fadd)
+
+    def largest(self, source: Any) -> Any:
+        """Return the largest number of each row; NaN counts for nothing."""
+        least = self.v.constant(-inf)
+        return self._fold(lambda place: [source.load(place)], [least], self.v.greater)[0]
+
+    def numbers(self, base: Any) -> list[Any]:
+        """Return the scalar that stands for each row in an array."""
+        return [self.v.builder.load(self.v.builder.gep(base, [row])) for row in self.rows]
+
+    @abstractmethod
+    def _fold(
+        self,
+        terms: Callable[[Any], Sequence[Any]],
+        neutral: Sequence[Any],
+        combine: Callable[[Any, Any], Any],
+    ) -> list[Any]:
+        """Return each term combined over the places of each row."""
+
+
+class _Along(Walk):
+    """One row; a place is an offset and the mask of the lanes that stand in the row."""
+
+    def each(self, body: Callable[[Any], None]) -> None:
+        self.v.over(self.columns, lambda offset, mask: body((offset, mask)))
+
+    def source(self, matrix: Matrix) -> Any:
+        return _Line(self.v, matrix, self.rows[0])
+
+    def target(self, matrix: Matrix, wanted: Any) -> Any:
+        return _Line(self.v, matrix, self.rows[0], wanted)
+
+    def answers(self, matrix: Matrix, rows: Sequence[Any], labels: Any, labelled: Any) -> Any:
+        return _Answers(_Line(self.v, matrix, rows[0]), labels, labelled)
+
+    def hand_out(self, target: Any) -> None:
+        pass
+
+    def spread(self, scalars: Sequence[Any]) -> Any:
+        return self.v.splat(scalars[0])
+
+    def write(self, vector: Any, base: Any) -> None:
+        first = self.v.builder.extract_element(vector, int64(0))
+        self.v.builder.store(first, self.v.builder.gep(base, self.rows))
+
+    def _fold(
+        self,
+        terms: Callable[[Any], Sequence[Any]],
+        neutral: Sequence[Any],
+        combine: Callable[[Any, Any], Any],
+    ) -> list[Any]:
+        build = self.v.builder
+        sums = [variable(build, number) for number in neutral]
+
+        def add(place: Any) -> None:
+            for held, term, nothing in zip(sums, terms(place), neutral, strict=True):
+                alive = term if place[1] is None else build.select(place[1], term, nothing)
+                build.store(combine(alive, build.load(held)), held)
+
+        self.each(add)
+        return [self.v.splat(self.v.folded(build.load(held), combine)) for held in sums]
+
+
+class _Line:
+    """A row in memory."""
+
+    def __init__(self, v: Vectors, matrix: Matrix, row: Any, wanted: Any = None) -> None:
+        self.v = v
+        self._start = v.builder.gep(matrix.data, [v.builder.mul(row, matrix.pitch)])
+        self._wanted = wanted
+
+    def load(self, place: Any) -> Any:
+        """Return the numbers at a place."""
+        offset, mask = place
+        return self.v.load(self._start, offset, mask)
+
+    def store(self, vector: Any, place: Any) -> None:
+        """Put numbers at a place, where they are wanted."""
+        offset, mask = place
+        with self.v.builder.if_then(self._wanted):
+            self.v.store(vector, self._start, offset, mask)
+
+
+class _Answers:
+    """A row in memory, or that of a label."""
+
+    def __init__(self, line: _Line, label: Any, labelled: Any) -> None:
+        self._line, self._label, self._labelled = line, label, labelled
+
+    def load(self, place: Any) -> Any:
+        """Return the numbers at a place."""
+        v = self._line.v
+        held = variable(v.builder, v.constant(0.0))
+        with v.builder.if_else(self._labelled) as (labelled, given):
+            with labelled:
+                lanes = _ir.Constant(v.integers, list(range(v.lanes)))
+                columns = v.builder.add(lanes, v.splat(v.whole(place[0])))
+                v.builder.store(v.one_where(columns, self._label), held)
+            with given:
+                v.builder.store(self._line.load(place), held)
+        return v.builder.load(held)
+
+
+class _Across(Walk):
+    """A row for each lane; a place is the number of a column.
+
+    Rows may repeat, as what is done with one is done before anything is handed out.
+    """
+
+    def each(self, body: Callable[[Any], None]) -> None:
+        count_loop(self.v.builder, self.columns, body)
+
+    def source(self, matrix: Matrix) -> Any:
+        tile = _Tile(self.v, matrix, self.rows)
+        self.each(tile.gather)
+        return tile
+
+    def target(self, matrix: Matrix, wanted: Any) -> Any:
+        return _Tile(self.v, matrix, self.rows, wanted)
+
+    def answers(self, matrix: Matrix, rows: Sequence[Any], labels: Any, labelled: Any) -> Any:
+        v = self.v
+        tile = _Tile(self.v, matrix, rows)
+
+        def mark(place: Any) -> None:
+            tile.store(v.one_where(v.splat(v.whole(place)), labels), place)
+
+        with v.builder.if_else(labelled) as (marked, given):
+            with marked:
+                self.each(mark)
+            with given:
+                self.each(tile.gather)
+        return tile
+
+    def hand_out(self, target: Any) -> None:
+        with self.v.builder.if_then(target.wanted):
+            self.each(target.scatter)
+
+    def spread(self, scalars: Sequence[Any]) -> Any:
+        return self.v.gathered(scalars)
+
+    def write(self, vector: Any, base: Any) -> None:
+        for row, scalar in zip(self.rows, self.v.scattered(vector), strict=True):
+            self.v.builder.store(scalar, self.v.builder.gep(base, [row]))
+
+    def _fold(
+        self,
+        terms: Callable[[Any], Sequence[Any]],
+        neutral: Sequence[Any],
+        combine: Callable[[Any, Any], Any],
+    ) -> list[Any]:
+        build = self.v.builder
+        sums = [variable(build, number) for number in neutral]
+
+        def add(place: Any) -> None:
+            for held, term in zip(sums, terms(place), strict=True):
+                build.store(combine(term, build.load(held)), held)
+
+        self.each(add)
+        return [build.load(held) for held in sums]
+
+
+class _Tile:
+    """Columns of some rows, each column a vector, on the stack."""
+
+    def __init__(self, v: Vectors, matrix: Matrix, rows: Sequence[Any], wanted: Any = None) -> None:
+        build = v.builder
+        self.wanted = wanted
+        self._v = v
+        self._starts = [build.gep(matrix.data, [build.mul(row, matrix.pitch)]) for row in rows]
+        self._tile = _cgutils.alloca_once(build, v.type, size=int64(_NARROW))
+
+    def load(self, place: Any) -> Any:
+        """Return a column."""
+        return self._v.builder.load(self._v.builder.gep(self._tile, [place]))
+
+    def store(self, vector: Any, place: Any) -> None:
+        """Put a column."""
+        self._v.builder.store(vector, self._v.builder.gep(self._tile, [place]))
+
+    def gather(self, place: Any) -> None:
+        """Take a column from the matrix."""
+        build = self._v.builder
+        scalars = [build.load(build.gep(start, [place])) for start in self._starts]
+        self.store(self._v.gathered(scalars), place)
+
+    def scatter(self, place: Any) -> None:
+        """Put a column into the matrix."""
+        build = self._v.builder
+        for start, scalar in zip(self._starts, self._v.scattered(self.load(place)), strict=True):
+            build.store(scalar, build.gep(start, [place]))
+
+
+def walk_along(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
+    """Emit ``body(walk)`` for all rows of a matrix, one by one."""
+    count_loop(v.builder, matrix.rows, lambda row: body(_Along(v, matrix.columns, [row])))
+
+
+def walk_rows(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
+    """Emit ``body(walk)`` for all rows of a matrix, both ways, of which its width takes one."""
+    build = v.builder
+
+    def block(first: Any) -> None:
+        # The last row stands in for those past it.
+        last = build.sub(matrix.rows, int64(1))
+        places = [build.add(first, int64(lane)) for lane in range(v.lanes)]
+        inside = [build.icmp_signed("<", place, last) for place in places]
+        chosen = zip(inside, places, strict=True)
+        rows = [build.select(yes, place, last) for yes, place in chosen]
+        body(_Across(v, matrix.columns, rows))
+
+    with build.if_else(build.icmp_signed("<=", matrix.columns, int64(_NARROW))) as (narrow, wide):
+        with narrow:
+            count_loop(build, matrix.rows, block, step=v.lanes)
+        with wide:
+            walk_along(v, matrix, body)

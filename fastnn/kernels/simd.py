@@ -1,0 +1,299 @@
+"""Explicit vectors: what intrinsics are written with.
+
+Numba's own loops vectorise only what LLVM can prove; the kernels that decide the library's speed
+say lanes, masks and fused multiply-adds themselves.  `Vectors` binds them to an LLVM builder.
+
+The width follows the features that code is generated for, not the host's, so that
+``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, registry
+from numba.np import arrayobj
+
+__all__ = [
+    "BYTES",
+    "REGISTERS",
+    "TRUE",
+    "Vectors",
+    "count_loop",
+    "data_length",
+    "data_pointer",
+    "int32",
+    "int64",
+]
+
+# llvmlite's and Numba's helpers carry no types.
+_ir: Any = ir
+_cgutils: Any = cgutils
+_arrayobj: Any = arrayobj
+
+int64: Any = _ir.IntType(64)
+int32: Any = _ir.IntType(32)
+_int1: Any = _ir.IntType(1)
+TRUE: Any = _int1(1)
+
+
+def _target_features() -> frozenset[str]:
+    """Return the features that the code generator uses."""
+    target: Any = registry.cpu_target.target_context
+    _triple, _name, features = target.codegen().magic_tuple()
+    return frozenset(part[1:] for part in features.split(",") if part.startswith("+"))
+
+
+_FEATURES = _target_features()
+
+#: Bytes of a vector register, and how many there are.
+BYTES = 64 if "avx512f" in _FEATURES else 32 if {"avx2", "fma"} <= _FEATURES else 16
+REGISTERS = 32 if BYTES == 64 or "neon" in _FEATURES else 16
+
+
+def array_length(context: Any, builder: Any, kind: Any, array: Any, axis: int) -> Any:
+    """Return an array's length along an axis."""
+    return builder.extract_value(_arrayobj.make_array(kind)(context, builder, array).shape, axis)
+
+
+def variable(builder: Any, value: Any) -> Any:
+    """Return the address of a variable that starts at a value."""
+    return _cgutils.alloca_once_value(builder, value)
+
+
+def data_pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Return the pointer to an array's first element."""
+    return _arrayobj.make_array(kind)(context, builder, array).data
+
+
+def data_length(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Return how many rows an array has, or numbers, where it has one dimension."""
+    whole = _arrayobj.make_array(kind)(context, builder, array)
+    return builder.extract_value(whole.shape, 0)
+
+
+class Vectors:
+    """Vector operations on one element type, bound to a builder.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+        Where the instructions go.
+    element : llvmlite type
+        float or double.
+    lanes : int, optional
+        Elements of a vector; a register's by default.
+    """
+
+    def __init__(self, builder: Any, element: Any, lanes: int | None = None) -> None:
+        self.builder = builder
+        self.element = element
+        self.bits = 32 if isinstance(element, _ir.FloatType) else 64
+        self.lanes = lanes or BYTES * 8 // self.bits
+        self.type = _ir.VectorType(element, self.lanes)
+        self.integer = _ir.IntType(self.bits)
+        self.integers = _ir.VectorType(self.integer, self.lanes)
+        self.masks = _ir.VectorType(_int1, self.lanes)
+        self._suffix = f"v{self.lanes}f{self.bits}"
+        self._align = self.bits // 8
+
+    def constant(self, value: float) -> Any:
+        """Return a vector with one number in every lane."""
+        return _ir.Constant(self.type, [value] * self.lanes)
+
+    def integer_constant(self, value: int) -> Any:
+        """Return a vector of integers with one number in every lane."""
+        return _ir.Constant(self.integers, [value] * self.lanes)
+
+    def splat(self, scalar: Any) -> Any:
+        """Return a vector with a scalar in every lane."""
+        undefined = _ir.Constant(_ir.VectorType(scalar.type, self.lanes), _ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, int32(0))
+        lanes = _ir.Constant(_ir.VectorType(int32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, lanes)
+
+    def whole(self, scalar: Any) -> Any:
+        """Return an int64 as an integer of the elements' width."""
+        return scalar if self.bits == 64 else self.builder.trunc(scalar, self.integer)
+
+    def first_lanes(self, count: Any, skipped: int = 0) -> Any:
+        """Return the mask of the lanes that stand before ``count``, lane 0 standing at skipped."""
+        places = _ir.VectorType(int32, self.lanes)
+        places = _ir.Constant(places, [skipped + lane for lane in range(self.lanes)])
+        return self.builder.icmp_signed("<", places, self.splat(self.builder.trunc(count, int32)))
+
+    def pointer(self, base: Any, offset: Any) -> Any:
+        """Return the address of an element as that of a vector."""
+        return self.builder.bitcast(self.builder.gep(base, [offset]), self.type.as_pointer())
+
+    def load(self, base: Any, offset: Any, mask: Any = None) -> Any:
+        """Load a vector; lanes outside the mask are 0 and their memory is not touched."""
+        place = self.pointer(base, offset)
+        if mask is None:
+            return self.builder.load(place, align=self._align)
+        kinds = [self.type.as_pointer(), int32, self.masks, self.type]
+        load = self._declare(f"llvm.masked.load.{self._suffix}.p0", self.type, kinds)
+        return self.builder.call(load, [place, int32(self._align), mask, self.constant(0.0)])
+
+    def store(self, vector: Any, base: Any, offset: Any, mask: Any = None) -> None:
+        """Store a vector; memory of lanes outside the mask is not touched."""
+        place = self.pointer(base, offset)
+        if mask is None:
+            self.builder.store(vector, place, align=self._align)
+            return
+        kinds = [self.type, self.type.as_pointer(), int32, self.masks]
+        store = self._declare(f"llvm.masked.store.{self._suffix}.p0", _ir.VoidType(), kinds)
+        self.builder.call(store, [vector, place, int32(self._align), mask])
+
+    def over(self, count: Any, body: Callable[[Any, Any], None]) -> None:
+        """Emit ``body(offset, mask)`` for the vectors of so many elements.
+
+        The mask is None, and for the last vector, where it is not a whole one, that of its lanes.
+        """
+        build = self.builder
+        whole = build.and_(count, int64(-self.lanes))
+        count_loop(build, whole, lambda offset: body(offset, None), step=self.lanes)
+        with build.if_then(build.icmp_signed("<", whole, count)):
+            body(whole, self.first_lanes(build.sub(count, whole)))
+
+    def gathered(self, scalars: Sequence[Any]) -> Any:
+        """Return a vector of as many scalars as there are lanes."""
+        vector = _ir.Constant(_ir.VectorType(scalars[0].type, self.lanes), _ir.Undefined)
+        for lane, scalar in enumerate(scalars):
+            vector = self.builder.insert_element(vector, scalar, int32(lane))
+        return vector
+
+    def scattered(self, vector: Any) -> list[Any]:
+        """Return the lanes of a vector as scalars."""
+        return [self.builder.extract_element(vector, int32(lane)) for lane in range(self.lanes)]
+
+    def folded(self, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
+        """Return the lanes combined to a scalar, the halves of the vector first."""
+        undefined = _ir.Constant(vector.type, _ir.Undefined)
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            places = _ir.VectorType(int32, self.lanes)
+            upper = [lanes + lane if lane < lanes else 0 for lane in range(self.lanes)]
+            moved = self.builder.shuffle_vector(vector, undefined, _ir.Constant(places, upper))
+            vector = combine(vector, moved)
+        return self.builder.extract_element(vector, int32(0))
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call one of LLVM's own functions on vectors, such as "llvm.sqrt"."""
+        kinds = [argument.type for argument in arguments]
+        function = self._declare(f"{name}.{self._suffix}", self.type, kinds)
+        return self.builder.call(function, arguments)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """Return ``a b + c``: in one rounding where the target can, else in two."""
+        if BYTES > 16 or "neon" in _FEATURES:
+            return self.call("llvm.fma", a, b, c)
+        return self.builder.fadd(self.builder.fmul(a, b), c)
+
+    def select_greater(self, a: Any, b: Any, then: Any, other: Any) -> Any:
+        """Return ``then`` in the lanes where a > b, else ``other`` (NaN compares false)."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), then, other)
+
+    def any_not_finite(self, x: Any, mask: Any = None) -> Any:
+        """Return 1 if any lane (within the mask) is infinite or NaN, else 0, as int64."""
+        nothing = self.builder.fsub(x, x)
+        bad = self.builder.fcmp_unordered("uno", nothing, nothing)
+        if mask is not None:
+            bad = self.builder.and_(bad, mask)
+        bits = self.builder.bitcast(bad, _ir.IntType(self.lanes))
+        found = self.builder.icmp_unsigned("!=", bits, _ir.IntType(self.lanes)(0))
+        return self.builder.zext(found, int64)
+
+    def interleave(self, rows: Sequence[Any]) -> list[Any]:
+        """Return rows, a power of two of them, as one sequence: lane by lane, row by row."""
+        streams = [[row] for row in rows]
+        while len(streams) > 1:
+            half = len(streams) // 2
+            streams = [
+                [part for a, b in zip(streams[n], streams[n + half], strict=True)
+                 for part in self._zip(a, b)]
+                for n in range(half)
+            ]  # fmt: skip
+        return streams[0]
+
+    def columns(self, sequence: Sequence[Any], rows: int) -> list[Sequence[Any]]:
+        """Return what `interleave` gave as columns of some rows: short or several vectors each."""
+        if rows >= self.lanes:
+            each = rows // self.lanes
+            return [sequence[n : n + each] for n in range(0, len(sequence), each)]
+        kind = _ir.VectorType(int32, rows)
+        return [
+            [self.builder.shuffle_vector(x, x, _ir.Constant(kind, list(range(n, n + rows))))]
+            for x in sequence
+            for n in range(0, self.lanes, rows)
+        ]
+
+    def _zip(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """Return a0 b0 a1 b1 ... as two vectors."""
+        order = [lane + other for lane in range(self.lanes) for other in (0, self.lanes)]
+        kind = _ir.VectorType(int32, self.lanes)
+        low, high = order[: self.lanes], order[self.lanes :]
+        return (
+            self.builder.shuffle_vector(a, b, _ir.Constant(kind, low)),
+            self.builder.shuffle_vector(a, b, _ir.Constant(kind, high)),
+        )
+
+    def one_where(self, a: Any, b: Any) -> Any:
+        """Return 1 in the lanes where integers are equal, else 0."""
+        same = self.builder.icmp_signed("==", a, b)
+        return self.builder.select(same, self.constant(1.0), self.constant(0.0))
+
+    def greater(self, a: Any, b: Any) -> Any:
+        """Return the greater of both; b where one of them is NaN.  Scalars do as well."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+    def polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
+        """Return a polynomial, its highest coefficient first.
+
+        Neighbouring terms are joined pair by pair (Estrin 1960), as a vector of Horner's rule
+        would wait for each of its steps.
+        """
+        terms = [self.constant(coefficient) for coefficient in reversed(coefficients)]
+        while len(terms) > 1:
+            odd = terms[len(terms) // 2 * 2 :]
+            pairs = zip(terms[::2], terms[1::2], strict=False)
+            terms = [self.fma(high, x, low) for low, high in pairs] + odd
+            x = self.builder.fmul(x, x)
+        return terms[0]
+
+    def _declare(self, name: str, result: Any, kinds: Sequence[Any]) -> Any:
+        """Declare a function in the module, once."""
+        kind = _ir.FunctionType(result, list(kinds))
+        return _cgutils.get_or_insert_function(self.builder.module, kind, name)
+
+
+def count_loop(builder: Any, count: Any, body: Callable[[Any], None], step: int = 1) -> None:
+    """Emit ``for i in range(0, count, step): body(i)``, and have it left as it is written.
+
+    A body of vectors keeps the processor busy; LLVM would unroll it up to eight times on some,
+    which takes most of the time to compile and gains nothing.
+    """
+    top, inside, after = (builder.append_basic_block(name) for name in ("top", "body", "after"))
+    before = builder.block
+    builder.branch(top)
+    builder.position_at_end(top)
+    i = builder.phi(int64)
+    i.add_incoming(int64(0), before)
+    builder.cbranch(builder.icmp_signed("<", i, count), inside, after)
+    builder.position_at_end(inside)
+    body(i)
+    i.add_incoming(builder.add(i, int64(step)), builder.block)
+    again = builder.branch(top)
+    again.set_metadata("llvm.loop", _left_as_it_is(builder.module))
+    builder.position_at_end(after)
+
+
+def _left_as_it_is(module: Any) -> Any:
+    """Return the metadata of one loop that is not to be unrolled; its first operand is itself."""
+    wish = module.add_metadata([_ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([wish, int32(len(module.metadata))])
+    loop.operands = (loop, wish)
+    return loop
