@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ def check_layers(layers: object) -> tuple[Dense, ...]:
     """Return the layers of a network as a tuple, or say what a network is made of."""
     if isinstance(layers, tuple(LAYERS.values())):
         raise TypeError(f"layers must be a list of layers; got one layer: {layers!r}.")
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping)):
+    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping, Set)):
         raise TypeError(f"layers must be a list of layers; got {describe(layers)}.")
     found = tuple(layers)
     if not found:

@@ -444,7 +444,7 @@ class Sequential:
         >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=1)
         >>> sgd = fn.SGD(0.25)
         >>> [net.train_on_batch([[1.0]], [2.0], optimizer=sgd) for _ in range(3)]
-        [4.0, 0.25, 0.015625]
+        [4.0, 0.0, 0.0]
         """
         with self._fit_alone():
             with self._unchanged_if_refused():
@@ -1003,7 +1003,12 @@ def _check_dtype(dtype: object) -> np.dtype[Any]:
 
 def _streams(rng: object) -> tuple[np.random.Generator, np.random.Generator]:
     """Return the streams of first weights and of orders."""
+    if isinstance(rng, np.random.SeedSequence):
+        # Spawning counts in the sequence itself, which stays the caller's.
+        rng = copy.deepcopy(rng)
     try:
+        if isinstance(rng, bool):
+            raise TypeError
         weights, orders, _ = np.random.default_rng(rng).spawn(3)  # type: ignore[arg-type]
     except (TypeError, ValueError) as problem:
         raise type(problem)(

@@ -100,6 +100,12 @@ class TrainingState:
     @classmethod
     def fresh(cls, optimizer: Optimizer, parameters: Floats) -> TrainingState:
         """Return the state before the first step."""
+        for name, number in hyperparameters(optimizer).items():
+            if 0 < number < float(np.finfo(parameters.dtype).smallest_subnormal):
+                raise ValueError(
+                    f"{name} must be a number that {parameters.dtype} can tell from 0; "
+                    f"got {number!r}."
+                )
         moments = np.zeros((row_of(optimizer).moments, parameters.size), parameters.dtype)
         return cls(optimizer, moments, _numbers(optimizer))
 
@@ -544,14 +550,14 @@ class _Slices:
             self.stepper.run(first, step)
         rows = self.stepper.order[step * job.batch_size : (step + 1) * job.batch_size]
         block, what = _where_it_began(job, job.data.take(rows), after, trouble)
-        place = "the loss" if block is None else f"layer {block.place} ({_named(block)})"
+        place = f"layer {block.place} ({_named(block)})"
         raise DivergenceError(
             f"training turned non-finite in epoch {run.epoch + 1}, step {step + 1} of "
             f"{job.steps}: {what.format(place=place)}. The network holds its last finite "
             f"weights, from before that step. {_remedy(job)}",
             epoch=run.epoch + 1,
             step=step + 1,
-            layer=None if block is None else f"layer {block.place}",
+            layer=f"layer {block.place}",
             history=run.history,
         )
 
@@ -563,7 +569,7 @@ def _named(block: Block) -> str:
 
 def _where_it_began(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
-) -> tuple[Block | None, str]:
+) -> tuple[Block, str]:
     """Follow a bad step in the textbook's order; return the first layer with a non-finite part."""
     seen = trace(
         job.layout, job.parameters, job.loss, batch.X, batch.targets, batch.weights,
@@ -576,7 +582,14 @@ def _where_it_began(
         if not np.isfinite(A).all():
             return block, "the activations of {place} overflowed"
     if trouble == codes.LOSS_NOT_FINITE:
-        return None, "{place} overflowed, although every layer's output is finite"
+        if not np.isfinite(seen.loss):
+            return blocks[-1], "the loss of the outputs of {place} overflowed"
+        with np.errstate(over="ignore"):
+            squares = [np.square(W, dtype=float).sum() for W in job.layout.weights(job.parameters)]
+            sizes = [
+                block.l2 * float(square) for block, square in zip(blocks, squares, strict=True)
+            ]
+        return blocks[int(np.argmax(sizes))], "the L2 penalty of {place} overflowed"
     for place in reversed(range(len(blocks))):
         gradients = (seen.dZ[place], seen.dW[place], seen.db[place])
         if not all(part is None or np.isfinite(part).all() for part in gradients):
@@ -589,7 +602,7 @@ def _where_it_began(
                 np.isfinite(job.layout.view(vector, entry)).all() for vector in vectors
             ):
                 return block, "the update of {place} overflowed"
-    return None, "{place} overflowed"
+    return blocks[0], "an update from {place} on overflowed"
 
 
 def _remedy(job: Job) -> str:
@@ -603,6 +616,8 @@ def _remedy(job: Job) -> str:
     if job.loss.targets == "real" and wanted.size and float(np.abs(wanted).max()) > 100:
         far = float(np.abs(wanted).max())
         advice.append(f"scale the targets (the largest in y is {far:.3g}; about 1 is good)")
+    if any(rate * block.l2 >= 1.0 for block in job.layout.blocks):
+        advice.append("use a smaller l2 (with this learning_rate it overshoots)")
     if job.parameters.dtype == np.float32:
         advice.append('compute in dtype="float64"')
     return (", or ".join(advice) if len(advice) < 3 else "; ".join(advice)) + "."

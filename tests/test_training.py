@@ -1549,3 +1549,35 @@ def test_nothing_is_kept_of_what_came_in():
     del features
     assert gone() is None
     assert history.epochs == 1
+
+
+# Numbers that a dtype cannot hold, and where a loss overflows.
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name"),
+    [(fn.SGD(1e-46), "learning_rate"), (fn.Adam(epsilon=1e-50), "epsilon")],
+)
+def test_a_number_that_the_dtype_takes_for_zero_is_refused(optimizer, name):
+    net = network()
+    with pytest.raises(ValueError, match=rf"^{name} .*float32.*got 1e-"):
+        net.fit(X, Y, optimizer=optimizer)
+    network(dtype="float64").fit(X, Y, optimizer=optimizer, epochs=1)
+
+
+@both_backends
+def test_a_loss_that_overflows_names_the_last_layer(backend):
+    net = fn.Sequential([fn.Dense(4, "tanh"), fn.Dense(1)])
+    with pytest.raises(fn.DivergenceError) as caught:
+        net.fit(X, 1e30 * X[:, 0], epochs=1, backend=backend)
+    assert caught.value.layer == "layer 1"
+    assert "the loss of the outputs of layer 1" in str(caught.value)
+
+
+@both_backends
+def test_a_penalty_that_overflows_names_its_layer_and_l2(backend):
+    net = fn.Sequential([fn.Dense(4), fn.Dense(1, l2=100.0)], dtype="float64")
+    with pytest.raises(fn.DivergenceError) as caught:
+        net.fit(X, 0 * X[:, 0], optimizer=fn.SGD(1e150), epochs=1, batch_size=5, backend=backend)
+    assert caught.value.layer is not None
+    assert "l2" in str(caught.value)

@@ -58,7 +58,7 @@ def batch_weight(weights: Any, order: Any, first: int, last: int) -> float:
         return float(last - first)
     total = 0.0
     for i in range(first, last):
-        total += weights[order[i]] if order.size else weights[i]
+        total += float(weights[order[i]] if order.size else weights[i])
     return total
 
 
