@@ -392,7 +392,7 @@ class Sequential:
                 if self._layout is None:
                     self._build(data.X.shape[1])
                 if fraction > 0.0:
-                    data, held = training.split(data, row, fraction, self._streams)
+                    data, held = training.split(data, row, fraction, self._streams, backend=path)
                 self._state = None
                 job = training.Job(
                     layout=self.layout,

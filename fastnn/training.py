@@ -179,9 +179,7 @@ class NativeStepper:
 
     def draw(self, key: int, number: int) -> None:
         """Write the order of an epoch."""
-        from fastnn.kernels.epoch import draw_order
-
-        draw_order(self.order, np.array([key, number], np.uint64))
+        _draw(self.order, key, number, "native")
 
     def run(self, first: int, last: int) -> Slice:
         """Take the steps from first to before last of the present epoch."""
@@ -212,7 +210,7 @@ class ReferenceStepper:
 
     def draw(self, key: int, number: int) -> None:
         """Write the order of an epoch."""
-        self.order[:] = reference.permutation(key, number, len(self.order))
+        _draw(self.order, key, number, "reference")
 
     def run(self, first: int, last: int) -> Slice:
         """Take the steps from first to before last of the present epoch."""
@@ -283,12 +281,25 @@ STEPPERS: dict[str, type[NativeStepper] | type[ReferenceStepper]] = {
 }
 
 
-def split(data: Data, loss: Loss, fraction: float, streams: Streams) -> tuple[Data, Data]:
+def _draw(order: NDArray[np.int64], key: int, number: int, backend: str) -> None:
+    """Write an order of examples, the same on both paths."""
+    if backend == "reference":
+        order[:] = reference.permutation(key, number, len(order))
+        return
+    from fastnn.kernels.epoch import draw_order
+
+    draw_order(order, np.array([key, number], np.uint64))
+
+
+def split(
+    data: Data, loss: Loss, fraction: float, streams: Streams, *, backend: str
+) -> tuple[Data, Data]:
     """Part data into training and validation; class by class where targets are classes.
 
     Drawn from the network's stream of orders, once, before the first epoch.
     """
-    order = reference.permutation(streams.order_key, streams.drawn, len(data))
+    order = np.empty(len(data), np.int64)
+    _draw(order, streams.order_key, streams.drawn, backend)
     streams.drawn += 1
     classes = _classes(data.targets, loss)[order]
     members = [order[classes == label] for label in np.unique(classes)]
