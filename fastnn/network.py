@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastnn import backends, gate, prediction, training
 from fastnn.callbacks import CallbackLike, as_callbacks
+from fastnn.data import Data
 from fastnn.diagnosis import Diagnosis, diagnose
 from fastnn.errors import DivergenceError, ModelFileError
 from fastnn.formats import safetensors
@@ -499,7 +500,7 @@ class Sequential:
 
     def _data(
         self, X: object, y: object, loss: Loss, sample_weight: object, where: str = ""
-    ) -> training.Data:
+    ) -> Data:
         """Lead examples through the gate; `where` names the argument they came in, if not X."""
         names = ("X", "y", "sample_weight")
         if where:
@@ -508,11 +509,11 @@ class Sequential:
         n = len(features)
         targets = gate.targets(y, loss.targets, self.outputs, n, self.dtype, names[1], names[0])
         weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
-        return training.Data(features, targets, weights)
+        return Data(features, targets, weights)
 
     def _held_out(
         self, validation_data: object, fraction: float, loss: Loss, inputs: int
-    ) -> training.Data | None:
+    ) -> Data | None:
         """Lead validation examples through the gate."""
         if validation_data is None:
             return None
@@ -692,9 +693,7 @@ class Sequential:
         measured = resolve(metrics, row.targets)
         data = self._data(X, y, row, sample_weight)
         path = backends.in_force(backend)
-        value = prediction.mean_loss(
-            layout, self._parameters, row, data.X, data.targets, data.weights, backend=path
-        )
+        value = prediction.mean_loss(layout, self._parameters, row, data, backend=path)
         return {"loss": value} | training.metric_values(
             measured, layout, self._parameters, data, backend=path
         )
@@ -732,9 +731,7 @@ class Sequential:
         row = resolve_loss(loss, self.layers[-1].activation)
         data = self._data(X, y, row, None)
         path = backends.in_force(backend)
-        return prediction.trace(
-            layout, self._parameters, row, data.X, data.targets, data.weights, backend=path
-        )
+        return prediction.trace(layout, self._parameters, row, data, backend=path)
 
     def loss_and_gradient(
         self,
@@ -775,9 +772,7 @@ class Sequential:
         row = resolve_loss(loss, self.layers[-1].activation)
         data = self._data(X, y, row, sample_weight)
         path = backends.in_force(backend)
-        return prediction.loss_and_gradient(
-            layout, self._parameters, row, data.X, data.targets, data.weights, backend=path
-        )
+        return prediction.loss_and_gradient(layout, self._parameters, row, data, backend=path)
 
     def diagnose(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference
-from fastnn.gate import Targets
+from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
@@ -26,7 +26,6 @@ __all__ = [
     "mean_loss",
     "predictions",
     "textbook",
-    "textbook_weights",
     "trace",
 ]
 
@@ -85,9 +84,9 @@ class Run:
         The layers to walk.
     parameters : ndarray (size,)
         The network's vector.
-    X : ndarray (n, inputs)
+    data : Data
         Examples.
-    targets, weights, loss
+    loss : Loss or None
         What the run ends in, or None for predictions.
     batch_size : int or None
         Examples a step; None for all of them.
@@ -103,9 +102,7 @@ class Run:
         self,
         blocks: Sequence[Block],
         parameters: Floats,
-        X: Floats,
-        targets: Targets | None = None,
-        weights: Floats | None = None,
+        data: Data,
         loss: Loss | None = None,
         *,
         batch_size: int | None = None,
@@ -114,7 +111,7 @@ class Run:
         **planning: bool,
     ) -> None:
         dtype = parameters.dtype
-        batch = len(X) if batch_size is None else batch_size
+        batch = len(data) if batch_size is None else batch_size
         program = Program.of(
             blocks, batch, _tiling(dtype), loss=loss, gradient=gradient, **planning
         )
@@ -128,10 +125,7 @@ class Run:
         self._out = np.zeros((0, 0), dtype)
         self._picks = np.zeros(program.plan[codes.CHUNK], np.int64)
         self._order = np.zeros(0, np.int64) if order is None else order
-        nothing = Targets(_frozen((0,), np.int64), _frozen((0, 0), dtype))
-        self._targets = nothing if targets is None else targets
-        self._weights = _frozen((0,), dtype) if weights is None else weights
-        self._X = X
+        self._data = data
         self._plan = program.plan
 
     def optimize_with(self, code: int, moments: Floats, numbers: NDArray[np.float64]) -> None:
@@ -152,7 +146,7 @@ class Run:
         height = int(self._plan[codes.HEIGHT])
         panels = self.workspace[place : place + across * height * panel]
         matrix = panels.reshape(across, height, panel).transpose(1, 0, 2).reshape(height, -1)
-        return np.ascontiguousarray(matrix[: len(self._X), :columns])
+        return np.ascontiguousarray(matrix[: len(self._data), :columns])
 
     def __call__(self, mode: int, first: int = 0, last: int = 0) -> NDArray[np.float64]:
         """Run the engine; return its report."""
@@ -172,10 +166,10 @@ class Run:
             self._moments,
             self.workspace,
             self._picks,
-            self._X,
-            self._targets.labels,
-            self._targets.values,
-            self._weights,
+            self._data.X,
+            self._data.targets.labels,
+            self._data.targets.values,
+            self._data.weights,
             self._order,
             self._out,
         )
@@ -194,13 +188,6 @@ def _tiling(dtype: np.dtype[Any]) -> Tiling:
     return Tiling(panels.PANEL_BYTES // dtype.itemsize, matmul.BATCH_ROWS, matmul.UNIT_ROWS)
 
 
-def _frozen(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an empty array of the kind that the gate gives: read-only."""
-    array = np.zeros(shape, dtype)
-    array.flags.writeable = False
-    return array
-
-
 def textbook(
     layout: Layout, vector: Floats, blocks: Sequence[Block] | None = None
 ) -> tuple[list[Floats], list[Floats | None], list[str]]:
@@ -209,22 +196,6 @@ def textbook(
     W = [layout.view(vector, block.W).T for block in chosen]
     b = [None if block.b is None else layout.view(vector, block.b)[:, None] for block in chosen]
     return W, b, [block.activation for block in chosen]
-
-
-def textbook_weights(weights: Floats) -> Floats | None:
-    """Return weights as the textbook takes them, scaled so that their sum cannot overflow.
-
-    By a power of two, which changes no bit of a weight's share.
-    """
-    if not weights.size:
-        return None
-    scaled: Floats = np.ldexp(weights, -np.frexp(weights.max())[1])
-    return scaled
-
-
-def _columns(targets: Targets, outputs: int, dtype: Any) -> Floats:
-    """Return targets as the textbook's Y, one column an example."""
-    return targets.as_rows(outputs, dtype).T
 
 
 def predictions(
@@ -246,7 +217,8 @@ def predictions(
                 A = reference.forward(*textbook(layout, parameters, chosen), X[rows].T)[1]
                 out[rows] = A[-1].T
         else:
-            Run(chosen, parameters, X[rows], penalty=False).predict_into(out[rows])
+            run = Run(chosen, parameters, Data.unanswered(X[rows]), penalty=False)
+            run.predict_into(out[rows])
     return out
 
 
@@ -261,21 +233,17 @@ def mean_loss(
     layout: Layout,
     parameters: Floats,
     loss: Loss,
-    X: Floats,
-    targets: Targets,
-    weights: Floats,
+    data: Data,
     *,
     backend: str,
 ) -> float:
     """Return the (weighted) mean loss of the examples, without L2."""
     summed = total = 0.0
-    for rows in _slices(len(X), layout.blocks):
-        part = Targets(targets.labels[rows], targets.values[rows])
-        w = weights[rows]
-        weight = float(w.sum(dtype=float)) if w.size else float(len(X[rows]))
-        if weight > 0.0:
-            summed += weight * _mean_loss(layout, parameters, loss, X[rows], part, w, backend)
-            total += weight
+    for rows in _slices(len(data), layout.blocks):
+        part = data.part(rows)
+        if part.total > 0.0:
+            summed += part.total * _mean_loss(layout, parameters, loss, part, backend)
+            total += part.total
     return summed / total
 
 
@@ -283,20 +251,17 @@ def _mean_loss(
     layout: Layout,
     parameters: Floats,
     loss: Loss,
-    X: Floats,
-    targets: Targets,
-    weights: Floats,
+    data: Data,
     backend: str,
 ) -> float:
     """Return the mean loss of as many examples as one call takes."""
     if backend == "reference":
         W, b, activations = textbook(layout, parameters)
-        Y = _columns(targets, layout.outputs, parameters.dtype)
-        w = textbook_weights(weights)
+        X, Y, w = data.columns(layout.outputs)
         with np.errstate(all="ignore"):
-            Z, A = reference.forward(W, b, activations, X.T)
+            Z, A = reference.forward(W, b, activations, X)
             return float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
-    run = Run(layout.blocks, parameters, X, targets, weights, loss, penalty=False)
+    run = Run(layout.blocks, parameters, data, loss, penalty=False)
     run(codes.LOSS)
     return run.mean_loss
 
@@ -305,9 +270,7 @@ def loss_and_gradient(
     layout: Layout,
     parameters: Floats,
     loss: Loss,
-    X: Floats,
-    targets: Targets,
-    weights: Floats,
+    data: Data,
     *,
     backend: str,
 ) -> tuple[float, Floats]:
@@ -315,7 +278,7 @@ def loss_and_gradient(
     if backend == "reference":
         W = textbook(layout, parameters)[0]
         l2 = [block.l2 for block in layout.blocks]
-        value, _, _, _, dW, db = _textbook_pass(layout, parameters, loss, X, targets, weights)
+        value, _, _, _, dW, db = _textbook_pass(layout, parameters, loss, data)
         gradient = aligned_zeros(layout.size, parameters.dtype)
         penalties = reference.l2_gradient(W, l2)
         gW, gb, _ = textbook(layout, gradient)
@@ -326,7 +289,7 @@ def loss_and_gradient(
                 bias[:] = db[place]
         with np.errstate(all="ignore"):
             return value + float(reference.l2_penalty(W, l2)), gradient
-    run = Run(layout.blocks, parameters, X, targets, weights, loss, gradient=True)
+    run = Run(layout.blocks, parameters, data, loss, gradient=True)
     run(codes.GRADIENT)
     return run.mean_loss, run.gradient
 
@@ -335,18 +298,15 @@ def _textbook_pass(
     layout: Layout,
     parameters: Floats,
     loss: Loss,
-    X: Floats,
-    targets: Targets,
-    weights: Floats,
+    data: Data,
 ) -> tuple[float, list[Floats], list[Floats], list[Floats], list[Floats], list[Floats | None]]:
     """Go forward and backward on the reference: loss, Z, A, dZ, dW, db in its orientation."""
     W, b, activations = textbook(layout, parameters)
-    Y = _columns(targets, layout.outputs, parameters.dtype)
-    w = textbook_weights(weights)
+    X, Y, w = data.columns(layout.outputs)
     with np.errstate(all="ignore"):
-        Z, A = reference.forward(W, b, activations, X.T)
+        Z, A = reference.forward(W, b, activations, X)
         value = float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
-        dZ, dW, db = reference.backward(W, b, activations, loss.name, X.T, Z, A, Y, w)
+        dZ, dW, db = reference.backward(W, b, activations, loss.name, X, Z, A, Y, w)
     return value, Z, A, dZ, dW, db
 
 
@@ -354,15 +314,13 @@ def trace(
     layout: Layout,
     parameters: Floats,
     loss: Loss,
-    X: Floats,
-    targets: Targets,
-    weights: Floats,
+    data: Data,
     *,
     backend: str,
 ) -> Trace:
     """Return every intermediate of one pass over the examples, taken as one batch."""
     if backend == "reference":
-        value, Z, A, dZ, dW, db = _textbook_pass(layout, parameters, loss, X, targets, weights)
+        value, Z, A, dZ, dW, db = _textbook_pass(layout, parameters, loss, data)
         return Trace(
             loss=value,
             Z=[np.ascontiguousarray(matrix.T) for matrix in Z],
@@ -371,10 +329,7 @@ def trace(
             dW=[np.ascontiguousarray(matrix.T) for matrix in dW],
             db=[None if bias is None else bias.reshape(-1).copy() for bias in db],
         )
-    run = Run(
-        layout.blocks, parameters, X, targets, weights, loss,
-        gradient=True, keep=True, penalty=False,
-    )  # fmt: skip
+    run = Run(layout.blocks, parameters, data, loss, gradient=True, keep=True, penalty=False)
     run(codes.GRADIENT)
 
     def kept(column: int) -> list[Floats]:
@@ -382,7 +337,7 @@ def trace(
 
     A = kept(codes.RESULT)
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
-    A[-1] = predictions(layout, parameters, X, backend=backend)
+    A[-1] = predictions(layout, parameters, data.X, backend=backend)
     return Trace(
         loss=run.mean_loss,
         Z=kept(codes.Z),

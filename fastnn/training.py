@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fastnn import reference
 from fastnn.callbacks import Callback, Trainable
+from fastnn.data import Data
 from fastnn.errors import DivergenceError
 from fastnn.gate import Targets
 from fastnn.history import History
@@ -29,11 +30,10 @@ from fastnn.layout import Block, Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
-from fastnn.prediction import Run, mean_loss, predictions, textbook, textbook_weights, trace
+from fastnn.prediction import Run, mean_loss, predictions, textbook, trace
 from fastnn.progress import Progress
 
 __all__ = [
-    "Data",
     "Job",
     "Streams",
     "TrainingState",
@@ -59,24 +59,6 @@ class Streams:
 
     order_key: int
     drawn: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Examples that have passed the gate; weights of length 0 where there are none."""
-
-    X: Floats
-    targets: Targets
-    weights: Floats
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def take(self, rows: NDArray[np.int64]) -> Data:
-        """Return the chosen examples, read-only like all that passed the gate."""
-        X, weights = self.X[rows], self.weights[rows] if self.weights.size else self.weights
-        X.flags.writeable = weights.flags.writeable = False
-        return Data(X, self.targets.take(rows), weights)
 
 
 @dataclass(slots=True)
@@ -171,7 +153,7 @@ class NativeStepper:
     ) -> None:
         self.order = np.arange(len(data), dtype=np.int64)
         self._run = Run(
-            layout.blocks, parameters, data.X, data.targets, data.weights, loss,
+            layout.blocks, parameters, data, loss,
             batch_size=batch_size, gradient=True, order=self.order,
         )  # fmt: skip
         code = row_of(state.optimizer).code
@@ -219,7 +201,7 @@ class ReferenceStepper:
             for step in range(first, last):
                 rows = self.order[step * self._batch_size : (step + 1) * self._batch_size]
                 batch = self._data.take(rows)
-                total = float(batch.weights.sum(dtype=float)) if batch.weights.size else len(rows)
+                total = batch.total
                 if total == 0.0:
                     continue
                 loss, trouble = self._step(batch)
@@ -242,10 +224,9 @@ class ReferenceStepper:
             for place in range(len(W))
         ]
         l2 = [block.l2 for block in layout.blocks]
-        Y = batch.targets.as_rows(layout.outputs, self._parameters.dtype).T
+        X, Y, w = batch.columns(layout.outputs)
         W, b, states, loss = reference.train_step(
-            W, b, activations, self._loss.name, l2, batch.X.T, Y,
-            textbook_weights(batch.weights),
+            W, b, activations, self._loss.name, l2, X, Y, w,
             type(state.optimizer).__name__, hyperparameters(state.optimizer), states,
             int(state.numbers[codes.STEPS]) + 1,
         )  # fmt: skip
@@ -498,9 +479,8 @@ def _measured(job: Job) -> dict[str, float]:
         return measured
     held = job.validation
     measured["val_loss"] = mean_loss(
-        job.layout, job.parameters, job.loss, held.X, held.targets, held.weights,
-        backend=job.backend,
-    )  # fmt: skip
+        job.layout, job.parameters, job.loss, held, backend=job.backend
+    )
     return measured | metric_values(
         job.metrics, job.layout, job.parameters, held, backend=job.backend, prefix="val_"
     )
@@ -582,10 +562,7 @@ def _where_it_began(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
 ) -> tuple[Block, str]:
     """Follow a bad step in the textbook's order; return the first layer with a non-finite part."""
-    seen = trace(
-        job.layout, job.parameters, job.loss, batch.X, batch.targets, batch.weights,
-        backend="reference",
-    )  # fmt: skip
+    seen = trace(job.layout, job.parameters, job.loss, batch, backend="reference")
     blocks = job.layout.blocks
     for block, Z, A in zip(blocks, seen.Z, seen.A, strict=True):
         if not np.isfinite(Z).all():

@@ -1,0 +1,67 @@
+"""Examples that have passed the gate, kept together: features, targets and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.gate import Targets
+
+__all__ = ["Data"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Examples that have passed the gate; targets and weights of length 0 where there are none."""
+
+    X: Floats
+    targets: Targets
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @classmethod
+    def unanswered(cls, X: Floats) -> Data:
+        """Return examples that are only to be predicted."""
+        nothing = Targets(_frozen((0,), np.int64), _frozen((0, 0), X.dtype))
+        return cls(X, nothing, _frozen((0,), X.dtype))
+
+    def take(self, rows: NDArray[np.int64]) -> Data:
+        """Return copies of the chosen examples, read-only like all that passed the gate."""
+        X, weights = self.X[rows], self.weights[rows] if self.weights.size else self.weights
+        X.flags.writeable = weights.flags.writeable = False
+        return Data(X, self.targets.take(rows), weights)
+
+    def part(self, rows: slice) -> Data:
+        """Return views of some examples in a row."""
+        targets = Targets(self.targets.labels[rows], self.targets.values[rows])
+        return Data(self.X[rows], targets, self.weights[rows])
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights; without weights, the number of examples."""
+        return float(self.weights.sum(dtype=float)) if self.weights.size else float(len(self))
+
+    def columns(self, outputs: int) -> tuple[Floats, Floats, Floats | None]:
+        """Return X, Y and w as the textbook has them: a column an example.
+
+        The weights are scaled so that their sum cannot overflow, by a power of two, which
+        changes no bit of a weight's share.
+        """
+        Y = self.targets.as_rows(outputs, self.X.dtype).T
+        if not self.weights.size:
+            return self.X.T, Y, None
+        return self.X.T, Y, np.ldexp(self.weights, -np.frexp(self.weights.max())[1])
+
+
+def _frozen(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an empty array of the kind that the gate gives: read-only."""
+    array = np.zeros(shape, dtype)
+    array.flags.writeable = False
+    return array
