@@ -388,7 +388,7 @@ class Sequential:
                 )
                 check_bool(shuffle, "shuffle")
                 path = backends.in_force(backend)
-                data = self._data(X, y, row, sample_weight)
+                data = self._data(X, y, row, sample_weight, self.inputs)
                 held = self._held_out(validation_data, fraction, row, data.X.shape[1])
                 if self._layout is None:
                     self._build(data.X.shape[1])
@@ -452,7 +452,7 @@ class Sequential:
                 row = resolve_loss(loss, self.layers[-1].activation)
                 row_of(optimizer)
                 path = backends.in_force(backend)
-                data = self._data(X, y, row, sample_weight)
+                data = self._data(X, y, row, sample_weight, self.inputs)
                 if self._layout is None:
                     self._build(data.X.shape[1])
                 state = None if self._state is None else self._state.continued(optimizer)
@@ -499,13 +499,19 @@ class Sequential:
             raise
 
     def _data(
-        self, X: object, y: object, loss: Loss, sample_weight: object, where: str = ""
+        self,
+        X: object,
+        y: object,
+        loss: Loss,
+        sample_weight: object,
+        inputs: int | None,
+        where: str = "",
     ) -> Data:
         """Lead examples through the gate; `where` names the argument they came in, if not X."""
         names = ("X", "y", "sample_weight")
         if where:
             names = (f"{where}[0]", f"{where}[1]", f"{where}[2]")
-        features = gate.features(X, self.dtype, self.inputs, names[0])
+        features = gate.features(X, self.dtype, inputs, names[0])
         n = len(features)
         targets = gate.targets(y, loss.targets, self.outputs, n, self.dtype, names[1], names[0])
         weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
@@ -526,9 +532,9 @@ class Sequential:
                 "validation_data must be (X, y) or (X, y, sample_weight); "
                 f"got {describe(validation_data)}."
             )
-        gate.features(validation_data[0], self.dtype, inputs, "validation_data[0]")
-        weights = validation_data[2] if len(validation_data) == 3 else None
-        return self._data(validation_data[0], validation_data[1], loss, weights, "validation_data")
+        X, y, *rest = validation_data
+        weights = rest[0] if rest else None
+        return self._data(X, y, loss, weights, inputs, "validation_data")
 
     # Predicting.
 
@@ -688,15 +694,21 @@ class Sequential:
         >>> net.evaluate([[1, 2], [3, 4]], [1.5, 2.5], metrics="mean_absolute_error")
         {'loss': 0.5, 'mean_absolute_error': 0.5}
         """
-        layout = self.layout
-        row = resolve_loss(loss, self.layers[-1].activation)
+        row, data, path = self._asked(X, y, loss, sample_weight, backend)
         measured = resolve(metrics, row.targets)
-        data = self._data(X, y, row, sample_weight)
-        path = backends.in_force(backend)
-        value = prediction.mean_loss(layout, self._parameters, row, data, backend=path)
+        value = prediction.mean_loss(self.layout, self._parameters, row, data, path)
         return {"loss": value} | training.metric_values(
-            measured, layout, self._parameters, data, backend=path
+            measured, self.layout, self._parameters, data, backend=path
         )
+
+    def _asked(
+        self, X: object, y: object, loss: object, sample_weight: object, backend: str | None
+    ) -> tuple[Loss, Data, str]:
+        """Return the loss's row, the examples and the path that a question is answered with."""
+        inputs = self.layout.inputs
+        row = resolve_loss(loss, self.layers[-1].activation)
+        path = backends.in_force(backend)
+        return row, self._data(X, y, row, sample_weight, inputs), path
 
     def trace(
         self, X: ArrayLike, y: ArrayLike, loss: str = "auto", *, backend: str | None = None
@@ -727,11 +739,8 @@ class Sequential:
         >>> t.A[-1], t.dZ[-1]
         (array([[0.5]], dtype=float32), array([[-0.5]], dtype=float32))
         """
-        layout = self.layout
-        row = resolve_loss(loss, self.layers[-1].activation)
-        data = self._data(X, y, row, None)
-        path = backends.in_force(backend)
-        return prediction.trace(layout, self._parameters, row, data, backend=path)
+        asked = self._asked(X, y, loss, None, backend)
+        return prediction.trace(self.layout, self._parameters, *asked)
 
     def loss_and_gradient(
         self,
@@ -768,11 +777,8 @@ class Sequential:
         >>> net.loss_and_gradient([[1.0, 2.0]], [3.0])
         (9.0, array([ -6., -12.,  -6.], dtype=float32))
         """
-        layout = self.layout
-        row = resolve_loss(loss, self.layers[-1].activation)
-        data = self._data(X, y, row, sample_weight)
-        path = backends.in_force(backend)
-        return prediction.loss_and_gradient(layout, self._parameters, row, data, backend=path)
+        asked = self._asked(X, y, loss, sample_weight, backend)
+        return prediction.loss_and_gradient(self.layout, self._parameters, *asked)
 
     def diagnose(
         self,

@@ -234,7 +234,6 @@ def mean_loss(
     parameters: Floats,
     loss: Loss,
     data: Data,
-    *,
     backend: str,
 ) -> float:
     """Return the (weighted) mean loss of the examples, without L2."""
@@ -271,7 +270,6 @@ def loss_and_gradient(
     parameters: Floats,
     loss: Loss,
     data: Data,
-    *,
     backend: str,
 ) -> tuple[float, Floats]:
     """Return the training loss (with L2) of the examples and its gradient, flat."""
@@ -315,7 +313,6 @@ def trace(
     parameters: Floats,
     loss: Loss,
     data: Data,
-    *,
     backend: str,
 ) -> Trace:
     """Return every intermediate of one pass over the examples, taken as one batch."""

@@ -142,22 +142,14 @@ class Stepper(Protocol):
 class NativeStepper:
     """Takes steps in the engine."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        parameters: Floats,
-        loss: Loss,
-        data: Data,
-        batch_size: int,
-        state: TrainingState,
-    ) -> None:
-        self.order = np.arange(len(data), dtype=np.int64)
+    def __init__(self, job: Job) -> None:
+        self.order = np.arange(len(job.data), dtype=np.int64)
         self._run = Run(
-            layout.blocks, parameters, data, loss,
-            batch_size=batch_size, gradient=True, order=self.order,
+            job.layout.blocks, job.parameters, job.data, job.loss,
+            batch_size=job.batch_size, gradient=True, order=self.order,
         )  # fmt: skip
-        code = row_of(state.optimizer).code
-        self._run.optimize_with(code, state.moments, state.numbers)
+        code = row_of(job.state.optimizer).code
+        self._run.optimize_with(code, job.state.moments, job.state.numbers)
 
     def draw(self, key: int, number: int) -> None:
         """Write the order of an epoch."""
@@ -177,18 +169,9 @@ class NativeStepper:
 class ReferenceStepper:
     """Takes steps in the textbook's equations."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        parameters: Floats,
-        loss: Loss,
-        data: Data,
-        batch_size: int,
-        state: TrainingState,
-    ) -> None:
-        self.order = np.arange(len(data), dtype=np.int64)
-        self._layout, self._parameters, self._loss = layout, parameters, loss
-        self._data, self._batch_size, self._state = data, batch_size, state
+    def __init__(self, job: Job) -> None:
+        self.order = np.arange(len(job.data), dtype=np.int64)
+        self._job = job
 
     def draw(self, key: int, number: int) -> None:
         """Write the order of an epoch."""
@@ -199,8 +182,8 @@ class ReferenceStepper:
         loss_sum = weight_sum = 0.0
         with np.errstate(all="ignore"):
             for step in range(first, last):
-                rows = self.order[step * self._batch_size : (step + 1) * self._batch_size]
-                batch = self._data.take(rows)
+                rows = self.order[step * self._job.batch_size : (step + 1) * self._job.batch_size]
+                batch = self._job.data.take(rows)
                 total = batch.total
                 if total == 0.0:
                     continue
@@ -213,8 +196,8 @@ class ReferenceStepper:
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
-        layout, state = self._layout, self._state
-        W, b, activations = textbook(layout, self._parameters)
+        layout, state = self._job.layout, self._job.state
+        W, b, activations = textbook(layout, self._job.parameters)
         moments = [textbook(layout, moment)[:2] for moment in state.moments]
         states: list[Any] = [
             (
@@ -226,7 +209,7 @@ class ReferenceStepper:
         l2 = [block.l2 for block in layout.blocks]
         X, Y, w = batch.columns(layout.outputs)
         W, b, states, loss = reference.train_step(
-            W, b, activations, self._loss.name, l2, X, Y, w,
+            W, b, activations, self._job.loss.name, l2, X, Y, w,
             type(state.optimizer).__name__, hyperparameters(state.optimizer), states,
             int(state.numbers[codes.STEPS]) + 1,
         )  # fmt: skip
@@ -237,7 +220,7 @@ class ReferenceStepper:
             of_W = [of[0][place] for of in states]
             of_b = [None if of[1] is None else of[1][place] for of in states]
             new.append(_flat(layout, of_W, of_b))
-        self._parameters[:] = new[0]
+        self._job.parameters[:] = new[0]
         for moment, stepped in zip(state.moments, new[1:], strict=True):
             moment[:] = stepped
         if not all(np.isfinite(vector).all() for vector in new):
@@ -491,9 +474,7 @@ class _Slices:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self.stepper: Stepper = STEPPERS[job.backend](
-            job.layout, job.parameters, job.loss, job.data, job.batch_size, job.state
-        )
+        self.stepper: Stepper = STEPPERS[job.backend](job)
         self._saved = job.parameters.copy(), job.state.copy()
         self._length = 1
 

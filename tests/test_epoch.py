@@ -53,9 +53,9 @@ def stepper(
     """Return what takes native steps on a network's own parameters, and its state."""
     state = training.TrainingState.fresh(optimizer, net.parameters)
     row = LOSSES[loss]
-    known = net._data(examples.X, examples.y, row, weights)
-    taken = training.NativeStepper(net.layout, net.parameters, row, known, batch, state)
-    return taken, state
+    known = net._data(examples.X, examples.y, row, weights, net.inputs)
+    job = training.Job(net.layout, net.parameters, row, known, None, (), batch, state, "native")
+    return training.NativeStepper(job), state
 
 
 def test_every_rule_is_tried_with_a_record_of_its_own():
@@ -474,14 +474,14 @@ import fastnn as fn
 from fastnn.kernels import codes
 from fastnn.kernels.epoch import draw_order
 from fastnn.losses import LOSSES
-from fastnn.training import NativeStepper, TrainingState
+from fastnn.training import Job, NativeStepper, TrainingState
 
 n, dtype = 500, "{dtype}"
 rng = np.random.default_rng(0)
 layers = [fn.Dense(20, name, l2=0.1) for name in {names}]
 net = fn.Sequential([*layers, fn.Dense(4, "softmax")], 7, dtype)
 row = LOSSES["cross_entropy"]
-data = net._data(rng.normal(size=(n, 7)), rng.integers(0, 4, n), row, rng.random(n))
+data = net._data(rng.normal(size=(n, 7)), rng.integers(0, 4, n), row, rng.random(n), 7)
 
 
 def counted(call, *arguments):
@@ -495,7 +495,8 @@ def counted(call, *arguments):
 
 for optimizer in (fn.SGD(0.1, 0.5), fn.Adam()):
     state = TrainingState.fresh(optimizer, net.parameters)
-    steps = NativeStepper(net.layout, net.parameters, row, data, 3, state)
+    job = Job(net.layout, net.parameters, row, data, None, (), 3, state, "native")
+    steps = NativeStepper(job)
     steps.draw(0, 0)
     steps.run(0, 1)
     none = counted(steps.run, 0, 0)
