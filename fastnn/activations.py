@@ -1,8 +1,9 @@
 """The table of activations: one row each.
 
-A row describes; the value and the derivative themselves stand in ``kernels/elementwise.py``
-(native) and in ``reference.py`` (textbook).  To add one: its row here, its code in
-``kernels/codes.py``, its body in the kernel file, its line in the reference.
+A row describes; the value and the derivative themselves stand in ``kernels/curves.py`` (native;
+softmax in ``kernels/elementwise.py``) and in ``reference.py`` and ``reference_tables.py``
+(textbook).  To add one: its row here, its code in ``kernels/codes.py``, its curve, its line in the
+reference.
 """
 
 from __future__ import annotations
@@ -103,6 +104,102 @@ ACTIVATIONS: dict[str, Activation] = {
             initializer="glorot_uniform",
             loss="cross_entropy",
             source="Bridle 1990, Training Stochastic Model Recognition Algorithms as Networks",
+        ),
+        Activation(
+            name="leaky_relu",
+            code=codes.LEAKY_RELU,
+            formula="max(z, 0) + 0.01 * min(z, 0)",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Maas, Hannun & Ng 2013, Rectifier Nonlinearities Improve Acoustic Models",
+        ),
+        Activation(
+            name="elu",
+            code=codes.ELU,
+            formula="max(z, 0) + expm1(min(z, 0))",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Clevert, Unterthiner & Hochreiter 2016, Exponential Linear Units, with alpha 1",
+        ),
+        Activation(
+            name="selu",
+            code=codes.SELU,
+            formula="1.0507009873554805 * (max(z, 0) + 1.6732632423543772 * expm1(min(z, 0)))",
+            initializer="lecun_normal",
+            loss="mean_squared_error",
+            source="Klambauer, Unterthiner, Mayr & Hochreiter 2017, Self-Normalizing Networks",
+        ),
+        Activation(
+            name="gelu",
+            code=codes.GELU,
+            formula="z * erfc(-z / sqrt(2)) / 2",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Hendrycks & Gimpel 2016, Gaussian Error Linear Units, the exact form",
+            derivative_from="Z",
+        ),
+        Activation(
+            name="silu",
+            code=codes.SILU,
+            aliases=("swish",),
+            formula="z / (1 + exp(-z))",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Elfwing, Uchibe & Doya 2018, Sigmoid-Weighted Linear Units",
+            derivative_from="Z",
+        ),
+        Activation(
+            name="softplus",
+            code=codes.SOFTPLUS,
+            formula="log1p(exp(z))",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Dugas, Bengio, Belisle, Nadeau & Garcia 2001, Second-Order Knowledge",
+        ),
+        Activation(
+            name="mish",
+            code=codes.MISH,
+            formula="z * tanh(log1p(exp(z)))",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Misra 2020, Mish: A Self Regularized Non-Monotonic Activation Function",
+            derivative_from="Z",
+        ),
+        Activation(
+            name="softsign",
+            code=codes.SOFTSIGN,
+            formula="z / (1 + abs(z))",
+            initializer="glorot_uniform",
+            loss="mean_squared_error",
+            saturation=(-0.98, 0.98),
+            source="Turian, Bergstra & Bengio 2009, Quadratic Features and Deep Architectures",
+        ),
+        Activation(
+            name="hard_sigmoid",
+            code=codes.HARD_SIGMOID,
+            formula="min(max(z + 3, 0), 6) / 6",
+            initializer="glorot_uniform",
+            loss="mean_squared_error",
+            saturation=(0.01, 0.99),
+            can_die=True,
+            source="Howard and others 2019, Searching for MobileNetV3, section 5.2",
+        ),
+        Activation(
+            name="exp",
+            code=codes.EXP,
+            formula="exp(z)",
+            initializer="glorot_uniform",
+            loss="poisson",
+            source="McCullagh & Nelder 1989, Generalized Linear Models, chapter 6",
+        ),
+        Activation(
+            name="sin",
+            code=codes.SIN,
+            formula="sin(z)",
+            initializer="he_uniform",
+            loss="mean_squared_error",
+            source="Sitzmann and others 2020, Implicit Neural Representations, section 3.2",
+            derivative_from="Z",
         ),
     )
 }

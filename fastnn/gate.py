@@ -198,26 +198,29 @@ rebuild the network (or retrain a new one) for the new features.
 
 def targets(
     y: object,
-    loss_targets: Literal["real", "classes", "probabilities"],
+    loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"],
     outputs: int,
     rows: int,
     dtype: DTypeLike,
     argument: str = "y",
     of: str = "X",
+    *,
+    each: int = 1,
 ) -> Targets:
     """Take what a network should answer, in the form that its loss reads.
 
     Parameters
     ----------
     y : array-like, shape (n,), (n, 1) or (n, m)
-        ``"real"``: numbers, (n, m), or (n,) where m is 1. ``"classes"``: whole numbers from 0 to
-        m - 1, (n,) or, where m is above 1, (n, 1); or one-hot rows or rows of probabilities,
-        (n, m), each with the sum 1 to within 0.001. ``"probabilities"``: numbers from 0 to 1,
-        (n, m), or (n,) where m is 1.
-    loss_targets : {"real", "classes", "probabilities"}
+        ``"real"``: numbers, (n, m), or (n,) where m is 1. ``"counts"``: the same, of at least 0.
+        ``"classes"``: whole numbers from 0 to m - 1, (n,) or, where m is above 1, (n, 1); or
+        one-hot rows or rows of probabilities, (n, m), each with the sum 1 to within 0.001.
+        ``"probabilities"``: numbers from 0 to 1, (n, m), or (n,) where m is 1. ``"sides"``: -1 and
+        1, or 0 and 1, (n, m), or (n,) where m is 1; or classes as whole numbers where m is above 1.
+    loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
         What the loss compares with.
     outputs : int
-        The number m of outputs of the network.
+        The number of outputs of the network; m of them, where each has a target.
     rows : int
         The number n of examples in X.
     dtype : dtype
@@ -226,11 +229,13 @@ def targets(
         The name of the caller's argument, for the message.
     of : str, default "X"
         The name of the argument that the examples came in, for the message.
+    each : int, default 1
+        How many outputs go with each target: m times so many are the network's.
 
     Returns
     -------
     Targets
-        Labels where classes came as whole numbers, else values.
+        Labels where classes came as whole numbers, else values; of sides, 1 and 0.
 
     Raises
     ------
@@ -250,28 +255,36 @@ def targets(
     ValueError: y has label 3 at row 1, but labels must be integers from 0 to 2 for a network \
 with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse=True).
     """
-    dtype = np.dtype(dtype)
+    dtype, width = np.dtype(dtype), outputs // each
     array = _read(y, argument, _ENCODE_CLASSES)
     _check_length(array, rows, argument, of)
     column = array.shape == (rows, 1)
-    if loss_targets == "classes" and (array.ndim == 1 or (column and outputs > 1)):
-        labels = _labels(array.reshape(rows), outputs, argument)
-        return Targets(labels, _read_only(np.empty((0, outputs), dtype=dtype)))
-    if array.ndim == 1 and outputs == 1:
+    listed = array.ndim == 1 or (column and width > 1)
+    if listed and (loss_targets == "classes" or (loss_targets == "sides" and width > 1)):
+        labels = _labels(array.reshape(rows), width, argument)
+        return Targets(labels, _read_only(np.empty((0, width), dtype=dtype)))
+    if array.ndim == 1 and width == 1:
         array = array.reshape(rows, 1)
-    if array.shape != (rows, outputs):
-        wanted = f"shape ({rows}, {outputs})"
+    if array.shape != (rows, width):
+        wanted = f"shape ({rows}, {width})"
         if loss_targets == "classes":
             wanted = f"shape ({rows},) for class numbers or {wanted} for probabilities"
-        elif outputs == 1:
+        elif loss_targets == "sides" and width > 1:
+            wanted = f"shape ({rows},) for class numbers or {wanted} for sides"
+        elif width == 1:
             wanted = f"shape ({rows},) or ({rows}, 1)"
         plural = "" if outputs == 1 else "s"
+        several = "" if each == 1 else f", {each} for each target"
         raise ValueError(
-            f"{argument} must have {wanted}, as the network has {outputs} output{plural};"
+            f"{argument} must have {wanted}, as the network has {outputs} output{plural}{several};"
             f" got shape {array.shape}."
         )
     values = _finite(array, dtype, argument)
-    if loss_targets != "real":
+    if loss_targets == "sides":
+        values = _sides(values, argument)
+    elif loss_targets == "counts":
+        _check_counts(values, argument)
+    elif loss_targets != "real":
         _check_probabilities(values, argument)
     if loss_targets == "classes":
         _check_sums(values, argument)
@@ -475,6 +488,8 @@ def output_buffer(out: object, shape: tuple[int, ...], dtype: DTypeLike) -> Arra
     ValueError: out must be a writeable, C-contiguous NumPy array of float64 and shape (2, 1); \
 got shape (2, 2).
     """
+    if type(out) is ndarray and out.dtype == dtype and out.shape == shape and out.flags.carray:
+        return out
     wanted = (
         f"out must be a writeable, C-contiguous NumPy array of {np.dtype(dtype)} and shape {shape}"
     )
@@ -710,6 +725,28 @@ def _check_probabilities(values: Array, argument: str) -> None:
             f"{argument} has {values[place]} at {_where(place)},"
             " but each target must be a probability in [0, 1]."
         )
+
+
+def _check_counts(values: Array, argument: str) -> None:
+    """Refuse values below 0."""
+    if values.min() < 0:
+        place, _ = _offenders(values, lambda part: part < 0)
+        raise ValueError(
+            f"{argument} has {values[place]} at {_where(place)},"
+            " but each target must be a count or a rate of at least 0."
+        )
+
+
+def _sides(values: Array, argument: str) -> Array:
+    """Return 1 and 0 for sides given as 1 and -1, or as 1 and 0; refuse all else."""
+    other = 0 if values.min() >= 0 else -1
+    place, count = _offenders(values, lambda part: (part != 1) & (part != other))
+    if count:
+        raise ValueError(
+            f"{argument} has {values[place]} at {_where(place)},"
+            " but the targets must be -1 and 1, or 0 and 1."
+        )
+    return values if other == 0 else _read_only((values > 0).astype(values.dtype))
 
 
 def _check_sums(values: Array, argument: str) -> None:

@@ -22,13 +22,16 @@ class Dense:
     units : int
         Width of the layer, at least 1.
     activation : str, default "identity"
-        ``f``: "identity", "sigmoid", "tanh", "relu" or "softmax" (over the layer's units).
+        ``f``: "identity", "sigmoid", "tanh", "relu", "softmax" (over the layer's units),
+        "leaky_relu" (slope 0.01 below 0), "elu", "selu", "gelu", "silu", "softplus", "mish",
+        "softsign", "hard_sigmoid", "exp" or "sin".
     bias : bool, default True
         Whether the layer has ``b``; it starts at zero.
     initializer : str or float, default "auto"
         How ``W`` starts: "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
-        "lecun_uniform", "lecun_normal", "zeros", "constant" (0.1), or the number that every
-        weight starts at.  "auto" is He for relu and Glorot for the others, both uniform.
+        "lecun_uniform", "lecun_normal", "orthogonal", "zeros", "constant" (0.1), or the number
+        that every weight starts at.  "auto" is "he_uniform" for relu and what resembles it and
+        for sin, "lecun_normal" for selu, and "glorot_uniform" for the others.
     l2 : float, default 0.0
         L2 regularisation: adds ``l2 / 2 * sum(W**2)`` to the training loss, biases excluded.
 

@@ -46,9 +46,9 @@ class Metric:
     needs : {"any", "classes"}
         "classes" where the metric compares classes, so that the loss must be one for classes or
         probabilities; "any" where it suits every loss.
-    on_probabilities : callable or None
-        What takes the place of `function` where each output is a probability of its own; None
-        where `function` serves there too.
+    on_probabilities, on_sides : callable or None
+        What takes the place of `function` where each output is a probability of its own, or has
+        its side of 0; None where `function` serves there too.
     """
 
     name: str
@@ -58,11 +58,12 @@ class Metric:
     aliases: tuple[str, ...] = ()
     needs: Literal["any", "classes"] = "any"
     on_probabilities: MetricFunction | None = None
+    on_sides: MetricFunction | None = None
 
 
 def resolve(
     metrics: str | OwnMetric | Iterable[str | OwnMetric],
-    loss_targets: Literal["real", "classes", "probabilities"],
+    loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"],
 ) -> tuple[Metric, ...]:
     """Turn what a user asked for into rows that suit the loss.
 
@@ -73,9 +74,10 @@ def resolve(
         ``f(predictions (n, m), targets (n, m)) -> float``, known by their ``__name__``; such a
         function sees one-hot rows for classes, and no sample weights. A row keeps the name it was
         asked for by: ``"mse"`` is found again as ``history["mse"]``.
-    loss_targets : {"real", "classes", "probabilities"}
+    loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
         What the loss's row says that ``y`` holds. With "classes" accuracy compares the places of
-        the largest values, with "probabilities" each output's side of 0.5.
+        the largest values, with "probabilities" each output's side of 0.5; with "sides" the
+        places where every row of several names one class, else each output's side of 0.
 
     Returns
     -------
@@ -194,7 +196,7 @@ def _both(kept: dict[str, str], row: Metric, name: str) -> str:
 
 def _suited(row: Metric, loss_targets: str) -> MetricFunction:
     """Choose a row's function for what the loss's targets are, or refuse."""
-    if row.needs == "classes" and loss_targets == "real":
+    if row.needs == "classes" and loss_targets in ("real", "counts"):
         others = ", ".join(repr(other.name) for other in METRICS.values() if other.needs == "any")
         raise ValueError(
             f"metrics must suit the loss; got {row.name!r}, which compares classes, with a loss "
@@ -202,6 +204,8 @@ def _suited(row: Metric, loss_targets: str) -> MetricFunction:
         )
     if row.on_probabilities is not None and loss_targets == "probabilities":
         return row.on_probabilities
+    if row.on_sides is not None and loss_targets == "sides":
+        return row.on_sides
     return row.function
 
 
@@ -235,6 +239,14 @@ def _accuracy_of_classes(predictions: Floats, targets: Floats, weights: Floats |
 def _accuracy_by_threshold(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
     """Share of outputs on the target's side of one half, averaged over outputs."""
     hits = (predictions > _THRESHOLD) == (targets > _THRESHOLD)
+    return _share(hits, predictions, weights)
+
+
+def _accuracy_by_side(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+    """Share of outputs on the target's side of 0, or of examples by their largest output."""
+    if targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
+        return _accuracy_of_classes(predictions, targets, weights)
+    hits = (predictions > 0) == (targets > _THRESHOLD)
     return _share(hits, predictions, weights)
 
 
@@ -288,6 +300,7 @@ METRICS: dict[str, Metric] = {
             name="accuracy",
             function=_accuracy_of_classes,
             on_probabilities=_accuracy_by_threshold,
+            on_sides=_accuracy_by_side,
             greater_is_better=True,
             needs="classes",
             source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 5.1.2",

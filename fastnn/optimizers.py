@@ -1,20 +1,34 @@
 """The optimizers: stateless records that hold a rule's numbers, and the table of their rows.
 
 A record says how the rule is set; the moments and the step count that go with it live in the
-training state.  The rules themselves stand in ``kernels/update.py`` (native) and in
-``reference.py`` (textbook).
+training state.  The rules themselves stand in ``kernels/rules.py`` (native) and in
+``reference.py`` and ``reference_tables.py`` (textbook).  The file is long because each record
+documents its rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.names import check_bool, check_real
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "OptimizerRow", "row_of"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Nadam",
+    "Optimizer",
+    "OptimizerRow",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "hyperparameters",
+    "row_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +116,280 @@ class Adam:
 
     def __post_init__(self) -> None:
         """Check every number once, so that nobody else has to."""
+        _check_adam(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RMSprop:
+    """RMSprop: steps scaled by a running mean of the gradient's square.
+
+    ``v <- rho v + (1 - rho) g^2`` and ``w <- w - eta g / (sqrt(v) + epsilon)``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        ``eta``, above 0.
+    rho : float, default 0.9
+        How much of the running mean is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-8
+        Added outside the root, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Tieleman & Hinton 2012, Lecture 6.5: rmsprop, divide the gradient by a running average of its
+    recent magnitude, Neural networks for machine learning; ``rho`` and ``learning_rate`` too.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.RMSprop(0.01)
+    RMSprop(learning_rate=0.01, rho=0.9, epsilon=1e-08)
+    """
+
+    learning_rate: float = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that nobody else has to."""
         _set(self, "learning_rate", low=0.0, low_open=True)
-        _set(self, "beta_1", low=0.0, high=1.0, high_open=True)
-        _set(self, "beta_2", low=0.0, high=1.0, high_open=True)
+        _set(self, "rho", low=0.0, high=1.0, high_open=True)
         _set(self, "epsilon", low=0.0, low_open=True)
 
 
-Optimizer = SGD | Adam
+@dataclass(frozen=True, slots=True)
+class Adagrad:
+    """Adagrad: steps scaled by the sum of all squares of the gradient.
+
+    ``v <- v + g^2`` and ``w <- w - eta g / (sqrt(v) + epsilon)``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        ``eta``, above 0.
+    epsilon : float, default 1e-10
+        Added outside the root, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Duchi, Hazan & Singer 2011, Adaptive subgradient methods for online learning and stochastic
+    optimization, Journal of Machine Learning Research 12.  The defaults are PyTorch's.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.Adagrad(0.1)
+    Adagrad(learning_rate=0.1, epsilon=1e-10)
+    """
+
+    learning_rate: float = 0.01
+    epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that nobody else has to."""
+        _set(self, "learning_rate", low=0.0, low_open=True)
+        _set(self, "epsilon", low=0.0, low_open=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW:
+    """Adam with decoupled weight decay: the weights shrink beside Adam's step, not through it.
+
+    `Adam`'s step, and ``w <- w - eta weight_decay w`` of the weight before it.  Biases do not
+    decay.  A layer's ``l2`` is something else: part of the loss, and so of the gradient.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        ``eta``, above 0; it scales the decay too.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        How much of the running means is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-8
+        Added outside the corrected root, above 0.
+    weight_decay : float, default 0.01
+        By what part of itself, times ``eta``, a weight shrinks at each step, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Loshchilov & Hutter 2019, Decoupled weight decay regularization, algorithm 2, in the form and
+    with the default of PyTorch, where the learning rate scales the decay.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.AdamW(weight_decay=0.1)
+    AdamW(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08, weight_decay=0.1)
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that nobody else has to."""
+        _check_adam(self)
+        _set(self, "weight_decay", low=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Nadam:
+    """Nadam: Adam whose mean of the gradient looks one step ahead, as Nesterov's momentum does.
+
+    With `Adam`'s ``m`` and ``v``, ``mu_t = beta_1 (1 - 0.96^(t / 250) / 2)`` and ``P_t`` the
+    product of ``mu_1`` to ``mu_t``: ``w <- w - eta (mu_{t+1} m / (1 - P_{t+1}) + (1 - mu_t) g /
+    (1 - P_t)) / (sqrt(v / (1 - beta_2^t)) + epsilon)`` at step ``t``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.002
+        ``eta``, above 0.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        How much of the running means is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-8
+        Added outside the corrected root, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Dozat 2016, Incorporating Nesterov momentum into Adam, ICLR workshop, in the form and with the
+    defaults of PyTorch, where ``m`` itself keeps ``beta_1``.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.Nadam()
+    Nadam(learning_rate=0.002, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    """
+
+    learning_rate: float = 0.002
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that nobody else has to."""
+        _check_adam(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RAdam:
+    """Rectified Adam: no scaling until the mean of the squares averages enough, then Adam's.
+
+    With `Adam`'s ``m`` and ``v`` corrected, ``n = 2 / (1 - beta_2) - 1`` and ``n_t = n - 2 t
+    beta_2^t / (1 - beta_2^t)``: up to ``n_t = 4`` (the first five steps) ``w <- w - eta m``, then
+    ``w <- w - eta r m / (sqrt(v) + epsilon)`` with ``r^2 = (n_t - 4) (n_t - 2) n / ((n - 4)
+    (n - 2) n_t)``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        ``eta``, above 0.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        How much of the running means is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-8
+        Added outside the corrected root, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Liu, Jiang, He, Chen, Liu, Gao & Han 2020, On the variance of the adaptive learning rate and
+    beyond, ICLR, algorithm 2; ``epsilon`` as in Adam.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.RAdam()
+    RAdam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that nobody else has to."""
+        _check_adam(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Rprop:
+    """Resilient backpropagation: every parameter has a step of its own; only signs count.
+
+    Where the gradient keeps its sign the step grows by ``increase`` and is taken against it;
+    where the sign turns the step shrinks by ``decrease`` and is left out once.  Made for full
+    batches: from batch to batch signs turn by chance.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+        The first step of each parameter, above 0.
+    decrease : float, default 0.5
+        Factor of a step where the sign turned, between 0 and 1.
+    increase : float, default 1.2
+        Factor of a step where the sign stayed, above 1.
+    smallest, largest : float, default 1e-6 and 50.0
+        Limits of a step, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Riedmiller & Braun 1993, A direct adaptive method for faster backpropagation learning: the
+    RPROP algorithm, ICNN, in the variant iRprop- of Igel & Huesken 2003, Empirical evaluation of
+    the improved Rprop learning algorithms, Neurocomputing 50.  The first step is PyTorch's.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.Rprop()
+    Rprop(learning_rate=0.01, decrease=0.5, increase=1.2, smallest=1e-06, largest=50.0)
+    """
+
+    learning_rate: float = 0.01
+    decrease: float = 0.5
+    increase: float = 1.2
+    smallest: float = 1e-6
+    largest: float = 50.0
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that nobody else has to."""
+        _set(self, "learning_rate", low=0.0, low_open=True)
+        _set(self, "decrease", low=0.0, high=1.0, low_open=True, high_open=True)
+        _set(self, "increase", low=1.0, low_open=True)
+        _set(self, "smallest", low=0.0, low_open=True)
+        _set(self, "largest", low=self.smallest)
+
+
+Optimizer = SGD | Adam | RMSprop | Adagrad | AdamW | Nadam | RAdam | Rprop
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,43 +406,30 @@ class OptimizerRow:
         What the kernels switch on.
     moments : int
         How many vectors as long as the parameters it keeps between steps; all start at zero.
-    numbers : callable
-        Record -> its numbers by their place in the engine's (``kernels/codes.py``).
     """
 
     name: str
     record: type[Any]
     code: int
     moments: int
-    numbers: Callable[[Any], dict[int, float]]
+
+    def numbers(self, record: Any) -> dict[int, float]:
+        """Return a record's numbers by their places in the engine's, which bear their names."""
+        named = asdict(record).items()
+        return {getattr(codes, name.upper()): float(number) for name, number in named}
 
 
 OPTIMIZERS: dict[str, OptimizerRow] = {
     row.name: row
     for row in (
-        OptimizerRow(
-            name="SGD",
-            record=SGD,
-            code=codes.SGD,
-            moments=1,
-            numbers=lambda sgd: {
-                codes.LEARNING_RATE: sgd.learning_rate,
-                codes.MOMENTUM: sgd.momentum,
-                codes.NESTEROV: float(sgd.nesterov),
-            },
-        ),
-        OptimizerRow(
-            name="Adam",
-            record=Adam,
-            code=codes.ADAM,
-            moments=2,
-            numbers=lambda adam: {
-                codes.LEARNING_RATE: adam.learning_rate,
-                codes.BETA_1: adam.beta_1,
-                codes.BETA_2: adam.beta_2,
-                codes.EPSILON: adam.epsilon,
-            },
-        ),
+        OptimizerRow("SGD", SGD, codes.SGD, moments=1),
+        OptimizerRow("Adam", Adam, codes.ADAM, moments=2),
+        OptimizerRow("RMSprop", RMSprop, codes.RMSPROP, moments=1),
+        OptimizerRow("Adagrad", Adagrad, codes.ADAGRAD, moments=1),
+        OptimizerRow("AdamW", AdamW, codes.ADAMW, moments=2),
+        OptimizerRow("Nadam", Nadam, codes.NADAM, moments=2),
+        OptimizerRow("RAdam", RAdam, codes.RADAM, moments=2),
+        OptimizerRow("Rprop", Rprop, codes.RPROP, moments=2),
     )
 }
 
@@ -181,6 +449,14 @@ def row_of(optimizer: object) -> OptimizerRow:
 def hyperparameters(optimizer: Optimizer) -> dict[str, float]:
     """Return a record's numbers by name, as the reference takes them."""
     return asdict(optimizer)
+
+
+def _check_adam(record: Any) -> None:
+    """Check the numbers that Adam and its relatives share."""
+    _set(record, "learning_rate", low=0.0, low_open=True)
+    _set(record, "beta_1", low=0.0, high=1.0, high_open=True)
+    _set(record, "beta_2", low=0.0, high=1.0, high_open=True)
+    _set(record, "epsilon", low=0.0, low_open=True)
 
 
 def _set(record: Any, name: str, **limits: Any) -> None:

@@ -9,7 +9,8 @@ layers stand in lists and are counted from 0:
     dZ, dW, db      derivatives of the loss J      w (d,)        weights of examples, or None
 
 Results have the dtype of what comes in and nothing is modified.  Nothing is checked: names,
-shapes, weights that sum to zero and ``np.errstate`` are the caller's care.
+shapes, weights that sum to zero and ``np.errstate`` are the caller's care.  Activations, losses
+and optimizers beside the first stand in `reference_tables`; a loss's own number comes by name.
 
 Examples
 --------
@@ -25,22 +26,20 @@ Examples
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[Any]
+from fastnn import reference_tables as more
+from fastnn.reference_tables import Array, Curve, Hyper, Pair, State, Step
+
 Arrays: TypeAlias = Sequence[Array]
 Biases: TypeAlias = Sequence[Array | None]
 Names: TypeAlias = Sequence[str]
-State: TypeAlias = tuple[Array, ...]
 Layer: TypeAlias = tuple[Array, Array | None]
 LayerState: TypeAlias = tuple[State, State | None]
-Hyper: TypeAlias = Mapping[str, float]
-Pair: TypeAlias = Callable[[Array, Array], Array]
-Step: TypeAlias = Callable[[Array, Array, State, int, Hyper], tuple[Array, State]]
 
 
 # Activations: A = f(Z), and dZ = dA * f'(Z).
@@ -70,12 +69,13 @@ def softmax_backward(dA: Array, Z: Array, A: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[..., Array]]] = {
+ACTIVATIONS: dict[str, Curve] = {
     "identity": (lambda Z: Z.copy(), lambda dA, Z, A: dA.copy()),
     "sigmoid": (sigmoid, lambda dA, Z, A: dA * A * (1 - A)),
     "tanh": (np.tanh, lambda dA, Z, A: dA * (1 - A**2)),
     "relu": (lambda Z: np.maximum(Z, 0), lambda dA, Z, A: dA * (Z > 0)),
     "softmax": (softmax, softmax_backward),
+    **more.ACTIVATIONS,
 }
 
 
@@ -101,28 +101,30 @@ LOSSES: dict[str, tuple[Pair, Pair]] = {
     "mean_squared_error": (mean_squared_error, lambda A, Y: 2 * (A - Y) / len(Y)),
     "binary_cross_entropy": (binary_cross_entropy, lambda A, Y: (A - Y) / (A * (1 - A)) / len(Y)),
     "cross_entropy": (cross_entropy, lambda A, Y: -Y / A),
+    **more.LOSSES,
 }
 
 
 # Matched pairs: the same from the last layer's Z, where nothing overflows, and derivative by Z.
 
 
-def sigmoid_binary_cross_entropy(Z: Array, Y: Array) -> Array:
-    """Return ``mean_k max(z_k, 0) - z_k y_k + log(1 + exp(-|z_k|))``."""
-    return np.mean(np.maximum(Z, 0) - Z * Y + np.log1p(np.exp(-np.abs(Z))), axis=0)
+def sigmoid_binary_cross_entropy(Z: Array, Y: Array, limit: float = np.inf) -> Array:
+    """Return ``mean_k max(z_k, 0) - z_k y_k + log(1 + exp(-|z_k|))``, each at most the limit."""
+    return np.mean(np.minimum(np.maximum(Z, 0) - Z * Y + np.log1p(np.exp(-abs(Z))), limit), axis=0)
 
 
-def softmax_cross_entropy(Z: Array, Y: Array) -> Array:
-    """Return ``-sum_k y_k log softmax(z)_k``."""
-    return -np.sum(Y * log_softmax(Z), axis=0)
+def softmax_cross_entropy(Z: Array, Y: Array, limit: float = np.inf) -> Array:
+    """Return ``-sum_k y_k log softmax(z)_k``, at most the limit."""
+    return np.minimum(-np.sum(Y * log_softmax(Z), axis=0), limit)
 
 
-MATCHED: dict[tuple[str, str], tuple[Pair, Pair]] = {
+MATCHED: dict[tuple[str, str], tuple[Any, Pair]] = {
     ("binary_cross_entropy", "sigmoid"): (
         sigmoid_binary_cross_entropy,
         lambda Z, Y: (sigmoid(Z) - Y) / len(Y),
     ),
     ("cross_entropy", "softmax"): (softmax_cross_entropy, lambda Z, Y: softmax(Z) * sum(Y) - Y),
+    **more.MATCHED,
 }
 
 
@@ -150,12 +152,13 @@ def forward(W: Arrays, b: Biases, activations: Names, X: Array) -> tuple[list[Ar
 
 
 def mean_loss(
-    loss: str, activation: str, Z: Array, A: Array, Y: Array, w: Array | None = None
-) -> float:
+    loss: str, activation: str, Z: Array, A: Array, Y: Array, w: Array | None = None,
+    limit: float = np.inf, **number: float,
+) -> float:  # fmt: skip
     """Return ``J = sum_i L_i / d``, with weights ``sum_i w_i L_i / sum_i w_i``."""
-    pair = (loss, activation)
-    L = MATCHED[pair][0](Z, Y) if pair in MATCHED else LOSSES[loss][0](A, Y)
-    return float(np.mean(L) if w is None else np.sum(w * L, where=w > 0) / np.sum(w))
+    pair, capped = (loss, activation), {"limit": limit} if loss.endswith("cross_entropy") else {}
+    L = MATCHED[pair][0](Z, Y, **capped) if pair in MATCHED else LOSSES[loss][0](A, Y, **number)
+    return float(np.mean(L) if w is None else np.sum(w * L, where=w != 0) / np.sum(w))
 
 
 def l2_penalty(W: Arrays, l2: Sequence[float]) -> float:
@@ -167,13 +170,14 @@ def l2_penalty(W: Arrays, l2: Sequence[float]) -> float:
 
 
 def output_gradient(
-    loss: str, activation: str, Z: Array, A: Array, Y: Array, w: Array | None = None
-) -> Array:
+    loss: str, activation: str, Z: Array, A: Array, Y: Array, w: Array | None = None,
+    **number: float,
+) -> Array:  # fmt: skip
     """Return ``dZ`` of the last layer: every example's own, times its share in the mean."""
     if (loss, activation) in MATCHED:
         dZ = MATCHED[loss, activation][1](Z, Y)
     else:
-        dZ = ACTIVATIONS[activation][1](LOSSES[loss][1](A, Y), Z, A)
+        dZ = ACTIVATIONS[activation][1](LOSSES[loss][1](A, Y, **number), Z, A)
     return dZ / Y.shape[1] if w is None else dZ * (w / np.sum(w))
 
 
@@ -193,18 +197,11 @@ def bias_gradient(dZ: Array) -> Array:
 
 
 def backward(
-    W: Arrays,
-    b: Biases,
-    activations: Names,
-    loss: str,
-    X: Array,
-    Z: Arrays,
-    A: Arrays,
-    Y: Array,
-    w: Array | None = None,
-) -> tuple[list[Array], list[Array], list[Array | None]]:
+    W: Arrays, b: Biases, activations: Names, loss: str, X: Array, Z: Arrays, A: Arrays, Y: Array,
+    w: Array | None = None, **number: float,
+) -> tuple[list[Array], list[Array], list[Array | None]]:  # fmt: skip
     """Return dZ, dW and db of every layer, from the last one down."""
-    dZ = [output_gradient(loss, activations[-1], Z[-1], A[-1], Y, w)]
+    dZ = [output_gradient(loss, activations[-1], Z[-1], A[-1], Y, w, **number)]
     for layer in reversed(range(len(W) - 1)):
         dZ = [hidden_gradient(W[layer + 1], dZ[0], activations[layer], Z[layer], A[layer]), *dZ]
     dW = [weight_gradient(dZ_l, A_l) for dZ_l, A_l in zip(dZ, [X, *A[:-1]], strict=True)]
@@ -237,41 +234,43 @@ def adam_step(theta: Array, g: Array, state: State, t: int, hyper: Hyper) -> tup
     return theta - eta * m_hat / (np.sqrt(v_hat) + epsilon), (m, v)
 
 
-OPTIMIZERS: dict[str, Step] = {"SGD": sgd_step, "Adam": adam_step}
+OPTIMIZERS: dict[str, Step] = {"SGD": sgd_step, "Adam": adam_step, **more.OPTIMIZERS}
 
 
 def layer_step(
     step: Step, theta: Layer, g: Layer, state: LayerState, t: int, hyper: Hyper
 ) -> tuple[Array, Array | None, LayerState]:
-    """Return W, b and state of one layer after a step; a layer without bias has None for it."""
+    """Return W, b and state of one layer after a step; its bias, if any, does not decay."""
     W, state_W = step(theta[0], g[0], state[0], t, hyper)
     if theta[1] is None or g[1] is None or state[1] is None:
         return W, None, (state_W, None)
-    b, state_b = step(theta[1], g[1], state[1], t, hyper)
+    b, state_b = step(theta[1], g[1], state[1], t, {**hyper, "weight_decay": 0.0})
     return W, b, (state_W, state_b)
 
 
+def clipped(dW: Arrays, db: Biases, limit: float) -> tuple[list[Array], list[Array | None]]:
+    """Return ``g min(1, limit / |g|)`` for the gradient g of all parameters taken together."""
+    parts = [G.ravel().astype(np.float64) for G in (*dW, *db) if G is not None]
+    factor = dW[0].dtype.type(limit / max(limit, float(np.linalg.norm(np.concatenate(parts)))))
+    return [factor * G for G in dW], [None if g is None else factor * g for g in db]
+
+
 def train_step(
-    W: Arrays,
-    b: Biases,
-    activations: Names,
-    loss: str,
-    l2: Sequence[float],
-    X: Array,
-    Y: Array,
-    w: Array | None,
-    optimizer: str,
-    hyper: Hyper,
-    states: Sequence[LayerState],
-    t: int,
-) -> tuple[list[Array], list[Array | None], list[LayerState], float]:
-    """Return W, b and states after one step, and the loss with its penalty before it."""
+    W: Arrays, b: Biases, activations: Names, loss: str, l2: Sequence[float], X: Array, Y: Array,
+    w: Array | None, optimizer: str, hyper: Hyper, states: Sequence[LayerState], t: int,
+    clip_norm: float | None = None, scales: Sequence[float] = (1, 1), limit: float = np.inf,
+    **number: float,
+) -> tuple[list[Array], list[Array | None], list[LayerState], float]:  # fmt: skip
+    """Return W, b and states after one step, and the loss before it; scales of it and dJ."""
     Z, A = forward(W, b, activations, X)
-    J = mean_loss(loss, activations[-1], Z[-1], A[-1], Y, w) + l2_penalty(W, l2)
-    _, dW, db = backward(W, b, activations, loss, X, Z, A, Y, w)
-    dW = [dW_l + R_l for dW_l, R_l in zip(dW, l2_gradient(W, l2), strict=True)]
+    J = scales[0] * mean_loss(loss, activations[-1], Z[-1], A[-1], Y, w, limit, **number)
+    _, dW, db = backward(W, b, activations, loss, X, Z, A, Y, w, **number)
+    dW = [scales[1] * dW_l + R_l for dW_l, R_l in zip(dW, l2_gradient(W, l2), strict=True)]
+    db = [None if db_l is None else scales[1] * db_l for db_l in db]
+    dW, db = (dW, db) if clip_norm is None else clipped(dW, db, clip_norm)
     layers = zip(zip(W, b, strict=True), zip(dW, db, strict=True), states, strict=True)
     stepped = [layer_step(OPTIMIZERS[optimizer], *layer, t, hyper) for layer in layers]
+    J += l2_penalty(W, l2)
     return [s[0] for s in stepped], [s[1] for s in stepped], [s[2] for s in stepped], J
 
 

@@ -536,7 +536,7 @@ def test_what_is_no_number_is_refused(form: str) -> None:
         features(value, "float32", None)
     if form.startswith(("generator", "iterator")):
         return
-    for kind in ("real", "classes", "probabilities"):
+    for kind in ("real", "counts", "classes", "probabilities", "sides"):
         with refused(TypeError, f"target {classes[0]}", *classes[1:]):
             targets(value, kind, 2, 2, "float32", "target")
     if value is not None:
@@ -831,7 +831,7 @@ def test_targets_takes_truth_values_as_probabilities(form: str) -> None:
     np.testing.assert_array_equal(result.values, BITS)
 
 
-@pytest.mark.parametrize("kind", ["real", "probabilities"])
+@pytest.mark.parametrize("kind", ["real", "counts", "probabilities"])
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 @pytest.mark.parametrize("came", [bool, int, "f4", "f8"])
 def test_one_output_takes_a_vector(kind: Any, shape: tuple[int, ...], came: Any) -> None:
@@ -880,7 +880,7 @@ def test_targets_copies_nothing_that_fits() -> None:
     assert np.shares_memory(targets(column, "classes", 3, 3, "float32").labels, labels)
     assert labels.flags.writeable
     values = np.eye(3, dtype="f4")
-    for kind in ("real", "classes", "probabilities"):
+    for kind in ("real", "counts", "classes", "probabilities", "sides"):
         assert np.shares_memory(targets(values, kind, 3, 3, "float32").values, values)
     assert values.flags.writeable
 
@@ -919,7 +919,7 @@ def test_labels_must_be_whole(came: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("kind", ["real", "classes", "probabilities"])
+@pytest.mark.parametrize("kind", ["real", "counts", "classes", "probabilities", "sides"])
 def test_targets_names_what_is_not_finite(kind: Any, value: float) -> None:
     name = "NaN" if np.isnan(value) else "infinity"
     part = f"y has {name} at row 1 (1 non-finite value in all); every value must be"
@@ -938,7 +938,7 @@ def test_targets_names_what_overflows() -> None:
         targets([1e300, 1.0], "real", 1, 2, "float32")
 
 
-@pytest.mark.parametrize("kind", ["real", "classes", "probabilities"])
+@pytest.mark.parametrize("kind", ["real", "counts", "classes", "probabilities", "sides"])
 @pytest.mark.parametrize("length", [0, 9, 11])
 def test_targets_refuses_another_length(kind: Any, length: int) -> None:
     message = f"X has 10 rows but y has {length}; there must be one row of y for each row of X."
@@ -957,6 +957,9 @@ def test_targets_refuses_another_length(kind: Any, length: int) -> None:
         ("real", 1, (), "shape (4,) or (4, 1), as the network has 1 output"),
         ("probabilities", 3, (4,), "shape (4, 3), as the network has 3 outputs"),
         ("probabilities", 1, (4, 3), "shape (4,) or (4, 1), as the network has 1 output"),
+        ("counts", 3, (4,), "shape (4, 3), as the network has 3 outputs"),
+        ("sides", 1, (4, 2), "shape (4,) or (4, 1), as the network has 1 output"),
+        ("sides", 3, (4, 2), "shape (4,) for class numbers or shape (4, 3) for sides"),
         ("classes", 3, (4, 2), "shape (4,) for class numbers or shape (4, 3) for probabilities"),
         ("classes", 3, (4, 3, 1), "shape (4,) for class numbers or shape (4, 3) for probab"),
         ("classes", 3, (), "shape (4,) for class numbers or shape (4, 3) for probabilities"),
@@ -992,6 +995,66 @@ def test_class_probabilities_must_sum_to_one(row: list[float], total: str) -> No
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         targets(y, "classes", 2, 4, "float32")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_are_numbers_of_at_least_zero(dtype: str) -> None:
+    y = targets([0, 2.5, 7], "counts", 1, 3, dtype)
+    check_targets(y, dtype, 1)
+    assert y.values.tolist() == [[0], [2.5], [7]]
+    with refused(ValueError, "y has -1.0 at row 1, column 0, but each target must be a count"):
+        targets([3, -1], "counts", 1, 2, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "y",
+    [
+        [1, -1, 1],
+        [[1.0], [-1.0], [1.0]],
+        [True, False, True],
+        np.array([1, 0, 1], np.uint8),
+        np.array([[1.0], [0.0], [1.0]]),
+    ],
+)
+def test_sides_become_one_and_zero(y: Any, dtype: str) -> None:
+    before = np.array(y)
+    found = targets(y, "sides", 1, 3, dtype)
+    check_targets(found, dtype, 1)
+    assert found.values.tolist() == [[1], [0], [1]]
+    np.testing.assert_array_equal(y, before)
+
+
+def test_sides_of_several_outputs_are_values_or_one_class() -> None:
+    found = targets([[1, -1, -1], [-1, 1, 1]], "sides", 3, 2, "float32")
+    assert found.values.tolist() == [[1, 0, 0], [0, 1, 1]]
+    found = targets([[0, 0, 0]], "sides", 3, 1, "float32")
+    assert found.values.tolist() == [[0, 0, 0]]
+    for y in ([2, 0, 1], [[2], [0], [1]]):
+        found = targets(y, "sides", 3, 3, "float32")
+        assert found.labels.tolist() == [2, 0, 1]
+        check_targets(found, "float32", 3)
+
+
+@pytest.mark.parametrize(
+    ("y", "came"),
+    [([1, 0.5], "0.5 at row 1"), ([2, 1], "2.0 at row 0"), ([-1, 0], "0.0 at row 1")],
+)
+def test_other_sides_are_refused(y: Any, came: str) -> None:
+    message = f"y has {came}, column 0, but the targets must be -1 and 1, or 0 and 1."
+    with refused(ValueError, message):
+        targets(y, "sides", 1, 2, "float32")
+
+
+def test_a_target_may_go_with_several_outputs() -> None:
+    for y in ([1.0, 2.0], [[1.0], [2.0]]):
+        found = targets(y, "real", 2, 2, "float32", each=2)
+        assert found.values.tolist() == [[1.0], [2.0]]
+    found = targets([[1.0, 2.0]], "real", 4, 1, "float32", each=2)
+    assert found.values.tolist() == [[1.0, 2.0]]
+    message = "y must have shape (1, 2), as the network has 4 outputs, 2 for each target; got"
+    with refused(ValueError, message):
+        targets([[1.0, 2.0, 3.0, 4.0]], "real", 4, 1, "float32", each=2)
 
 
 def test_independent_probabilities_need_no_sum() -> None:

@@ -81,13 +81,13 @@ def test_auto_stands_for_the_activation_s_initializer(row):
     assert fn.Dense(3, row.name, initializer=0.25).first_weights == 0.25
 
 
-def test_relu_starts_as_he_and_the_rest_as_glorot():
+def test_relu_starts_as_he_and_the_textbook_s_others_as_glorot():
     assert ACTIVATIONS["relu"].initializer == "he_uniform"
     for name in ("identity", "sigmoid", "tanh", "softmax"):
         assert ACTIVATIONS[name].initializer == "glorot_uniform"
 
 
-ALL = "'identity', 'sigmoid', 'tanh', 'relu', 'softmax'"
+ALL = ", ".join(map(repr, ACTIVATIONS))
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,22 @@ def test_accuracy_depends_on_what_the_targets_are():
     assert evaluate("accuracy", predictions, targets, kind="probabilities") == 0.5
 
 
+def test_accuracy_of_sides_is_the_largest_output_or_each_one_s_side_of_zero():
+    # Every row names one class: the places of the largest.
+    predictions = [[-0.5, -0.2], [3.0, 0.5]]
+    one_each = [[0.0, 1.0], [1.0, 0.0]]
+    assert evaluate("accuracy", predictions, one_each, kind="sides") == 1.0
+    # Several at once, or none: each output for itself.
+    several = [[0.0, 1.0], [1.0, 1.0]]
+    assert evaluate("accuracy", predictions, several, kind="sides") == 0.75
+    weights = np.array([1.0, 3.0])
+    assert evaluate("accuracy", predictions, several, weights, kind="sides") == 0.875
+    assert (
+        evaluate("accuracy", [[0.1], [-0.1], [2.0]], [[1.0], [0.0], [0.0]], kind="sides") == 2 / 3
+    )
+    assert math.isnan(evaluate("accuracy", [[math.nan]], [[1.0]], kind="sides"))
+
+
 def test_one_half_is_not_yet_a_yes():
     assert evaluate("accuracy", [[0.5]], [[0.0]], kind="probabilities") == 1.0
     assert evaluate("accuracy", [[0.5]], [[1.0]], kind="probabilities") == 0.0
@@ -252,9 +268,10 @@ def test_duplicates_are_refused(asked, message):
         resolve(asked, "real")
 
 
-def test_accuracy_is_refused_for_real_numbers():
+@pytest.mark.parametrize("kind", ["real", "counts"])
+def test_accuracy_is_refused_for_real_numbers(kind):
     with pytest.raises(ValueError, match=r"^metrics must suit the loss; got 'accuracy', .*'r2'"):
-        resolve(["mse", "accuracy"], "real")
+        resolve(["mse", "accuracy"], kind)
 
 
 def test_which_way_is_better():

@@ -238,6 +238,8 @@ def test_initializers_have_their_variance_and_biases_start_at_zero(initializer):
         "he_normal": 2 / fan_in,
         "lecun_uniform": 1 / fan_in,
         "lecun_normal": 1 / fan_in,
+        # 200 rows of length 1, of 400 numbers each.
+        "orthogonal": 1 / fan_out,
         "zeros": 0,
         "constant": 0,
     }[initializer]

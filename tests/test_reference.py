@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import reference as ref
+from fastnn import reference_tables as more
 
 WIDTHS = (2, 3, 2, 3)
 M, D = WIDTHS[-1], 4
@@ -20,33 +21,97 @@ SGD = {"learning_rate": 0.1, "momentum": 0.0, "nesterov": False}
 MOMENTUM = {"learning_rate": 0.1, "momentum": 0.5, "nesterov": False}
 NESTEROV = {"learning_rate": 0.1, "momentum": 0.5, "nesterov": True}
 ADAM = {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+HYPER = {
+    "SGD": NESTEROV,
+    "Adam": ADAM,
+    "RMSprop": {"learning_rate": 0.01, "rho": 0.9, "epsilon": 1e-8},
+    "Adagrad": {"learning_rate": 0.5, "epsilon": 1e-10},
+    "AdamW": {**ADAM, "weight_decay": 0.01},
+    "Nadam": ADAM,
+    "RAdam": ADAM,
+    "Rprop": {
+        "learning_rate": 0.1, "decrease": 0.5, "increase": 1.2, "smallest": 1e-6, "largest": 50.0,
+    },
+}  # fmt: skip
+MOMENTS = {"SGD": 1, "RMSprop": 1, "Adagrad": 1}
+
+# Losses with a number of their own.
+NUMBERS = {"huber": {"delta": 0.7}, "quantile": {"quantile": 0.8}}
+
+# Where a slope jumps, or bends so that differences notice.
+KINKS = {"relu": [0], "leaky_relu": [0], "elu": [0], "selu": [0], "hard_sigmoid": [-3, 3]}
+LOSS_KINKS = {
+    "mean_absolute_error": lambda A, Y: A - Y,
+    "quantile": lambda A, Y: A - Y,
+    "huber": lambda A, Y: np.abs(A - Y) - 0.7,
+    "hinge": lambda A, Y: (2 * Y - 1) * A - 1,
+}
 
 
 # What the tables hold, and what goes with what.
 
 
+def outputs_of(activation):
+    """Return some outputs of an activation."""
+    return ref.ACTIVATIONS[activation][0](np.random.default_rng(0).normal(size=(4, 500)))
+
+
 def stays_inside_unit_interval(activation):
     """Say whether outputs can be probabilities, which both cross-entropies need."""
-    A = ref.ACTIVATIONS[activation][0](np.random.default_rng(0).normal(size=(4, 50)))
+    A = outputs_of(activation)
     return bool(np.all((A > 0) & (A < 1)))
 
 
 def legal_pairs():
     """List every loss with every last activation that it can be computed for."""
+    suits = {
+        "binary_cross_entropy": stays_inside_unit_interval,
+        "cross_entropy": stays_inside_unit_interval,
+        "poisson": lambda last: bool(np.all(outputs_of(last) > 0)),
+        "gaussian_nll": lambda last: last == "identity",
+    }
     return [
         (loss, last)
         for loss in ref.LOSSES
         for last in ref.ACTIVATIONS
-        if loss == "mean_squared_error" or stays_inside_unit_interval(last)
+        if suits.get(loss, lambda last: True)(last)
     ]
+
+
+def networks():
+    """List every legal pair with a hidden activation, and so each activation several times."""
+    names = list(ref.ACTIVATIONS)
+    return [(names[(3 * place) % len(names)], *pair) for place, pair in enumerate(legal_pairs())]
+
+
+def outputs_for(loss, m=M):
+    """Return a number of outputs that a loss can be computed for."""
+    return 2 * m if loss == "gaussian_nll" else m
 
 
 def targets(loss, rng, m=M, d=D):
     """Return targets that suit a loss, soft ones where it takes probabilities."""
-    if loss == "mean_squared_error":
-        return rng.normal(size=(m, d))
-    Y = rng.random((m, d))
-    return Y / Y.sum(axis=0) if loss == "cross_entropy" else Y
+    if loss in ("binary_cross_entropy", "cross_entropy"):
+        Y = rng.random((m, d))
+        return Y / Y.sum(axis=0) if loss == "cross_entropy" else Y
+    if loss == "hinge":
+        return rng.integers(0, 2, size=(m, d)).astype(float)
+    return (
+        rng.poisson(2.0, size=(m, d)).astype(float)
+        if loss == "poisson"
+        else rng.normal(size=(m, d))
+    )
+
+
+def far_from_kinks(f, loss, Z, A, Y):
+    """Say whether differences reach over no kink of an activation or of the loss."""
+    reach = 20 * STEP
+    distances = [
+        np.abs(z - kink).min() for name, z in zip(f, Z, strict=True) for kink in KINKS.get(name, [])
+    ]
+    if loss in LOSS_KINKS:
+        distances.append(np.abs(LOSS_KINKS[loss](A[-1], Y)).min())
+    return min(distances, default=1.0) > reach
 
 
 def network(widths, biases, rng, dtype=np.float64):
@@ -59,7 +124,7 @@ def network(widths, biases, rng, dtype=np.float64):
 
 def zero_states(optimizer, W, b):
     """Return the state before the first step."""
-    moments = {"SGD": 1, "Adam": 2}[optimizer]
+    moments = MOMENTS.get(optimizer, 2)
     return [
         (
             (np.zeros_like(W_l),) * moments,
@@ -90,23 +155,27 @@ def test_legal_pairs_hold_every_loss_every_activation_and_every_matched_pair():
 # Gradients against central differences.
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.3], ids=["no-l2", "l2"])
-@pytest.mark.parametrize("biases", [True, False], ids=["bias", "no-bias"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize(("loss", "last"), legal_pairs())
-@pytest.mark.parametrize("hidden", ref.ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("weighted", "biases", "l2"),
+    [(False, True, 0.0), (True, False, 0.3), (True, True, 0.3)],
+    ids=["bias", "weighted-l2", "weighted-bias-l2"],
+)
+@pytest.mark.parametrize(("hidden", "loss", "last"), networks())
 def test_gradients_are_the_slopes_of_the_loss(hidden, loss, last, weighted, biases, l2):
-    rng = np.random.default_rng(3)
-    W, b = network(WIDTHS, biases, rng)
-    f = [hidden, hidden, last]
-    X, Y = rng.normal(size=(WIDTHS[0], D)), targets(loss, rng)
-    w = rng.random(D) if weighted else None
+    f, numbers = [hidden, hidden, last], NUMBERS.get(loss, {})
+    widths = (*WIDTHS[:-1], outputs_for(loss))
+    for seed in range(3, 30):
+        rng = np.random.default_rng(seed)
+        W, b = network(widths, biases, rng)
+        X, Y = rng.normal(size=(WIDTHS[0], D)), targets(loss, rng)
+        w = rng.random(D) if weighted else None
+        Z, A = ref.forward(W, b, f, X)
+        if far_from_kinks(f, loss, Z, A, Y):
+            break
+    else:
+        pytest.fail("a kink lies within reach, whatever the seed")
     lambdas = [l2, 2 * l2, 0.0]
-
-    Z, A = ref.forward(W, b, f, X)
-    if "relu" in f:
-        assert min(np.abs(Z_l).min() for Z_l in Z) > 20 * STEP, "a kink lies within reach"
-    _, dW, db = ref.backward(W, b, f, loss, X, Z, A, Y, w)
+    _, dW, db = ref.backward(W, b, f, loss, X, Z, A, Y, w, **numbers)
     dW = [a + r for a, r in zip(dW, ref.l2_gradient(W, lambdas), strict=True)]
     assert [db_l is None for db_l in db] == [not biases] * 3
     theta = [*W, *(b if biases else [])]
@@ -117,7 +186,8 @@ def test_gradients_are_the_slopes_of_the_loss(hidden, loss, last, weighted, bias
         parts = [c.reshape(p.shape) for c, p in zip(np.split(flat, cuts), theta, strict=True)]
         W, b = parts[:3], parts[3:] if biases else [None] * 3
         Z, A = ref.forward(W, b, f, X)
-        return ref.mean_loss(loss, last, Z[-1], A[-1], Y, w) + ref.l2_penalty(W, lambdas)
+        J = ref.mean_loss(loss, last, Z[-1], A[-1], Y, w, **numbers)
+        return J + ref.l2_penalty(W, lambdas)
 
     here = np.concatenate([p.ravel() for p in theta])
     directions = np.vstack([np.eye(here.size), rng.normal(size=(2, here.size))])
@@ -155,7 +225,8 @@ def test_gradients_hold_for_any_depth_and_mixed_biases(widths):
 def test_backward_of_an_activation_is_its_slope(activation):
     f, backward = ref.ACTIVATIONS[activation]
     rng = np.random.default_rng(2)
-    Z, dA, V = rng.normal(size=(3, 4, D))
+    Z, dA, V = 2 * rng.normal(size=(3, 4, D))
+    assert far_from_kinks([activation], None, [Z], None, None)
     assert close(slope(lambda s: np.sum(dA * f(Z + s * V))), np.sum(backward(dA, Z, f(Z)) * V))
 
 
@@ -169,11 +240,13 @@ def test_relu_passes_nothing_at_its_kink():
 @pytest.mark.parametrize("loss", ref.LOSSES)
 def test_derivative_of_a_loss_is_its_slope_example_by_example(loss):
     per_example, derivative = ref.LOSSES[loss]
+    numbers, shape = NUMBERS.get(loss, {}), (outputs_for(loss), D)
     rng = np.random.default_rng(3)
-    Yhat, Y, V = rng.uniform(0.1, 0.9, size=(M, D)), targets(loss, rng), rng.normal(size=(M, D))
-    assert per_example(Yhat, Y).shape == (D,)
-    found = slope(lambda s: per_example(Yhat + s * V, Y))
-    assert close(found, np.sum(derivative(Yhat, Y) * V, axis=0))
+    Yhat, Y, V = rng.uniform(0.1, 0.9, size=shape), targets(loss, rng), rng.normal(size=shape)
+    assert far_from_kinks([], loss, [], [Yhat], Y)
+    assert per_example(Yhat, Y, **numbers).shape == (D,)
+    found = slope(lambda s: per_example(Yhat + s * V, Y, **numbers))
+    assert close(found, np.sum(derivative(Yhat, Y, **numbers) * V, axis=0))
 
 
 # Activations and losses, number by number.
@@ -193,10 +266,54 @@ def test_losses_are_means_over_outputs_and_cross_entropy_is_a_sum():
         "mean_squared_error": (0.25 + 0.0625) / 2,
         "binary_cross_entropy": (np.log(2) + np.log(4 / 3)) / 2,
         "cross_entropy": np.log(2),
+        "mean_absolute_error": (0.5 + 0.25) / 2,
+        # 0.5 and 0.25 beyond and up to a delta of 0.4.
+        "huber": (0.4 * (0.5 - 0.2) + 0.03125) / 2,
+        "log_cosh": (np.log(np.cosh(0.5)) + np.log(np.cosh(0.25))) / 2,
+        "poisson": (0.5 + np.log(2) + 0.25) / 2,
+        # Too low by 0.5 and too high by 0.25.
+        "quantile": (0.9 * 0.5 + 0.1 * 0.25) / 2,
+        # One target, 1, from the mean 0.5 and the logarithm of the variance 0.25.
+        "gaussian_nll": (0.25 + 0.25 / np.exp(0.25)) / 2,
+        "hinge": ((1 - 0.5) + (1 + 0.25)) / 2,
     }
     assert set(by_hand) == set(ref.LOSSES)
+    numbers = {"huber": {"delta": 0.4}, "quantile": {"quantile": 0.9}}
     for loss, expected in by_hand.items():
-        assert ref.LOSSES[loss][0](Yhat, Y) == pytest.approx([expected], rel=1e-15)
+        wanted = Y[:1] if loss == "gaussian_nll" else Y
+        found = ref.LOSSES[loss][0](Yhat, wanted, **numbers.get(loss, {}))
+        assert found == pytest.approx([expected], rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("activation", "z", "a"),
+    [
+        ("leaky_relu", [-2.0, 3.0], [-0.02, 3.0]),
+        ("elu", [-1.0, 2.0], [1 / np.e - 1, 2.0]),
+        # The fixed point of the paper: the mean 0 and the variance 1 come out as they went in.
+        ("selu", [-1.0, 1.0], [1.7580993408473769 * (1 / np.e - 1), 1.0507009873554805]),
+        # Phi(1) = 0.8413447460685429.
+        ("gelu", [-1.0, 1.0], [0.8413447460685429 - 1, 0.8413447460685429]),
+        ("silu", [-1.0, 1.0], [-1 / (1 + np.e), np.e / (1 + np.e)]),
+        ("softplus", [0.0, 1.0], [np.log(2), np.log(1 + np.e)]),
+        # tanh(log(2)) = 3/5 and tanh(log(1 + e)) = (e^2 + 2 e) / (e^2 + 2 e + 2).
+        ("mish", [0.0, 1.0], [0.0, (np.e**2 + 2 * np.e) / (np.e**2 + 2 * np.e + 2)]),
+        ("softsign", [-3.0, 1.0], [-0.75, 0.5]),
+        ("hard_sigmoid", [-4.0, 1.5], [0.0, 0.75]),
+        ("exp", [0.0, -1.0], [1.0, 1 / np.e]),
+        ("sin", [0.0, np.pi / 6], [0.0, 0.5]),
+    ],
+)
+def test_activations_by_hand(activation, z, a):
+    assert ref.ACTIVATIONS[activation][0](np.array([z]))[0] == pytest.approx(a, rel=1e-14)
+
+
+def test_a_standard_normal_stays_one_through_selu():
+    x = np.linspace(-12.0, 12.0, 200_001)[np.newaxis]
+    p = np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * (x[0, 1] - x[0, 0])
+    A = ref.ACTIVATIONS["selu"][0](x)
+    assert np.sum(A * p) == pytest.approx(0.0, abs=1e-8)
+    assert np.sum(A * A * p) == pytest.approx(1.0, rel=1e-8)
 
 
 @pytest.mark.parametrize(("loss", "activation"), ref.MATCHED)
@@ -204,14 +321,16 @@ def test_matched_pair_equals_the_generic_path(loss, activation):
     per_example, dZ = ref.MATCHED[loss, activation]
     f, backward = ref.ACTIVATIONS[activation]
     rng = np.random.default_rng(1)
-    Z, Y = 3 * rng.normal(size=(M, D)), targets(loss, rng)
+    Z, Y = 3 * rng.normal(size=(outputs_for(loss), D)), targets(loss, rng)
     A = f(Z)
     assert np.allclose(per_example(Z, Y), ref.LOSSES[loss][0](A, Y), rtol=1e-12, atol=0)
     generic = backward(ref.LOSSES[loss][1](A, Y), Z, A)
     assert np.allclose(dZ(Z, Y), generic, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize(("loss", "activation"), ref.MATCHED)
+@pytest.mark.parametrize(
+    ("loss", "activation"), [("binary_cross_entropy", "sigmoid"), ("cross_entropy", "softmax")]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_matched_pair_survives_huge_logits(loss, activation, dtype):
     Z = np.array([[1e4, -1e4, 1e4, 0.0], [-1e4, 1e4, 1e4, -1e4]], dtype=dtype)
@@ -237,7 +356,8 @@ def test_matched_losses_of_huge_logits_are_exact():
 @pytest.mark.parametrize("activation", ref.ACTIVATIONS)
 def test_activations_are_stable_at_large_numbers_in_float32(activation):
     f, backward = ref.ACTIVATIONS[activation]
-    Z = np.array([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], np.float32)
+    far = 80.0 if activation == "exp" else 1e4
+    Z = np.array([[far, -far, 0.0], [-far, -far, far]], np.float32)
     A = f(Z)
     assert np.all(np.isfinite(A))
     assert np.all(np.isfinite(backward(np.ones_like(Z), Z, A)))
@@ -256,16 +376,16 @@ def test_nan_goes_through_every_activation(activation, dtype):
     assert not np.isnan(A[:, 1]).any()
 
 
-@pytest.mark.parametrize(("loss", "last"), legal_pairs())
-@pytest.mark.parametrize("hidden", ref.ACTIVATIONS)
+@pytest.mark.parametrize(("hidden", "loss", "last"), networks())
 def test_nan_in_the_input_reaches_the_loss_and_the_gradients(hidden, loss, last):
     rng = np.random.default_rng(4)
-    W, b = network((2, 3, 2), True, rng)
+    W, b = network((2, 3, outputs_for(loss, 2)), True, rng)
     X, Y = rng.normal(size=(2, 3)), targets(loss, rng, m=2, d=3)
     X[0, 1] = np.nan
+    numbers = NUMBERS.get(loss, {})
     Z, A = ref.forward(W, b, [hidden, last], X)
-    _, dW, db = ref.backward(W, b, [hidden, last], loss, X, Z, A, Y)
-    assert np.isnan(ref.mean_loss(loss, last, Z[-1], A[-1], Y))
+    _, dW, db = ref.backward(W, b, [hidden, last], loss, X, Z, A, Y, **numbers)
+    assert np.isnan(ref.mean_loss(loss, last, Z[-1], A[-1], Y, **numbers))
     assert all(np.isnan(g).all() for g in dW)
     assert all(np.isnan(g).all() for g in db)
 
@@ -282,14 +402,14 @@ def test_one_hot_marks_one_class_in_each_column():
 @pytest.mark.parametrize(("loss", "last"), legal_pairs())
 def test_whole_weights_are_repetitions_of_examples(loss, last):
     rng = np.random.default_rng(6)
-    W, b = network((2, 3), True, rng)
+    W, b = network((2, outputs_for(loss)), True, rng)
     X, Y = rng.normal(size=(2, 4)), targets(loss, rng, d=4)
-    times = np.array([1, 3, 0, 2])
+    times, numbers = np.array([1, 3, 0, 2]), NUMBERS.get(loss, {})
 
     def run(X, Y, w):
         Z, A = ref.forward(W, b, [last], X)
-        _, dW, db = ref.backward(W, b, [last], loss, X, Z, A, Y, w)
-        return ref.mean_loss(loss, last, Z[-1], A[-1], Y, w), dW[0], db[0]
+        _, dW, db = ref.backward(W, b, [last], loss, X, Z, A, Y, w, **numbers)
+        return ref.mean_loss(loss, last, Z[-1], A[-1], Y, w, **numbers), dW[0], db[0]
 
     weighted = run(X, Y, times.astype(float))
     repeated = run(np.repeat(X, times, axis=1), np.repeat(Y, times, axis=1), None)
@@ -440,14 +560,74 @@ def test_worked_example_update_and_the_next_cycle():
         # m = 0.2, v = 0.004; corrected 2 and 4: 1 - 0.1 x 2 / (2 + 0.5).
         # m = 0.28, v = 0.004996; corrected 28/19 and 4996/1999: 0.92 - 0.1 x 28/19 / (root + 0.5)
         ("Adam", {**ADAM, "epsilon": 0.5}, [0.92, 0.92 - 2.8 / 19 / ((4996 / 1999) ** 0.5 + 0.5)]),
+        # The same with 0.01 of the weight taken off: 0.92 - 0.1 x 0.1 x 1, and once more.
+        (
+            "AdamW",
+            {**ADAM, "epsilon": 0.5, "weight_decay": 0.1},
+            [0.91, 0.91 - 0.0091 - 2.8 / 19 / ((4996 / 1999) ** 0.5 + 0.5)],
+        ),
+        # v = 0.4, then 0.46.
+        (
+            "RMSprop",
+            {"learning_rate": 0.1, "rho": 0.9, "epsilon": 0.5},
+            [1 - 0.2 / (0.4**0.5 + 0.5), 1 - 0.2 / (0.4**0.5 + 0.5) - 0.1 / (0.46**0.5 + 0.5)],
+        ),
+        # v = 4, then 5.
+        (
+            "Adagrad",
+            {"learning_rate": 0.1, "epsilon": 0.5},
+            [0.92, 0.92 - 0.1 / (5**0.5 + 0.5)],
+        ),
+        # m hat is 2, then 28/19: the squares average too little for any scaling.
+        ("RAdam", {**ADAM, "epsilon": 0.5}, [0.8, 0.8 - 2.8 / 19]),
+        # The first step, then one that is longer by a fifth.
+        ("Rprop", HYPER["Rprop"], [0.9, 0.78]),
     ],
-    ids=["sgd", "momentum", "nesterov", "adam"],
+    ids=["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "radam", "rprop"],
 )
 def test_first_two_steps_by_hand(optimizer, hyper, expected):
-    theta, state = np.array([1.0]), (np.zeros(1),) * (2 if optimizer == "Adam" else 1)
+    theta, state = np.array([1.0]), (np.zeros(1),) * MOMENTS.get(optimizer, 2)
     for t, (gradient, after) in enumerate(zip([2.0, 1.0], expected, strict=True), start=1):
         theta, state = ref.OPTIMIZERS[optimizer](theta, np.array([gradient]), state, t, hyper)
         assert theta == pytest.approx([after], rel=1e-14)
+
+
+def test_nadam_looks_ahead_with_the_momentum_that_comes():
+    mu = [0.9 * (1 - 0.96 ** (t / 250) / 2) for t in (1, 2, 3)]
+    first = mu[1] * 0.2 / (1 - mu[0] * mu[1]) + (1 - mu[0]) * 2 / (1 - mu[0])
+    theta, state = ref.OPTIMIZERS["Nadam"](
+        np.array([1.0]), np.array([2.0]), (np.zeros(1),) * 2, 1, {**ADAM, "epsilon": 0.5}
+    )
+    assert theta == pytest.approx([1 - 0.1 * first / 2.5], rel=1e-14)
+    now, later = 1 - mu[0] * mu[1], 1 - mu[0] * mu[1] * mu[2]
+    second = mu[2] * 0.28 / later + (1 - mu[1]) * 1 / now
+    theta, state = ref.OPTIMIZERS["Nadam"](
+        theta, np.array([1.0]), state, 2, {**ADAM, "epsilon": 0.5}
+    )
+    expected = 1 - 0.1 * first / 2.5 - 0.1 * second / ((4996 / 1999) ** 0.5 + 0.5)
+    assert theta == pytest.approx([expected], rel=1e-14)
+
+
+def test_radam_scales_once_the_squares_average_enough():
+    # A constant gradient of 2: m hat is 2 and v hat 4, so that a scaled step is 0.1 r.
+    theta, state, taken = np.array([0.0]), (np.zeros(1),) * 2, []
+    for t in range(1, 2001):
+        before = theta
+        theta, state = ref.OPTIMIZERS["RAdam"](theta, np.array([2.0]), state, t, ADAM)
+        taken.append(float(before[0] - theta[0]))
+    assert taken[:4] == pytest.approx([0.2] * 4)
+    assert 0 < taken[4] < taken[50] < taken[500] < taken[-1] < 0.1
+
+
+def test_rprop_waits_where_the_sign_turns():
+    theta, state, seen = np.array([0.0]), (np.zeros(1),) * 2, []
+    for t, g in enumerate((1.0, 1.0, -1.0, -1.0, -1.0, 0.0, 2.0), start=1):
+        theta, state = ref.OPTIMIZERS["Rprop"](theta, np.array([g]), state, t, HYPER["Rprop"])
+        seen.append(float(theta[0]))
+    # 0.1, 0.12, then nothing and 0.06; that again, as nothing came before; 0.072; no sign, and
+    # that again.
+    expected = [-0.1, -0.22, -0.22, -0.16, -0.088, -0.088, -0.16]
+    assert seen == pytest.approx(expected, rel=1e-12)
 
 
 def test_first_step_of_adam_is_the_learning_rate_whatever_the_gradient():
@@ -458,22 +638,39 @@ def test_first_step_of_adam_is_the_learning_rate_whatever_the_gradient():
 
 def descend(optimizer, hyper, gradient, theta, steps):
     """Follow an optimizer downhill for so many steps."""
-    state = (np.zeros_like(theta),) * (2 if optimizer == "Adam" else 1)
+    state = (np.zeros_like(theta),) * MOMENTS.get(optimizer, 2)
     for t in range(1, steps + 1):
         theta, state = ref.OPTIMIZERS[optimizer](theta, gradient(theta), state, t, hyper)
     return theta
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "hyper"),
-    [("SGD", SGD), ("SGD", MOMENTUM), ("SGD", NESTEROV), ("Adam", ADAM)],
-    ids=["sgd", "momentum", "nesterov", "adam"],
+    ("optimizer", "hyper", "within"),
+    [
+        ("SGD", SGD, 1e-6),
+        ("SGD", MOMENTUM, 1e-6),
+        ("SGD", NESTEROV, 1e-6),
+        ("Adam", ADAM, 1e-6),
+        # Its step near the bottom is the learning rate, whatever the gradient.
+        ("RMSprop", HYPER["RMSprop"], 0.01),
+        ("Adagrad", HYPER["Adagrad"], 1e-6),
+        # The decay pulls a little from the bottom to 0.
+        ("AdamW", {**ADAM, "weight_decay": 1e-5}, 1e-3),
+        ("Nadam", ADAM, 1e-6),
+        ("RAdam", ADAM, 1e-6),
+        ("Rprop", HYPER["Rprop"], 1e-5),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_optimizers_find_the_bottom_of_a_parabola(optimizer, hyper):
+def test_optimizers_find_the_bottom_of_a_parabola(optimizer, hyper, within):
     bottom = np.array([[3.0, -1.0], [0.5, 2.0]])
     steep = np.array([[1.0, 4.0], [2.0, 0.5]])
     found = descend(optimizer, hyper, lambda x: steep * (x - bottom), np.zeros((2, 2)), 1500)
-    assert np.allclose(found, bottom, atol=1e-6)
+    assert np.allclose(found, bottom, atol=within)
+
+
+def test_every_optimizer_is_tried():
+    assert list(HYPER) == list(ref.OPTIMIZERS)
 
 
 @pytest.mark.parametrize(
@@ -483,8 +680,11 @@ def test_optimizers_find_the_bottom_of_a_parabola(optimizer, hyper):
         ("SGD", {**SGD, "learning_rate": 5e-4, "momentum": 0.95}, 8_000),
         ("SGD", {**NESTEROV, "learning_rate": 5e-4, "momentum": 0.95}, 8_000),
         ("Adam", {**ADAM, "learning_rate": 0.02}, 8_000),
+        ("RMSprop", {**HYPER["RMSprop"], "learning_rate": 5e-4}, 12_000),
+        ("Adagrad", HYPER["Adagrad"], 12_000),
+        ("Rprop", {**HYPER["Rprop"], "smallest": 1e-9}, 8_000),
     ],
-    ids=["sgd", "momentum", "nesterov", "adam"],
+    ids=["sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad", "rprop"],
 )
 def test_optimizers_find_the_bottom_of_rosenbrock(optimizer, hyper, steps):
     def gradient(theta):
@@ -499,7 +699,7 @@ def test_optimizers_find_the_bottom_of_rosenbrock(optimizer, hyper, steps):
 
 
 @pytest.mark.parametrize("biases", [True, False], ids=["bias", "no-bias"])
-@pytest.mark.parametrize(("optimizer", "hyper"), [("SGD", NESTEROV), ("Adam", ADAM)])
+@pytest.mark.parametrize(("optimizer", "hyper"), HYPER.items(), ids=HYPER)
 def test_train_step_is_its_parts_in_order_and_modifies_nothing(optimizer, hyper, biases):
     rng = np.random.default_rng(9)
     W, b = network((3, 4, 2), biases, rng)
@@ -524,7 +724,8 @@ def test_train_step_is_its_parts_in_order_and_modifies_nothing(optimizer, hyper,
         assert np.array_equal(W_new[k], expected[0])
         assert all(map(np.array_equal, states_new[k][0], expected[1]))
         if biases:
-            expected = step(b[k], db[k], states[k][1], 1, hyper)
+            # Biases go free of every decay.
+            expected = step(b[k], db[k], states[k][1], 1, hyper | {"weight_decay": 0.0})
             assert np.array_equal(b_new[k], expected[0])
             assert all(map(np.array_equal, states_new[k][1], expected[1]))
         else:
@@ -532,20 +733,22 @@ def test_train_step_is_its_parts_in_order_and_modifies_nothing(optimizer, hyper,
             assert states_new[k][1] is None
 
 
-@pytest.mark.parametrize(("optimizer", "hyper"), [("SGD", MOMENTUM), ("Adam", ADAM)])
-@pytest.mark.parametrize(("loss", "last"), legal_pairs())
-@pytest.mark.parametrize("hidden", ref.ACTIVATIONS)
-def test_float32_stays_float32(hidden, loss, last, optimizer, hyper):
+@pytest.mark.parametrize(
+    ("hidden", "loss", "last", "optimizer"),
+    [(*net, list(HYPER)[n % len(HYPER)]) for n, net in enumerate(networks())],
+)
+def test_float32_stays_float32(hidden, loss, last, optimizer):
     rng = np.random.default_rng(0)
-    W, b = network((3, 4, 2), True, rng, np.float32)
+    W, b = network((3, 4, outputs_for(loss, 2)), True, rng, np.float32)
     X, w = rng.normal(size=(3, 5)).astype(np.float32), rng.random(5).astype(np.float32)
     Y = targets(loss, rng, m=2, d=5).astype(np.float32)
-    hyper = {name: np.float64(value) for name, value in hyper.items()}
+    hyper = {name: np.float64(value) for name, value in HYPER[optimizer].items()}
+    numbers = NUMBERS.get(loss, {})
     f, states = [hidden, last], zero_states(optimizer, W, b)
     Z, A = ref.forward(W, b, f, X)
-    dZ, dW, db = ref.backward(W, b, f, loss, X, Z, A, Y, w)
+    dZ, dW, db = ref.backward(W, b, f, loss, X, Z, A, Y, w, **numbers)
     W, b, states, J = ref.train_step(
-        W, b, f, loss, [np.float64(0.1), 0.1], X, Y, w, optimizer, hyper, states, 3
+        W, b, f, loss, [np.float64(0.1), 0.1], X, Y, w, optimizer, hyper, states, 3, **numbers
     )
     moments = [a for pair in states for state in pair for a in state]
     assert {a.dtype for a in [*Z, *A, *dZ, *dW, *db, *W, *b, *moments]} == {np.dtype(np.float32)}
@@ -609,10 +812,59 @@ def test_order_puts_every_example_everywhere_equally_often(by):
 # A page for students.
 
 
-def test_source_stays_short_and_needs_numpy_alone():
-    source = Path(ref.__file__).read_text(encoding="utf-8")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_clipped_gradient_has_the_limit_s_length_and_its_own_direction(dtype):
+    rng = np.random.default_rng(3)
+    dW = [rng.normal(size=shape).astype(dtype) for shape in ((3, 2), (1, 3))]
+    db = [None, rng.normal(size=(1, 1)).astype(dtype)]
+    parts = [*dW, db[1]]
+    norm = np.sqrt(sum((part.astype(float) ** 2).sum() for part in parts))
+    for limit, factor in ((norm / 4, 0.25), (norm, 1.0), (2 * norm, 1.0)):
+        short, biases = ref.clipped(dW, db, limit)
+        assert biases[0] is None
+        for part, wanted in zip([*short, biases[1]], parts, strict=True):
+            assert part.dtype == dtype
+            np.testing.assert_allclose(part, factor * wanted, rtol=4 * np.finfo(dtype).eps)
+    # Squares that float32 cannot hold are summed all the same; where nothing is, nothing becomes.
+    large = np.dtype(dtype).type(1e25)
+    short, _ = ref.clipped([large * part for part in dW], [None, None], 1.0)
+    assert np.linalg.norm(np.concatenate([G.ravel() for G in short])) == pytest.approx(1.0)
+    assert not ref.clipped([0 * dW[0]], [None], 1.0)[0][0].any()
+
+
+def test_a_train_step_clips_the_gradient_with_its_penalty():
+    rng = np.random.default_rng(4)
+    W, b = [rng.normal(size=(2, 3))], [rng.normal(size=(2, 1))]
+    X, Y = rng.normal(size=(3, 5)), rng.normal(size=(2, 5))
+    hyper = {"learning_rate": 1.0, "momentum": 0.0, "nesterov": False}
+
+    def step(limit):
+        states = [((np.zeros((2, 3)),), (np.zeros((2, 1)),))]
+        W_new, b_new, _, J = ref.train_step(
+            W, b, ["identity"], "mean_squared_error", [5.0], X, Y, None, "SGD", hyper, states, 1,
+            limit,
+        )  # fmt: skip
+        return np.concatenate([(W[0] - W_new[0]).ravel(), (b[0] - b_new[0]).ravel()]), J
+
+    free, J = step(None)
+    short, J_short = step(0.1)
+    assert J_short == J
+    np.testing.assert_allclose(short, 0.1 * free / np.linalg.norm(free), rtol=1e-12)
+    np.testing.assert_array_equal(step(1e9)[0], free)
+
+
+@pytest.mark.parametrize(
+    ("room", "lines", "needed"),
+    [
+        (ref, 300, {"__future__", "collections", "typing", "numpy", "fastnn"}),
+        (more, 300, {"__future__", "collections", "math", "typing", "numpy"}),
+    ],
+    ids=["reference", "reference_tables"],
+)
+def test_source_stays_short_and_needs_numpy_alone(room, lines, needed):
+    source = Path(room.__file__).read_text(encoding="utf-8")
     tree = ast.parse(source)
-    assert len(source.splitlines()) < 300
+    assert len(source.splitlines()) < lines
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.body[0].end_lineno <= 10, node.name
@@ -622,22 +874,31 @@ def test_source_stays_short_and_needs_numpy_alone():
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported == {"__future__", "collections", "typing", "numpy"}
+    assert imported == needed
 
 
 PAGE = Path(__file__).parents[1] / "docs" / "mathematics.md"
 
 
-def test_page_of_mathematics_names_every_function_of_the_reference():
+@pytest.mark.parametrize("room", [ref, more], ids=["reference", "reference_tables"])
+def test_page_of_mathematics_names_every_function_of_the_reference(room):
     text = PAGE.read_text(encoding="utf-8")
-    tree = ast.parse(Path(ref.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(room.__file__).read_text(encoding="utf-8"))
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert functions <= set(re.findall(r"`(\w+)`", text))
 
 
+@pytest.mark.parametrize("table", [ref.ACTIVATIONS, ref.LOSSES, ref.OPTIMIZERS])
+def test_page_of_mathematics_names_every_row(table):
+    text = PAGE.read_text(encoding="utf-8")
+    assert set(table) <= set(re.findall(r"`(\w+)`", text)) | set(
+        re.findall(r"^### (\w+)", text, re.M)
+    )
+
+
 def test_page_of_mathematics_names_kernels_that_are_there():
     text = PAGE.read_text(encoding="utf-8")
-    places = re.findall(r"((?:`\w+`(?: and )?)+) in `(kernels/\w+\.py)`", text)
+    places = re.findall(r"((?:`\w+`(?:, | and )?)+) in `(kernels/\w+\.py)`", text)
     assert len(places) > 10
     for names, file in places:
         source = (Path(ref.__file__).parent / file).read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import DTYPES
+from cases import DTYPES, FORMS
 
 import fastnn as fn
 from fastnn import reference
@@ -110,13 +110,26 @@ def test_an_activation_s_defaults_are_rows_of_the_other_tables(name):
 
 
 def test_auto_loss_follows_the_last_layer():
+    special = {"sigmoid": "binary_cross_entropy", "softmax": "cross_entropy", "exp": "poisson"}
     assert {name: row.loss for name, row in ACTIVATIONS.items()} == {
-        "identity": "mean_squared_error",
-        "sigmoid": "binary_cross_entropy",
-        "tanh": "mean_squared_error",
-        "relu": "mean_squared_error",
-        "softmax": "cross_entropy",
+        name: special.get(name, "mean_squared_error") for name in ACTIVATIONS
     }
+
+
+def test_the_names_are_the_field_s():
+    assert set(ACTIVATIONS) == {
+        "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "mish",
+        "softsign", "tanh", "sigmoid", "hard_sigmoid", "exp", "sin", "softmax",
+    }  # fmt: skip
+    aliases = {alias: row.name for row in ACTIVATIONS.values() for alias in row.aliases}
+    assert aliases == {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}
+    assert set(LOSSES) == {
+        "mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "cross_entropy",
+        "binary_cross_entropy", "poisson", "quantile", "gaussian_nll", "hinge",
+    }  # fmt: skip
+    assert set(OPTIMIZERS) == {
+        "SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "Nadam", "RAdam", "Rprop",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -130,9 +143,13 @@ def test_an_activation_is_what_its_formula_says(name, dtype):
         # The other unit's z is zero.
         assert formula == "exp(z_j) / sum_k exp(z_k), over the units of the layer"
         formula = "exp(z) / (exp(z) + exp(0 * z))"
-    names = {"exp": np.exp, "tanh": np.tanh, "max": np.maximum, "z": NUMBERS}
+    names = {"max": np.maximum, "min": np.minimum, "erfc": np.vectorize(math.erfc), "z": NUMBERS}
+    names |= {f: getattr(np, f) for f in ("abs", "exp", "expm1", "log1p", "sin", "sqrt", "tanh")}
     expected = eval(formula, {"__builtins__": {}}, names)
-    assert found == pytest.approx(expected, rel=1e-5 if dtype == "float32" else 1e-13, abs=1e-37)
+    # A last bit of the argument may be a wave's whole value.
+    absolute = 1e-15 if name == "sin" else 1e-37
+    relative = 1e-5 if dtype == "float32" else 1e-13
+    assert found == pytest.approx(expected, rel=relative, abs=absolute)
 
 
 @pytest.mark.parametrize("name", [n for n, row in ACTIVATIONS.items() if row.saturation])
@@ -168,10 +185,56 @@ def test_what_an_activation_leaves_out_has_a_default():
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_names_what_it_goes_with(name):
     row = LOSSES[name]
-    assert row.targets in ("real", "classes", "probabilities")
+    assert row.targets in FORMS
     assert row.activation is None or row.activation in ACTIVATIONS
     matched = dict(reference.MATCHED.keys())
     assert matched.get(name) == row.activation
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_s_record_holds_its_number(name):
+    row = LOSSES[name]
+    last = row.activation or "identity"
+    if row.record is None:
+        assert (row.number, row.settings) == (0.0, {})
+        return
+    (field,) = dataclasses.fields(row.record)
+    assert getattr(fn, row.record.__name__) is row.record
+    assert row.number == field.default
+    assert resolve_loss(row.record(), last) == row
+    other = resolve_loss(row.record(0.25), last)
+    assert other == dataclasses.replace(row, number=0.25)
+    assert other.settings == {field.name: 0.25}
+
+
+@pytest.mark.parametrize(
+    ("record", "number", "kind", "message"),
+    [
+        (fn.Huber, 0.0, ValueError, "delta must be a finite number greater than 0"),
+        (fn.Huber, "1", TypeError, "delta must be a finite number greater than 0"),
+        (fn.Quantile, 0, ValueError, "quantile must be a number in"),
+        (fn.Quantile, 1.0, ValueError, "quantile must be a number in"),
+        (fn.Quantile, (0.1, 0.9), TypeError, "quantile must be a number in"),
+    ],
+)
+def test_a_loss_s_number_is_checked(record, number, kind, message):
+    with pytest.raises(kind, match=message):
+        record(number)
+
+
+def test_a_loss_s_class_is_not_a_loss():
+    with pytest.raises(TypeError, match=r"Did you mean fastnn.Huber\(\)\?"):
+        resolve_loss(fn.Huber, "identity")
+
+
+def test_a_loss_of_two_outputs_for_each_target_needs_an_even_number():
+    row = LOSSES["gaussian_nll"]
+    assert row.width(6) == 3
+    with pytest.raises(ValueError, match="needs 2 outputs for each target; got a last layer of 3"):
+        row.width(3)
+    net = fn.Sequential([fn.Dense(1)], 2)
+    with pytest.raises(ValueError, match="got a last layer of 1 unit"):
+        net.fit([[1.0, 2.0]], [1.0], "gaussian_nll")
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -205,8 +268,38 @@ def test_an_optimizer_s_record_fits_its_row(name):
 
 
 def test_defaults_of_the_optimizers():
+    betas = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
     assert fn.SGD() == fn.SGD(learning_rate=0.01, momentum=0.0, nesterov=False)
-    assert fn.Adam() == fn.Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    assert fn.Adam() == fn.Adam(learning_rate=0.001, **betas)
+    assert fn.RMSprop() == fn.RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-8)
+    assert fn.Adagrad() == fn.Adagrad(learning_rate=0.01, epsilon=1e-10)
+    assert fn.AdamW() == fn.AdamW(learning_rate=0.001, **betas, weight_decay=0.01)
+    assert fn.Nadam() == fn.Nadam(learning_rate=0.002, **betas)
+    assert fn.RAdam() == fn.RAdam(learning_rate=0.001, **betas)
+    assert fn.Rprop() == fn.Rprop(
+        learning_rate=0.01, decrease=0.5, increase=1.2, smallest=1e-6, largest=50.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "numbers", "message"),
+    [
+        (fn.RMSprop, {"rho": 1.0}, "rho must be a number in"),
+        (fn.RMSprop, {"epsilon": 0.0}, "epsilon must be"),
+        (fn.Adagrad, {"learning_rate": 0.0}, "learning_rate must be"),
+        (fn.AdamW, {"weight_decay": -1.0}, "weight_decay must be"),
+        (fn.AdamW, {"beta_1": 1.0}, "beta_1 must be"),
+        (fn.Nadam, {"beta_2": -0.1}, "beta_2 must be"),
+        (fn.RAdam, {"epsilon": -1.0}, "epsilon must be"),
+        (fn.Rprop, {"decrease": 1.0}, "decrease must be"),
+        (fn.Rprop, {"increase": 1.0}, "increase must be"),
+        (fn.Rprop, {"smallest": 0.0}, "smallest must be"),
+        (fn.Rprop, {"smallest": 1.0, "largest": 0.5}, "largest must be"),
+    ],
+)
+def test_an_optimizer_s_numbers_are_checked(record, numbers, message):
+    with pytest.raises(ValueError, match=message):
+        record(**numbers)
 
 
 # Initializers.
@@ -226,7 +319,26 @@ CONSTANTS = {"zeros": 0.0, "constant": 0.1}
 
 
 def test_every_initializer_is_tried():
-    assert [*VARIANCES, *CONSTANTS] == list(INITIALIZERS)
+    assert [*VARIANCES, "orthogonal", *CONSTANTS] == list(INITIALIZERS)
+
+
+@pytest.mark.parametrize("fans", [FANS, FANS[::-1], (7, 7), (1, 5), (5, 1), (1, 1)])
+def test_an_orthogonal_matrix_has_orthonormal_rows_or_columns(fans):
+    W = draw_weights("orthogonal", *fans, np.random.default_rng(0))
+    assert W.shape == fans
+    assert W.flags.c_contiguous
+    products = W @ W.T if fans[0] < fans[1] else W.T @ W
+    assert products == pytest.approx(np.eye(min(fans)), abs=1e-13)
+
+
+def test_orthogonal_matrices_are_drawn_evenly():
+    # Of a plane's rotations and reflections: no direction of the first column is preferred.
+    rng = np.random.default_rng(1)
+    drawn = np.array([draw_weights("orthogonal", 2, 2, rng) for _ in range(4000)])
+    angles = np.arctan2(drawn[:, 1, 0], drawn[:, 0, 0])
+    counts = np.histogram(angles, bins=8, range=(-np.pi, np.pi))[0]
+    assert np.abs(counts - 500).max() < 5 * math.sqrt(500)
+    assert abs(np.linalg.det(drawn).sum()) < 5 * math.sqrt(4000)
 
 
 @pytest.mark.parametrize("name", VARIANCES)
@@ -262,12 +374,14 @@ def test_a_number_is_where_every_weight_starts():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_auto_is_the_initializer_of_the_activation(name):
     chosen = ACTIVATIONS[name].initializer
-    assert chosen == ("he_uniform" if name == "relu" else "glorot_uniform")
+    bounded = ("identity", "sigmoid", "tanh", "softmax", "softsign", "hard_sigmoid", "exp")
+    expected = "glorot_uniform" if name in bounded else "he_uniform"
+    assert chosen == ("lecun_normal" if name == "selu" else expected)
     auto, named = (
         fn.Sequential([fn.Dense(7, name, initializer=how)], 5, rng=3) for how in ("auto", chosen)
     )
     assert auto.parameters.tobytes() == named.parameters.tobytes()
-    other = fn.Sequential([fn.Dense(7, name, initializer="lecun_normal")], 5, rng=3)
+    other = fn.Sequential([fn.Dense(7, name, initializer="he_normal")], 5, rng=3)
     assert auto.parameters.tobytes() != other.parameters.tobytes()
 
 

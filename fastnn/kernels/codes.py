@@ -24,14 +24,17 @@ Z: Final = 7  # workspace: weighted sums (the same place as RESULT where nobody 
 RESULT: Final = 8  # workspace: activations written, in panels
 DSOURCE: Final = 9  # workspace: gradient of what was read, or NONE where nobody asks for it
 DRESULT: Final = 10  # workspace: gradient of what was written, turned into dZ in place
-PACKED: Final = 11  # workspace: W in panels, then b
-TRANSPOSED: Final = 12  # workspace: the transpose of W in panels, or NONE where nobody asks for it
-TABLE_COLUMNS: Final = 13
+PACKED: Final = 11  # workspace: W in panels
+BIASES: Final = 12  # workspace: b, whole panels of it
+TRANSPOSED: Final = 13  # workspace: the transpose of W in panels, or NONE where nobody asks for it
+UNITS: Final = 14  # number of the operation's first tile of weight gradients among all
+TABLE_COLUMNS: Final = 15
 NONE: Final = -1
 
 # Columns of the constants that go with each operation.
 L2: Final = 0
-CONSTANT_COLUMNS: Final = 1
+LOSS_NUMBER: Final = 1  # the loss's own, in the last operation's row
+CONSTANT_COLUMNS: Final = 2
 
 # Activations.
 IDENTITY: Final = 0
@@ -39,16 +42,40 @@ SIGMOID: Final = 1
 TANH: Final = 2
 RELU: Final = 3
 SOFTMAX: Final = 4
+LEAKY_RELU: Final = 5
+ELU: Final = 6
+SELU: Final = 7
+GELU: Final = 8
+SILU: Final = 9
+SOFTPLUS: Final = 10
+MISH: Final = 11
+SOFTSIGN: Final = 12
+HARD_SIGMOID: Final = 13
+EXP: Final = 14
+SIN: Final = 15
 
 # Losses.  A "matched" loss reads Z of the last layer and gives dZ; the others read A and give dA.
 NO_LOSS: Final = 0
 MEAN_SQUARED_ERROR: Final = 1
 BINARY_CROSS_ENTROPY: Final = 2
 CROSS_ENTROPY: Final = 3
+MEAN_ABSOLUTE_ERROR: Final = 4
+HUBER: Final = 5
+LOG_COSH: Final = 6
+POISSON: Final = 7
+QUANTILE: Final = 8
+GAUSSIAN_NLL: Final = 9
+HINGE: Final = 10
 
 # Optimizers.
 SGD: Final = 0
 ADAM: Final = 1
+RMSPROP: Final = 2
+ADAGRAD: Final = 3
+ADAMW: Final = 4
+NADAM: Final = 5
+RADAM: Final = 6
+RPROP: Final = 7
 
 # What one call of the engine does.
 FORWARD: Final = 0  # predictions of all rows
@@ -63,15 +90,25 @@ OPTIMIZER: Final = 2
 BATCH: Final = 3  # examples a step
 CHUNK: Final = 4  # rows that go through the network together
 HEIGHT: Final = 5  # rows of a panel: the chunk's, rounded up to whole tiles
-FIRST_STEP: Final = 6
+FIRST_STEP: Final = 6  # counted from the beginning of the present epoch, through later epochs
 LAST_STEP: Final = 7  # one past it
-FLAT: Final = 8  # workspace: the last Z or A row by row, or a softmax layer's
-DFLAT: Final = 9  # workspace: its gradient row by row
-TILE: Final = 10  # workspace: one tile of a weight gradient
-UPDATE: Final = 11  # workspace: the step's rates
-LOSSES: Final = 12  # workspace: the loss of each row of a chunk
-SHARES: Final = 13  # workspace: the part of each row of a chunk in the batch's mean
-PLAN_ENTRIES: Final = 14
+SHUFFLE: Final = 8  # 1 where every epoch draws an order when it begins
+THREADS: Final = 9  # how many are expected
+CLIPPING: Final = 10  # 1 where the gradient's norm is limited
+PENALTY: Final = 11  # 1 where an operation has L2 regularisation
+STATE: Final = 12  # elements of all packed weights and biases: from these to their first moments
+MOMENTS: Final = 13  # vectors of moments; behind them lie the gradient and parts of it
+GROUPS: Final = 14  # parts of the gradient that are summed apart, or 1
+UNIT_COUNT: Final = 15  # tiles of weight gradients in all
+FLAT: Final = 16  # workspace: the last Z or A row by row, or a softmax layer's
+DFLAT: Final = 17  # workspace: its gradient row by row
+TILES: Final = 18  # workspace: a tile of a weight gradient for each thread
+TILE_SIZE: Final = 19  # elements from one thread's tile to the next one's
+RATES_AT: Final = 20  # workspace: the step's rates, those of weights and those of biases
+LOSSES: Final = 21  # workspace: the loss of each row of a chunk
+SHARES: Final = 22  # workspace: the part of each row of a chunk in the batch's mean
+WIDEST: Final = 23  # columns of the widest result: what FLAT and DFLAT have for each row
+PLAN_ENTRIES: Final = 24
 
 # Entries of the optimizer's numbers: steps taken, then the record's own.
 STEPS: Final = 0
@@ -81,15 +118,34 @@ NESTEROV: Final = 3
 BETA_1: Final = 2
 BETA_2: Final = 3
 EPSILON: Final = 4
-NUMBERS: Final = 5
-RATES: Final = 5  # room for what a step's rule derives from them
+WEIGHT_DECAY: Final = 5
+RHO: Final = 2
+DECREASE: Final = 2
+INCREASE: Final = 3
+SMALLEST: Final = 4
+LARGEST: Final = 5
+CLIP_NORM: Final = 6
+NUMBERS: Final = 7
+RATES: Final = 8  # room for what a step's rule derives from them, once for weights, once for biases
+
+# Entries of the conventions: how a loss, its gradient and a penalty count.
+LOSS_SCALE: Final = 0  # times every loss
+GRADIENT_SCALE: Final = 1  # times every gradient of a loss
+LOSS_LIMIT: Final = 2  # the most that a cross-entropy counts, in one output
+SHARED_PENALTY: Final = 3  # 1 where L2 is divided by the weight of the batch
+BY_EXAMPLES: Final = 4  # 1 where LOSS_SUM counts a batch by its examples, not by their weights
+BARE_EPSILON: Final = 5  # 1 where Adam's epsilon is added to the root before its correction
+CONVENTIONS: Final = 6
 
 # Entries of the engine's report.
-LOSS_SUM: Final = 0  # sum over steps of (batch loss with penalty) x (weight of the batch)
+STEPS_DONE: Final = 0
+TROUBLE: Final = 1
+REPORT_ENTRIES: Final = 2
+
+# Columns of the engine's record, which has a row for every epoch that a call touches.
+LOSS_SUM: Final = 0  # sum over steps of (batch loss with penalty) x (what the batch counts)
 WEIGHT_SUM: Final = 1
-STEPS_DONE: Final = 2
-TROUBLE: Final = 3
-REPORT_ENTRIES: Final = 4
+RECORD_COLUMNS: Final = 2
 
 # What trouble the engine reports.
 FINE: Final = 0

@@ -1,180 +1,182 @@
-"""Activations and their derivatives, one arm for each code.
+"""Activations and their derivatives over whole matrices.
 
-The switch stands outside the element loops.  Constants take the arrays' dtype, as a plain 1.0
-would carry a float32 loop through float64.
+What takes each number for itself is a curve (`curves`); softmax walks over rows.  The switch
+stands outside the loops, one for each curve, and all of them in a function of their own for each
+direction, which is compiled once however many places call it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba.core import types
 
 from fastnn.kernels import codes, simd, vector_math
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import intrinsic
+from fastnn.kernels.curves import CURVES, Curve
 from fastnn.kernels.rows import Matrix, Walk, walk_along, walk_rows
 
 __all__ = ["activation_backward", "activation_forward"]
 
 
-@kernel
-def activation_forward(A: Any, Z: Any, code: int) -> None:
-    """Compute A = f(Z).
+def _activation_forward(A: Any, Z: Any, code: int) -> None:
+    """Compute it in NumPy."""
+    if code == codes.SOFTMAX:
+        E = np.exp(Z - Z.max(axis=1, keepdims=True))
+        A[:] = E / E.sum(axis=1, keepdims=True)
+    else:
+        A[:] = CURVES[code].value_twin(Z)
+
+
+@intrinsic(_activation_forward)
+def activation_forward(typing: Any, A: Any, Z: Any, code: Any) -> Any:
+    """Compute A = f(Z), of C-contiguous matrices, or of rows apart that are one vector wide.
 
     Reads: Z (rows, units).  Writes: A (rows, units).
     May overwrite: A may be Z itself; it overlaps it in no other way.
     """
-    zero = Z.dtype.type(0)
+
+    def step(curve: Curve, v: simd.Vectors, at: Any, a: Any, z: Any) -> None:
+        v.store(curve.value(v, v.load(z, at)), a, at)
+
+    return types.void(A, Z, types.intp), _over_matrices("activation_forward", step, _softmax)
+
+
+def _activation_backward(dZ: Any, A: Any, Z: Any, code: int) -> None:
+    """Compute it in NumPy."""
     if code == codes.SOFTMAX:
-        softmax(A, Z)
-    elif code == codes.SIGMOID:
-        sigmoid(A, Z)
-    elif code == codes.TANH:
-        tanh(A, Z)
-    elif code == codes.IDENTITY:
-        z, a = Z.reshape(Z.size), A.reshape(A.size)
-        for i in range(z.size):
-            a[i] = z[i]
-    elif code == codes.RELU:
-        z, a = Z.reshape(Z.size), A.reshape(A.size)
-        for i in range(z.size):
-            # Asked this way round, NaN stays NaN.
-            a[i] = zero if z[i] < zero else z[i]
+        dZ[:] = A * (dZ - (A * dZ).sum(axis=1, keepdims=True))
+    else:
+        curve = CURVES[code]
+        dZ[:] = curve.back_twin(dZ, Z if curve.from_z else A)
 
 
-@kernel
-def activation_backward(dZ: Any, A: Any, Z: Any, code: int) -> None:
-    """Compute dZ = dA * f'(Z), where dZ holds dA on the way in.
+@intrinsic(_activation_backward)
+def activation_backward(typing: Any, dZ: Any, A: Any, Z: Any, code: Any) -> Any:
+    """Compute dZ = dA * f'(Z), where dZ holds dA on the way in; matrices as in the other way.
 
     Reads: A and Z (rows, units), of which an activation uses the one that its row in the table
     of activations names, so that the other may hold anything.  Writes: dZ (rows, units), in
     place.  May overwrite: nothing else.
     """
-    zero = A.dtype.type(0)
-    one = A.dtype.type(1)
-    if code == codes.SOFTMAX:
-        softmax_backward(dZ, A)
-        return
-    a = A.reshape(A.size)
-    d = dZ.reshape(dZ.size)
-    if code == codes.RELU:
-        for i in range(d.size):
-            # Asked this way round, NaN keeps its gradient.
-            d[i] = zero if a[i] <= zero else d[i]
-    elif code == codes.TANH:
-        for i in range(d.size):
-            d[i] = d[i] * (one - a[i] * a[i])
-    elif code == codes.SIGMOID:
-        for i in range(d.size):
-            d[i] = d[i] * (a[i] * (one - a[i]))
+
+    def step(curve: Curve, v: simd.Vectors, at: Any, d: Any, a: Any, z: Any) -> None:
+        x = v.load(z if curve.from_z else a, at)
+        v.store(curve.back(v, v.load(d, at), x), d, at)
+
+    generate = _over_matrices("activation_backward", step, _softmax_backward)
+    return types.void(dZ, A, Z, types.intp), generate
 
 
-def _sweep(function: Callable[[simd.Vectors, Any], Any]) -> Callable[..., Any]:
-    """Return the code generator of A = f(Z), element by element."""
+def _softmax(v: simd.Vectors, target: Matrix, matrix: Matrix) -> None:
+    """Emit softmax of each row, shifted by its largest z so that nothing overflows."""
+    build = v.builder
+
+    def rows(walk: Walk) -> None:
+        z, a = walk.source(matrix), walk.target(target, simd.TRUE)
+        highest = walk.largest(z)
+
+        def term(place: Any) -> list[Any]:
+            e = vector_math.exp(v, build.fsub(z.load(place), highest))
+            a.store(e, place)
+            return [e]
+
+        (total,) = walk.total(term)
+        factor = build.fdiv(v.constant(1.0), total)
+        walk.each(lambda place: a.store(build.fmul(a.load(place), factor), place))
+        walk.hand_out(a)
+
+    walk_rows(v, matrix, rows)
+
+
+def _softmax_backward(v: simd.Vectors, gradient: Matrix, result: Matrix, _z: Matrix) -> None:
+    """Emit dz_j = a_j (da_j - sum_k a_k da_k) of each row."""
+    build = v.builder
+
+    def rows(walk: Walk) -> None:
+        a, d = walk.source(result), walk.target(gradient, simd.TRUE)
+        (along,) = walk.total(lambda place: [build.fmul(a.load(place), d.load(place))])
+
+        def step(place: Any) -> None:
+            across = build.fsub(d.load(place), along)
+            d.store(build.fmul(a.load(place), across), place)
+
+        walk.each(step)
+
+    walk_along(v, result, rows)
+
+
+def _over_matrices(
+    name: str, step: Callable[..., None], rowwise: Callable[..., None]
+) -> Callable[..., Any]:
+    """Return the code generator of what is done to matrices of one shape, by the code.
+
+    ``step(curve, v, at, *pointers)`` emits what a curve does to a vector of each, and
+    ``rowwise(v, *matrices)`` what softmax does; the first one is written.
+    """
+
+    def loops(element: Any, builder: Any, *arguments: Any) -> None:
+        *data, vectors, apart, code = arguments
+        v = simd.Vectors(builder, element)
+
+        def arm(curve: Curve) -> None:
+            def turn(n: Any) -> None:
+                step(curve, v, builder.mul(n, apart), *data)
+
+            simd.count_loop(builder, vectors, turn)
+
+        simd.switch(builder, code, {row: partial(arm, curve) for row, curve in CURVES.items()})
+
+    def whole(element: Any, builder: Any, *arguments: Any) -> None:
+        *data, rows, columns, pitch, code = arguments
+        v = simd.Vectors(builder, element)
+        soft = builder.icmp_signed("==", code, simd.int64(codes.SOFTMAX))
+        with builder.if_else(soft) as (by_rows, each):
+            with by_rows:
+                rowwise(v, *(Matrix(start, rows, columns, columns) for start in data))
+            with each:
+                kinds = [*(start.type for start in data), *[simd.int64] * 3]
+                body = partial(loops, element)
+                curves = simd.outlined(builder, f"fastnn.{name}.curves.{element}", kinds, body)
+                whole_rows = builder.icmp_signed("==", pitch, columns)
+                with builder.if_else(whole_rows) as (joined, parted):
+                    with joined:
+                        _in_whole_vectors(v, builder.mul(rows, columns), data, curves, code)
+                    with parted:
+                        builder.call(curves, [*data, rows, pitch, code])
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v, (A, Z) = _matrices(context, builder, signature, arguments)
-
-        def step(offset: Any, mask: Any) -> None:
-            v.store(function(v, v.load(Z.data, offset, mask)), A.data, offset, mask)
-
-        v.over(builder.mul(Z.rows, Z.columns), step)
+        *arrays, code = arguments
+        matrices = [
+            Matrix.of(context, builder, kind, array)
+            for kind, array in zip(signature.args, arrays, strict=False)
+        ]
+        first, data = matrices[0], [matrix.data for matrix in matrices]
+        kinds = [*(start.type for start in data), *[simd.int64] * 4]
+        element = context.get_data_type(signature.args[0].dtype)
+        body = partial(whole, element)
+        function = simd.outlined(builder, f"fastnn.{name}.{element}", kinds, body)
+        builder.call(function, [*data, first.rows, first.columns, first.pitch, code])
         return context.get_dummy_value()
 
     return generate
 
 
-def _sigmoid(A: Any, Z: Any) -> None:
-    """Compute it in NumPy."""
-    A[:] = 1 / (1 + np.exp(-Z))
+def _in_whole_vectors(v: simd.Vectors, count: Any, data: Any, curves: Any, code: Any) -> None:
+    """Emit the calls of a function of whole vectors that do so many numbers.
 
-
-@intrinsic(_sigmoid)
-def sigmoid(typing: Any, A: Any, Z: Any) -> Any:
-    """Compute A = 1 / (1 + exp(-Z)); A may be Z."""
-    return types.void(A, Z), _sweep(vector_math.sigmoid)
-
-
-def _tanh(A: Any, Z: Any) -> None:
-    """Compute it in NumPy."""
-    A[:] = np.tanh(Z)
-
-
-@intrinsic(_tanh)
-def tanh(typing: Any, A: Any, Z: Any) -> Any:
-    """Compute A = tanh(Z); A may be Z."""
-    return types.void(A, Z), _sweep(vector_math.tanh)
-
-
-def _softmax(A: Any, Z: Any) -> None:
-    """Compute it in NumPy."""
-    E = np.exp(Z - Z.max(axis=1, keepdims=True))
-    A[:] = E / E.sum(axis=1, keepdims=True)
-
-
-@intrinsic(_softmax)
-def softmax(typing: Any, A: Any, Z: Any) -> Any:
-    """Compute softmax of each row, shifted by its largest z so that nothing overflows.
-
-    A may be Z.
+    What is left at the end goes through vectors on the stack.
     """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v, (target, source) = _matrices(context, builder, signature, arguments)
-
-        def rows(walk: Walk) -> None:
-            z, a = walk.source(source), walk.target(target, simd.TRUE)
-            highest = walk.largest(z)
-
-            def term(place: Any) -> list[Any]:
-                e = vector_math.exp(v, builder.fsub(z.load(place), highest))
-                a.store(e, place)
-                return [e]
-
-            (total,) = walk.total(term)
-            factor = builder.fdiv(v.constant(1.0), total)
-            walk.each(lambda place: a.store(builder.fmul(a.load(place), factor), place))
-            walk.hand_out(a)
-
-        walk_rows(v, source, rows)
-        return context.get_dummy_value()
-
-    return types.void(A, Z), generate
-
-
-def _softmax_backward(dZ: Any, A: Any) -> None:
-    """Compute it in NumPy."""
-    dZ[:] = A * (dZ - (A * dZ).sum(axis=1, keepdims=True))
-
-
-@intrinsic(_softmax_backward)
-def softmax_backward(typing: Any, dZ: Any, A: Any) -> Any:
-    """Compute dz_j = a_j (da_j - sum_k a_k da_k) of each row, where dZ holds dA."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        v, (target, source) = _matrices(context, builder, signature, arguments)
-
-        def rows(walk: Walk) -> None:
-            a, d = walk.source(source), walk.target(target, simd.TRUE)
-            (along,) = walk.total(lambda place: [builder.fmul(a.load(place), d.load(place))])
-
-            def step(place: Any) -> None:
-                across = builder.fsub(d.load(place), along)
-                d.store(builder.fmul(a.load(place), across), place)
-
-            walk.each(step)
-
-        walk_along(v, source, rows)
-        return context.get_dummy_value()
-
-    return types.void(dZ, A), generate
-
-
-def _matrices(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Return the vectors, and the arguments as matrices."""
-    kinds = signature.args
-    v = simd.Vectors(builder, context.get_data_type(kinds[0].dtype))
-    arrays = zip(kinds, arguments, strict=True)
-    return v, [Matrix.of(context, builder, *array) for array in arrays]
+    build = v.builder
+    lanes = simd.int64(v.lanes)
+    end = build.and_(count, simd.int64(-v.lanes))
+    build.call(curves, [*data, build.sdiv(end, lanes), lanes, code])
+    with build.if_then(build.icmp_signed("<", end, count)):
+        mask = v.first_lanes(build.sub(count, end))
+        spare = [simd.variable(build, v.load(start, end, mask)) for start in data]
+        starts = [build.bitcast(vector, v.element.as_pointer()) for vector in spare]
+        build.call(curves, [*starts, simd.int64(1), lanes, code])
+        v.store(build.load(spare[0]), data[0], end, mask)

@@ -80,9 +80,17 @@ class Walk(ABC):
         self.columns = columns
         self.rows = rows
 
+    def first(self, columns: Any) -> Walk:
+        """Return the walk of the same rows over their first columns."""
+        return type(self)(self.v, columns, self.rows)
+
     @abstractmethod
     def each(self, body: Callable[[Any], None]) -> None:
         """Emit ``body(place)`` for every place of the rows."""
+
+    @abstractmethod
+    def moved(self, place: Any, columns: Any) -> Any:
+        """Return the place that lies so many columns further."""
 
     @abstractmethod
     def source(self, matrix: Matrix) -> Any:
@@ -139,6 +147,9 @@ class _Along(Walk):
 
     def each(self, body: Callable[[Any], None]) -> None:
         self.v.over(self.columns, lambda offset, mask: body((offset, mask)))
+
+    def moved(self, place: Any, columns: Any) -> Any:
+        return self.v.builder.add(place[0], columns), place[1]
 
     def source(self, matrix: Matrix) -> Any:
         return _Line(self.v, matrix, self.rows[0])
@@ -226,9 +237,12 @@ class _Across(Walk):
     def each(self, body: Callable[[Any], None]) -> None:
         count_loop(self.v.builder, self.columns, body)
 
+    def moved(self, place: Any, columns: Any) -> Any:
+        return self.v.builder.add(place, columns)
+
     def source(self, matrix: Matrix) -> Any:
         tile = _Tile(self.v, matrix, self.rows)
-        self.each(tile.gather)
+        tile.gather(self.columns)
         return tile
 
     def target(self, matrix: Matrix, wanted: Any) -> Any:
@@ -245,12 +259,12 @@ class _Across(Walk):
             with marked:
                 self.each(mark)
             with given:
-                self.each(tile.gather)
+                tile.gather(self.columns)
         return tile
 
     def hand_out(self, target: Any) -> None:
         with self.v.builder.if_then(target.wanted):
-            self.each(target.scatter)
+            target.scatter(self.columns)
 
     def spread(self, scalars: Sequence[Any]) -> Any:
         return self.v.gathered(scalars)
@@ -294,17 +308,30 @@ class _Tile:
         """Put a column."""
         self._v.builder.store(vector, self._v.builder.gep(self._tile, [place]))
 
-    def gather(self, place: Any) -> None:
-        """Take a column from the matrix."""
-        build = self._v.builder
-        scalars = [build.load(build.gep(start, [place])) for start in self._starts]
-        self.store(self._v.gathered(scalars), place)
+    def gather(self, columns: Any) -> None:
+        """Take the rows from the matrix, turned in registers."""
+        v = self._v
 
-    def scatter(self, place: Any) -> None:
-        """Put a column into the matrix."""
-        build = self._v.builder
-        for start, scalar in zip(self._starts, self._v.scattered(self.load(place)), strict=True):
-            build.store(scalar, build.gep(start, [place]))
+        def block(first: Any) -> None:
+            mask = v.first_lanes(v.builder.sub(columns, first))
+            rows = [v.load(start, first, mask) for start in self._starts]
+            for lane, column in enumerate(v.interleave(rows)):
+                self.store(column, v.builder.add(first, int64(lane)))
+
+        count_loop(v.builder, columns, block, step=v.lanes)
+
+    def scatter(self, columns: Any) -> None:
+        """Put the rows into the matrix."""
+        v = self._v
+
+        def block(first: Any) -> None:
+            mask = v.first_lanes(v.builder.sub(columns, first))
+            places = [v.builder.add(first, int64(lane)) for lane in range(v.lanes)]
+            turned = v.interleave([self.load(place) for place in places])
+            for start, row in zip(self._starts, turned, strict=True):
+                v.store(row, start, first, mask)
+
+        count_loop(v.builder, columns, block, step=v.lanes)
 
 
 def walk_along(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:

@@ -1,0 +1,233 @@
+"""The optimizers' rules, on explicit vectors, and what a step's segments share.
+
+A rule is written once on `simd.Vectors`, and once in NumPy for the mode without the JIT.  Rows of
+the table of optimizers that differ in numbers only share one: Adam, AdamW, Nadam and RAdam are
+one rule, RMSprop and Adagrad another, and `prepare_rates` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels import codes
+from fastnn.kernels._jit import kernel
+from fastnn.kernels.simd import Vectors
+from fastnn.kernels.vector_math import sign
+
+__all__ = ["RULES", "Rule", "prepare_rates"]
+
+# Nadam's momentum comes in as 1 - 0.96^(t / 250) / 2 does.
+_NADAM_DECAY = 0.96
+_NADAM_STEPS = 250.0
+
+# After so many steps the product of Nadam's momenta is below the last bit of 1, whatever beta_1:
+# each of them is at most 1 - 0.96^(64 / 250) / 2 = 0.506.
+_NADAM_PRODUCT = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes
+    ----------
+    emit : callable
+        ``emit(v, w, g, moments, rates)`` emits the new w and the new moments, as one list.
+    twin : callable
+        The same in NumPy, without v.
+    moments, rates : int
+        How many it takes.
+    """
+
+    emit: Callable[[Vectors, Any, Any, Sequence[Any], Sequence[Any]], list[Any]]
+    twin: Callable[[Any, Any, Sequence[Any], Sequence[Any]], list[Any]]
+    moments: int
+    rates: int
+
+
+@kernel
+def prepare_rates(rates: Any, numbers: Any, conventions: Any, code: int) -> None:
+    """Count a step, and compute what all its segments share.
+
+    Reads: numbers (codes.NUMBERS,), conventions.  Writes: rates (2 codes.RATES,), first those of
+    weights, then those of biases, in the order in which the rule takes them; the count of steps
+    in numbers.
+    """
+    dtype = rates.dtype.type
+    numbers[codes.STEPS] += 1.0
+    eta, t = numbers[codes.LEARNING_RATE], numbers[codes.STEPS]
+    if code == codes.SGD:
+        rates[0] = dtype(eta)
+        rates[1] = dtype(numbers[codes.MOMENTUM])
+        rates[2] = dtype(numbers[codes.NESTEROV])
+    elif code == codes.RMSPROP or code == codes.ADAGRAD:
+        kept = numbers[codes.RHO] if code == codes.RMSPROP else 1.0
+        rates[0] = dtype(eta)
+        rates[1] = dtype(kept)
+        rates[2] = dtype(1.0 - kept if code == codes.RMSPROP else 1.0)
+        rates[3] = dtype(numbers[codes.EPSILON])
+    elif code == codes.RPROP:
+        rates[0] = dtype(eta if t == 1.0 else 0.0)
+        rates[1] = dtype(numbers[codes.DECREASE])
+        rates[2] = dtype(numbers[codes.INCREASE])
+        rates[3] = dtype(numbers[codes.SMALLEST])
+        rates[4] = dtype(numbers[codes.LARGEST])
+    else:
+        of_mean, of_gradient, plain = adam_sizes(numbers, code)
+        rates[0] = dtype(eta * of_mean)
+        rates[1] = dtype(eta * of_gradient)
+        rates[2] = dtype(1.0 - numbers[codes.BETA_1])
+        rates[3] = dtype(1.0 - numbers[codes.BETA_2])
+        rates[4] = dtype(1.0 / (1.0 - numbers[codes.BETA_2] ** t))
+        epsilon = numbers[codes.EPSILON]
+        if conventions[codes.BARE_EPSILON] != 0.0:
+            # (sqrt(s) + epsilon) / sqrt(1 - beta_2^t) is the corrected root plus this.
+            epsilon /= (1.0 - numbers[codes.BETA_2] ** t) ** 0.5
+        rates[5] = dtype(epsilon)
+        rates[6] = dtype(plain)
+        rates[7] = dtype(1.0)
+    for place in range(codes.RATES):
+        rates[codes.RATES + place] = rates[place]
+    if code == codes.ADAMW:
+        rates[7] = dtype(1.0 - eta * numbers[codes.WEIGHT_DECAY])
+
+
+@kernel
+def adam_sizes(numbers: Any, code: int) -> tuple[float, float, float]:
+    """Return what of the running mean and of the gradient goes into a step, and 1 if unscaled.
+
+    Reads: numbers (codes.NUMBERS,).
+    """
+    t, beta_1, beta_2 = numbers[codes.STEPS], numbers[codes.BETA_1], numbers[codes.BETA_2]
+    of_mean = 1.0 / (1.0 - beta_1**t)
+    if code == codes.NADAM:
+        product = 1.0
+        for i in range(int(min(t, _NADAM_PRODUCT))):
+            product *= nadam_momentum(beta_1, i + 1.0)
+        now, later = nadam_momentum(beta_1, t), nadam_momentum(beta_1, t + 1.0)
+        return later / (1.0 - product * later), (1.0 - now) / (1.0 - product), 0.0
+    if code == codes.RADAM:
+        # The length of the average that the second moment is, and would be in the end.
+        end = 2.0 / (1.0 - beta_2) - 1.0
+        length = end - 2.0 * t * beta_2**t / (1.0 - beta_2**t)
+        if length <= 4.0:
+            return of_mean, 0.0, 1.0
+        known = (length - 4.0) * (length - 2.0) * end
+        of_mean *= (known / ((end - 4.0) * (end - 2.0) * length)) ** 0.5
+    return of_mean, 0.0, 0.0
+
+
+@kernel
+def nadam_momentum(beta_1: Any, t: Any) -> Any:
+    """Return Nadam's momentum at a step."""
+    return beta_1 * (1.0 - 0.5 * _NADAM_DECAY ** (t / _NADAM_STEPS))
+
+
+def sgd_rule(v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Step as SGD does: v = mu v - eta g, w += v, or with Nesterov w += mu v - eta g."""
+    eta, mu, nesterov = rates
+    b = v.builder
+    pull = b.fmul(eta, g)
+    velocity = b.fsub(b.fmul(mu, moments[0]), pull)
+    ahead = b.fsub(b.fmul(mu, velocity), pull)
+    step = v.select_greater(nesterov, v.constant(0.0), ahead, velocity)
+    return [b.fadd(w, step), velocity]
+
+
+def adam_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as Adam and its relatives do, from running means of g and g^2.
+
+    w = kept w - (of_mean m + of_gradient g) / (sqrt(correction s) + epsilon); where plain is 1
+    nothing is divided.
+    """
+    of_mean, of_gradient, new_1, new_2, correction, epsilon, plain, kept = rates
+    b = v.builder
+    m = v.fma(new_1, b.fsub(g, moments[0]), moments[0])
+    s = v.fma(new_2, b.fsub(b.fmul(g, g), moments[1]), moments[1])
+    root = b.fadd(v.root(b.fmul(s, correction)), epsilon)
+    root = v.select_greater(plain, v.constant(0.0), v.constant(1.0), root)
+    step = v.quotient(v.fma(of_gradient, g, b.fmul(of_mean, m)), root)
+    return [v.fma(w, kept, b.fneg(step)), m, s]
+
+
+def scaled_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as RMSprop and Adagrad do: s = kept s + new g^2, w -= eta g / (sqrt(s) + epsilon)."""
+    eta, kept, new, epsilon = rates
+    b = v.builder
+    s = v.fma(kept, moments[0], b.fmul(new, b.fmul(g, g)))
+    root = b.fadd(v.root(s), epsilon)
+    return [b.fsub(w, v.quotient(b.fmul(eta, g), root)), s]
+
+
+def rprop_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as Rprop does: by a size of its own for each weight, against the gradient's sign.
+
+    The size grows while the sign stays and shrinks where it turns, and there the weight waits.
+    """
+    first, decrease, increase, smallest, largest = rates
+    b = v.builder
+    zero = v.constant(0.0)
+    same = b.fmul(sign(v, g), sign(v, moments[0]))
+    factor = v.select_greater(zero, same, decrease, v.constant(1.0))
+    factor = v.select_greater(same, zero, increase, factor)
+    size = b.fmul(v.select_greater(first, zero, first, moments[1]), factor)
+    size = v.greater(smallest, v.select_greater(size, largest, largest, size))
+    counted = v.select_greater(zero, same, zero, g)
+    return [b.fsub(w, b.fmul(sign(v, counted), size)), counted, size]
+
+
+# Twins.
+
+
+def _sgd(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    eta, mu, nesterov = rates
+    velocity = mu * moments[0] - eta * g
+    return [w + (mu * velocity - eta * g if nesterov else velocity), velocity]
+
+
+def _adam(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    of_mean, of_gradient, new_1, new_2, correction, epsilon, plain, kept = rates
+    m = moments[0] + new_1 * (g - moments[0])
+    s = moments[1] + new_2 * (g * g - moments[1])
+    root = 1 if plain else np.sqrt(s * correction) + epsilon
+    return [w * kept - (of_mean * m + of_gradient * g) / root, m, s]
+
+
+def _scaled(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    eta, kept, new, epsilon = rates
+    s = kept * moments[0] + new * g * g
+    return [w - eta * g / (np.sqrt(s) + epsilon), s]
+
+
+def _rprop(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    first, decrease, increase, smallest, largest = rates
+    same = np.sign(g) * np.sign(moments[0])
+    size = (first if first else moments[1]) * np.where(
+        same > 0, increase, np.where(same < 0, decrease, w.dtype.type(1))
+    )
+    size = np.clip(size, smallest, largest)
+    counted = np.where(same < 0, 0, g)
+    return [w - np.sign(counted) * size, counted, size]
+
+
+#: By the code of the first row of the table of optimizers that has it.
+RULES: dict[int, Rule] = {
+    codes.SGD: Rule(sgd_rule, _sgd, moments=1, rates=3),
+    codes.ADAM: Rule(adam_rule, _adam, moments=2, rates=8),
+    codes.RMSPROP: Rule(scaled_rule, _scaled, moments=1, rates=4),
+    codes.RPROP: Rule(rprop_rule, _rprop, moments=2, rates=5),
+}
