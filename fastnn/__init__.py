@@ -22,45 +22,90 @@ if TYPE_CHECKING:
     from fastnn.diagnosis import Diagnosis as Diagnosis
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import ModelFileError as ModelFileError
+    from fastnn.estimators import MLPClassifier as MLPClassifier
+    from fastnn.estimators import MLPRegressor as MLPRegressor
     from fastnn.history import History as History
     from fastnn.layers import Dense as Dense
+    from fastnn.losses import Huber as Huber
+    from fastnn.losses import Quantile as Quantile
     from fastnn.network import Sequential as Sequential
     from fastnn.network import load as load
     from fastnn.optimizers import SGD as SGD
+    from fastnn.optimizers import Adagrad as Adagrad
     from fastnn.optimizers import Adam as Adam
+    from fastnn.optimizers import AdamW as AdamW
+    from fastnn.optimizers import Nadam as Nadam
+    from fastnn.optimizers import RAdam as RAdam
+    from fastnn.optimizers import RMSprop as RMSprop
+    from fastnn.optimizers import Rprop as Rprop
     from fastnn.prediction import Trace as Trace
+    from fastnn.schedules import ConstantRate as ConstantRate
+    from fastnn.schedules import CosineDecay as CosineDecay
+    from fastnn.schedules import ExponentialDecay as ExponentialDecay
+    from fastnn.schedules import InverseScaling as InverseScaling
+    from fastnn.schedules import OneCycle as OneCycle
+    from fastnn.schedules import ReduceOnPlateau as ReduceOnPlateau
+    from fastnn.schedules import StepDecay as StepDecay
+    from fastnn.schedules import Warmup as Warmup
+    from fastnn.threads import set_threads as set_threads
     from fastnn.versions import show_versions as show_versions
+    from fastnn.warming import warmup as warmup
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "SGD": "optimizers",
+    "Adagrad": "optimizers",
     "Adam": "optimizers",
+    "AdamW": "optimizers",
     "Callback": "callbacks",
+    "ConstantRate": "schedules",
+    "CosineDecay": "schedules",
     "Dense": "layers",
     "Diagnosis": "diagnosis",
     "DivergenceError": "errors",
     "EarlyStopping": "callbacks",
+    "ExponentialDecay": "schedules",
     "History": "history",
+    "Huber": "losses",
+    "InverseScaling": "schedules",
     "ModelFileError": "errors",
+    "Nadam": "optimizers",
+    "OneCycle": "schedules",
+    "Quantile": "losses",
+    "RAdam": "optimizers",
+    "RMSprop": "optimizers",
+    "ReduceOnPlateau": "schedules",
+    "Rprop": "optimizers",
+    "SGD": "optimizers",
     "Sequential": "network",
+    "StepDecay": "schedules",
     "Trace": "prediction",
+    "Warmup": "schedules",
     "backend": "backends",
     "load": "network",
+    "set_threads": "threads",
     "show_versions": "versions",
+    "warmup": "warming",
 }
 
 __all__ = list(_HOMES)
 
+# Not in __all__: ``from fastnn import *`` must work without the extra that they need.
+_EXTRAS = {
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+}
+
 
 def __getattr__(name: str) -> object:
     """Load a public name from its room."""
-    if name not in _HOMES:
+    homes = _HOMES | _EXTRAS
+    if name not in homes:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
-    value = getattr(import_module(f"fastnn.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"fastnn.{homes[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *_HOMES, *_EXTRAS})

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastnn {demo,info}``."""
+"""The command line: ``python -m fastnn {demo,warmup,info}``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from fastnn import __version__, demo
 from fastnn.backends import BACKENDS
 from fastnn.versions import show_versions
+from fastnn.warming import warmup
 
 __all__ = ["main"]
 
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 compare=options.compare,
                 backend=options.backend,
             )
+        elif options.command == "warmup":
+            print(f"kernels are ready, after {warmup():.1f} seconds")
         elif options.command == "info":
             show_versions()
         else:
@@ -97,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
         "--no-compare", dest="compare", action="store_false", help="leave scikit-learn's fit out"
     )
     shown.add_argument("--backend", choices=BACKENDS, help="which path computes (default: native)")
+
+    summary = "compile the kernels now, once a machine, so that the first fit need not"
+    commands.add_parser("warmup", help=summary, description=f"{summary.capitalize()}.")
 
     summary = "versions, machine and settings, for a report of a problem"
     commands.add_parser("info", help=summary, description=f"{summary.capitalize()}.")

@@ -14,6 +14,9 @@ __all__ = ["BACKENDS", "backend", "in_force"]
 
 BACKENDS: Final = {name: name for name in ("native", "reference")}
 
+# Read once: an answer for one row takes less time than a look into the environment.
+_asked = os.environ.get("FASTNN_BACKEND") or "native"
+
 _chosen: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
 
 
@@ -34,7 +37,8 @@ def backend(name: str) -> Iterator[None]:
     Notes
     -----
     A call's own ``backend=`` comes first, then the innermost ``with``, then the environment's
-    ``FASTNN_BACKEND``, then "native".  The choice holds for the present thread or task only.
+    ``FASTNN_BACKEND`` as it was when fastnn was imported, then "native".  The choice holds for
+    the present thread or task only.
 
     Examples
     --------
@@ -55,7 +59,5 @@ def in_force(asked: str | None = None) -> str:
     """Return the path that a call shall take, given its own ``backend=``."""
     if asked is not None:
         return lookup(BACKENDS, asked, "backend")
-    chosen = _chosen.get()
-    if chosen is not None:
-        return chosen
-    return lookup(BACKENDS, os.environ.get("FASTNN_BACKEND") or "native", "FASTNN_BACKEND")
+    chosen = _chosen.get() or _asked
+    return chosen if chosen in BACKENDS else lookup(BACKENDS, chosen, "FASTNN_BACKEND")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -23,10 +24,20 @@ __all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros"]
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 
-# Elements of activations that one chunk of rows may fill: 1 MiB of float32, so that what the
+# Elements of activations that one chunk of rows may fill: 128 KiB of float32, so that what the
 # forward pass wrote is still in the second-level cache when the backward pass reads it.
-_CHUNK_ELEMENTS = 1 << 18
-_SMALLEST_CHUNK = 64
+_CHUNK_ELEMENTS = 1 << 15
+_SMALLEST_CHUNK = 512
+
+# Where a batch has so many chunks and the weights are so few, groups of chunks sum gradients of
+# their own, and threads share no chunk: what one core has just written, another reads slowly.
+_GROUPS = 16
+_FEWEST_GROUPS = 4
+_GROUPED_ELEMENTS = 1 << 21
+
+# What a thread has for itself where it shares no chunk.
+_PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT)
+_PRIVATE_IN_PLAN = (codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES)
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
@@ -205,12 +216,12 @@ class Program:
 
     Attributes
     ----------
-    table : ndarray of int64, shape (operations, codes.TABLE_COLUMNS)
-        One row an operation, in the order of the forward pass.
+    table : ndarray of int64, shape (threads, operations, codes.TABLE_COLUMNS)
+        One row an operation, in the order of the forward pass, with each thread's places.
     constants : ndarray of float64, shape (operations, codes.CONSTANT_COLUMNS)
         The numbers that go with each operation.
-    plan : ndarray of int64, shape (codes.PLAN_ENTRIES,)
-        What to do; mode and steps are filled in by who runs it.
+    plan : ndarray of int64, shape (threads, codes.PLAN_ENTRIES)
+        What to do, with each thread's places; mode and steps are filled in by who runs it.
     workspace : int
         Elements of workspace that a run needs.
     """
@@ -231,6 +242,9 @@ class Program:
         gradient: bool = False,
         keep: bool = False,
         penalty: bool = True,
+        moments: int = 0,
+        clipping: bool = False,
+        threads: int = 1,
     ) -> Program:
         """Plan a run.
 
@@ -251,24 +265,37 @@ class Program:
             Whether every Z, A and dZ of all rows is to be found in the workspace afterwards.
         penalty : bool
             Whether the layers' L2 regularisation counts.
+        moments : int
+            Vectors of moments that training keeps; 0 where the gradient itself is wanted.
+        clipping : bool
+            Whether the gradient's norm is limited, for which it must be kept.
+        threads : int
+            How many may take part.
         """
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
         chunk = rows if keep else min(rows, max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // sum(widths)))
-        height = -(-chunk // tiling.rows) * tiling.rows
+        height = _up(chunk, tiling.rows)
         table = np.full((len(blocks), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
         constants = np.zeros((len(blocks), codes.CONSTANT_COLUMNS))
         plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
-        end = 0
-
-        def room(elements: int) -> int:
-            nonlocal end
-            start = end
-            end += -(-elements // _LINE) * _LINE
-            return start
+        room = _Room()
 
         def panels(tall: int, wide: int) -> int:
-            return tall * -(-wide // tiling.panel) * tiling.panel
+            return tall * _up(wide, tiling.panel)
 
+        units = 0
+        for row, block in zip(table, blocks, strict=True):
+            row[codes.PACKED] = room(panels(_up(block.inputs, tiling.units), block.outputs))
+            row[codes.BIASES] = room(panels(1, block.outputs))
+            row[codes.UNITS] = units
+            units += -(-block.inputs // tiling.units) * -(-block.outputs // tiling.panel)
+        state = room.end
+        groups = min(_GROUPS, -(-rows // chunk)) if gradient else 1
+        if groups < _FEWEST_GROUPS or groups * state > _GROUPED_ELEMENTS:
+            groups = 1
+        kept = gradient and (moments == 0 or clipping or chunk < rows)
+        room((moments + kept * groups) * state)
+        private = room.end
         source, dsource = room(panels(height, widths[0])), codes.NONE
         for row, constant, block in zip(table, constants, blocks, strict=True):
             activation = ACTIVATIONS[block.activation]
@@ -287,21 +314,65 @@ class Program:
             row[codes.Z] = room(size) if keeps_z else row[codes.RESULT]
             row[codes.DSOURCE] = dsource
             row[codes.DRESULT] = room(size) if gradient else codes.NONE
-            # One row for the biases; a tile may read on past the last row of weights.
-            row[codes.PACKED] = room(panels(block.inputs + 1 + tiling.units, block.outputs))
             if dsource != codes.NONE:
                 row[codes.TRANSPOSED] = room(panels(block.outputs, block.inputs))
             constant[codes.L2] = block.l2 if penalty else 0.0
             source, dsource = row[codes.RESULT], row[codes.DRESULT]
-        flat = chunk * max(block.outputs for block in blocks)
+        constants[-1, codes.LOSS_NUMBER] = 0.0 if loss is None else loss.number
+        widest = max(block.outputs for block in blocks)
+        flat = chunk * widest
         plan[codes.LOSS_CODE] = codes.NO_LOSS if loss is None else loss.code
         plan[codes.BATCH] = rows
         plan[codes.CHUNK] = chunk
         plan[codes.HEIGHT] = height
+        plan[codes.THREADS] = threads
+        plan[codes.CLIPPING] = clipping
+        plan[codes.PENALTY] = bool(constants[:, codes.L2].any())
+        plan[codes.STATE] = state
+        plan[codes.MOMENTS] = moments
+        plan[codes.GROUPS] = groups
+        plan[codes.UNIT_COUNT] = units
+        plan[codes.WIDEST] = widest
         plan[codes.FLAT] = room(flat)
         plan[codes.DFLAT] = room(flat if gradient else 0)
-        plan[codes.TILE] = room(tiling.panel * tiling.units)
-        plan[codes.UPDATE] = room(codes.RATES)
         plan[codes.LOSSES] = room(chunk)
         plan[codes.SHARES] = room(chunk)
-        return cls(table, constants, plan, end)
+        # Threads that share no chunk have activations of their own.
+        copy = room(0) - private if groups > 1 else 0
+        room((threads - 1) * copy)
+        plan[codes.TILE_SIZE] = tiling.panel * tiling.units
+        plan[codes.TILES] = room(threads * tiling.panel * tiling.units)
+        plan[codes.RATES_AT] = room(2 * codes.RATES)
+        shifts = copy * np.arange(threads, dtype=np.int64)
+        return cls(
+            _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE),
+            constants,
+            _shifted(plan, shifts, _PRIVATE_IN_PLAN),
+            room.end,
+        )
+
+
+def _shifted(numbers: NDArray[np.int64], shifts: Any, places: Sequence[int]) -> NDArray[np.int64]:
+    """Return a copy of plan or table for each thread, with the places that are its own."""
+    copies = np.repeat(numbers[None], len(shifts), axis=0)
+    for place in places:
+        copies[..., place] += np.where(copies[..., place] < 0, 0, shifts)
+    return copies
+
+
+def _up(count: int, step: int) -> int:
+    """Return a count rounded up to whole steps."""
+    return -(-count // step) * step
+
+
+@dataclass(slots=True)
+class _Room:
+    """Hands out places in a workspace, one behind the other."""
+
+    end: int = 0
+
+    def __call__(self, elements: int) -> int:
+        """Return where so many elements lie."""
+        start = self.end
+        self.end += _up(elements, _LINE)
+        return start

@@ -28,10 +28,11 @@ from fastnn.history import History
 from fastnn.initializers import draw_weights
 from fastnn.layers import Dense, check_layers, from_dict, to_dict
 from fastnn.layout import Layout, aligned_zeros
-from fastnn.losses import Loss, resolve_loss
+from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, row_of
+from fastnn.schedules import ScheduleLike, resolve_schedule
 
 __all__ = ["Sequential", "load"]
 
@@ -102,6 +103,7 @@ class Sequential:
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
         self._fitting = threading.Lock()
+        self._predictor: prediction.Predictor | None = None
         if inputs is not None:
             self._build(check_integer(inputs, "inputs", 1))
 
@@ -277,7 +279,7 @@ class Sequential:
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str = "auto",
+        loss: LossLike = "auto",
         optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
         epochs: int = 10,
         batch_size: int = 32,
@@ -287,8 +289,8 @@ class Sequential:
         validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float = 0.0,
         metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
-        schedule: None = None,
-        clip_norm: None = None,
+        schedule: ScheduleLike | None = None,
+        clip_norm: float | None = None,
         callbacks: CallbackLike | Iterable[CallbackLike] = (),
         shuffle: bool = True,
         threads: int | None = None,
@@ -302,14 +304,17 @@ class Sequential:
         X : array-like, shape (n, p)
             Examples, one a row.
         y : array-like, shape (n,), (n, 1) or (n, m)
-            Targets: numbers for mean squared error; integer classes, one-hot rows or rows of
-            probabilities for cross-entropy; 0 to 1 for binary cross-entropy.  ``(n,)`` where
-            there is one output, and for integer classes.
-        loss : str, default "auto"
-            "mean_squared_error", "binary_cross_entropy" or "cross_entropy"; "auto" follows the
-            last layer: cross-entropy for softmax, binary cross-entropy for sigmoid, mean squared
-            error for the others.
-        optimizer : SGD or Adam, default Adam()
+            Targets: integer classes, one-hot rows or rows of probabilities for cross-entropy; 0
+            to 1 for binary cross-entropy; -1 and 1, 0 and 1 or integer classes for hinge; numbers
+            of at least 0 for Poisson; numbers for the others.  ``(n,)`` where there is one output,
+            and for integer classes.  For gaussian_nll half as many as outputs.
+        loss : str, Huber or Quantile, default "auto"
+            With any last layer "mean_squared_error", "mean_absolute_error", "huber", "log_cosh",
+            "quantile" or "hinge"; "cross_entropy" with softmax, "binary_cross_entropy" with
+            sigmoid, "poisson" with exp, and "gaussian_nll" with identity, whose outputs are then
+            the means followed by the logarithms of the variances.  "auto" follows the last layer:
+            these pairs, and mean squared error for identity and the others.
+        optimizer : SGD, Adam, RMSprop, Adagrad, AdamW, Nadam, RAdam or Rprop, default Adam()
             The update rule and its numbers.
         epochs : int, default 10
             How often to go through the examples.
@@ -336,9 +341,17 @@ class Sequential:
             notebook only.
         backend : {None, "native", "reference"}, default None
             Which path computes; None follows `fastnn.backend`.
-        class_weight, schedule, clip_norm, threads
-            Not built yet: anything but None raises NotImplementedError (``threads=1`` is what
-            is done anyway).
+        clip_norm : float or None, default None
+            Above 0; a gradient of all parameters (with the L2 penalty's) that is longer is
+            shortened to this Euclidean norm.
+        threads : int or None, default None
+            How many threads may compute; None for what `set_threads` and the machine allow.
+            A step that is too small to gain from more uses fewer; no bit depends on it.
+        schedule : Schedule, callable, str or None, default None
+            How the learning rate goes: a record such as `CosineDecay`, its name, or a function of
+            the epochs so far that gives a factor; None for the optimizer's own rate throughout.
+        class_weight
+            Not built yet: anything but None raises NotImplementedError.
 
         Returns
         -------
@@ -373,8 +386,7 @@ class Sequential:
         >>> net.predict(X).round().ravel()
         array([0., 1., 1., 0.], dtype=float32)
         """
-        _refuse_unbuilt(class_weight=class_weight, schedule=schedule, clip_norm=clip_norm)
-        _check_threads(threads)
+        _refuse_unbuilt(class_weight=class_weight)
         with self._fit_alone():
             with self._unchanged_if_refused():
                 row = resolve_loss(loss, self.layers[-1].activation)
@@ -387,6 +399,10 @@ class Sequential:
                     validation_fraction, "validation_fraction", low=0.0, high=1.0, high_open=True
                 )
                 check_bool(shuffle, "shuffle")
+                if clip_norm is not None:
+                    clip_norm = check_real(clip_norm, "clip_norm", low=0.0, low_open=True)
+                if threads is not None:
+                    threads = check_integer(threads, "threads", 1)
                 path = backends.in_force(backend)
                 data = self._data(X, y, row, sample_weight, self.inputs)
                 held = self._held_out(validation_data, fraction, row, data.X.shape[1])
@@ -405,15 +421,20 @@ class Sequential:
                     batch_size=min(batch_size, len(data)),
                     state=training.TrainingState.fresh(optimizer, self._parameters),
                     backend=path,
+                    shuffle=shuffle,
+                    order_key=self._streams.order_key,
+                    clip_norm=clip_norm,
+                    threads=threads,
+                    schedule=None if schedule is None else resolve_schedule(schedule),
                 )
                 run = training.begin(job, self, epochs, called, progress)
-            return training.fit(job, run, self._streams, shuffle=shuffle)
+            return training.fit(job, run, self._streams)
 
     def train_on_batch(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str = "auto",
+        loss: LossLike = "auto",
         optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
         *,
         sample_weight: ArrayLike | None = None,
@@ -513,7 +534,10 @@ class Sequential:
             names = (f"{where}[0]", f"{where}[1]", f"{where}[2]")
         features = gate.features(X, self.dtype, inputs, names[0])
         n = len(features)
-        targets = gate.targets(y, loss.targets, self.outputs, n, self.dtype, names[1], names[0])
+        loss.width(self.outputs)
+        targets = gate.targets(
+            y, loss.targets, self.outputs, n, self.dtype, names[1], names[0], each=loss.outputs
+        )
         weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
         return Data(features, targets, weights)
 
@@ -574,20 +598,33 @@ class Sequential:
         features = gate.features(X, self.dtype, layout.inputs)
         if out is not None:
             out = gate.output_buffer(out, (len(features), self.outputs), self.dtype)
-        path = backends.in_force(backend)
-        if out is not None and np.may_share_memory(out, features):
+        if out is None:
+            out = np.empty((len(features), self.outputs), self.dtype)
+        elif np.may_share_memory(out, features):
             # Chunks are written while later rows are still to be read.
-            out[:] = prediction.predictions(layout, self._parameters, features, backend=path)
-            return out
-        return prediction.predictions(layout, self._parameters, features, backend=path, out=out)
+            features = features.copy()
+        if backends.in_force(backend) == "native":
+            self._predictor_of(layout)(self._parameters, features, out)
+        else:
+            prediction.predictions(layout, self._parameters, features, backend="reference", out=out)
+        return out
 
-    def __call__(self, x: Floats) -> Floats:
+    def _predictor_of(self, layout: Layout) -> prediction.Predictor:
+        """Return what keeps the room that predictions take."""
+        predictor = self._predictor
+        if predictor is None or predictor.layout is not layout:
+            predictor = self._predictor = prediction.Predictor(layout, self.dtype)
+        return predictor
+
+    def __call__(self, x: Floats, out: Floats | None = None) -> Floats:
         """Return the prediction for an array that needs no conversion: the short way in.
 
         Parameters
         ----------
         x : ndarray, shape (p,) or (n, p)
             In the network's dtype and C-contiguous; values are not checked.
+        out : ndarray, shape (m,) or (n, m), optional
+            Where the result shall lie; nothing is allocated then but for the first calls.
 
         Returns
         -------
@@ -597,7 +634,7 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If x is no such array; `predict` takes any array-like.
+            If x or out is no such array; `predict` takes any array-like.
 
         Examples
         --------
@@ -607,13 +644,40 @@ class Sequential:
         >>> net(np.array([1, 2], dtype=np.float32))
         array([1.5], dtype=float32)
         """
+        predictor, dtype = self._predictor, self.dtype
+        # What serves a single row asks only what it must: every look costs a twentieth of it.
+        if (
+            out is None
+            and predictor is not None
+            and predictor.layout is self._layout
+            and type(x) is np.ndarray
+            and x.shape == predictor.row
+            and x.dtype is dtype
+            and x.flags.carray
+            and backends.in_force() == "native"
+        ):
+            out = np.empty(predictor.outputs, dtype)
+            predictor.one(self._parameters, x, out)
+            return out
         layout = self.layout
-        rows = gate.row_or_rows(x, layout.inputs, self.dtype)
-        path = backends.in_force()
-        features = rows.reshape(-1, layout.inputs)
-        features.flags.writeable = False
-        out = prediction.predictions(layout, self._parameters, features, backend=path)
-        return out[0] if rows.ndim == 1 else out
+        rows = gate.row_or_rows(x, layout.inputs, dtype)
+        shape = (layout.outputs,) if rows.ndim == 1 else (len(rows), layout.outputs)
+        if out is None:
+            out = np.empty(shape, dtype)
+        else:
+            gate.output_buffer(out, shape, dtype)
+            # The one row is read before anything is written.
+            if rows.ndim > 1 and np.may_share_memory(out, rows):
+                rows = rows.copy()
+        if backends.in_force() == "native":
+            self._predictor_of(layout)(self._parameters, rows, out)
+        else:
+            features = rows.reshape(-1, layout.inputs)
+            predicted = prediction.predictions(
+                layout, self._parameters, features, backend="reference"
+            )
+            out[...] = predicted.reshape(shape)
+        return out
 
     def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
         """Return the output of a layer, counted in the layer list.
@@ -664,7 +728,7 @@ class Sequential:
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str = "auto",
+        loss: LossLike = "auto",
         metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
         sample_weight: ArrayLike | None = None,
         *,
@@ -711,7 +775,7 @@ class Sequential:
         return row, self._data(X, y, row, sample_weight, inputs), path
 
     def trace(
-        self, X: ArrayLike, y: ArrayLike, loss: str = "auto", *, backend: str | None = None
+        self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", *, backend: str | None = None
     ) -> prediction.Trace:
         """Return the textbook's intermediates of one forward and backward pass.
 
@@ -746,7 +810,7 @@ class Sequential:
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str = "auto",
+        loss: LossLike = "auto",
         *,
         sample_weight: ArrayLike | None = None,
         backend: str | None = None,
@@ -784,7 +848,7 @@ class Sequential:
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str = "auto",
+        loss: LossLike = "auto",
         *,
         optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
         backend: str | None = None,
@@ -795,7 +859,7 @@ class Sequential:
         ----------
         X, y, loss, backend
             As in `fit`; the examples are taken as one batch.
-        optimizer : SGD or Adam, default Adam()
+        optimizer : one of the optimizers, default Adam()
             Whose first step the update-to-weight ratio is measured with.  The network itself is
             not changed.
 
@@ -856,7 +920,7 @@ class Sequential:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        del state["_fitting"]
+        del state["_fitting"], state["_predictor"]
         # Plain copies: what is pickled or copied shall not carry the alignment's padding.
         state["_parameters"] = self._parameters.copy()
         return state
@@ -864,6 +928,7 @@ class Sequential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._fitting = threading.Lock()
+        self._predictor = None
         values = self._parameters
         self._parameters = aligned_zeros(values.size, values.dtype)
         self._parameters[:] = values
@@ -1026,11 +1091,3 @@ def _refuse_unbuilt(**keywords: object) -> None:
             raise NotImplementedError(
                 f"{name} is not built yet: leave it at None; got {describe(value)}."
             )
-
-
-def _check_threads(threads: object) -> None:
-    """Accept the one thread that there is."""
-    if threads is not None and check_integer(threads, "threads", 1) != 1:
-        raise NotImplementedError(
-            f"threads above 1 are not built yet: leave it at None or 1; got {threads}."
-        )

@@ -2,10 +2,13 @@
 
 Everything here takes a layout and a flat parameter vector, never a network, and runs on the
 native kernels or on the textbook reference.  Arrays have passed the gate.
+
+This file is long because all that asks the engine, but for a fit's steps, asks it here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference
+from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
+from fastnn.threads import fitting, together
 
 __all__ = [
+    "Predictor",
     "Run",
+    "Slope",
     "Trace",
     "loss_and_gradient",
     "mean_loss",
@@ -35,6 +42,12 @@ Floats = NDArray[np.floating]
 # 0.1 s where the activations, not the products, are the work.
 _SLICE_WORK = 200_000_000
 _SMALLEST_SLICE = 256
+
+# So many rows are predicted one by one, as packing the weights takes about as long as they do.
+_FEW = 3
+
+# So many steps in one call that starting threads counts for nothing.
+_MANY_STEPS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +95,8 @@ class Run:
     ----------
     blocks : sequence of Block
         The layers to walk.
-    parameters : ndarray (size,)
-        The network's vector.
+    dtype : dtype
+        Of everything.
     data : Data
         Examples.
     loss : Loss or None
@@ -94,6 +107,10 @@ class Run:
         Whether the backward pass is wanted.
     order : ndarray of int64 (n,) or None
         Order of the examples; None for their own.
+    threads : int or None
+        The caller's limit; None for the process's.
+    conventions : Conventions
+        How losses, their gradients and penalties count.
     **planning
         For `Program.of`.
     """
@@ -101,84 +118,149 @@ class Run:
     def __init__(
         self,
         blocks: Sequence[Block],
-        parameters: Floats,
+        dtype: np.dtype[Any],
         data: Data,
         loss: Loss | None = None,
         *,
         batch_size: int | None = None,
         gradient: bool = False,
         order: NDArray[np.int64] | None = None,
-        **planning: bool,
+        threads: int | None = None,
+        conventions: Conventions = OWN,
+        **planning: Any,
     ) -> None:
-        dtype = parameters.dtype
         batch = len(data) if batch_size is None else batch_size
+        tiling = _tiling(dtype)
+        self._step = _work(blocks, gradient) * batch
+        parts = -(-batch // tiling.rows)
+        most = fitting(threads, self._step, _MANY_STEPS, parts)
         program = Program.of(
-            blocks, batch, _tiling(dtype), loss=loss, gradient=gradient, **planning
+            blocks, batch, tiling, loss=loss, gradient=gradient, threads=most, **planning
         )
         self.program = program
-        self.parameters = parameters
-        self.gradient = aligned_zeros(parameters.size if gradient else 0, dtype)
+        self.dtype = dtype
         self.workspace = aligned_zeros(program.workspace, dtype)
+        self.numbers = np.zeros(codes.NUMBERS)
         self.report = np.zeros(codes.REPORT_ENTRIES)
-        self._numbers = np.zeros(codes.NUMBERS)
-        self._moments = np.zeros((1, 0), dtype)
-        self._out = np.zeros((0, 0), dtype)
-        self._picks = np.zeros(program.plan[codes.CHUNK], np.int64)
+        self.draw = np.zeros(2, np.uint64)
+        self._parts, self._most, self._limit = parts, most, threads
+        plan = program.plan[0]
+        chunks = -(-batch // int(plan[codes.CHUNK]))
+        self._sums = np.zeros(2 * plan[codes.UNIT_COUNT] + chunks)
+        self._nowhere = np.zeros((0, 0), dtype)
+        self._out = self._nowhere
+        self._picks = np.zeros((most, plan[codes.CHUNK]), np.int64)
         self._order = np.zeros(0, np.int64) if order is None else order
+        self._etas = np.zeros(0)
+        self._conventions = conventions.numbers()
         self._data = data
         self._plan = program.plan
 
-    def optimize_with(self, code: int, moments: Floats, numbers: NDArray[np.float64]) -> None:
-        """Use an optimizer's rule, its moments and its numbers; both are written by training."""
-        self._plan[codes.OPTIMIZER] = code
-        self._moments = moments
-        self._numbers = numbers
+    def optimize_with(self, code: int, numbers: NDArray[np.float64], shuffle: bool) -> None:
+        """Use an optimizer's rule and its numbers, which are written; draw orders if asked."""
+        self._plan[:, codes.OPTIMIZER] = code
+        self._plan[:, codes.SHUFFLE] = shuffle
+        self.numbers = numbers
 
-    def predict_into(self, out: Floats) -> None:
-        """Write the last layer's result for every example."""
-        self._out = out
+    def load(self, vector: Floats, place: int = 0) -> None:
+        """Take over a flat vector: parameters (place 0), or moments (1, 2, ...)."""
+        from fastnn.kernels import epoch
+
+        epoch.load(self.program.table[0], self.workspace, place * self.state, vector)
+
+    def store(self, vector: Floats, place: int = 0) -> None:
+        """Write a flat vector: what `load` took over, as it is now, or the gradient behind it."""
+        from fastnn.kernels import epoch
+
+        epoch.store(self.program.table[0], self.workspace, place * self.state, vector)
+
+    @property
+    def state(self) -> int:
+        """Elements of a packed vector."""
+        return int(self._plan[0, codes.STATE])
+
+    def suits(self, examples: int) -> bool:
+        """Say whether a batch of so many has room, as have all threads that may now take part."""
+        if examples > self._plan[0, codes.BATCH]:
+            return False
+        return self._most >= fitting(self._limit, self._step, _MANY_STEPS, self._parts)
+
+    def predict_into(self, X: Floats, out: Floats) -> None:
+        """Write the last layer's result for other examples, of which there may be fewer."""
+        known, self._data, self._out = self._data, Data.unanswered(X), out
         self(codes.FORWARD)
+        # Nothing is kept of what came in.
+        self._data, self._out = known, self._nowhere
 
     def rows_at(self, place: int, columns: int) -> Floats:
         """Return the rows of a panel matrix in the workspace, as a plain matrix of their own."""
-        panel = _tiling(self.parameters.dtype).panel
+        panel = _tiling(self.dtype).panel
         across = -(-columns // panel)
-        height = int(self._plan[codes.HEIGHT])
+        height = int(self._plan[0, codes.HEIGHT])
         panels = self.workspace[place : place + across * height * panel]
         matrix = panels.reshape(across, height, panel).transpose(1, 0, 2).reshape(height, -1)
         return np.ascontiguousarray(matrix[: len(self._data), :columns])
 
-    def __call__(self, mode: int, first: int = 0, last: int = 0) -> NDArray[np.float64]:
-        """Run the engine; return its report."""
+    def __call__(
+        self,
+        mode: int,
+        first: int = 0,
+        last: int = 1,
+        record: NDArray[np.float64] | None = None,
+        rates: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Run the engine; return its record, which is added to if one is given."""
+        from fastnn.kernels import team
         from fastnn.kernels.epoch import engine
 
-        self._plan[codes.MODE] = mode
-        self._plan[codes.FIRST_STEP] = first
-        self._plan[codes.LAST_STEP] = last
-        engine(
-            self._plan,
-            self.program.table,
-            self.program.constants,
-            self._numbers,
-            self.report,
-            self.parameters,
-            self.gradient,
-            self._moments,
-            self.workspace,
-            self._picks,
-            self._data.X,
-            self._data.targets.labels,
-            self._data.targets.values,
-            self._data.weights,
-            self._order,
-            self._out,
-        )
-        return self.report
+        if record is None:
+            record = np.zeros((1, codes.RECORD_COLUMNS))
+        wanted = fitting(self._limit, self._step, last - first, self._parts)
+        size = min(self._most, wanted)
+        signals = np.zeros(team.SIGNALS, np.int64)
+        plan = self._plan
+        plan[:, codes.MODE] = mode
+        plan[:, codes.FIRST_STEP] = first
+        plan[:, codes.LAST_STEP] = last
+        plan[:, codes.THREADS] = size
+        data = self._data
+        etas = self._etas if rates is None else rates
 
-    @property
-    def mean_loss(self) -> float:
-        """Mean loss of the examples of the last call."""
-        return float(self.report[codes.LOSS_SUM] / self.report[codes.WEIGHT_SUM])
+        def call(leading: bool) -> None:
+            engine(
+                plan,
+                self.program.table,
+                self.program.constants,
+                self.numbers,
+                self._conventions,
+                etas,
+                self._sums,
+                self.report,
+                record,
+                signals,
+                leading,
+                self.workspace,
+                self._picks,
+                data.X,
+                data.targets.labels,
+                data.targets.values,
+                data.weights,
+                self._order,
+                self.draw,
+                self._out,
+            )
+
+        if size == 1:
+            call(True)
+        else:
+            together(size, call, lambda: team.dismiss(signals))
+        return record
+
+
+def _work(blocks: Sequence[Block], gradient: bool) -> int:
+    """Return the multiplications and additions that an example takes."""
+    forward = sum(2 * block.W.size for block in blocks)
+    return 3 * forward - 2 * blocks[0].W.size if gradient else forward
 
 
 def _tiling(dtype: np.dtype[Any]) -> Tiling:
@@ -198,6 +280,83 @@ def textbook(
     return W, b, [block.activation for block in chosen]
 
 
+class Predictor:
+    """Gives a network's predictions, and keeps the room that they take.
+
+    Several threads may ask at once; each finds or makes room of its own.
+
+    Parameters
+    ----------
+    layout : Layout
+        The network's.
+    dtype : dtype
+        Of everything.
+    blocks : sequence of Block, optional
+        The layers to walk; all of the layout's by default.
+    """
+
+    def __init__(
+        self, layout: Layout, dtype: np.dtype[Any], blocks: Sequence[Block] | None = None
+    ) -> None:
+        from fastnn.kernels.single import answer
+
+        self.layout = layout
+        self._blocks = layout.blocks if blocks is None else tuple(blocks)
+        self.inputs = self._blocks[0].inputs
+        self.outputs = self._blocks[-1].outputs
+        self.row = (self.inputs,)
+        self._dtype = dtype
+        self._answer = answer
+        self._table = Program.of(self._blocks, 1, _tiling(dtype)).table[0]
+        self._widest = max(block.outputs for block in self._blocks)
+        self._rooms: list[Floats] = []
+        self._runs: list[Run] = []
+
+    def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for one row, or for several, into an array of the results' shape."""
+        if x.ndim == 2 and len(x) > _FEW:
+            X = x.view()
+            X.flags.writeable = False
+            self.many(parameters, X, out)
+            return
+        if x.ndim == 2:
+            x, out = x.reshape(-1), out.reshape(-1)
+        if not x.flags.writeable:
+            # The kernel is compiled for arrays that may be written, though it writes to none.
+            x = x.copy()
+        self.one(parameters, x, out)
+
+    def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for one row, or for a few that lie in one writeable vector."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = aligned_zeros(2 * self._widest, self._dtype)
+        self._answer(self._table, parameters, room, x, out)
+        self._rooms.append(room)
+
+    def many(self, parameters: Floats, X: Floats, out: Floats) -> None:
+        """Predict for rows of any number; X is read-only, as all that passed the gate."""
+        for rows in _slices(len(X), self._blocks):
+            part = X[rows]
+            run = self._run_for(part)
+            run.load(parameters)
+            run.predict_into(part, out[rows])
+            self._runs.append(run)
+
+    def _run_for(self, X: Floats) -> Run:
+        """Return a run that takes so many rows at least."""
+        try:
+            run = self._runs.pop()
+        except IndexError:
+            run = None
+        if run is None or not run.suits(len(X)):
+            capacity = 1 << (len(X) - 1).bit_length()
+            data = Data.unanswered(np.zeros((0, self.inputs), self._dtype))
+            run = Run(self._blocks, self._dtype, data, batch_size=capacity, penalty=False)
+        return run
+
+
 def predictions(
     layout: Layout,
     parameters: Floats,
@@ -211,14 +370,13 @@ def predictions(
     chosen = layout.blocks if blocks is None else tuple(blocks)
     if out is None:
         out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
+    if backend == "native":
+        Predictor(layout, parameters.dtype, chosen).many(parameters, X, out)
+        return out
     for rows in _slices(len(X), chosen):
-        if backend == "reference":
-            with np.errstate(all="ignore"):
-                A = reference.forward(*textbook(layout, parameters, chosen), X[rows].T)[1]
-                out[rows] = A[-1].T
-        else:
-            run = Run(chosen, parameters, Data.unanswered(X[rows]), penalty=False)
-            run.predict_into(out[rows])
+        with np.errstate(all="ignore"):
+            A = reference.forward(*textbook(layout, parameters, chosen), X[rows].T)[1]
+            out[rows] = A[-1].T
     return out
 
 
@@ -235,13 +393,14 @@ def mean_loss(
     loss: Loss,
     data: Data,
     backend: str,
+    conventions: Conventions = OWN,
 ) -> float:
     """Return the (weighted) mean loss of the examples, without L2."""
     summed = total = 0.0
     for rows in _slices(len(data), layout.blocks):
         part = data.part(rows)
-        if part.total > 0.0:
-            summed += part.total * _mean_loss(layout, parameters, loss, part, backend)
+        if part.total != 0.0:
+            summed += part.total * _mean_loss(layout, parameters, loss, part, backend, conventions)
             total += part.total
     return summed / total
 
@@ -252,6 +411,7 @@ def _mean_loss(
     loss: Loss,
     data: Data,
     backend: str,
+    conventions: Conventions,
 ) -> float:
     """Return the mean loss of as many examples as one call takes."""
     if backend == "reference":
@@ -259,10 +419,19 @@ def _mean_loss(
         X, Y, w = data.columns(layout.outputs)
         with np.errstate(all="ignore"):
             Z, A = reference.forward(W, b, activations, X)
-            return float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
-    run = Run(layout.blocks, parameters, data, loss, penalty=False)
-    run(codes.LOSS)
-    return run.mean_loss
+            value = reference.mean_loss(
+                loss.name, activations[-1], Z[-1], A[-1], Y, w, conventions.loss_limit,
+                **loss.settings,
+            )  # fmt: skip
+            return conventions.loss_scale * value
+    run = Run(layout.blocks, parameters.dtype, data, loss, conventions=conventions, penalty=False)
+    run.load(parameters)
+    return _mean(run(codes.LOSS))
+
+
+def _mean(record: NDArray[np.float64]) -> float:
+    """Return the mean loss of a record's only epoch."""
+    return float(record[0, codes.LOSS_SUM] / record[0, codes.WEIGHT_SUM])
 
 
 def loss_and_gradient(
@@ -273,23 +442,62 @@ def loss_and_gradient(
     backend: str,
 ) -> tuple[float, Floats]:
     """Return the training loss (with L2) of the examples and its gradient, flat."""
-    if backend == "reference":
+    return Slope(layout, parameters, loss, data, backend)()
+
+
+class Slope:
+    """Training loss, with L2, of the same examples and its gradient, at every call's parameters.
+
+    Parameters are those of `loss_and_gradient`, the conventions by which things count, and the
+    caller's limit of threads.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        parameters: Floats,
+        loss: Loss,
+        data: Data,
+        backend: str,
+        conventions: Conventions = OWN,
+        threads: int | None = None,
+    ) -> None:
+        self._asked = layout, parameters, loss, data
+        self._conventions = conventions
+        self._gradient = aligned_zeros(layout.size, parameters.dtype)
+        self._run = None
+        if backend == "native":
+            self._run = Run(
+                layout.blocks, parameters.dtype, data, loss,
+                gradient=True, conventions=conventions, threads=threads,
+            )  # fmt: skip
+
+    def __call__(self) -> tuple[float, Floats]:
+        """Return the loss and its gradient, flat; the next call may write over the gradient."""
+        if self._run is None:
+            return self._textbook()
+        self._run.load(self._asked[1])
+        value = _mean(self._run(codes.GRADIENT))
+        self._run.store(self._gradient, place=1)
+        return value, self._gradient
+
+    def _textbook(self) -> tuple[float, Floats]:
+        """Compute them on the reference."""
+        layout, parameters, loss, data = self._asked
+        scales, limit = self._conventions.scales, self._conventions.loss_limit
+        share = 1.0 / data.total if self._conventions.shared_penalty else 1.0
         W = textbook(layout, parameters)[0]
-        l2 = [block.l2 for block in layout.blocks]
-        value, _, _, _, dW, db = _textbook_pass(layout, parameters, loss, data)
-        gradient = aligned_zeros(layout.size, parameters.dtype)
+        l2 = [block.l2 * share for block in layout.blocks]
+        value, _, _, _, dW, db = _textbook_pass(layout, parameters, loss, data, limit)
         penalties = reference.l2_gradient(W, l2)
-        gW, gb, _ = textbook(layout, gradient)
+        gW, gb, _ = textbook(layout, self._gradient)
         for place in range(len(W)):
-            gW[place][:] = dW[place] + penalties[place]
-            bias = gb[place]
-            if bias is not None:
-                bias[:] = db[place]
+            gW[place][:] = scales[1] * dW[place] + penalties[place]
+            bias, slope = gb[place], db[place]
+            if bias is not None and slope is not None:
+                bias[:] = scales[1] * slope
         with np.errstate(all="ignore"):
-            return value + float(reference.l2_penalty(W, l2)), gradient
-    run = Run(layout.blocks, parameters, data, loss, gradient=True)
-    run(codes.GRADIENT)
-    return run.mean_loss, run.gradient
+            return scales[0] * value + float(reference.l2_penalty(W, l2)), self._gradient
 
 
 def _textbook_pass(
@@ -297,15 +505,20 @@ def _textbook_pass(
     parameters: Floats,
     loss: Loss,
     data: Data,
+    limit: float = math.inf,
 ) -> tuple[float, list[Floats], list[Floats], list[Floats], list[Floats], list[Floats | None]]:
     """Go forward and backward on the reference: loss, Z, A, dZ, dW, db in its orientation."""
     W, b, activations = textbook(layout, parameters)
     X, Y, w = data.columns(layout.outputs)
     with np.errstate(all="ignore"):
         Z, A = reference.forward(W, b, activations, X)
-        value = float(reference.mean_loss(loss.name, activations[-1], Z[-1], A[-1], Y, w))
-        dZ, dW, db = reference.backward(W, b, activations, loss.name, X, Z, A, Y, w)
-    return value, Z, A, dZ, dW, db
+        value = reference.mean_loss(
+            loss.name, activations[-1], Z[-1], A[-1], Y, w, limit, **loss.settings
+        )
+        dZ, dW, db = reference.backward(
+            W, b, activations, loss.name, X, Z, A, Y, w, **loss.settings
+        )
+    return float(value), Z, A, dZ, dW, db
 
 
 def trace(
@@ -326,20 +539,25 @@ def trace(
             dW=[np.ascontiguousarray(matrix.T) for matrix in dW],
             db=[None if bias is None else bias.reshape(-1).copy() for bias in db],
         )
-    run = Run(layout.blocks, parameters, data, loss, gradient=True, keep=True, penalty=False)
-    run(codes.GRADIENT)
+    run = Run(layout.blocks, parameters.dtype, data, loss, gradient=True, keep=True, penalty=False)
+    run.load(parameters)
+    value = _mean(run(codes.GRADIENT))
+    gradient = aligned_zeros(layout.size, parameters.dtype)
+    run.store(gradient, place=1)
 
     def kept(column: int) -> list[Floats]:
-        return [run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in run.program.table]
+        return [
+            run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in run.program.table[0]
+        ]
 
     A = kept(codes.RESULT)
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
     A[-1] = predictions(layout, parameters, data.X, backend=backend)
     return Trace(
-        loss=run.mean_loss,
+        loss=value,
         Z=kept(codes.Z),
         A=A,
         dZ=kept(codes.DRESULT),
-        dW=layout.weights(run.gradient),
-        db=layout.biases(run.gradient),
+        dW=layout.weights(gradient),
+        db=layout.biases(gradient),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import platform
 import secrets
@@ -16,6 +17,7 @@ from pathlib import Path
 from fastnn.names import describe
 
 __all__ = [
+    "YIELD_FUNCTION",
     "cpu_name",
     "file_name",
     "open_for_reading",
@@ -23,6 +25,9 @@ __all__ = [
     "user_cache_dir",
     "write_atomically",
 ]
+
+#: The system's function, without arguments, by which a thread gives its core to another.
+YIELD_FUNCTION = "SwitchToThread" if os.name == "nt" else "sched_yield"
 
 _ROOT = Path("/")
 _CPUINFO_KEYS = ("model name", "cpu model", "Model", "Hardware", "cpu")
@@ -166,8 +171,8 @@ def usable_cores(_root: Path = _ROOT) -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quotas = (_quota(folder) for folder in _control_groups(_root))
-    return min([cores, *(quota for quota in quotas if quota is not None)])
+    quota = _least_quota(_root)
+    return cores if quota is None else min(cores, quota)
 
 
 def cpu_name(_root: Path = _ROOT) -> str:
@@ -313,6 +318,13 @@ def _control_groups(root: Path) -> Iterator[Path]:
                 if part:
                     folder = folder / part
                     yield folder
+
+
+@functools.cache
+def _least_quota(root: Path) -> int | None:
+    """Read the least quota of all control groups, once: a process hardly ever changes its own."""
+    quotas = [_quota(folder) for folder in _control_groups(root)]
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota(folder: Path) -> int | None:

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference
+from fastnn import reference, schedules
 from fastnn.callbacks import Callback, Trainable
+from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
 from fastnn.gate import Targets
@@ -32,6 +33,7 @@ from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
 from fastnn.prediction import Run, mean_loss, predictions, textbook, trace
 from fastnn.progress import Progress
+from fastnn.schedules import Schedule
 
 __all__ = [
     "Job",
@@ -47,6 +49,9 @@ __all__ = [
 Floats = NDArray[np.floating]
 
 _SLICE_SECONDS = 0.07
+
+# Weights and moments are saved so seldom that it takes less than a fiftieth of the time.
+_SAVING_SHARE = 50
 
 
 @dataclass(slots=True)
@@ -99,6 +104,16 @@ class TrainingState:
         numbers[codes.STEPS] = self.numbers[codes.STEPS]
         return replace(self, optimizer=optimizer, numbers=numbers)
 
+    @property
+    def steps(self) -> int:
+        """How many were taken."""
+        return int(self.numbers[codes.STEPS])
+
+    def learn_at(self, rate: float) -> None:
+        """Change the learning rate from the next step on."""
+        self.optimizer = replace(self.optimizer, learning_rate=rate)
+        self.numbers[codes.LEARNING_RATE] = rate
+
     def copy(self) -> TrainingState:
         """Return a state that shares nothing with this one."""
         return replace(self, moments=self.moments.copy(), numbers=self.numbers.copy())
@@ -119,24 +134,43 @@ def _numbers(optimizer: Optimizer) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a slice of steps reports."""
+    """What a slice of steps reports.
 
-    loss_sum: float
-    weight_sum: float
+    Attributes
+    ----------
+    record : ndarray of float64 (epochs, codes.RECORD_COLUMNS)
+        Sums of losses and of weights of every epoch that it touched, the first one's with what
+        went before.
+    done : int
+        Steps taken.
+    trouble : int
+        What stopped it, or codes.FINE.
+    """
+
+    record: NDArray[np.float64]
     done: int
     trouble: int
 
 
 class Stepper(Protocol):
-    """What takes the steps of an epoch: native or reference."""
+    """What takes the steps of a fit: native or reference.
+
+    Steps are counted from the beginning of an epoch, through the epochs that follow it.  While
+    steps are taken the parameters may lie elsewhere: `show` brings them back.
+    """
 
     order: NDArray[np.int64]
+    report: NDArray[np.float64]  # what the present `run` has done so far, in the engine's places
+    rates: NDArray[np.float64]  # learning rates of the next steps to take; empty for the record's
 
-    def draw(self, key: int, number: int) -> None:
-        """Write the order of an epoch."""
+    def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
+        """Take the steps from first to before last; the epoch's order has the number."""
 
-    def run(self, first: int, last: int) -> Slice:
-        """Take the steps from first to before last of the present epoch."""
+    def take(self, moments: bool = False) -> None:
+        """Take over the job's parameters, and its moments if asked, as they are now."""
+
+    def show(self, moments: bool = False) -> None:
+        """Write the job's parameters, and its moments if asked."""
 
 
 class NativeStepper:
@@ -144,26 +178,42 @@ class NativeStepper:
 
     def __init__(self, job: Job) -> None:
         self.order = np.arange(len(job.data), dtype=np.int64)
+        self._job = job
         self._run = Run(
-            job.layout.blocks, job.parameters, job.data, job.loss,
-            batch_size=job.batch_size, gradient=True, order=self.order,
+            job.layout.blocks, job.parameters.dtype, job.data, job.loss,
+            batch_size=job.batch_size, gradient=True, order=self.order, threads=job.threads,
+            moments=len(job.state.moments), clipping=job.clip_norm is not None,
+            conventions=job.conventions,
         )  # fmt: skip
         code = row_of(job.state.optimizer).code
-        self._run.optimize_with(code, job.state.moments, job.state.numbers)
+        self._run.optimize_with(code, job.state.numbers, job.shuffle)
+        self._run.draw[0] = job.order_key
+        self.report = self._run.report
+        self.rates = np.zeros(0)
+        self.take(moments=True)
 
-    def draw(self, key: int, number: int) -> None:
-        """Write the order of an epoch."""
-        _draw(self.order, key, number, "native")
+    def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
+        """Take the steps from first to before last; the epoch's order has the number."""
+        self._run.draw[1] = number
+        if self._job.clip_norm is not None:
+            self._run.numbers[codes.CLIP_NORM] = self._job.clip_norm
+        self._run(codes.TRAIN, first, last, record, self.rates)
+        done, trouble = self.report[[codes.STEPS_DONE, codes.TROUBLE]]
+        return Slice(record, int(done), int(trouble))
 
-    def run(self, first: int, last: int) -> Slice:
-        """Take the steps from first to before last of the present epoch."""
-        report = self._run(codes.TRAIN, first, last)
-        return Slice(
-            float(report[codes.LOSS_SUM]),
-            float(report[codes.WEIGHT_SUM]),
-            int(report[codes.STEPS_DONE]),
-            int(report[codes.TROUBLE]),
-        )
+    def take(self, moments: bool = False) -> None:
+        """Take over the job's parameters, and its moments if asked, as they are now."""
+        self._run.load(self._job.parameters)
+        if moments:
+            for place, moment in enumerate(self._job.state.moments, 1):
+                self._run.load(moment, place)
+
+    def show(self, moments: bool = False) -> None:
+        """Write the job's parameters, and its moments if asked."""
+        self._run.store(self._job.parameters)
+        if moments:
+            for place, moment in enumerate(self._job.state.moments, 1):
+                self._run.store(moment, place)
 
 
 class ReferenceStepper:
@@ -171,32 +221,45 @@ class ReferenceStepper:
 
     def __init__(self, job: Job) -> None:
         self.order = np.arange(len(job.data), dtype=np.int64)
+        self.report = np.zeros(codes.REPORT_ENTRIES)
+        self.rates = np.zeros(0)
         self._job = job
 
-    def draw(self, key: int, number: int) -> None:
-        """Write the order of an epoch."""
-        _draw(self.order, key, number, "reference")
-
-    def run(self, first: int, last: int) -> Slice:
-        """Take the steps from first to before last of the present epoch."""
-        loss_sum = weight_sum = 0.0
+    def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
+        """Take the steps from first to before last; the epoch's order has the number."""
+        job = self._job
         with np.errstate(all="ignore"):
             for step in range(first, last):
-                rows = self.order[step * self._job.batch_size : (step + 1) * self._job.batch_size]
-                batch = self._job.data.take(rows)
+                epoch, within = divmod(step, job.steps)
+                if within == 0 and job.shuffle:
+                    self.order[:] = reference.permutation(
+                        job.order_key, number + epoch, len(self.order)
+                    )
+                if self.rates.size:
+                    job.state.learn_at(float(self.rates[step - first]))
+                rows = self.order[within * job.batch_size : (within + 1) * job.batch_size]
+                batch = job.data.take(rows)
                 total = batch.total
-                if total == 0.0:
-                    continue
-                loss, trouble = self._step(batch)
-                if trouble:
-                    return Slice(loss_sum, weight_sum, step - first, trouble)
-                loss_sum += loss * total
-                weight_sum += total
-        return Slice(loss_sum, weight_sum, last - first, codes.FINE)
+                if total:
+                    loss, trouble = self._step(batch)
+                    if trouble:
+                        return Slice(record, step - first, trouble)
+                    counted = float(len(batch)) if job.conventions.by_examples else total
+                    here = record[epoch - first // job.steps]
+                    here[codes.LOSS_SUM] += loss * counted
+                    here[codes.WEIGHT_SUM] += counted
+                self.report[codes.STEPS_DONE] = step + 1 - first
+        return Slice(record, last - first, codes.FINE)
+
+    def take(self, moments: bool = False) -> None:
+        """Nothing to do: the steps read the job's own."""
+
+    def show(self, moments: bool = False) -> None:
+        """Nothing to do: the steps write the job's own."""
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
-        layout, state = self._job.layout, self._job.state
+        layout, state, conventions = self._job.layout, self._job.state, self._job.conventions
         W, b, activations = textbook(layout, self._job.parameters)
         moments = [textbook(layout, moment)[:2] for moment in state.moments]
         states: list[Any] = [
@@ -206,12 +269,18 @@ class ReferenceStepper:
             )
             for place in range(len(W))
         ]
-        l2 = [block.l2 for block in layout.blocks]
+        share = 1.0 / batch.total if conventions.shared_penalty else 1.0
+        l2 = [block.l2 * share for block in layout.blocks]
+        t = int(state.numbers[codes.STEPS]) + 1
+        hyper = hyperparameters(state.optimizer)
+        if conventions.bare_epsilon and "beta_2" in hyper:
+            # (sqrt(v) + epsilon) / sqrt(1 - beta_2^t) is the root of v_hat plus this:
+            hyper["epsilon"] /= float(np.sqrt(1.0 - hyper["beta_2"] ** t))
         X, Y, w = batch.columns(layout.outputs)
         W, b, states, loss = reference.train_step(
             W, b, activations, self._job.loss.name, l2, X, Y, w,
-            type(state.optimizer).__name__, hyperparameters(state.optimizer), states,
-            int(state.numbers[codes.STEPS]) + 1,
+            type(state.optimizer).__name__, hyper, states, t, self._job.clip_norm,
+            conventions.scales, conventions.loss_limit, **self._job.loss.settings,
         )  # fmt: skip
         if not np.isfinite(loss):
             return loss, codes.LOSS_NOT_FINITE
@@ -250,7 +319,7 @@ def _draw(order: NDArray[np.int64], key: int, number: int, backend: str) -> None
     if backend == "reference":
         order[:] = reference.permutation(key, number, len(order))
         return
-    from fastnn.kernels.epoch import draw_order
+    from fastnn.kernels.order import draw_order
 
     draw_order(order, np.array([key, number], np.uint64))
 
@@ -288,7 +357,7 @@ def _classes(targets: Targets, loss: Loss) -> NDArray[Any]:
     values: NDArray[Any] = targets.values
     if targets.labels.size:
         return targets.labels
-    if loss.targets != "real" and np.isin(values, (0, 1)).all():
+    if loss.targets not in ("real", "counts") and np.isin(values, (0, 1)).all():
         if values.shape[1] == 1:
             return values[:, 0]
         if loss.targets == "classes":
@@ -322,6 +391,8 @@ def metric_values(
     predicted = predictions(layout, parameters, data.X, backend=backend)
     wanted = data.targets.as_rows(layout.outputs, parameters.dtype)
     weights = data.weights if data.weights.size else None
+    # Where a loss takes more outputs than targets, the first ones are the predictions.
+    predicted = predicted[:, : wanted.shape[1]]
     return {prefix + row.name: float(row.function(predicted, wanted, weights)) for row in metrics}
 
 
@@ -338,6 +409,12 @@ class Job:
     batch_size: int
     state: TrainingState
     backend: str
+    shuffle: bool = False
+    order_key: int = 0
+    clip_norm: float | None = None
+    threads: int | None = None
+    conventions: Conventions = OWN
+    schedule: Schedule | None = None
 
     @property
     def steps(self) -> int:
@@ -374,6 +451,8 @@ def begin(
 ) -> FitRun:
     """Get a fit ready: everything that can refuse does so before anything is changed."""
     _check_finite(job)
+    if job.schedule is not None:
+        _rates(job, job.state.optimizer.learning_rate, epochs, 0, 0, 1, {})
     shown = Progress(progress, epochs, job.names)
     run = FitRun(network, epochs, job.names, History(job.names), callbacks, shown)
     for callback in callbacks:
@@ -381,7 +460,7 @@ def begin(
     return run
 
 
-def fit(job: Job, run: FitRun, streams: Streams, *, shuffle: bool) -> History:
+def fit(job: Job, run: FitRun, streams: Streams) -> History:
     """Train for the run's epochs; return what they recorded.
 
     Parameters
@@ -392,8 +471,6 @@ def fit(job: Job, run: FitRun, streams: Streams, *, shuffle: bool) -> History:
         From `begin`; its history is written.
     streams : Streams
         Where the orders come from; goes on.
-    shuffle : bool
-        Whether every epoch draws an order.
 
     Returns
     -------
@@ -407,27 +484,30 @@ def fit(job: Job, run: FitRun, streams: Streams, *, shuffle: bool) -> History:
         before the step in which that happened.
     """
     began = time.perf_counter()
-    slices = _Slices(job)
+    looking = run.callbacks or len(job.names) > 1 or job.schedule is not None
+    slices = _Slices(job, streams, apart=bool(looking), run=run)
     interrupted = None
     try:
         while run.epoch < run.epochs and run.history.stopped is None:
-            if shuffle:
-                slices.stepper.draw(streams.order_key, streams.drawn)
-                streams.drawn += 1
-            run.logs = {"loss": slices.epoch(run), **_measured(job)}
-            run.history.append(run.logs)
-            run.epoch = run.history.epochs
-            run.shown.epoch_end(run.epoch, run.logs)
-            for callback in run.callbacks:
-                callback.on_epoch_end(run)
+            recorded = run.epoch
+            diverged = slices.advance(run)
+            _end_epochs(job, run, slices.losses)
+            if diverged is not None:
+                raise diverged
+            if run.callbacks and run.epoch > recorded:
+                slices.renew()
+        slices.show()
     except KeyboardInterrupt:
         slices.settle()
+        if not slices.apart:
+            _end_epochs(job, run, slices.losses)
         run.history.stopped = "interrupted"
         interrupted = (
             f"fit was interrupted after {run.history.epochs} of {run.epochs} epochs; "
             "the network keeps the weights that it had reached."
         )
     except BaseException:
+        slices.show()
         run.shown.close("failed")
         raise
     for callback in run.callbacks:
@@ -437,6 +517,46 @@ def fit(job: Job, run: FitRun, streams: Streams, *, shuffle: bool) -> History:
     if interrupted:
         warnings.warn(interrupted, UserWarning, stacklevel=3)
     return run.history
+
+
+def _end_epochs(job: Job, run: FitRun, losses: Sequence[float]) -> None:
+    """Measure, record and show the epochs that ended, and let the callbacks see them."""
+    for loss in losses[run.history.epochs :]:
+        run.logs = {"loss": loss, **_measured(job)}
+        run.history.append(run.logs)
+        run.epoch = run.history.epochs
+        run.shown.epoch_end(run.epoch, run.logs)
+        for callback in run.callbacks:
+            callback.on_epoch_end(run)
+
+
+def _rates(
+    job: Job, base: float, epochs: int, epoch: int, first: int, last: int,
+    history: Mapping[str, Sequence[float]],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the scheduled rates of steps, counted from the beginning of an epoch.
+
+    Every step sees what was recorded before its own epoch.
+    """
+    if job.schedule is None:
+        return np.zeros(0)
+    parts = []
+    for e in range(first // job.steps, (last - 1) // job.steps + 1):
+        begin, end = max(first, e * job.steps), min(last, (e + 1) * job.steps)
+        before = epoch * job.steps
+        known = {name: list(values)[: epoch + e] for name, values in history.items()}
+        parts.append(
+            schedules.rates(
+                job.schedule, before + begin, before + end, job.steps, epochs, base, known
+            )
+        )
+    rates = np.concatenate(parts)
+    if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
+        wrong = rates[~(rates >= 0.0) | ~np.isfinite(rates)][0]
+        raise ValueError(
+            f"schedule must give learning rates that are finite and at least 0; got {wrong!r}."
+        )
+    return rates
 
 
 def _check_finite(job: Job) -> None:
@@ -470,68 +590,189 @@ def _measured(job: Job) -> dict[str, float]:
 
 
 class _Slices:
-    """Cuts epochs into slices of steps, and sees to it that weights stay finite."""
+    """Cuts a fit into slices of steps, and sees to it that weights stay finite.
 
-    def __init__(self, job: Job) -> None:
+    Parameters
+    ----------
+    job : Job
+        What is trained.
+    streams : Streams
+        Where the orders come from; goes on.
+    apart : bool
+        Whether somebody looks at the weights after every epoch, so that no slice may go on into
+        the next one.
+    run : FitRun
+        Whose epochs and history a schedule sees.
+
+    Attributes
+    ----------
+    losses : list of float
+        Of the epochs that ended, with the penalty.
+    """
+
+    def __init__(self, job: Job, streams: Streams, *, apart: bool, run: FitRun) -> None:
         self._job = job
+        self._fit = run
+        self._base = job.state.optimizer.learning_rate
+        self._streams = streams
+        self.apart = apart
+        self.losses: list[float] = []
         self.stepper: Stepper = STEPPERS[job.backend](job)
-        self._saved = job.parameters.copy(), job.state.copy()
         self._length = 1
+        self._first_order = streams.drawn
+        self._step = 0  # of the present epoch, the next one to take
+        self._record = np.zeros(codes.RECORD_COLUMNS)  # of the present epoch, so far
+        self._stale = 0.0  # seconds of training since weights were saved
+        self._copying = 0.0  # seconds that saving took
+        self._under_way = _Steps(0, 0, np.zeros((0, codes.RECORD_COLUMNS)))
+        self._ahead = False  # whether the stepper has taken steps that the parameters do not show
+        self._save()
+
+    def show(self) -> None:
+        """Write the parameters as the last step left them."""
+        if self._ahead:
+            self.stepper.show()
+            self._ahead = False
+
+    def renew(self) -> None:
+        """Go on from the parameters as somebody may have changed them."""
+        self.stepper.take()
+        # Steps taken from what was saved before would not lead here.
+        self._stale = np.inf
 
     def settle(self) -> None:
-        """Go back to the slice's start should an interruption have come beside a divergence."""
+        """Show what was reached, or what was saved should an interruption hide a divergence."""
+        self._count()
+        self.show()
         if not np.isfinite(self._job.parameters).all():
-            self._restore()
+            self.restore()
 
-    def _restore(self) -> None:
-        """Go back to the slice's start."""
-        parameters, state = self._saved
-        self._job.parameters[:] = parameters
-        self._job.state.restore(state)
+    def _save(self) -> None:
+        """Keep weights and state of now; not so often that it costs anything."""
+        if self._stale < _SAVING_SHARE * self._copying:
+            return
+        began = time.perf_counter()
+        self.stepper.show(moments=True)
+        job = self._job
+        self._saved = _Saved(job.parameters.copy(), job.state.copy(), len(self.losses), self._step)
+        self._copying = time.perf_counter() - began
+        self._stale = 0.0
 
-    def epoch(self, run: FitRun) -> float:
-        """Take all steps of an epoch; return its loss, with the penalty."""
-        loss_sum = weight_sum = 0.0
-        first, steps = 0, self._job.steps
-        while first < steps:
-            last = min(first + self._length, steps)
-            began = time.perf_counter()
-            self._saved = self._job.parameters.copy(), self._job.state.copy()
-            done = self.stepper.run(first, last)
-            if done.trouble:
-                self._diverged(run, first, first + done.done, done.trouble)
-            loss_sum += done.loss_sum
-            weight_sum += done.weight_sum
-            first = last
-            self._adapt(time.perf_counter() - began, done.done)
-            run.shown.update(first / steps, {"loss": loss_sum / weight_sum} if weight_sum else {})
-        return loss_sum / weight_sum
+    def restore(self) -> None:
+        """Go back to what was saved."""
+        self._job.parameters[:] = self._saved.parameters
+        self._job.state.restore(self._saved.state)
+
+    def advance(self, run: FitRun) -> DivergenceError | None:
+        """Take a slice of steps; return what to raise should one of them turn non-finite."""
+        steps, epoch = self._job.steps, len(self.losses)
+        left = (1 if self.apart else run.epochs - epoch) * steps - self._step
+        first, last = self._step, self._step + min(self._length, left)
+        self._save()
+        began = time.perf_counter()
+        record = np.zeros(((last - 1) // steps + 1, codes.RECORD_COLUMNS))
+        record[0] = self._record
+        if self._job.shuffle:
+            self._streams.drawn = self._first_order + epoch + len(record)
+        done = self._run(epoch, first, last, record)
+        self._count()
+        if done.trouble:
+            return self._diverged(run, epoch * steps + first + done.done, done.trouble)
+        self._step = last % steps
+        self._record = record[-1] if self._step else np.zeros(codes.RECORD_COLUMNS)
+        if self.apart and not self._step:
+            self.show()
+        seconds = time.perf_counter() - began
+        self._stale += seconds
+        self._adapt(seconds, done.done)
+        if self._step and self._record[codes.WEIGHT_SUM]:
+            run.shown.update(self._step / steps, {"loss": _mean(self._record)})
+        return None
+
+    def _run(self, epoch: int, first: int, last: int, record: NDArray[np.float64]) -> Slice:
+        """Let the stepper take steps, counted from the beginning of an epoch."""
+        self.stepper.report[:] = 0.0
+        self._under_way = _Steps(epoch, first, record)
+        self._ahead = True
+        fit = self._fit
+        self.stepper.rates = _rates(
+            self._job, self._base, fit.epochs, epoch, first, last, fit.history
+        )
+        return self.stepper.run(first, last, self._first_order + epoch, record)
+
+    def _count(self) -> None:
+        """Take down the losses of the epochs that ended in the steps under way."""
+        steps = self._under_way
+        taken = steps.first + int(self.stepper.report[codes.STEPS_DONE])
+        ended = steps.record[len(self.losses) - steps.epoch : taken // self._job.steps]
+        self.losses.extend([_mean(sums) for sums in ended])
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
         fitting = int(_SLICE_SECONDS * steps / max(seconds, 1e-9))
         self._length = max(1, min(fitting, 8 * steps))
 
-    def _diverged(self, run: FitRun, first: int, step: int, trouble: int) -> None:
-        """Go back to the last finite weights and say where the trouble began."""
+    def _diverged(self, run: FitRun, bad: int, trouble: int) -> DivergenceError:
+        """Go back to before the bad step, counted through all epochs; say where it began."""
         job = self._job
+        self.stepper.show(moments=True)
         after = job.parameters.copy(), job.state.copy()
-        self._restore()
-        if step > first:
-            # Steps repeat bit for bit, so this ends at the weights before the bad step.
-            self.stepper.run(first, step)
+        self.restore()
+        self.stepper.take(moments=True)
+        self._replay(bad)
+        epoch, step = divmod(bad, job.steps)
+        if job.shuffle:
+            _draw(self.stepper.order, job.order_key, self._first_order + epoch, job.backend)
+            self._streams.drawn = self._first_order + epoch + 1
         rows = self.stepper.order[step * job.batch_size : (step + 1) * job.batch_size]
         block, what = _where_it_began(job, job.data.take(rows), after, trouble)
         place = f"layer {block.place} ({_named(block)})"
-        raise DivergenceError(
-            f"training turned non-finite in epoch {run.epoch + 1}, step {step + 1} of "
+        return DivergenceError(
+            f"training turned non-finite in epoch {epoch + 1}, step {step + 1} of "
             f"{job.steps}: {what.format(place=place)}. The network holds its last finite "
             f"weights, from before that step. {_remedy(job)}",
-            epoch=run.epoch + 1,
+            epoch=epoch + 1,
             step=step + 1,
             layer=f"layer {block.place}",
             history=run.history,
         )
+
+    def _replay(self, bad: int) -> None:
+        """Take the steps from what was saved to before the bad one: they repeat bit for bit."""
+        job, saved = self._job, self._saved
+        if job.shuffle and saved.step:
+            number = self._first_order + saved.epoch
+            _draw(self.stepper.order, job.order_key, number, job.backend)
+        last = bad - saved.epoch * job.steps
+        if last > saved.step:
+            epochs = (last - 1) // job.steps + 1
+            self._run(saved.epoch, saved.step, last, np.zeros((epochs, codes.RECORD_COLUMNS)))
+        self.stepper.show(moments=True)
+        self._ahead = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """Weights and state before a step of an epoch, counted from the fit's first."""
+
+    parameters: Floats
+    state: TrainingState
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Steps under way: from which one of which epoch on, and the sums of all that they touch."""
+
+    epoch: int
+    first: int
+    record: NDArray[np.float64]
+
+
+def _mean(sums: NDArray[np.float64]) -> float:
+    """Return the mean loss of an epoch."""
+    return float(sums[codes.LOSS_SUM] / sums[codes.WEIGHT_SUM])
 
 
 def _named(block: Block) -> str:
@@ -582,7 +823,7 @@ def _remedy(job: Job) -> str:
     if largest > 100:
         advice.append(f"scale the features (the largest in X is {largest:.3g}; about 1 is good)")
     wanted = job.data.targets.values
-    if job.loss.targets == "real" and wanted.size and float(np.abs(wanted).max()) > 100:
+    if job.loss.targets in ("real", "counts") and wanted.size and float(np.abs(wanted).max()) > 100:
         far = float(np.abs(wanted).max())
         advice.append(f"scale the targets (the largest in y is {far:.3g}; about 1 is good)")
     if any(rate * block.l2 >= 1.0 for block in job.layout.blocks):
@@ -595,7 +836,17 @@ def _remedy(job: Job) -> str:
 def train_on_batch(job: Job) -> float:
     """Take one step on all of the job's data; return the loss before it, with the penalty."""
     run = begin(job, _Nobody(job.parameters), 1, (), False)
-    return _Slices(job).epoch(run)
+    slices = _Slices(job, Streams(0), apart=True, run=run)
+    try:
+        diverged = slices.advance(run)
+        if diverged is not None:
+            raise diverged
+        slices.stepper.show(moments=True)
+    except KeyboardInterrupt:
+        # A step that nobody heard of is not to be there, nor half of it.
+        slices.restore()
+        raise
+    return slices.losses[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from fastnn.backends import in_force
 __all__ = ["show_versions", "versions"]
 
 _REQUIRED = ("numpy", "numba", "llvmlite")
-_OPTIONAL = ("scikit-learn", "matplotlib", "pandas", "polars", "safetensors")
+_OPTIONAL = ("scikit-learn", "scipy", "matplotlib", "pandas", "polars", "safetensors")
 _SETTINGS = ("FASTNN_", "NUMBA_", "OMP_NUM_THREADS")
 
 
@@ -28,9 +28,9 @@ def versions() -> dict[str, str]:
         In this order: ``fastnn``, ``python``, ``platform``; ``numpy``, ``numba``, ``llvmlite``;
         ``cpu``, ``cores`` (those that this process may use); ``backend`` (the one in force),
         ``kernel cache`` (a folder, or "off"); the optional packages ``scikit-learn``,
-        ``matplotlib``, ``pandas``, ``polars``, ``safetensors``; and every environment variable
-        that is set and starts with ``FASTNN_``, ``NUMBA_`` or ``OMP_NUM_THREADS``.  A package
-        that is missing is "not installed".
+        ``scipy``, ``matplotlib``, ``pandas``, ``polars``, ``safetensors``; and every environment
+        variable that is set and starts with ``FASTNN_``, ``NUMBA_`` or ``OMP_NUM_THREADS``.  A
+        package that is missing is "not installed".
 
     Notes
     -----

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import prediction, reference, training
+from fastnn import backends, prediction, reference, training
 from fastnn.backends import in_force
 
 BACKENDS = ("native", "reference")
@@ -47,17 +47,21 @@ def network(dtype="float32"):
 def taken(monkeypatch):
     """Note which path computes."""
     paths = set()
-    run, forward = prediction.Run.__call__, reference.forward
+    forward = reference.forward
 
-    def native(self, *arguments):
-        paths.add("native")
-        return run(self, *arguments)
+    def native(work):
+        def noted(self, *arguments):
+            paths.add("native")
+            return work(self, *arguments)
+
+        return noted
 
     def textbook(*arguments):
         paths.add("reference")
         return forward(*arguments)
 
-    monkeypatch.setattr(prediction.Run, "__call__", native)
+    for room, name in ((prediction.Run, "__call__"), (prediction.Predictor, "one")):
+        monkeypatch.setattr(room, name, native(getattr(room, name)))
     monkeypatch.setattr(reference, "forward", textbook)
     return paths
 
@@ -66,6 +70,7 @@ def taken(monkeypatch):
 def no_setting(monkeypatch):
     """Whatever the environment says, these tests say themselves."""
     monkeypatch.delenv("FASTNN_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "_asked", "native")
 
 
 # Choosing.
@@ -93,11 +98,11 @@ def test_the_path_that_is_asked_for_computes_and_no_other(method, taken, monkeyp
             taken.clear()
             work()
             assert taken == {name}, how
-        monkeypatch.setenv("FASTNN_BACKEND", name)
+        monkeypatch.setattr(backends, "_asked", name)
         taken.clear()
         call(net)
         assert taken == {name}, "by the environment"
-        monkeypatch.delenv("FASTNN_BACKEND")
+        monkeypatch.setattr(backends, "_asked", "native")
     taken.clear()
     call(net)
     assert taken == {"native"}, "by default"
@@ -110,7 +115,7 @@ def within(context, work):
 
 def test_the_call_comes_before_the_block_and_the_block_before_the_environment(monkeypatch):
     assert in_force() == "native"
-    monkeypatch.setenv("FASTNN_BACKEND", "reference")
+    monkeypatch.setattr(backends, "_asked", "reference")
     assert in_force() == "reference"
     with fn.backend("native"):
         assert in_force() == "native"
@@ -119,8 +124,23 @@ def test_the_call_comes_before_the_block_and_the_block_before_the_environment(mo
             assert in_force("native") == "native"
         assert in_force() == "native"
     assert in_force() == "reference"
-    monkeypatch.setenv("FASTNN_BACKEND", "")
-    assert in_force() == "native"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(None, "native"), ("", "native"), ("reference", "reference")]
+)
+def test_the_environment_is_read_when_the_package_is_imported(text, expected):
+    code = (
+        "import os; from fastnn.backends import in_force; found = in_force(); "
+        "os.environ['FASTNN_BACKEND'] = 'neither'; print(found, in_force())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "FASTNN_BACKEND"}
+    if text is not None:
+        environment["FASTNN_BACKEND"] = text
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == [expected, expected], done.stderr
 
 
 def test_a_block_ends_with_an_error_too():
@@ -148,13 +168,14 @@ def test_a_block_holds_for_its_own_thread_only():
 
 
 def test_the_short_way_in_follows_the_block(taken):
-    net, row = network(), np.zeros(5, np.float32)
-    net(row)
-    assert taken == {"native"}
-    taken.clear()
-    with fn.backend("reference"):
-        net(row)
-    assert taken == {"reference"}
+    for x in (np.zeros(5, np.float32), np.zeros((2, 5), np.float32), np.zeros((9, 5), np.float32)):
+        net = network()
+        for name in ("reference", "native", "native", "reference"):
+            taken.clear()
+            with fn.backend(name):
+                net(x)
+                net(x, out=net(x))
+            assert taken == {name}
 
 
 def test_callbacks_run_in_the_block_around_the_fit():
@@ -186,7 +207,7 @@ def test_a_path_that_there_is_not_is_refused(name, kind, message):
 
 
 def test_a_wrong_environment_is_named(monkeypatch):
-    monkeypatch.setenv("FASTNN_BACKEND", "referense")
+    monkeypatch.setattr(backends, "_asked", "referense")
     with pytest.raises(ValueError, match=r"FASTNN_BACKEND must be .*'referense'.*'reference'\?"):
         network().predict(X)
     network().predict(X, backend="native")

@@ -331,7 +331,7 @@ def test_switched_off_nothing_is_read_or_written(folder, monkeypatch):
 DRAW = """
 import numpy as np
 
-from fastnn.kernels.epoch import draw_order
+from fastnn.kernels.order import draw_order
 
 order = np.zeros(17, np.int64)
 draw_order(order, np.array([42, 0], np.uint64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
@@ -10,14 +9,16 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from cases import DTYPES, JIT, PAIRS, RULES, TARGETS, Shape, data, error, network
+from cases import DTYPES, JIT, NETWORKS, PAIRS, RULES, TARGETS, Shape, data, error, fitted, network
 from numba.core.event import install_recorder
 
 import fastnn as fn
 from fastnn import layout, reference, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
-from fastnn.kernels.epoch import draw_order, engine
+from fastnn.kernels.epoch import engine, load, store
+from fastnn.kernels.order import draw_order
+from fastnn.kernels.single import answer
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS
 
@@ -30,8 +31,8 @@ FIT_TOLERANCE = {"float32": 1e-3, "float64": 1e-10}
 SHAPE = Shape(61, 5, 17, 3, 3) if JIT else Shape(9, 3, 3, 2, 2)
 BATCH = 17 if JIT else 4  # leaves a short last one
 
-# Where the parameters stand among the engine's arguments.
-PARAMETERS = list(inspect.signature(engine).parameters).index("parameters")
+# Where what holds the parameters stands among the arguments of each entry.
+HOLDERS = {engine: 11, load: 1, store: 1, answer: 1}
 
 ALL_RULES = {**RULES, **{f"default-{name}": row.record() for name, row in OPTIMIZERS.items()}}
 
@@ -48,14 +49,25 @@ def on_both(net, work):
 
 
 def stepper(
-    net, examples, loss="cross_entropy", optimizer=RULES["adam"], batch=BATCH, weights=None
+    net, examples, loss="cross_entropy", optimizer=RULES["adam"], batch=BATCH, weights=None, **job
 ):
-    """Return what takes native steps on a network's own parameters, and its state."""
+    """Return what takes native steps for a network, and the optimizer's state."""
     state = training.TrainingState.fresh(optimizer, net.parameters)
     row = LOSSES[loss]
     known = net._data(examples.X, examples.y, row, weights, net.inputs)
-    job = training.Job(net.layout, net.parameters, row, known, None, (), batch, state, "native")
+    job = training.Job(
+        net.layout, net.parameters, row, known, None, (), batch, state, "native", **job
+    )
     return training.NativeStepper(job), state
+
+
+def take_steps(taken, first, last, number=0, steps=-(-SHAPE.n // BATCH)):
+    """Take native steps, counted from the beginning of an epoch, and show what became of all."""
+    record = np.zeros(((last - 1) // steps + 1, codes.RECORD_COLUMNS))
+    done = taken.run(first, last, number, record)
+    assert done.record is record
+    taken.show(moments=True)
+    return done
 
 
 def test_every_rule_is_tried_with_a_record_of_its_own():
@@ -66,28 +78,28 @@ def test_every_rule_is_tried_with_a_record_of_its_own():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("last", "loss"), PAIRS)
-def test_ten_steps_are_the_reference_s_ten_steps(last, loss, dtype):
-    for hidden in ACTIVATIONS:
-        net, examples = network(SHAPE, hidden, last, dtype, l2=0.01), data(SHAPE, loss)
+@pytest.mark.parametrize(("hidden", "last", "loss"), NETWORKS)
+def test_ten_steps_are_the_reference_s_ten_steps(hidden, last, loss, dtype):
+    shape = fitted(SHAPE, loss)
+    net, examples = network(shape, hidden, last, dtype, l2=0.01), data(shape, loss)
 
-        def steps(net, examples=examples):
-            losses = []
-            for step in range(10):
-                rows = np.random.default_rng(step).permutation(SHAPE.n)[: BATCH + step]
-                weights = examples.w[rows] if step % 2 else None
-                losses.append(
-                    net.train_on_batch(
-                        examples.X[rows], examples.y[rows], loss, fn.Adam(0.01),
-                        sample_weight=weights,
-                    )
-                )  # fmt: skip
-            return losses
+    def steps(net):
+        losses = []
+        for step in range(10):
+            rows = np.random.default_rng(step).permutation(SHAPE.n)[: BATCH + step]
+            weights = examples.w[rows] if step % 2 else None
+            losses.append(
+                net.train_on_batch(
+                    examples.X[rows], examples.y[rows], loss, fn.Adam(0.01),
+                    sample_weight=weights,
+                )
+            )  # fmt: skip
+        return losses
 
-        (native, losses_n), (expected, losses_r) = on_both(net, steps)
-        assert error(native, expected) <= 10 * STEP_TOLERANCE[dtype], hidden
-        assert error(losses_n, losses_r) <= 10 * STEP_TOLERANCE[dtype], hidden
-        assert error(net.parameters, expected) > 1e-3
+    (native, losses_n), (expected, losses_r) = on_both(net, steps)
+    assert error(native, expected) <= 10 * STEP_TOLERANCE[dtype]
+    assert error(losses_n, losses_r) <= 10 * STEP_TOLERANCE[dtype]
+    assert error(net.parameters, expected) > 1e-3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -147,7 +159,7 @@ def test_a_batch_of_any_size_is_the_reference_s(batch, dtype):
     steps = 3 * -(-SHAPE.n // min(batch, SHAPE.n))
     taken, state = stepper(net, examples, batch=min(batch, SHAPE.n))
     for _ in range(3):
-        taken.run(0, steps // 3)
+        take_steps(taken, 0, steps // 3, steps=steps // 3)
     assert state.numbers[codes.STEPS] == steps
 
 
@@ -163,6 +175,120 @@ def test_a_training_batch_of_several_chunks_is_the_reference_s(dtype, monkeypatc
     (native, history_n), (expected, history_r) = on_both(net, fit)
     assert error(native, expected) <= FIT_TOLERANCE[dtype]
     assert error(history_n["loss"], history_r["loss"]) <= FIT_TOLERANCE[dtype]
+
+
+# How batches go through: elements of a chunk, its least rows, and the fewest groups.
+WAYS = {
+    "whole": (1 << 15, 512, 4),
+    "shared chunks": (1, 4 if JIT else 2, 99),
+    "groups": (1, 4 if JIT else 2, 2),
+    # A last batch that is one chunk by itself.
+    "groups and a rest": (1, SHAPE.n % BATCH, 2),
+}
+
+
+def go(monkeypatch, way):
+    """Let batches go through in one of the ways."""
+    for name, value in zip(
+        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), WAYS[way], strict=True
+    ):
+        monkeypatch.setattr(layout, name, value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden", ["tanh", "softmax"])
+def test_every_way_through_a_batch_is_the_reference_s(hidden, dtype, way, monkeypatch):
+    go(monkeypatch, way)
+    net, examples = network(SHAPE, hidden, "softmax", dtype, l2=0.1), data(SHAPE, "cross_entropy")
+
+    def work(net):
+        gradient = net.loss_and_gradient(examples.X, examples.y, sample_weight=examples.w)
+        history = net.fit(
+            examples.X, examples.y, epochs=3, batch_size=BATCH, sample_weight=examples.w
+        )
+        return [*gradient[1], gradient[0], *history["loss"], *net.predict(examples.X).ravel()]
+
+    (native, found), (expected, wanted) = on_both(net, work)
+    assert error(native, expected) <= FIT_TOLERANCE[dtype]
+    assert error(found, wanted) <= FIT_TOLERANCE[dtype]
+
+
+# Gradients of a limited length.
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_clipped_steps_are_the_reference_s(rule, dtype, way, monkeypatch):
+    go(monkeypatch, way)
+    for l2, weighted, limit in ((0.0, False, 0.05), (0.3, True, 0.2), (0.1, False, 1e6)):
+        net, examples = (
+            network(SHAPE, "tanh", "softmax", dtype, l2=l2),
+            data(SHAPE, "cross_entropy"),
+        )
+        free = net.copy()
+
+        def fit(net, clip=limit, examples=examples, weighted=weighted):
+            return net.fit(
+                examples.X, examples.y, optimizer=RULES[rule], epochs=3, batch_size=BATCH,
+                clip_norm=clip, sample_weight=examples.w if weighted else None,
+            )  # fmt: skip
+
+        (native, history_n), (expected, history_r) = on_both(net, fit)
+        assert error(native, expected) <= FIT_TOLERANCE[dtype]
+        assert error(history_n["loss"], history_r["loss"]) <= FIT_TOLERANCE[dtype]
+        fit(free, None)
+        apart = error(free.parameters, native)
+        # Rprop asks for the gradient's sign alone, which clipping leaves as it is.
+        same = limit > 1 or rule == "rprop"
+        assert apart <= FIT_TOLERANCE[dtype] if same else apart > FIT_TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_is_shortened_to_the_limit_and_keeps_its_direction(
+    dtype, backend, way, monkeypatch
+):
+    go(monkeypatch, way)
+    # Outputs of every width: what stands in the rest of a panel counts for nothing.
+    for width in (1, 3, 5, 9, 17, 33, 40) if JIT else (1, 3):
+        shape = Shape(SHAPE.n, 4, 2 * width, 3, width)
+        net, examples = network(shape, "sigmoid", "identity", dtype, l2=0.5), data(
+            shape, "mean_squared_error"
+        )  # fmt: skip
+        _, gradient = net.loss_and_gradient(examples.X, examples.y, backend=backend)
+        norm = float(np.linalg.norm(gradient.astype(float)))
+        for limit in (0.3 * norm, 1e-3 * norm, 2 * norm):
+            twin = net.copy()
+            twin.fit(
+                examples.X, examples.y, optimizer=fn.SGD(1.0), epochs=1, batch_size=SHAPE.n,
+                shuffle=False, clip_norm=limit, backend=backend,
+            )  # fmt: skip
+            step = net.parameters.astype(float) - twin.parameters
+            wanted = gradient.astype(float) * min(1.0, limit / norm)
+            # A step is a small difference of weights.
+            close = 4 * np.finfo(dtype).eps * np.abs(net.parameters).max()
+            assert np.abs(step - wanted).max() <= close + STEP_TOLERANCE[dtype] * limit
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("dtype", "far"), [("float32", 1e18), ("float64", 1e150)])
+def test_a_gradient_whose_squares_overflow_is_clipped_like_any_other(
+    dtype, far, backend, way, monkeypatch
+):
+    """The squares are summed in float64; those of float64 itself have to fit."""
+    go(monkeypatch, way)
+    net = fn.Sequential([fn.Dense(SHAPE.m, initializer="zeros")], SHAPE.p, dtype)
+    examples = data(SHAPE, "mean_squared_error")
+    X = 20 * examples.X
+    net.fit(
+        X, far * examples.y, optimizer=fn.SGD(1.0), epochs=1, batch_size=SHAPE.n, clip_norm=0.5,
+        backend=backend,
+    )  # fmt: skip
+    assert np.linalg.norm(net.parameters.astype(float)) == pytest.approx(0.5, rel=1e-5)
 
 
 # Weights of zero.
@@ -199,11 +325,12 @@ def test_the_report_counts_steps_and_weights():
         )[0],
         weights[:BATCH].sum(),
     ]
-    done = taken.run(0, 2)
+    done = take_steps(taken, 0, 2)
     assert (done.done, done.trouble) == (2, codes.FINE)
     assert state.numbers[codes.STEPS] == 1
-    assert done.loss_sum == pytest.approx(expected[0] * expected[1], rel=1e-12)
-    assert done.weight_sum == pytest.approx(expected[1], rel=1e-12)
+    (sums,) = done.record
+    assert sums[codes.LOSS_SUM] == pytest.approx(expected[0] * expected[1], rel=1e-12)
+    assert sums[codes.WEIGHT_SUM] == pytest.approx(expected[1], rel=1e-12)
 
 
 def test_an_epoch_s_loss_is_the_mean_over_its_examples():
@@ -233,13 +360,14 @@ def test_a_loss_that_is_not_finite_stops_before_its_step(rule, dtype, far):
     examples.X[BATCH] = far
     twin = net.copy()
     first, state_first = stepper(twin, examples, "mean_squared_error", RULES[rule])
-    assert first.run(0, 1).trouble == codes.FINE
+    assert take_steps(first, 0, 1).trouble == codes.FINE
     taken, state = stepper(net, examples, "mean_squared_error", RULES[rule])
-    done = taken.run(0, 3)
+    done = take_steps(taken, 0, 3)
     assert (done.done, done.trouble) == (1, codes.LOSS_NOT_FINITE)
     assert net.parameters.tobytes() == twin.parameters.tobytes()
     assert state.moments.tobytes() == state_first.moments.tobytes()
-    assert state.numbers.tolist() == state_first.numbers.tolist()
+    # The step that went wrong is counted; what a fit goes back to has the count of before.
+    assert state.numbers[codes.STEPS] == state_first.numbers[codes.STEPS] + 1
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -250,9 +378,10 @@ def test_a_weight_that_overflows_is_reported(nesterov):
     # A learning rate that is far too large does no harm where there is no error.
     examples.y[:BATCH] = net.predict(examples.X[:BATCH])
     taken, _ = stepper(net, examples, "mean_squared_error", rule)
-    taken.run(0, 1)
+    take_steps(taken, 0, 1)
     net.parameters[:] = network(SHAPE, "identity", "identity", "float32").parameters
-    done = taken.run(1, 3)
+    taken.take()
+    done = take_steps(taken, 1, 3)
     assert (done.done, done.trouble) == (0, codes.UPDATE_NOT_FINITE)
     assert not np.isfinite(net.parameters).all()
 
@@ -261,7 +390,7 @@ def test_a_second_moment_that_overflows_is_reported():
     net, examples = regression("float32")
     examples.X[0] = 1e15
     taken, state = stepper(net, examples, "mean_squared_error", fn.Adam(1e-3))
-    assert taken.run(0, 1).trouble == codes.UPDATE_NOT_FINITE
+    assert take_steps(taken, 0, 1).trouble == codes.UPDATE_NOT_FINITE
     assert np.isfinite(net.parameters).all()
     assert np.isinf(state.moments[1]).any()
 
@@ -324,23 +453,32 @@ def test_shuffling_follows_the_drawn_order():
 # The same bits, however an epoch is cut.
 
 
+@pytest.mark.parametrize("shuffle", [False, True], ids=["in order", "shuffled"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-def test_slicing_an_epoch_changes_no_bits(rule, dtype):
+def test_slicing_epochs_changes_no_bits(rule, dtype, shuffle):
     examples = data(SHAPE, "cross_entropy")
     steps = -(-SHAPE.n // BATCH)
     results = []
-    for length in (1, 3, steps):
+    for length in (1, 3, steps, steps + 1, 2 * steps, 3 * steps):
         net = network(SHAPE, "relu", "softmax", dtype, l2=0.1)
-        taken, state = stepper(net, examples, optimizer=RULES[rule], weights=examples.w)
-        for number in range(3):
-            taken.draw(7, number)
-            for first in range(0, steps, length):
-                done = taken.run(first, min(first + length, steps))
-                assert (done.done, done.trouble) == (min(length, steps - first), codes.FINE)
+        taken, state = stepper(
+            net, examples, optimizer=RULES[rule], weights=examples.w, shuffle=shuffle, order_key=7
+        )
+        sums = np.zeros((3, codes.RECORD_COLUMNS))
+        for first in range(0, 3 * steps, length):
+            last = min(first + length, 3 * steps)
+            epoch, within = divmod(first, steps)
+            done = take_steps(taken, within, within + last - first, 2 + epoch)
+            assert (done.done, done.trouble) == (last - first, codes.FINE)
+            sums[epoch : epoch + len(done.record)] += done.record
         results.append((net.parameters.tobytes(), state.moments.tobytes(), state.numbers.tolist()))
         assert state.numbers[codes.STEPS] > steps
-    assert results == [results[0]] * 3
+        np.testing.assert_allclose(sums[:, codes.WEIGHT_SUM], examples.w.sum())
+        if length == 1:
+            each = sums
+        np.testing.assert_allclose(sums, each, rtol=1e-12)
+    assert results == [results[0]] * 6
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -444,7 +582,7 @@ def test_a_second_architecture_compiles_nothing_and_loads_nothing(dtype):
     rng = np.random.default_rng(11)
     use_everything(*any_architecture(rng, dtype), rng)
     network(SHAPE, "tanh", "softmax", dtype).fit([[0.0] * SHAPE.p], [0], epochs=1)
-    entries = engine, draw_order
+    entries = engine, load, store, answer, draw_order
     known = [list(entry.signatures) for entry in entries]
     fetched = [
         (sum(e.stats.cache_hits.values()), sum(e.stats.cache_misses.values())) for e in entries
@@ -458,9 +596,10 @@ def test_a_second_architecture_compiles_nothing_and_loads_nothing(dtype):
         (sum(e.stats.cache_hits.values()), sum(e.stats.cache_misses.values())) for e in entries
     ]
     # The parameters' dtype tells the signatures apart; one order serves both.
-    dtypes = [str(signature[PARAMETERS].dtype) for signature in engine.signatures]
-    assert len(dtypes) == len(set(dtypes)) <= len(DTYPES)
-    assert dtype in dtypes
+    for each, place in HOLDERS.items():
+        dtypes = [str(signature[place].dtype) for signature in each.signatures]
+        assert len(dtypes) == len(set(dtypes)) <= len(DTYPES)
+        assert dtype in dtypes
     assert len(draw_order.signatures) == 1
 
 
@@ -470,16 +609,23 @@ COUNTING = """
 import numpy as np
 from numba.core.runtime import rtsys
 
+from dataclasses import replace
+
 import fastnn as fn
+from fastnn import layout
 from fastnn.kernels import codes
-from fastnn.kernels.epoch import draw_order
+from fastnn.kernels.order import draw_order
+from fastnn.kernels.single import answer
+from fastnn.layout import Program, Tiling
 from fastnn.losses import LOSSES
+from fastnn.prediction import Run
 from fastnn.training import Job, NativeStepper, TrainingState
 
 n, dtype = 500, "{dtype}"
 rng = np.random.default_rng(0)
 layers = [fn.Dense(20, name, l2=0.1) for name in {names}]
 net = fn.Sequential([*layers, fn.Dense(4, "softmax")], 7, dtype)
+net.parameters[:] *= 0.1
 row = LOSSES["cross_entropy"]
 data = net._data(rng.normal(size=(n, 7)), rng.integers(0, 4, n), row, rng.random(n), 7)
 
@@ -493,20 +639,34 @@ def counted(call, *arguments):
     return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
 
 
-for optimizer in (fn.SGD(0.1, 0.5), fn.Adam()):
+for optimizer, clip, size in (
+    (fn.SGD(0.1, 0.5), None, 3), (fn.Adam(), 0.1, 3), (fn.Adam(), None, 400), (fn.Adam(), 0.1, 400),
+    (fn.RMSprop(), None, 3), (fn.Nadam(), None, 3), (fn.Rprop(1e-5), None, 3),
+):
     state = TrainingState.fresh(optimizer, net.parameters)
-    job = Job(net.layout, net.parameters, row, data, None, (), 3, state, "native")
-    steps = NativeStepper(job)
-    steps.draw(0, 0)
-    steps.run(0, 1)
-    none = counted(steps.run, 0, 0)
-    assert none == (16, 16), none  # one handle for each array that Python hands over
-    assert counted(steps.run, 0, 1) == none
-    assert counted(steps.run, 0, 100) == none
-    assert state.numbers[codes.STEPS] == 102
+    # A batch of 400 goes through in chunks of 17, in groups.
+    layout._CHUNK_ELEMENTS, layout._SMALLEST_CHUNK = (1, 17) if size > 3 else (1 << 15, 512)
+    job = Job(net.layout, net.parameters, row, data, None, (), size, state, "native")
+    job = replace(job, shuffle=True, clip_norm=clip)
+    steps, record = NativeStepper(job), np.zeros((3, codes.RECORD_COLUMNS))
+    steps.run(0, 1, 0, record)
+    none = counted(steps.run, 0, 0, 0, record)
+    assert none == (19, 19), none  # one handle for each array that Python hands over
+    assert counted(steps.run, 0, 1, 0, record) == none
+    last = 3 * job.steps
+    assert counted(steps.run, 0, last, 0, record) == none
+    assert state.numbers[codes.STEPS] == 2 + last
+    kept = counted(steps._run.load, net.parameters)
+    assert counted(steps._run.store, net.parameters) == kept == (3, 3)
 
+whole = Run(net.layout.blocks, net.dtype, data, row, gradient=True)
 for mode in (codes.FORWARD, codes.LOSS, codes.GRADIENT):
-    assert counted(steps._run, mode) == none
+    assert counted(whole, mode) == none
+
+one = Program.of(net.layout.blocks, 1, Tiling(8, 6, 4)).table[0]
+for rows in (1, 50):
+    x, out = np.zeros(7 * rows, dtype), np.zeros(4 * rows, dtype)
+    assert counted(answer, one, net.parameters, np.zeros(40, dtype), x, out) == (5, 5)
 
 draw = np.zeros(2, np.uint64)
 assert counted(draw_order, np.zeros(1, np.int64), draw) == (2, 2)

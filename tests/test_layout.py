@@ -111,28 +111,55 @@ def test_a_network_s_weights_and_biases_are_views_of_its_vector(dtype):
 # Programs.
 
 
+def panels(rows, columns, tiling):
+    """Return the elements of a panel matrix."""
+    return rows * -(-columns // tiling.panel) * tiling.panel
+
+
 def buffers(program, tiling):
-    """Return (start, end) of every buffer, in elements of workspace."""
-
-    def panels(rows, columns):
-        return rows * -(-columns // tiling.panel) * tiling.panel
-
+    """Return (start, end) of every thread's buffers, in elements of workspace."""
     found = []
-    height = program.plan[codes.HEIGHT]
-    for row in program.table:
-        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+    for plan, table in zip(program.plan, program.table, strict=True):
+        height, chunk, widest = plan[codes.HEIGHT], plan[codes.CHUNK], table[:, codes.OUTPUTS].max()
+        gradient = table[0, codes.DRESULT] != codes.NONE
         sizes = {
-            codes.SOURCE: panels(height, inputs),
-            codes.Z: panels(height, outputs),
-            codes.RESULT: panels(height, outputs),
-            codes.DRESULT: panels(height, outputs),
-            # Behind the weights a row of biases; a tile may read on past the last row.
-            codes.PACKED: panels(inputs + tiling.units, outputs),
-            codes.TRANSPOSED: panels(outputs, inputs),
+            codes.FLAT: chunk * widest,
+            codes.DFLAT: chunk * widest if gradient else 0,
+            codes.LOSSES: chunk,
+            codes.SHARES: chunk,
+            codes.TILES: len(program.plan) * tiling.panel * tiling.units,
+            codes.RATES_AT: codes.RATES,
         }
-        for column, size in sizes.items():
-            if row[column] != codes.NONE:
-                found.append((row[column], row[column] + size))
+        found += [(plan[entry], plan[entry] + size) for entry, size in sizes.items()]
+        for row in table:
+            inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+            sizes = {
+                codes.SOURCE: panels(height, inputs, tiling),
+                codes.Z: panels(height, outputs, tiling),
+                codes.RESULT: panels(height, outputs, tiling),
+                codes.DRESULT: panels(height, outputs, tiling),
+                codes.TRANSPOSED: panels(outputs, inputs, tiling),
+            }
+            found += [
+                (row[entry], row[entry] + size)
+                for entry, size in sizes.items()
+                if row[entry] != codes.NONE
+            ]
+    return found
+
+
+def packed(program, tiling, gradients):
+    """Return (start, end) of packed weights and biases, of their moments and of gradients."""
+    plan, found = program.plan[0], []
+    for vector in range(1 + plan[codes.MOMENTS] + gradients):
+        shift = vector * plan[codes.STATE]
+        for row in program.table[0]:
+            inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+            tall = -(-inputs // tiling.units) * tiling.units
+            for entry, rows in ((codes.PACKED, tall), (codes.BIASES, 1)):
+                start = row[entry] + shift
+                assert start + panels(rows, outputs, tiling) <= shift + plan[codes.STATE]
+                found.append((start, start + panels(rows, outputs, tiling)))
     return found
 
 
@@ -149,47 +176,91 @@ def check_rooms(found, workspace):
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("loss", [None, *LOSSES])
-@pytest.mark.parametrize("rows", [1, 17, 1000])
+@pytest.mark.parametrize("rows", [1, 17, 1000, 5000])
 @pytest.mark.parametrize("width", TILINGS)
 def test_no_two_buffers_overlap(width, rows, loss, gradient, keep, layout):
     row, tiling = None if loss is None else LOSSES[loss], TILINGS[width]
-    program = Program.of(layout.blocks, rows, tiling, loss=row, gradient=gradient, keep=keep)
-    chunk, plan = program.plan[codes.CHUNK], program.plan
-    assert chunk <= plan[codes.HEIGHT] < chunk + tiling.rows
-    assert plan[codes.HEIGHT] % tiling.rows == 0
-    sizes = {
-        codes.FLAT: chunk * 17,
-        codes.DFLAT: chunk * 17 if gradient else 0,
-        codes.TILE: tiling.panel * tiling.units,
-        codes.UPDATE: codes.RATES,
-        codes.LOSSES: chunk,
-        codes.SHARES: chunk,
-    }
-    rooms = [(plan[entry], plan[entry] + size) for entry, size in sizes.items()]
-    check_rooms(buffers(program, tiling) + rooms, program.workspace)
+    for moments, clipping, threads in ((0, False, 1), (1, False, 3), (2, True, 2)):
+        program = Program.of(
+            layout.blocks, rows, tiling, loss=row, gradient=gradient, keep=keep, moments=moments,
+            clipping=clipping, threads=threads,
+        )  # fmt: skip
+        plan = program.plan[0]
+        chunk = plan[codes.CHUNK]
+        assert chunk <= plan[codes.HEIGHT] < chunk + tiling.rows
+        assert plan[codes.HEIGHT] % tiling.rows == 0
+        assert plan[codes.TILE_SIZE] == tiling.panel * tiling.units
+        # A gradient is kept where somebody asks for it, or more than one chunk adds to it.
+        kept = gradient and (moments == 0 or clipping or chunk < rows)
+        vectors = packed(program, tiling, kept * plan[codes.GROUPS])
+        check_rooms(buffers(program, tiling) + vectors, program.workspace)
+
+
+@pytest.mark.parametrize("width", TILINGS)
+def test_threads_have_activations_of_their_own_only_where_they_share_no_chunk(width, layout):
+    options = {"loss": LOSSES["cross_entropy"], "gradient": True, "moments": 2, "threads": 3}
+    for rows, apart in ((5000, True), (1000, False)):
+        program = Program.of(layout.blocks, rows, TILINGS[width], **options)
+        assert (program.plan[0, codes.GROUPS] > 1) == apart
+        own = [codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT]
+        shared = [column for column in range(codes.TABLE_COLUMNS) if column not in own]
+        for table in program.table[1:]:
+            assert (table[:, shared] == program.table[0][:, shared]).all()
+            # The first operation asks for no gradient of what it reads.
+            assert (table[1:, own] != program.table[0, 1:, own].T).all() == apart
+        for entry in (codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES):
+            assert len(set(program.plan[:, entry])) == (3 if apart else 1)
+        others = [codes.CHUNK, codes.GROUPS, codes.STATE, codes.TILES, codes.RATES_AT]
+        assert (program.plan[:, others] == program.plan[0, others]).all()
+
+
+def test_groups_follow_from_the_shape_alone(layout):
+    def groups(rows, blocks=layout.blocks, **options):
+        plans = [
+            Program.of(blocks, rows, TILING, gradient=True, threads=threads, **options).plan
+            for threads in (1, 2, 7)
+        ]
+        assert len({plan[0, codes.GROUPS] for plan in plans}) == 1
+        return plans[0][0, codes.GROUPS]
+
+    chunk = 2**15 // 29
+    assert groups(3 * chunk) == 1
+    assert groups(3 * chunk + 1) == 4
+    assert groups(10 * chunk) == 10
+    assert groups(1000 * chunk) == 16
+    assert groups(10 * chunk, moments=2, clipping=True) == 10
+    # Weights of which sixteen copies would not stay in the cache are summed once.
+    heavy = Layout.of(500, [(0, 500, "relu", True, 0.0)]).blocks
+    assert groups(10**6, heavy) == 1
+    # Nothing is summed on the way forward, and where everything is kept there is one chunk.
+    assert Program.of(layout.blocks, 10 * chunk, TILING).plan[0, codes.GROUPS] == 1
+    assert groups(10 * chunk, keep=True) == 1
 
 
 @pytest.mark.parametrize("gradient", [False, True])
 def test_each_operation_reads_what_the_one_below_wrote(gradient, layout):
     program = Program.of(layout.blocks, 17, TILING, loss=LOSSES["cross_entropy"], gradient=gradient)
-    below, table = program.table[:-1], program.table[1:]
+    below, table = program.table[0, :-1], program.table[0, 1:]
     assert (table[:, codes.SOURCE] == below[:, codes.RESULT]).all()
     assert (table[:, codes.DSOURCE] == below[:, codes.DRESULT]).all()
     # Nobody asks for the gradient of X.
-    assert program.table[0, codes.DSOURCE] == codes.NONE
-    assert ((program.table[:, codes.DRESULT] == codes.NONE) == (not gradient)).all()
+    assert program.table[0, 0, codes.DSOURCE] == codes.NONE
+    assert ((program.table[..., codes.DRESULT] == codes.NONE) == (not gradient)).all()
 
 
 def test_the_table_says_what_the_layout_says(layout):
     program = Program.of(layout.blocks, 17, TILING, gradient=True)
-    table = program.table
-    assert table.shape == (3, codes.TABLE_COLUMNS)
+    assert program.table.shape == (1, 3, codes.TABLE_COLUMNS)
+    table = program.table[0]
     assert table.dtype == np.int64
     assert (table[:, codes.OPERATION] == codes.DENSE).all()
     assert table[:, codes.INPUTS].tolist() == [4, 17, 3]
     assert table[:, codes.OUTPUTS].tolist() == [17, 3, 5]
     assert table[:, codes.W].tolist() == [0, 85, 136]
     assert table[:, codes.B].tolist() == [68, codes.NONE, 151]
+    # Tiles of four inputs by a panel of sixteen outputs.
+    assert table[:, codes.UNITS].tolist() == [0, 2, 7]
+    assert program.plan[0, codes.UNIT_COUNT] == 8
     names = ("relu", "tanh", "softmax")
     assert table[:, codes.ACTIVATION].tolist() == [ACTIVATIONS[name].code for name in names]
     assert program.constants.shape == (3, codes.CONSTANT_COLUMNS)
@@ -203,22 +274,22 @@ def test_the_table_says_what_the_layout_says(layout):
 def test_a_matched_loss_takes_the_last_activation_over(last, loss):
     row = LOSSES[loss]
     blocks = Layout.of(2, [(0, 3, last, True, 0.0), (1, 3, last, True, 0.0)]).blocks
-    found = Program.of(blocks, 1, TILING, loss=row).table[:, codes.ACTIVATION].tolist()
+    found = Program.of(blocks, 1, TILING, loss=row).table[0, :, codes.ACTIVATION].tolist()
     ends = "identity" if row.activation == last else last
     assert found == [ACTIVATIONS[last].code, ACTIVATIONS[ends].code]
-    assert Program.of(blocks, 1, TILING).table[1, codes.ACTIVATION] == ACTIVATIONS[last].code
+    assert Program.of(blocks, 1, TILING).table[0, 1, codes.ACTIVATION] == ACTIVATIONS[last].code
 
 
 def test_a_part_of_a_network_is_a_network(layout):
     program = Program.of(layout.blocks[:2], 17, TILING)
-    assert len(program.table) == len(program.constants) == 2
-    assert program.table[1, codes.W] == 85
+    assert len(program.table[0]) == len(program.constants) == 2
+    assert program.table[0, 1, codes.W] == 85
 
 
 def test_z_has_a_place_of_its_own_only_where_it_is_asked_for(layout):
-    table = Program.of(layout.blocks, 17, TILING, gradient=True).table
+    table = Program.of(layout.blocks, 17, TILING, gradient=True).table[0]
     assert (table[:, codes.Z] == table[:, codes.RESULT]).all()
-    table = Program.of(layout.blocks, 17, TILING, gradient=True, keep=True).table
+    table = Program.of(layout.blocks, 17, TILING, gradient=True, keep=True).table[0]
     assert (table[:, codes.Z] != table[:, codes.RESULT]).all()
 
 
@@ -229,9 +300,9 @@ def test_an_activation_may_ask_for_z(name, dtype, monkeypatch):
     examples = data(SHAPES[-1], "mean_squared_error")
     before = net.loss_and_gradient(examples.X, examples.y)[1]
     monkeypatch.setitem(ACTIVATIONS, name, replace(ACTIVATIONS[name], derivative_from="Z"))
-    table = Program.of(net.layout.blocks, 5, TILING, gradient=True).table
+    table = Program.of(net.layout.blocks, 5, TILING, gradient=True).table[0]
     assert (table[:2, codes.Z] != table[:2, codes.RESULT]).all()
-    table = Program.of(net.layout.blocks, 5, TILING).table
+    table = Program.of(net.layout.blocks, 5, TILING).table[0]
     assert (table[:, codes.Z] == table[:, codes.RESULT]).all()
     assert error(net.loss_and_gradient(examples.X, examples.y)[1], before) <= 1e-6
 
@@ -242,24 +313,27 @@ def test_an_activation_may_ask_for_z(name, dtype, monkeypatch):
 def test_a_chunk_is_the_batch_or_what_stays_in_the_cache():
     narrow, wide = ([(0, units, "relu", True, 0.0)] for units in (9, 60_000))
     blocks = Layout.of(1, narrow).blocks
-    assert Program.of(blocks, 17, TILING).plan[codes.CHUNK] == 17
-    assert Program.of(blocks, 10**6, TILING).plan[codes.CHUNK] == 2**18 // 10
-    assert Program.of(blocks, 10**6, TILING, keep=True).plan[codes.CHUNK] == 10**6
+    assert Program.of(blocks, 17, TILING).plan[0, codes.CHUNK] == 17
+    assert Program.of(blocks, 10**6, TILING).plan[0, codes.CHUNK] == 2**15 // 10
+    assert Program.of(blocks, 10**6, TILING, keep=True).plan[0, codes.CHUNK] == 10**6
     # However wide a network, enough rows go together for its matrix products.
-    assert Program.of(Layout.of(1, wide).blocks, 10**6, TILING).plan[codes.CHUNK] == 64
-    assert Program.of(Layout.of(1, wide).blocks, 17, TILING).plan[codes.CHUNK] == 17
+    assert Program.of(Layout.of(1, wide).blocks, 10**6, TILING).plan[0, codes.CHUNK] == 512
+    assert Program.of(Layout.of(1, wide).blocks, 17, TILING).plan[0, codes.CHUNK] == 17
 
 
 def test_a_chunk_follows_from_the_shape_alone(layout):
     chunks = {
         Program.of(
-            layout.blocks, 10**6, TILING, loss=loss, gradient=gradient, penalty=penalty
-        ).plan[codes.CHUNK]
+            layout.blocks, 10**6, TILING, loss=loss, gradient=gradient, penalty=penalty,
+            threads=threads, moments=moments,
+        ).plan[0, codes.CHUNK]
         for loss in (None, LOSSES["cross_entropy"])
         for gradient in (False, True)
         for penalty in (False, True)
-    }
-    assert chunks == {2**18 // 29}
+        for threads in (1, 5)
+        for moments in (0, 2)
+    }  # fmt: skip
+    assert chunks == {2**15 // 29}
 
 
 def test_a_million_rows_need_no_more_room_than_some(layout):
@@ -267,7 +341,7 @@ def test_a_million_rows_need_no_more_room_than_some(layout):
     million = Program.of(layout.blocks, 10**6, TILING, **options).workspace
     assert million == Program.of(layout.blocks, 10**7, TILING, **options).workspace
     # Z, A and dZ in whole panels: less than twice what the activations themselves fill.
-    assert million < 7 * 2**18
+    assert million < 7 * 2**15
 
 
 def test_forward_needs_less_room_than_the_gradient(layout):

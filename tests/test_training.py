@@ -21,6 +21,7 @@ from cases import JIT
 
 import fastnn as fn
 from fastnn import reference, training
+from fastnn.kernels import codes
 
 BACKENDS = ("native", "reference")
 both_backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -843,8 +844,10 @@ def test_an_interrupted_fit_keeps_what_it_has_and_callbacks_end_in_order(backend
 
 
 @both_backends
-def test_an_interruption_on_any_line_leaves_everything_in_order(backend):
+def test_an_interruption_on_any_line_leaves_everything_in_order(backend, monkeypatch):
     """Ctrl-C falls between any two lines: the history stays whole, the network usable."""
+    # Saved before every slice, whatever the time: each fit goes through the same lines.
+    monkeypatch.setattr(training, "_SAVING_SHARE", 0)
     rooms = {training.__file__, fn.History.append.__code__.co_filename}
 
     def fitted(strike):
@@ -892,8 +895,8 @@ def test_an_interruption_beside_a_divergence_leaves_finite_weights(backend, monk
     stepper = training.STEPPERS[backend]
     run = stepper.run
 
-    def interrupted(self, first, last):
-        done = run(self, first, last)
+    def interrupted(self, *arguments):
+        done = run(self, *arguments)
         if done.trouble:
             monkeypatch.undo()
             raise KeyboardInterrupt
@@ -1115,10 +1118,6 @@ def test_fits_of_different_networks_in_threads_give_the_bits_they_give_alone():
 NOT_BUILT = [
     ("class_weight", {0: 1.0}),
     ("class_weight", "balanced"),
-    ("schedule", lambda epoch: 0.1),
-    ("clip_norm", 1.0),
-    ("threads", 2),
-    ("threads", 64),
 ]
 
 
@@ -1137,10 +1136,6 @@ def test_a_long_value_of_something_not_built_is_told_in_short():
     with pytest.raises(NotImplementedError) as caught:
         network().fit(X, Y, class_weight=dict.fromkeys(range(1000), 1.0))
     assert len(str(caught.value)) < 300
-
-
-def test_one_thread_is_what_there_is():
-    network().fit(X, Y, epochs=1, threads=1)
 
 
 # Each: arguments, the error's type, and what its message must say.
@@ -1238,6 +1233,14 @@ WRONG = {
                          ValueError, ("monitor", "'val_los'", "Did you mean 'val_loss'?")),
     "shuffle number": ({"shuffle": 1}, TypeError, ("shuffle must be True or False", "1 (int)")),
     "shuffle none": ({"shuffle": None}, TypeError, ("shuffle", "None")),
+    "clip_norm zero": ({"clip_norm": 0.0}, ValueError, ("clip_norm", "greater than 0", "got 0.0.")),
+    "clip_norm negative": ({"clip_norm": -1}, ValueError, ("clip_norm", "got -1.")),
+    "clip_norm nan": ({"clip_norm": math.nan}, ValueError, ("clip_norm", "got nan.")),
+    "clip_norm infinite": ({"clip_norm": math.inf}, ValueError, ("clip_norm", "got inf.")),
+    "clip_norm text": ({"clip_norm": "1"}, TypeError, ("clip_norm", "'1' (str)")),
+    "clip_norm bool": ({"clip_norm": True}, TypeError, ("clip_norm", "True (bool)")),
+    "threads negative": ({"threads": -1}, ValueError, ("threads", "at least 1", "got -1.")),
+    "threads bool": ({"threads": True}, TypeError, ("threads", "True (bool)")),
     "threads zero": ({"threads": 0}, ValueError, ("threads", "at least 1", "got 0.")),
     "threads float": ({"threads": 2.0}, TypeError, ("threads", "2.0 (float)")),
     "threads text": ({"threads": "all"}, TypeError, ("threads", "'all' (str)")),
@@ -1581,3 +1584,213 @@ def test_a_penalty_that_overflows_names_its_layer_and_l2(backend):
         net.fit(X, 0 * X[:, 0], optimizer=fn.SGD(1e150), epochs=1, batch_size=5, backend=backend)
     assert caught.value.layer is not None
     assert "l2" in str(caught.value)
+
+
+# Slices that go on through several epochs.
+
+
+@pytest.fixture
+def long_slices(monkeypatch):
+    """Let slices be as long as they may; return (first, last) of every one."""
+    monkeypatch.setattr(training, "_SLICE_SECONDS", 1e9)
+    taken = []
+    for stepper in training.STEPPERS.values():
+        monkeypatch.setattr(stepper, "run", watching(stepper.run, taken))
+    return taken
+
+
+def watching(run, taken):
+    """Return a stepper's method that notes what it is asked for."""
+
+    def watched(self, first, last, number, record):
+        taken.append((first, last))
+        return run(self, first, last, number, record)
+
+    return watched
+
+
+def looked_at(run):
+    """Nothing but a callback, for which every epoch must come to an end of its own."""
+
+
+@both_backends
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("optimizer", [fn.SGD(0.02, momentum=0.9), fn.Adam(0.01)], ids=str)
+def test_slices_through_epochs_give_the_bits_of_epochs_one_by_one(
+    optimizer, shuffle, backend, long_slices
+):
+    settings = {"optimizer": optimizer, "epochs": 30, "batch_size": 5, "shuffle": shuffle,
+                "sample_weight": W, "backend": backend}  # fmt: skip
+    through, apart = network(l2=0.1), network(l2=0.1)
+    history = through.fit(X, Y, **settings)
+    assert max(last - first for first, last in long_slices) > 2 * 5
+    assert max(last for _, last in long_slices) > 2 * 5
+    long_slices.clear()
+    expected = apart.fit(X, Y, callbacks=looked_at, **settings)
+    assert max(last for _, last in long_slices) == 5
+    assert same(through, apart)
+    assert history.to_dict() == expected.to_dict()
+    assert history.epochs == 30
+    assert through._streams == apart._streams
+    # And so on: the streams stand where they should.
+    for net in (through, apart):
+        net.fit(X, Y, epochs=2, batch_size=5, backend=backend)
+    assert same(through, apart)
+
+
+@both_backends
+@pytest.mark.parametrize("share", [0, 50, 1e9], ids=["saved always", "as it is", "saved once"])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    ("optimizer", "clip"),
+    [
+        (fn.SGD(1.0), None),
+        (fn.SGD(0.8, momentum=0.5), None),
+        (fn.SGD(0.8, momentum=0.5), 1e30),
+        (fn.Adam(4e18), None),
+    ],
+    ids=str,
+)
+def test_a_divergence_within_a_slice_is_found_in_its_epoch_and_step(
+    optimizer, clip, shuffle, share, backend, monkeypatch, long_slices
+):
+    monkeypatch.setattr(training, "_SAVING_SHARE", share)
+    settings = {"optimizer": optimizer, "epochs": 500, "batch_size": 5, "shuffle": shuffle,
+                "backend": backend, "clip_norm": clip}  # fmt: skip
+    ends = []
+    for callbacks in ((), looked_at):
+        net = linear_in_all()
+        with pytest.raises(fn.DivergenceError) as caught:
+            net.fit(X, Y, callbacks=callbacks, **settings)
+        error = caught.value
+        assert error.history.epochs == error.epoch - 1
+        ends.append(
+            (str(error), error.epoch, error.step, error.layer, error.history.to_dict(),
+             net.parameters.tobytes(), net._streams)
+        )  # fmt: skip
+    assert ends[0] == ends[1]
+    assert error.epoch > 2
+    # The good steps alone lead to the same weights.
+    twin = linear_in_all()
+    twin.fit(X, Y, **settings | {"epochs": error.epoch - 1})
+    assert (error.step == 1) == same(twin, net)
+
+
+def linear_in_all():
+    """A network that nothing holds back."""
+    return fn.Sequential([fn.Dense(1)], 3, "float32", rng=2)
+
+
+@both_backends
+def test_a_callback_s_change_is_not_lost_in_a_divergence(backend, monkeypatch):
+    """What is gone back to are the weights as the callback left them."""
+    monkeypatch.setattr(training, "_SAVING_SHARE", 1e9)
+    rule = fn.SGD(1.2)
+    settings = {"optimizer": rule, "batch_size": 5, "shuffle": False, "backend": backend}
+
+    def change(run):
+        run.network.parameters[:] *= 0.5
+
+    net, twin = linear_in_all(), linear_in_all()
+    with pytest.raises(fn.DivergenceError) as caught:
+        net.fit(X, Y, epochs=999, callbacks=change, **settings)
+    epoch, step = caught.value.epoch, caught.value.step
+    assert epoch > 2
+    for _ in range(epoch - 1):
+        twin.fit(X, Y, epochs=1, **settings)
+        twin.parameters[:] *= 0.5
+    for start in range(0, 5 * (step - 1), 5):
+        rows = slice(start, start + 5)
+        twin.train_on_batch(X[rows], Y[rows], optimizer=rule, backend=backend)
+    assert same(net, twin)
+
+
+@both_backends
+@pytest.mark.parametrize("optimizer", [fn.SGD(0.02, momentum=0.9), fn.Adam(0.01)], ids=str)
+def test_callbacks_leave_the_moments_as_they_are(optimizer, backend):
+    """Even one that writes into the parameters."""
+    settings = {"optimizer": optimizer, "epochs": 6, "batch_size": 5, "backend": backend}
+
+    def rewrite(run):
+        run.network.parameters[:] = run.network.parameters.copy()
+
+    watched, plain = network(), network()
+    watched.fit(X, Y, callbacks=rewrite, **settings)
+    plain.fit(X, Y, **settings)
+    assert same(watched, plain)
+
+
+@both_backends
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_interrupted_fit_tells_of_every_epoch_that_its_weights_have_seen(
+    shuffle, backend, monkeypatch
+):
+    """Ctrl-C takes effect when a slice returns, which may have gone through many epochs."""
+    monkeypatch.setattr(training, "_SLICE_SECONDS", 1e9)
+    stepper, calls = training.STEPPERS[backend], []
+    run = stepper.run
+
+    def interrupted(self, *arguments):
+        run(self, *arguments)
+        calls.append(arguments[:2])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    def going(self, *arguments):
+        interrupted(self, *arguments)
+        return training.Slice(arguments[3], arguments[1] - arguments[0], 0)
+
+    monkeypatch.setattr(stepper, "run", going)
+    settings = {"batch_size": 5, "shuffle": shuffle, "backend": backend}
+    net, twin = network(), network()
+    with pytest.warns(UserWarning, match=r"after 14 of 999 epochs"):
+        history = net.fit(X, Y, epochs=999, **settings)
+    monkeypatch.undo()
+    # Slices of 1, 8 and 64 steps, five of which are an epoch: 14 epochs and 3 steps.
+    assert sum(last - first for first, last in calls) == 14 * 5 + 3
+    assert history.stopped == "interrupted"
+    expected = twin.fit(X, Y, epochs=14, **settings)
+    assert history["loss"] == expected["loss"]
+    assert net._streams.drawn == (15 if shuffle else 0)
+    moved = np.abs(net.parameters - twin.parameters)
+    assert 0 < moved.max() <= 3 * 1.01e-3, "three more steps of Adam"
+
+
+# The state between single steps.
+
+
+def test_the_state_after_single_steps_is_the_reference_s():
+    states = []
+    for backend in BACKENDS:
+        net = network("float64", l2=0.1)
+        for step in range(5):
+            rows = slice(3 * step, 3 * step + 4)
+            net.train_on_batch(X[rows], Y[rows], optimizer=fn.Adam(0.01), backend=backend)
+        states.append(net._state)
+    native, expected = states
+    assert native.moments.any()
+    np.testing.assert_allclose(native.moments, expected.moments, rtol=1e-9, atol=1e-15)
+    assert native.numbers[codes.STEPS] == expected.numbers[codes.STEPS] == 5
+
+
+@both_backends
+def test_an_interrupted_single_step_was_never_taken(backend, monkeypatch):
+    stepper = training.STEPPERS[backend]
+    run = stepper.run
+
+    def interrupted(self, *arguments):
+        run(self, *arguments)
+        raise KeyboardInterrupt
+
+    net = network()
+    for _ in range(3):
+        net.train_on_batch(X, Y, backend=backend)
+    before, twin = everything(net), net.copy()
+    with monkeypatch.context() as patch:
+        patch.setattr(stepper, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.train_on_batch(X, Y, backend=backend)
+    assert everything(net) == before
+    for each in (net, twin):
+        each.train_on_batch(X, Y, backend=backend)
+    assert same(net, twin)

@@ -27,8 +27,9 @@ import numba.extending
 import numpy as np
 
 from fastnn.kernels._cache import KernelCache
+from fastnn.kernels._parts import PartCompiler
 
-__all__ = ["entry", "intrinsic", "kernel", "spliced"]
+__all__ = ["entry", "external", "intrinsic", "kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -53,18 +54,10 @@ def _compiled(function: Function, **options: Any) -> Function:
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function that other kernels call: no entry from Python, no cache of its own."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-
-def spliced(function: Function) -> Function:
-    """Compile a function as part of its callers: Numba copies its body into theirs.
-
-    Numba optimises every compiled function with all that it calls once more for each level of
-    calls, so that a deep tree costs its depth; what only arranges calls is spliced instead.
-    (One dtype's engine: 15.4 s of compiling with none spliced, 12.8 s so, 23 s with all.)
-    """
-    return _compiled(function, inline="always")
+    """Compile a function that other kernels call: a part of theirs, never run by itself."""
+    return _compiled(
+        function, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=PartCompiler
+    )
 
 
 def entry(function: Function) -> Function:
@@ -82,6 +75,17 @@ def entry(function: Function) -> Function:
         dispatcher._cache = KernelCache(function)
     compiled: Function = dispatcher
     return compiled
+
+
+def external(name: str, signature: Any, twin: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function without arguments that every process has, to be called from kernels.
+
+    Where the JIT is off its twin in Python is called.
+    """
+    if _JIT_OFF:
+        return twin
+    function: Callable[[], Any] = _numba.core.types.ExternalFunction(name, signature)
+    return function
 
 
 def intrinsic(twin: Function) -> Callable[[Callable[..., Any]], Function]:

@@ -1,4 +1,4 @@
-"""Whole epochs in one call: the entries that Python calls, and the walk over the table.
+"""Whole epochs in one call: the entries that Python calls, and the walk over the steps.
 
 The architecture is data: the operation table says what to do, so that a thousand networks
 compile nothing after the first of their dtype.  Kernels never raise, check or allocate; what
@@ -12,242 +12,339 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import entry, kernel, spliced
-from fastnn.kernels.output import output_loss
-from fastnn.kernels.panels import gather, pack, unpack
-from fastnn.kernels.passes import backward, forward, pack_network
-from fastnn.kernels.update import prepare_rates, update_vector
+from fastnn.kernels._jit import entry, kernel
+from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row_losses
+from fastnn.kernels.matmul import BATCH_ROWS
+from fastnn.kernels.order import shuffle
+from fastnn.kernels.panels import pack, unpack
+from fastnn.kernels.passes import (
+    backward,
+    finish_tiles,
+    forward,
+    pack_transposes,
+    step_tiles,
+    sum_tiles,
+    tall,
+)
+from fastnn.kernels.rules import prepare_rates
+from fastnn.kernels.team import barrier, flag, join, raise_flag, team_size
 from fastnn.kernels.views import matrix
 
-__all__ = ["draw_order", "engine"]
-
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_27, _30, _31, _32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
-_ONE = np.uint64(1)
+__all__ = ["engine", "load", "store"]
 
 
 @kernel
-def pick_rows(picks: Any, order: Any, first: int) -> None:
-    """Set picks to the examples that stand at first, first + 1, ... in the order.
-
-    Reads: order (examples,), or (0,) for the examples' own order.  Writes: picks (rows,).
-    """
-    for i in range(picks.size):
-        picks[i] = order[first + i] if order.size else first + i
-
-
-@kernel
-def hand_out(out: Any, A: Any, picks: Any) -> None:
-    """Copy A into the picked rows of out.
-
-    Reads: A (rows, outputs), picks (rows,).  Writes: out (examples, outputs).
-    May overwrite: nothing else.
-    """
-    for i in range(A.shape[0]):
-        o, a = out[picks[i]], A[i]
-        for j in range(a.size):
-            o[j] = a[j]
-
-
-@spliced
-def batch_weight(weights: Any, order: Any, first: int, last: int) -> float:
-    """Return the sum of the weights of a batch's examples; without weights, their number."""
-    if not weights.size:
-        return float(last - first)
+def sum_of(numbers: Any) -> float:
+    """Return the sum of numbers, in their order."""
     total = 0.0
-    for i in range(first, last):
-        total += float(weights[order[i]] if order.size else weights[i])
+    for number in numbers:
+        total += number
     return total
 
 
-@spliced
-def add_penalty(gradient: Any, parameters: Any, table: Any, constants: Any) -> float:
-    """Return the sum of l2 / 2 * sum(W^2) over the operations; gradient += l2 W.
-
-    Reads: parameters, table, constants.  Writes: gradient, adding to it, unless it is empty.
-    """
-    penalty = 0.0
+@kernel
+def sum_chunk(
+    M: Any, table: Any, plan: Any, rows: int, low: int, high: int, group: int, starting: bool
+) -> None:
+    """Add a chunk's part of the tiles from low to before high to a gradient; see `sum_tiles`."""
     for r in range(table.shape[0]):
-        l2 = constants[r, codes.L2]
-        if l2 == 0.0:
-            continue
-        row = table[r]
-        size = row[codes.INPUTS] * row[codes.OUTPUTS]
-        W = parameters[row[codes.W] :][:size]
-        squares = 0.0
-        for i in range(size):
-            squares += float(W[i]) * float(W[i])
-        penalty += 0.5 * l2 * squares
-        if gradient.size:
-            dW = gradient[row[codes.W] :][:size]
-            factor = W.dtype.type(l2)
-            for i in range(size):
-                dW[i] += factor * W[i]
-    return penalty
+        begin, end = tiles_of(table, plan, r)
+        first, last = max(begin, low) - begin, min(end, high) - begin
+        sum_tiles(M, table[r], plan, rows, first, last, group, starting)
 
 
 @kernel
-def chunk_loss(
-    workspace: Any, plan: Any, D: Any, S: Any, picks: Any, labels: Any, values: Any, weights: Any,
-    total: float,
-) -> float:  # fmt: skip
-    """Return a chunk's part of its batch's mean loss, and compute its gradient.
+def finish_gradient(
+    M: Any, table: Any, constants: Any, share: float, plan: Any, sums: Any, place: int, size: int,
+    groups: int,
+) -> None:  # fmt: skip
+    """Finish the tiles of the gradient that are this thread's; see `finish_tiles`."""
+    low, high = my_tiles(plan, place, size)
+    for r in range(table.shape[0]):
+        begin, end = tiles_of(table, plan, r)
+        first, last = max(begin, low) - begin, min(end, high) - begin
+        l2 = M.dtype.type(constants[r, codes.L2] * share)
+        finish_tiles(M, table[r], plan, sums, l2, first, last, groups)
 
-    Reads: S (rows, outputs), picks (rows,), labels or values, weights.
-    Writes: D (rows, outputs), or nothing where D is (0, outputs).
-    May overwrite: the workspace's SHARES and LOSSES.
+
+@kernel
+def step_chunk(
+    M: Any, table: Any, constants: Any, share: float, plan: Any, sums: Any, scale: float, rows: int,
+    place: int, size: int, starting: bool, kept: bool,
+) -> int:  # fmt: skip
+    """Update the tiles that are this thread's; see `step_tiles`."""
+    low, high = my_tiles(plan, place, size)
+    tile = plan[codes.TILES] + place * plan[codes.TILE_SIZE]
+    broken = 0
+    for r in range(table.shape[0]):
+        begin, end = tiles_of(table, plan, r)
+        first, last = max(begin, low) - begin, min(end, high) - begin
+        # A gradient that was kept has the part of L2 in it.
+        l2 = M.dtype.type(0.0 if kept else constants[r, codes.L2] * share)
+        broken += step_tiles(
+            M, table[r], plan, sums, l2, M.dtype.type(scale), rows, first, last, tile, starting,
+            kept,
+        )  # fmt: skip
+    return broken
+
+
+@kernel
+def sum_groups(
+    M: Any, table: Any, plan: Any, conventions: Any, number: float, sums: Any, picks: Any, X: Any,
+    labels: Any, values: Any, weights: Any, order: Any, total: float, first: int, last: int,
+    groups: int, place: int, size: int,
+) -> None:  # fmt: skip
+    """Sum the gradients of the groups of chunks that are this thread's, and each chunk's loss.
+
+    Reads: everything of the batch from first to before last.  Writes: the groups' gradients, the
+    chunks' losses in sums.  May overwrite: this thread's activations, picks, LOSSES and SHARES.
     """
-    rows = picks.size
-    losses = workspace[plan[codes.LOSSES] :][:rows]
-    shares = workspace[plan[codes.SHARES] :][:rows]
-    for i in range(rows):
-        weight = float(weights[picks[i]]) if weights.size else 1.0
-        shares[i] = workspace.dtype.type(weight / total)
-    output_loss(losses, D, S, labels, values, picks, shares, plan[codes.LOSS_CODE])
-    loss = 0.0
-    for i in range(rows):
-        # An example of no weight has no say, not even with an infinite loss.
-        if shares[i] != 0.0:
-            loss += float(shares[i]) * float(losses[i])
-    return loss
+    chunk, height = plan[codes.CHUNK], plan[codes.HEIGHT]
+    top = table[table.shape[0] - 1]
+    chunks = (last - first + chunk - 1) // chunk
+    for group in range(groups * place // size, groups * (place + 1) // size):
+        beginning = chunks * group // groups
+        for c in range(beginning, chunks * (group + 1) // groups):
+            start = first + c * chunk
+            rows = min(chunk, last - start)
+            gather(M, table[0, codes.SOURCE], height, picks, X, order, start, 0, rows)
+            forward(M, table, plan, 0, rows)
+            row_losses(
+                M, top, plan, conventions, number, picks, labels, values, weights, total, 0, rows
+            )
+            sums[2 * plan[codes.UNIT_COUNT] + c] = chunk_loss(M, plan, conventions, rows)
+            backward(M, table, plan, 0, rows)
+            sum_chunk(M, table, plan, rows, 0, plan[codes.UNIT_COUNT], group, c == beginning)
+
+
+@kernel
+def my_tiles(plan: Any, place: int, size: int) -> tuple[int, int]:
+    """Return the first and the one past the last of a thread's tiles."""
+    count = plan[codes.UNIT_COUNT]
+    return count * place // size, count * (place + 1) // size
+
+
+@kernel
+def tiles_of(table: Any, plan: Any, r: int) -> tuple[int, int]:
+    """Return the first and the one past the last of an operation's tiles."""
+    end = table[r + 1, codes.UNITS] if r + 1 < table.shape[0] else plan[codes.UNIT_COUNT]
+    return table[r, codes.UNITS], end
 
 
 @entry
 def engine(
-    plan: Any,
-    table: Any,
+    plans: Any,
+    tables: Any,
     constants: Any,
     numbers: Any,
+    conventions: Any,
+    etas: Any,
+    sums: Any,
     report: Any,
-    parameters: Any,
-    gradient: Any,
-    moments: Any,
-    workspace: Any,
-    picks: Any,
+    record: Any,
+    signals: Any,
+    leading: bool,
+    M: Any,
+    room: Any,
     X: Any,
     labels: Any,
     values: Any,
     weights: Any,
     order: Any,
+    draw: Any,
     out: Any,
 ) -> None:
-    """Do what the plan's mode asks for, on the rows of X.
+    """Do what the plan's mode asks for, on the rows of X, in as many threads as call this.
 
-    A large batch goes through in chunks of rows, and its sums are taken in the chunks' order.  A
-    batch of one chunk is stepped layer by layer on the way back, tile by tile, and its gradient
-    is never stored.
+    A large batch goes through in chunks of rows.  Either every chunk is shared: rows are parted
+    among the threads for the way forward and back, tiles of weight gradients for sums and steps.
+    Or, where a batch has many chunks and the weights are few, groups of chunks are parted, each
+    of which sums a gradient of its own.  Which of the two, and all sums, follow from the shape
+    alone: nothing that is computed depends on how many threads there are.
 
     Parameters
     ----------
-    plan : int64 (codes.PLAN_ENTRIES,)
-        What to do.
-    table, constants : int64 and float64, one row an operation
+    plans : int64 (threads, codes.PLAN_ENTRIES)
+        What to do, with each thread's places in the workspace.
+    tables, constants : int64 (threads, ...) and float64, one row an operation
         From `layout.Program`.
     numbers : float64 (codes.NUMBERS,)
         The optimizer's; its count of steps is written in mode TRAIN.
+    conventions : float64 (codes.CONVENTIONS,)
+        How losses, their gradients and penalties count.
+    etas : float64 (steps of this call,) or (0,)
+        The learning rate of each step, where it changes from step to step.
+    sums : float64 (2 * UNIT_COUNT + chunks of a batch,)
+        Room: sums of squares over the tiles of weights and gradients; the chunks' losses.
     report : float64 (codes.REPORT_ENTRIES,)
-        Written: sums of losses and weights, steps done, trouble met.
-    parameters : (size,)
-        Written in mode TRAIN.
-    gradient : (size,), or (0,) where none is wanted
-        Written in mode GRADIENT; may be overwritten in mode TRAIN.
-    moments : (rule's own, size)
-        Written in mode TRAIN.
-    workspace : (Program.workspace,); picks : int64 (chunk,)
-        Room; any content on the way in.
+        Written: steps done, trouble met.
+    record : float64 (epochs, codes.RECORD_COLUMNS)
+        Added to: sums of losses and weights of each epoch that the call touches.
+    signals : int64 (team.SIGNALS,)
+        Zeros, when the first thread comes; where the team's threads meet.
+    leading : bool
+        True for one of the threads.
+    M : (Program.workspace,)
+        Weights and biases in panels, moments and gradient behind them, and room.  Written:
+        gradient in mode GRADIENT; weights and moments in mode TRAIN.
+    room : int64 (threads, chunk)
+        Room.
     X : (n, inputs); labels : int64 (n,) or (0,); values : (n, outputs) or (0, outputs);
     weights : (n,) or (0,)
         Read only.
     order : int64 (n,), or (0,) for X's own order
-        Read.
+        Read; written where the plan asks for epochs in an order of their own.
+    draw : uint64 (2,)
+        Key of these orders, and the number of the present epoch's.
     out : (n, outputs), or (0, 0)
         Written: the last operation's result for each example.
     """
+    place = join(signals, plans[0, codes.THREADS], leading)
+    if place < 0:
+        return
+    size = team_size(signals)
+    # The first thread's activations serve all where they share a chunk.
+    plan, table, picks = plans[0], tables[0], room[place]
     training = plan[codes.MODE] == codes.TRAIN
+    clipping = training and plan[codes.CLIPPING] != 0
+    keeping = clipping or plan[codes.MODE] == codes.GRADIENT
     height, chunk = plan[codes.HEIGHT], plan[codes.CHUNK]
     top, bottom = table[table.shape[0] - 1], table[0]
-    report[:] = 0.0
-    first_step, last_step, size = 0, 1, X.shape[0]
+    number = constants[table.shape[0] - 1, codes.LOSS_NUMBER]
+    first_step, last_step, batch = 0, 1, X.shape[0]
     if training:
-        first_step, last_step = plan[codes.FIRST_STEP], plan[codes.LAST_STEP]
-        size = plan[codes.BATCH]
-    rates = workspace[plan[codes.UPDATE] :][: codes.RATES]
-    nothing = gradient[:0]
-    pack_network(workspace, parameters, table)
+        first_step, last_step, batch = (
+            plan[codes.FIRST_STEP],
+            plan[codes.LAST_STEP],
+            plan[codes.BATCH],
+        )
+    steps = (X.shape[0] + batch - 1) // batch
+    rates = M[plan[codes.RATES_AT] : plan[codes.RATES_AT] + 2 * codes.RATES]
+    done, trouble = 0, codes.FINE
     for step in range(first_step, last_step):
-        first, last = step * size, min((step + 1) * size, X.shape[0])
+        epoch, within = step // steps, step % steps
+        if within == 0 and plan[codes.SHUFFLE] and training:
+            # Somebody may still be asking for the weights of the last batch.
+            barrier(signals, size)
+            if place == 0:
+                shuffle(order, draw[0], draw[1] + np.uint64(epoch))
+            barrier(signals, size)
+        first, last = within * batch, min((within + 1) * batch, X.shape[0])
         total = batch_weight(weights, order, first, last)
         if total == 0.0:
-            report[codes.STEPS_DONE] += 1.0
+            done += 1
             continue
-        stepping = training and last - first <= chunk
-        summing = gradient.size > 0 and not stepping
-        if summing:
-            gradient[:] = gradient.dtype.type(0)
-        loss = add_penalty(gradient if summing else nothing, parameters, table, constants)
-        broken = 0
-        for start in range(first, last, chunk):
+        if training and place == 0:
+            if etas.size:
+                numbers[codes.LEARNING_RATE] = etas[step - first_step]
+            prepare_rates(rates, numbers, conventions, plan[codes.OPTIMIZER])
+        share = 1.0 / total if conventions[codes.SHARED_PENALTY] != 0.0 else 1.0
+        loss = 0.0
+        groups = min(plan[codes.GROUPS], (last - first + chunk - 1) // chunk)
+        if groups > 1:
+            sum_groups(
+                M, tables[place], plans[place], conventions, number, sums, picks, X, labels, values,
+                weights, order, total, first, last, groups, place, size,
+            )  # fmt: skip
+            barrier(signals, size)
+            loss = sum_of(sums[2 * plan[codes.UNIT_COUNT] :][: (last - first + chunk - 1) // chunk])
+            if training and not np.isfinite(loss):
+                trouble = codes.LOSS_NOT_FINITE
+                break
+        for start in range(first if groups == 1 else last, last, chunk):
             rows = min(chunk, last - start)
-            chosen = picks[:rows]
-            pick_rows(chosen, order, start)
-            gather(workspace, bottom[codes.SOURCE], height, X, chosen)
-            forward(workspace, table, plan, rows)
-            S = matrix(workspace, plan[codes.FLAT], rows, top[codes.OUTPUTS])
-            unpack(S, workspace, top[codes.RESULT], height)
+            tiles = (rows + BATCH_ROWS - 1) // BATCH_ROWS
+            low = tiles * place // size * BATCH_ROWS
+            high = min(tiles * (place + 1) // size * BATCH_ROWS, rows)
+            gather(M, bottom[codes.SOURCE], height, picks, X, order, start, low, high)
+            forward(M, table, plan, low, high)
             if out.size:
-                hand_out(out, S, chosen)
+                hand_out(out, M, top[codes.RESULT], height, picks, low, high)
             if plan[codes.LOSS_CODE] == codes.NO_LOSS:
+                # A shorter chunk parts its rows among the threads in other places.
+                barrier(signals, size)
                 continue
-            wanted = rows if gradient.size else 0
-            D = matrix(workspace, plan[codes.DFLAT], wanted, top[codes.OUTPUTS])
-            loss += chunk_loss(workspace, plan, D, S, chosen, labels, values, weights, total)
-            if gradient.size == 0 or (stepping and not np.isfinite(loss)):
-                continue
-            if stepping:
-                prepare_rates(rates, numbers, plan[codes.OPTIMIZER])
-            pack(workspace, top[codes.DRESULT], height, D)
-            broken += backward(
-                workspace, gradient, parameters, moments, table, constants, plan, rows, stepping
+            row_losses(
+                M, top, plan, conventions, number, picks, labels, values, weights, total, low, high
             )
-        report[codes.LOSS_SUM] += loss * total
-        report[codes.WEIGHT_SUM] += total
-        if training:
-            if not np.isfinite(loss):
-                report[codes.TROUBLE] = codes.LOSS_NOT_FINITE
-                return
-            if not stepping:
-                prepare_rates(rates, numbers, plan[codes.OPTIMIZER])
-                broken = update_vector(parameters, gradient, moments, rates, plan[codes.OPTIMIZER])
-                pack_network(workspace, parameters, table)
-            if broken:
-                report[codes.TROUBLE] = codes.UPDATE_NOT_FINITE
-                return
-        report[codes.STEPS_DONE] += 1.0
-
-
-@kernel
-def hash64(x: Any) -> Any:
-    """Mix 64 bits: the finaliser of splitmix64 (Steele, Lea & Flood 2014)."""
-    x = (x ^ (x >> _30)) * _MIX_1
-    x = (x ^ (x >> _27)) * _MIX_2
-    return x ^ (x >> _31)
+            if top[codes.DRESULT] >= 0:
+                backward(M, table, plan, low, high)
+            barrier(signals, size)
+            loss += chunk_loss(M, plan, conventions, rows)
+            if training and not np.isfinite(loss):
+                trouble = codes.LOSS_NOT_FINITE
+                break
+            starting, ready = start == first, start + rows == last
+            if top[codes.DRESULT] >= 0 and (keeping or not ready):
+                mine, others = my_tiles(plan, place, size)
+                sum_chunk(M, table, plan, rows, mine, others, 0, starting)
+            elif training:
+                broken = step_chunk(
+                    M, table, constants, share, plan, sums, 1.0, rows, place, size, starting, False
+                )
+                raise_flag(signals, broken > 0)
+            barrier(signals, size)
+        if trouble != codes.FINE:
+            break
+        if keeping or groups > 1:
+            finish_gradient(M, table, constants, share, plan, sums, place, size, groups)
+            scale = 1.0
+            if clipping:
+                barrier(signals, size)
+                norm = np.sqrt(sum_of(sums[plan[codes.UNIT_COUNT] : 2 * plan[codes.UNIT_COUNT]]))
+                scale = numbers[codes.CLIP_NORM] / max(norm, numbers[codes.CLIP_NORM])
+                raise_flag(signals, not np.isfinite(norm))
+            if training:
+                broken = step_chunk(
+                    M, table, constants, share, plan, sums, scale, 0, place, size, False, True
+                )
+                raise_flag(signals, broken > 0)
+            barrier(signals, size)
+        if plan[codes.PENALTY]:
+            loss += sum_of(sums[: plan[codes.UNIT_COUNT]])
+        if place == 0 and plan[codes.LOSS_CODE] != codes.NO_LOSS:
+            here = record[epoch - first_step // steps]
+            counted = float(last - first) if conventions[codes.BY_EXAMPLES] != 0.0 else total
+            here[codes.LOSS_SUM] += loss * counted
+            here[codes.WEIGHT_SUM] += counted
+        if training and plan[codes.PENALTY] and not np.isfinite(loss):
+            trouble = codes.LOSS_NOT_FINITE
+            break
+        if flag(signals):
+            trouble = codes.UPDATE_NOT_FINITE
+            break
+        done += 1
+    if place == 0:
+        report[codes.STEPS_DONE] = done
+        report[codes.TROUBLE] = trouble
 
 
 @entry
-def draw_order(order: Any, draw: Any) -> None:
-    """Shuffle the numbers 0, 1, ..., n - 1 (Fisher & Yates), the same for the same draw.
+def load(table: Any, M: Any, shift: int, vector: Any) -> None:
+    """Pack a vector of parameters, or of moments, which lie a shift behind them.
 
-    Every choice is a hash of the key, the draw's number and the place, so that any epoch's
-    order can be had without those before it.
-
-    Reads: draw, uint64 (2,): key and number of the draw.  Writes: order, int64 (n,).
+    Reads: vector (size,).  Writes: in M, every operation's PACKED and BIASES, shifted; where
+    the shift is 0 also its TRANSPOSED.
     """
-    stream = hash64(draw[0] + (draw[1] + _ONE) * _GOLDEN)
-    for i in range(order.size):
-        order[i] = i
-    for i in range(order.size - 1, 0, -1):
-        bits = hash64(stream + np.uint64(i + 1) * _GOLDEN) >> _32
-        j = np.int64((bits * np.uint64(i + 1)) >> _32)
-        order[i], order[j] = order[j], order[i]
+    for row in table:
+        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+        W = matrix(vector, row[codes.W], inputs, outputs)
+        pack(M, row[codes.PACKED] + shift, tall(inputs), W)
+        if row[codes.B] >= 0:
+            pack(M, row[codes.BIASES] + shift, 1, matrix(vector, row[codes.B], 1, outputs))
+        if shift == 0:
+            pack_transposes(M, row)
+
+
+@entry
+def store(table: Any, M: Any, shift: int, vector: Any) -> None:
+    """Unpack what `load` packs, or a gradient, which lies behind the moments.
+
+    Reads: in M, every operation's PACKED and BIASES, shifted.  Writes: vector (size,).
+    """
+    for row in table:
+        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+        W = matrix(vector, row[codes.W], inputs, outputs)
+        unpack(W, M, row[codes.PACKED] + shift, tall(inputs))
+        if row[codes.B] >= 0:
+            unpack(matrix(vector, row[codes.B], 1, outputs), M, row[codes.BIASES] + shift, 1)

@@ -8,6 +8,7 @@ one are zero in packed weights; in activations they hold what comes of that and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numba.core import types
@@ -17,10 +18,9 @@ from fastnn.kernels._jit import intrinsic, kernel
 
 __all__ = [
     "PANEL_BYTES",
-    "gather",
+    "collect_row",
     "pack",
-    "pack_transposed",
-    "pack_weights",
+    "spread_row",
     "transpose_tile",
     "unpack",
 ]
@@ -28,28 +28,94 @@ __all__ = [
 PANEL_BYTES = 2 * simd.BYTES
 
 
-@kernel
-def gather(P: Any, at: int, height: int, X: Any, picks: Any) -> None:
-    """Copy the picked rows of X into panels.
-
-    Reads: X (examples, columns), picks (rows,).  Writes: rows of P (height, columns) in panels
-    from at, zero past the last column.  May overwrite: nothing else.
-    """
+def _spread_row(P: Any, at: int, across: int, X: Any, row: int) -> None:
+    """Copy in NumPy."""
     panel = PANEL_BYTES // P.itemsize
-    columns = X.shape[1]
-    zero = P.dtype.type(0)
-    for i in range(picks.size):
-        x = X[picks[i]]
-        for j in range(0, columns, panel):
-            start = at + j * height + i * panel
-            p = P[start : start + panel]
-            if columns - j >= panel:
-                s = x[j : j + panel]
-                for q in range(panel):
-                    p[q] = s[q]
-            else:
-                for q in range(panel):
-                    p[q] = x[j + q] if j + q < columns else zero
+    for j in range(0, X.shape[1], panel):
+        part = X[row, j : j + panel]
+        start = at + j // panel * across
+        P[start : start + part.size] = part
+        P[start + part.size : start + panel] = 0
+
+
+@intrinsic(_spread_row)
+def spread_row(typing: Any, P: Any, at: Any, across: Any, X: Any, row: Any) -> Any:
+    """Copy a row of X into the panels of a panel matrix, which lie across apart.
+
+    Reads: a row of X (examples, columns).  Writes: P, a whole panel's row of each panel from at,
+    zero past the last column.  May overwrite: nothing else.
+    """
+    signature = types.void(P, types.intp, types.intp, X, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = simd.data_pointer(context, builder, P, arguments[0])
+        source, columns = simd.row_of(context, builder, X, arguments[3], arguments[4])
+        v = simd.Vectors(builder, context.get_data_type(P.dtype))
+
+        def copy(place: Any, offset: Any, masks: Any) -> None:
+            for half, mask in zip((0, v.lanes), masks, strict=True):
+                shift = simd.int64(half)
+                x = v.load(source, builder.add(offset, shift), mask)
+                v.store(x, target, builder.add(place, shift))
+
+        _over_panels(v, columns, arguments[1], arguments[2], copy)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _collect_row(out: Any, row: int, P: Any, at: int, across: int) -> None:
+    """Copy in NumPy."""
+    panel = PANEL_BYTES // P.itemsize
+    for j in range(0, out.shape[1], panel):
+        part = out[row, j : j + panel]
+        start = at + j // panel * across
+        part[:] = P[start : start + part.size]
+
+
+@intrinsic(_collect_row)
+def collect_row(typing: Any, out: Any, row: Any, P: Any, at: Any, across: Any) -> Any:
+    """Copy from the panels of a panel matrix, which lie across apart, into a row of a matrix.
+
+    Reads: P, a panel's row of each panel from at.  Writes: a row of out (rows, columns).
+    May overwrite: nothing else.
+    """
+    signature = types.void(out, types.intp, P, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = simd.data_pointer(context, builder, P, arguments[2])
+        target, columns = simd.row_of(context, builder, out, arguments[0], arguments[1])
+        v = simd.Vectors(builder, context.get_data_type(P.dtype))
+
+        def copy(place: Any, offset: Any, masks: Any) -> None:
+            for half, mask in zip((0, v.lanes), masks, strict=True):
+                shift = simd.int64(half)
+                x = v.load(source, builder.add(place, shift))
+                v.store(x, target, builder.add(offset, shift), mask)
+
+        _over_panels(v, columns, arguments[3], arguments[4], copy)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _over_panels(
+    v: simd.Vectors, columns: Any, at: Any, across: Any, copy: Callable[[Any, Any, Any], None]
+) -> None:
+    """Emit ``copy(place in the panels, column, masks of both vectors)`` for each panel of a row."""
+    build = v.builder
+    panel = simd.int64(2 * v.lanes)
+    whole = build.sdiv(columns, panel)
+
+    def place(n: Any) -> Any:
+        return build.add(at, build.mul(n, across))
+
+    simd.count_loop(build, whole, lambda n: copy(place(n), build.mul(n, panel), (None, None)))
+    done = build.mul(whole, panel)
+    rest = build.sub(columns, done)
+    with build.if_then(build.icmp_signed(">", rest, simd.int64(0))):
+        masks = v.first_lanes(rest), v.first_lanes(rest, v.lanes)
+        copy(place(whole), done, masks)
 
 
 @kernel
@@ -60,18 +126,8 @@ def pack(P: Any, at: int, height: int, M: Any) -> None:
     the last column.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // P.itemsize
-    rows, columns = M.shape
-    zero = P.dtype.type(0)
-    for j in range(0, columns, panel):
-        width = min(panel, columns - j)
-        for i in range(rows):
-            start = at + j * height + i * panel
-            p = P[start : start + panel]
-            m = M[i, j : j + width]
-            for q in range(width):
-                p[q] = m[q]
-            for q in range(width, panel):
-                p[q] = zero
+    for i in range(M.shape[0]):
+        spread_row(P, at + i * panel, height * panel, M, i)
 
 
 @kernel
@@ -82,54 +138,8 @@ def unpack(M: Any, P: Any, at: int, height: int) -> None:
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // P.itemsize
-    rows, columns = M.shape
-    for j in range(0, columns, panel):
-        width = min(panel, columns - j)
-        for i in range(rows):
-            start = at + j * height + i * panel
-            p = P[start : start + panel]
-            m = M[i, j : j + width]
-            for q in range(width):
-                m[q] = p[q]
-
-
-@kernel
-def pack_weights(P: Any, at: int, W: Any, b: Any) -> None:
-    """Pack a layer's weights and, behind them, its biases.
-
-    Reads: W (inputs, outputs), b (outputs,) or (0,).  Writes: P from at: W in panels, then b,
-    all zero past the last column.  May overwrite: nothing else.
-    """
-    panel = PANEL_BYTES // P.itemsize
-    inputs, outputs = W.shape
-    pack(P, at, inputs, W)
-    columns = (outputs + panel - 1) // panel * panel
-    biases = at + columns * inputs
-    zero = P.dtype.type(0)
-    for j in range(columns):
-        P[biases + j] = b[j] if j < b.size else zero
-
-
-@kernel
-def pack_transposed(P: Any, at: int, W: Any) -> None:
-    """Pack the transpose of a layer's weights.
-
-    Reads: W (inputs, outputs).  Writes: P from at: (outputs, inputs) in panels, zero past the
-    last column.  May overwrite: nothing else.
-    """
-    panel = PANEL_BYTES // P.itemsize
-    inputs, outputs = W.shape
-    zero = P.dtype.type(0)
-    for j in range(0, inputs, panel):
-        for q in range(panel):
-            start = at + j * outputs + q
-            if j + q < inputs:
-                w = W[j + q]
-                for i in range(outputs):
-                    P[start + i * panel] = w[i]
-            else:
-                for i in range(outputs):
-                    P[start + i * panel] = zero
+    for i in range(M.shape[0]):
+        collect_row(M, i, P, at + i * panel, height * panel)
 
 
 def _transpose_tile(rows: int, P: Any, at: int, to: int, count: int) -> None:

@@ -1,6 +1,7 @@
-"""The walk over the operation table: forward, and backward with steps or sums of gradients.
+"""The walk over the operation table: forward, backward, and the tiles of weight gradients.
 
-The architecture is data: the table says what to do with which part of the workspace.
+The architecture is data: the table says what to do with which part of the workspace.  Forward and
+backward go by rows, of which every thread has its own; weight gradients go by tiles.
 """
 
 from __future__ import annotations
@@ -8,214 +9,358 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel, spliced
+from fastnn.kernels._jit import kernel
 from fastnn.kernels.elementwise import activation_backward, activation_forward
-from fastnn.kernels.matmul import UNIT_ROWS, column_sums, gradient_tile, row_product
-from fastnn.kernels.panels import (
-    PANEL_BYTES,
-    pack,
-    pack_transposed,
-    pack_weights,
-    transpose_tile,
-    unpack,
+from fastnn.kernels.matmul import (
+    AS_IT_IS,
+    BLOCK_ROWS,
+    DEPTH,
+    RELU,
+    RELU_SLOPE,
+    SIGMOID_SLOPE,
+    TANH_SLOPE,
+    UNIT_ROWS,
+    column_sums,
+    gradient_tile,
+    strip,
 )
-from fastnn.kernels.update import update_row
-from fastnn.kernels.views import matrix
+from fastnn.kernels.panels import PANEL_BYTES, pack, transpose_tile, unpack
+from fastnn.kernels.update import add_scaled, squares, update_span
+from fastnn.kernels.views import matrix, rows_apart
 
-__all__ = ["backward", "forward", "pack_network"]
-
-
-@spliced
-def pack_network(workspace: Any, parameters: Any, table: Any) -> None:
-    """Pack every layer's weights and biases, and the transposes that are asked for.
-
-    Reads: parameters.  Writes: every PACKED and TRANSPOSED in the workspace.
-    """
-    for row in table:
-        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        W = matrix(parameters, row[codes.W], inputs, outputs)
-        b = parameters[:0] if row[codes.B] < 0 else parameters[row[codes.B] :][:outputs]
-        pack_weights(workspace, row[codes.PACKED], W, b)
-        if row[codes.TRANSPOSED] >= 0:
-            pack_transposed(workspace, row[codes.TRANSPOSED], W)
+__all__ = [
+    "backward",
+    "finish_tiles",
+    "forward",
+    "pack_transposes",
+    "step_tiles",
+    "sum_tiles",
+    "tall",
+]
 
 
 @kernel
-def activate(workspace: Any, row: Any, flat: int, height: int, rows: int) -> None:
-    """Compute A = f(Z) of an operation, in panels.
+def tall(rows: int) -> int:
+    """Return the rows of a weight matrix, rounded up to whole tiles of its gradient."""
+    return (rows + UNIT_ROWS - 1) // UNIT_ROWS * UNIT_ROWS
 
-    Reads: its Z.  Writes: its result.  May overwrite: flat, rows by outputs.
+
+@kernel
+def activate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: int) -> None:
+    """Compute A = f(Z) of a block of rows, one panel from column j.
+
+    Reads: the operation's Z.  Writes: its result.  May overwrite: nothing else.
     """
-    outputs = row[codes.OUTPUTS]
-    if row[codes.ACTIVATION] == codes.SOFTMAX:
-        Z = matrix(workspace, flat, rows, outputs)
-        unpack(Z, workspace, row[codes.Z], height)
-        activation_forward(Z, Z, codes.SOFTMAX)
-        pack(workspace, row[codes.RESULT], height, Z)
-        return
     if row[codes.ACTIVATION] == codes.IDENTITY and row[codes.Z] == row[codes.RESULT]:
         return
-    panel = PANEL_BYTES // workspace.itemsize
-    for j in range(0, outputs, panel):
-        Z = matrix(workspace, row[codes.Z] + j * height, rows, panel)
-        A = matrix(workspace, row[codes.RESULT] + j * height, rows, panel)
-        activation_forward(A, Z, row[codes.ACTIVATION])
+    panel = PANEL_BYTES // M.itemsize
+    width = panel if row[codes.OUTPUTS] - j > panel // 2 else panel // 2
+    at = j * height + first * panel
+    Z = rows_apart(M, row[codes.Z] + at, rows, width, panel)
+    A = rows_apart(M, row[codes.RESULT] + at, rows, width, panel)
+    activation_forward(A, Z, row[codes.ACTIVATION])
 
 
 @kernel
-def deactivate(workspace: Any, row: Any, flat: int, dflat: int, height: int, rows: int) -> None:
-    """Compute dZ = dA f'(Z) of an operation, in panels, where its DRESULT holds dA.
+def deactivate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: int) -> None:
+    """Compute dZ = dA f'(Z) of a block of rows, one panel from column j.
 
-    Reads: its result or its Z.  Writes: its DRESULT.  May overwrite: flat and dflat, rows by
-    outputs.
+    Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
+    May overwrite: nothing else.
     """
+    panel = PANEL_BYTES // M.itemsize
+    width = panel if row[codes.OUTPUTS] - j > panel // 2 else panel // 2
+    at = j * height + first * panel
+    A = rows_apart(M, row[codes.RESULT] + at, rows, width, panel)
+    Z = rows_apart(M, row[codes.Z] + at, rows, width, panel)
+    dZ = rows_apart(M, row[codes.DRESULT] + at, rows, width, panel)
+    activation_backward(dZ, A, Z, row[codes.ACTIVATION])
+
+
+@kernel
+def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
+    """Compute A = softmax(Z) of some rows.
+
+    Reads: the operation's Z.  Writes: its result.  May overwrite: room for the rows at flat.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    outputs = row[codes.OUTPUTS]
+    Z = matrix(M, flat, last - first, outputs)
+    unpack(Z, M, row[codes.Z] + first * panel, height)
+    activation_forward(Z, Z, codes.SOFTMAX)
+    pack(M, row[codes.RESULT] + first * panel, height, Z)
+
+
+@kernel
+def deactivate_rows(
+    M: Any, row: Any, flat: int, dflat: int, height: int, first: int, last: int
+) -> None:
+    """Compute dZ = dA f'(Z) of some rows of the last operation, or of a softmax.
+
+    Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
+    May overwrite: room for the rows at flat and dflat.
+    """
+    panel = PANEL_BYTES // M.itemsize
     outputs = row[codes.OUTPUTS]
     if row[codes.ACTIVATION] == codes.IDENTITY:
         return
-    if row[codes.ACTIVATION] == codes.SOFTMAX:
-        A = matrix(workspace, flat, rows, outputs)
-        unpack(A, workspace, row[codes.RESULT], height)
-        dZ = matrix(workspace, dflat, rows, outputs)
-        unpack(dZ, workspace, row[codes.DRESULT], height)
-        activation_backward(dZ, A, A, codes.SOFTMAX)
-        pack(workspace, row[codes.DRESULT], height, dZ)
+    if row[codes.ACTIVATION] != codes.SOFTMAX:
+        for j in range(0, outputs, panel):
+            deactivate_panel(M, row, height, first, last - first, j)
         return
-    panel = PANEL_BYTES // workspace.itemsize
-    for j in range(0, outputs, panel):
-        A = matrix(workspace, row[codes.RESULT] + j * height, rows, panel)
-        Z = matrix(workspace, row[codes.Z] + j * height, rows, panel)
-        dZ = matrix(workspace, row[codes.DRESULT] + j * height, rows, panel)
-        activation_backward(dZ, A, Z, row[codes.ACTIVATION])
-
-
-@spliced
-def forward(workspace: Any, table: Any, plan: Any, rows: int) -> None:
-    """Walk the table down: every Z and A of a chunk of rows.
-
-    Reads: packed weights, and the first operation's source in the workspace.
-    Writes: every operation's Z and result in the workspace.  May overwrite: its FLAT.
-    """
-    panel = PANEL_BYTES // workspace.itemsize
-    height = plan[codes.HEIGHT]
-    for row in table:
-        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        packed = row[codes.PACKED]
-        biases = packed + (outputs + panel - 1) // panel * panel * inputs
-        row_product(
-            workspace, row[codes.Z], row[codes.SOURCE], packed, biases, height, rows, inputs,
-            outputs,
-        )  # fmt: skip
-        activate(workspace, row, plan[codes.FLAT], height, rows)
-
-
-@spliced
-def backward(
-    workspace: Any,
-    gradient: Any,
-    parameters: Any,
-    moments: Any,
-    table: Any,
-    constants: Any,
-    plan: Any,
-    rows: int,
-    stepping: bool,
-) -> int:
-    """Walk the table up: every dZ of a chunk of rows, then steps or sums its weight gradients.
-
-    Reads: what `forward` left, and the last operation's DRESULT, in the workspace; its rates
-    where stepping.
-    Writes: every DRESULT in the workspace; where stepping, parameters, moments and packed weights;
-    else gradient, adding to it.  May overwrite: the workspace's FLAT, DFLAT and TILE.
-    Returns how many segments of weights or moments are not finite.
-    """
-    height = plan[codes.HEIGHT]
-    broken = 0
-    for r in range(table.shape[0] - 1, -1, -1):
-        row = table[r]
-        inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        deactivate(workspace, row, plan[codes.FLAT], plan[codes.DFLAT], height, rows)
-        if row[codes.DSOURCE] >= 0:
-            row_product(
-                workspace, row[codes.DSOURCE], row[codes.DRESULT], row[codes.TRANSPOSED], -1,
-                height, rows, outputs, inputs,
-            )  # fmt: skip
-        if stepping:
-            l2 = workspace.dtype.type(constants[r, codes.L2])
-            broken += step_layer(workspace, parameters, moments, row, plan, rows, l2)
-        else:
-            sum_layer(workspace, gradient, row, plan, rows)
-    return broken
+    A = matrix(M, flat, last - first, outputs)
+    unpack(A, M, row[codes.RESULT] + first * panel, height)
+    dZ = matrix(M, dflat, last - first, outputs)
+    unpack(dZ, M, row[codes.DRESULT] + first * panel, height)
+    activation_backward(dZ, A, A, codes.SOFTMAX)
+    pack(M, row[codes.DRESULT] + first * panel, height, dZ)
 
 
 @kernel
-def step_layer(
-    workspace: Any, parameters: Any, moments: Any, row: Any, plan: Any, rows: int, l2: Any
-) -> int:
-    """Update a layer tile by tile, while its weight gradients are in the cache.
+def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
+    """Compute Z = A W + b and f(Z) of some rows.
 
-    Reads: the operation's source and DRESULT.  Writes: its parameters and moments, and their
-    packed forms.  May overwrite: the workspace's TILE.
+    Reads: the operation's source, packed weights and biases.  Writes: its Z and result, of rows
+    rounded up to whole tiles.  May overwrite: room for the rows at flat.
     """
-    panel = PANEL_BYTES // workspace.itemsize
-    inputs, outputs, code = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.OPTIMIZER]
-    height, tile, packed = plan[codes.HEIGHT], plan[codes.TILE], row[codes.PACKED]
-    rates = workspace[plan[codes.UPDATE] :][: codes.RATES]
-    zero = workspace.dtype.type(0)
-    biases = packed + (outputs + panel - 1) // panel * panel * inputs
-    broken = 0
-    for j in range(0, outputs, panel):
-        count = min(panel, outputs - j)
-        for i in range(0, inputs, UNIT_ROWS):
-            gradient_tile(
-                workspace, tile, row[codes.SOURCE], row[codes.DRESULT], height, rows, i, j, outputs
-            )
-            strip = packed + j * inputs + i * panel
-            for u in range(min(UNIT_ROWS, inputs - i)):
-                at = row[codes.W] + (i + u) * outputs + j
-                broken += update_row(
-                    parameters, moments, at, workspace, tile + u * panel, count, rates, l2,
-                    workspace, strip + u * panel, code,
-                )  # fmt: skip
-            if row[codes.TRANSPOSED] >= 0:
-                column = i // panel * panel * outputs + i % panel
-                to = row[codes.TRANSPOSED] + column + j * panel
-                transpose_tile(UNIT_ROWS, workspace, strip, to, count)
-        if row[codes.B] >= 0:
-            column_sums(workspace, tile, row[codes.DRESULT] + j * height, rows)
-            broken += update_row(
-                parameters, moments, row[codes.B] + j, workspace, tile, count, rates, zero,
-                workspace, biases + j, code,
-            )  # fmt: skip
-    return broken
-
-
-@kernel
-def sum_layer(workspace: Any, gradient: Any, row: Any, plan: Any, rows: int) -> None:
-    """Add a chunk's part of a layer's gradient.
-
-    Reads: the operation's source and DRESULT.  Writes: the gradient of its parameters, adding to
-    it.  May overwrite: the workspace's TILE.
-    """
-    panel = PANEL_BYTES // workspace.itemsize
+    panel = PANEL_BYTES // M.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-    height, tile = plan[codes.HEIGHT], plan[codes.TILE]
-    for j in range(0, outputs, panel):
-        count = min(panel, outputs - j)
-        for i in range(0, inputs, UNIT_ROWS):
-            gradient_tile(
-                workspace, tile, row[codes.SOURCE], row[codes.DRESULT], height, rows, i, j, outputs
-            )
-            for u in range(min(UNIT_ROWS, inputs - i)):
-                at = row[codes.W] + (i + u) * outputs + j
-                add(gradient[at : at + count], workspace[tile + u * panel :])
-        if row[codes.B] >= 0:
-            column_sums(workspace, tile, row[codes.DRESULT] + j * height, rows)
-            at = row[codes.B] + j
-            add(gradient[at : at + count], workspace[tile:])
+    activation = row[codes.ACTIVATION]
+    in_registers = activation == codes.RELU and row[codes.Z] == row[codes.RESULT]
+    high = tall(inputs)
+    for block in range(first, last, BLOCK_ROWS):
+        rows = min(BLOCK_ROWS, last - block)
+        at = block * panel
+        for k in range(0, inputs, DEPTH):
+            depth = min(DEPTH, inputs - k)
+            ready = k + depth == inputs
+            finish = RELU if ready and in_registers else AS_IT_IS
+            a = row[codes.SOURCE] + k * height + at
+            for j in range(0, outputs, panel):
+                c = row[codes.Z] + j * height + at
+                b = row[codes.PACKED] + j * high + k * panel
+                start = c if k else row[codes.BIASES] + j
+                pitch = panel if k else 0
+                strip(
+                    M, c, a, b, start, pitch, finish, 0, height, rows, depth, outputs - j,
+                    b + high * panel,
+                )  # fmt: skip
+                if ready and not in_registers and activation != codes.SOFTMAX:
+                    activate_panel(M, row, height, block, rows, j)
+    if activation == codes.SOFTMAX:
+        activate_rows(M, row, flat, height, first, last)
 
 
 @kernel
-def add(total: Any, part: Any) -> None:
-    """Add the beginning of a vector to another.  Reads: part.  Writes: total (size,)."""
-    for q in range(total.size):
-        total[q] += part[q]
+def slope_in_registers(activation: int) -> int:
+    """Return how a product ends that passes a gradient below an activation, or AS_IT_IS."""
+    if activation == codes.RELU:
+        return RELU_SLOPE
+    if activation == codes.TANH:
+        return TANH_SLOPE
+    return SIGMOID_SLOPE if activation == codes.SIGMOID else AS_IT_IS
+
+
+@kernel
+def dense_backward(
+    M: Any, row: Any, below: Any, flat: int, dflat: int, height: int, first: int, last: int
+) -> None:
+    """Compute dA = dZ W^T of some rows, and dZ = dA f'(Z) of the operation below.
+
+    Reads: the operation's DRESULT and TRANSPOSED, and what the one below left.
+    Writes: the DRESULT of the one below, of rows rounded up to whole tiles.
+    May overwrite: room for the rows at flat and dflat.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+    activation = below[codes.ACTIVATION]
+    slope = slope_in_registers(activation)
+    sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
+    for block in range(first, last, BLOCK_ROWS):
+        rows = min(BLOCK_ROWS, last - block)
+        at = block * panel
+        for k in range(0, outputs, DEPTH):
+            depth = min(DEPTH, outputs - k)
+            ready = k + depth == outputs
+            finish = slope if ready else AS_IT_IS
+            a = row[codes.DRESULT] + k * height + at
+            for j in range(0, inputs, panel):
+                c = row[codes.DSOURCE] + j * height + at
+                b = row[codes.TRANSPOSED] + j * outputs + k * panel
+                e = below[codes.RESULT] + j * height + at
+                start = c if k else codes.NONE
+                pitch = panel if k else 0
+                strip(
+                    M, c, a, b, start, pitch, finish, e, height, rows, depth, inputs - j,
+                    b + outputs * panel,
+                )  # fmt: skip
+                if ready and sweeping:
+                    deactivate_panel(M, below, height, block, rows, j)
+    if activation == codes.SOFTMAX:
+        deactivate_rows(M, below, flat, dflat, height, first, last)
+
+
+@kernel
+def forward(M: Any, table: Any, plan: Any, first: int, last: int) -> None:
+    """Walk the table down: every Z and A of some rows of a chunk.
+
+    Reads: packed weights, and the first operation's source.  Writes: every operation's Z and
+    result.  May overwrite: these rows of FLAT.
+    """
+    flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
+    for row in table:
+        dense_forward(M, row, flat, plan[codes.HEIGHT], first, last)
+
+
+@kernel
+def backward(M: Any, table: Any, plan: Any, first: int, last: int) -> None:
+    """Walk the table up: every dZ of some rows of a chunk.
+
+    Reads: what `forward` left, and the last operation's DRESULT.  Writes: every DRESULT.
+    May overwrite: these rows of FLAT and DFLAT.
+    """
+    apart, height = first * plan[codes.WIDEST], plan[codes.HEIGHT]
+    flat, dflat = plan[codes.FLAT] + apart, plan[codes.DFLAT] + apart
+    top = table[table.shape[0] - 1]
+    deactivate_rows(M, top, flat, dflat, height, first, last)
+    for r in range(table.shape[0] - 1, 0, -1):
+        dense_backward(M, table[r], table[r - 1], flat, dflat, height, first, last)
+
+
+@kernel
+def pack_transposes(M: Any, row: Any) -> None:
+    """Write the transpose of an operation's packed weights, where it is asked for.
+
+    Reads: its PACKED.  Writes: its TRANSPOSED, but for what lies past the last input.
+    """
+    if row[codes.TRANSPOSED] < 0:
+        return
+    panel = PANEL_BYTES // M.itemsize
+    for j in range(0, row[codes.OUTPUTS], panel):
+        for i in range(0, row[codes.INPUTS], UNIT_ROWS):
+            turn_tile(M, row, i, j)
+
+
+@kernel
+def turn_tile(M: Any, row: Any, i: int, j: int) -> None:
+    """Write the transpose of one tile of weights.
+
+    Reads: the operation's PACKED.  Writes: its TRANSPOSED.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    outputs = row[codes.OUTPUTS]
+    source = row[codes.PACKED] + j * tall(row[codes.INPUTS]) + i * panel
+    target = row[codes.TRANSPOSED] + i // panel * panel * outputs + i % panel + j * panel
+    transpose_tile(UNIT_ROWS, M, source, target, min(panel, outputs - j))
+
+
+@kernel
+def sum_tiles(
+    M: Any, row: Any, plan: Any, rows: int, first: int, last: int, group: int, starting: bool
+) -> None:
+    """Add a chunk's part of some tiles of an operation's gradient, and of the biases beside them.
+
+    Reads: the operation's source and DRESULT.  Writes: the group's part of its gradient, anew
+    where starting.  May overwrite: nothing else.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    inputs, outputs, height = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.HEIGHT]
+    high = tall(inputs)
+    shift = (1 + plan[codes.MOMENTS] + group) * plan[codes.STATE]
+    for unit in range(first, last):
+        j, i = unit * UNIT_ROWS // high * panel, unit * UNIT_ROWS % high
+        g = row[codes.PACKED] + j * high + i * panel + shift
+        gradient_tile(
+            M, g, row[codes.SOURCE], row[codes.DRESULT], height, rows, i, j, outputs,
+            codes.NONE if starting else g,
+        )  # fmt: skip
+        if i == 0 and row[codes.B] >= 0:
+            b = row[codes.BIASES] + j + shift
+            dZ = row[codes.DRESULT] + j * height
+            column_sums(M, b, dZ, rows, codes.NONE if starting else b)
+
+
+@kernel
+def finish_tiles(
+    M: Any, row: Any, plan: Any, sums: Any, l2: Any, first: int, last: int, groups: int
+) -> None:
+    """Add up the groups' parts of some tiles of an operation's gradient, and the part of L2.
+
+    Reads: the groups' parts, in their order; the operation's PACKED.  Writes: its gradient, which
+    is the first group's; the sums of squares of weights and gradients of each tile.
+    May overwrite: nothing else.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    lanes = panel // 2
+    inputs, outputs, state = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.STATE]
+    high = tall(inputs)
+    shift = (1 + plan[codes.MOMENTS]) * state
+    one = M.dtype.type(1)
+    for unit in range(first, last):
+        j, i = unit * UNIT_ROWS // high * panel, unit * UNIT_ROWS % high
+        w = row[codes.PACKED] + j * high + i * panel
+        g, b = w + shift, row[codes.BIASES] + j + shift
+        halves = 2 if outputs - j > lanes else 1
+        count, pitch = halves * min(UNIT_ROWS, inputs - i), panel // halves
+        biased = i == 0 and row[codes.B] >= 0
+        for group in range(1, groups):
+            add_scaled(M, g, g + group * state, count, pitch, one)
+            if biased:
+                add_scaled(M, b, b + group * state, 2, lanes, one)
+        place = row[codes.UNITS] + unit
+        if l2:
+            sums[place] = 0.5 * float(l2) * squares(M, w, count, pitch)
+            add_scaled(M, g, w, count, pitch, l2)
+        square = squares(M, g, count, pitch)
+        if biased:
+            square += squares(M, b, 2, lanes)
+        sums[plan[codes.UNIT_COUNT] + place] = square
+
+
+@kernel
+def step_tiles(
+    M: Any, row: Any, plan: Any, sums: Any, l2: Any, scale: Any, rows: int, first: int, last: int,
+    tile: int, starting: bool, kept: bool,
+) -> int:  # fmt: skip
+    """Update some tiles of an operation's weights, and the biases beside them.
+
+    Where the gradient is kept, it is read; else each tile's is computed (from zero where the
+    batch has no chunk before, starting), applied while it is in the cache, and forgotten.
+
+    Reads: the operation's source and DRESULT, or its gradient.  Writes: its PACKED, BIASES,
+    TRANSPOSED and moments; where l2 is not zero, the sum of squared weights of each tile.
+    May overwrite: tile.  Returns how many tiles have results that are not finite.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    lanes = panel // 2
+    inputs, outputs, height = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.HEIGHT]
+    state, rates, code = plan[codes.STATE], plan[codes.RATES_AT], plan[codes.OPTIMIZER]
+    high = tall(inputs)
+    shift = (1 + plan[codes.MOMENTS]) * state
+    zero = M.dtype.type(0)
+    broken = 0
+    for unit in range(first, last):
+        j, i = unit * UNIT_ROWS // high * panel, unit * UNIT_ROWS % high
+        w = row[codes.PACKED] + j * high + i * panel
+        g = w + shift if kept else tile
+        if not kept:
+            gradient_tile(
+                M, tile, row[codes.SOURCE], row[codes.DRESULT], height, rows, i, j, outputs,
+                codes.NONE if starting else w + shift,
+            )  # fmt: skip
+        halves = 2 if outputs - j > lanes else 1
+        count, pitch = halves * min(UNIT_ROWS, inputs - i), panel // halves
+        if l2:
+            sums[row[codes.UNITS] + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
+        broken += update_span(M, w, g, state, count, pitch, rates, l2, scale, code)
+        if row[codes.TRANSPOSED] >= 0:
+            turn_tile(M, row, i, j)
+        if i == 0 and row[codes.B] >= 0:
+            b = row[codes.BIASES] + j
+            g = b + shift if kept else tile
+            if not kept:
+                dZ = row[codes.DRESULT] + j * height
+                column_sums(M, tile, dZ, rows, codes.NONE if starting else b + shift)
+            of_biases = rates + codes.RATES
+            broken += update_span(M, b, g, state, 2, lanes, of_biases, zero, scale, code)
+    return broken

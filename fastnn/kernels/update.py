@@ -1,9 +1,8 @@
-"""The optimizers' rules, on explicit vectors.
+"""The step: an optimizer's rule applied to vectors of weights.
 
-A rule is written once, on `simd.Vectors` (and in NumPy for the mode without the JIT).  `segment`
-applies it to at most a panel's width of weights and their moments, where they lie in the flat
-vectors, so that the same code serves a whole vector and the rows of a tile of weight gradients
-that has just been computed.
+`span` applies a rule (`rules`) to vectors of weights in panels, whose moments lie the same way
+behind them: to a tile whose gradient has just been computed, or to one of a gradient that was
+kept.
 """
 
 from __future__ import annotations
@@ -15,166 +14,163 @@ from numba.core import types
 
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import intrinsic, kernel
-from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.rules import RULES
 
-__all__ = ["prepare_rates", "segment", "update_row", "update_vector"]
+__all__ = ["add_scaled", "span", "squares", "update_span"]
 
 # Only a name of the module's own counts as a literal in a kernel.
 _ADAM = codes.ADAM
+_RMSPROP = codes.RMSPROP
+_RPROP = codes.RPROP
 _SGD = codes.SGD
 
 
-@kernel
-def prepare_rates(rates: Any, numbers: Any, code: int) -> None:
-    """Count a step, and compute what all its segments share.
-
-    Reads: numbers (codes.NUMBERS,).  Writes: rates (codes.RATES,) in the order in which the rule
-    takes them, and the count of steps in numbers.
-    """
-    dtype = rates.dtype.type
-    numbers[codes.STEPS] += 1.0
-    eta = numbers[codes.LEARNING_RATE]
-    if code == codes.ADAM:
-        t = numbers[codes.STEPS]
-        rates[0] = dtype(eta / (1.0 - numbers[codes.BETA_1] ** t))
-        rates[1] = dtype(1.0 / (1.0 - numbers[codes.BETA_2] ** t))
-        rates[2] = dtype(1.0 - numbers[codes.BETA_1])
-        rates[3] = dtype(1.0 - numbers[codes.BETA_2])
-        rates[4] = dtype(numbers[codes.EPSILON])
-    else:
-        rates[0] = dtype(eta)
-        rates[1] = dtype(numbers[codes.MOMENTUM])
-        rates[2] = dtype(numbers[codes.NESTEROV])
-
-
-def adam_rule(v: simd.Vectors, w: Any, g: Any, moments: list[Any], rates: list[Any]) -> list[Any]:
-    """Step as Adam does, algorithm 1 of Kingma & Ba 2015; epsilon outside the corrected root."""
-    eta, correction, new_1, new_2, epsilon = rates[:5]
-    b = v.builder
-    m = v.fma(new_1, b.fsub(g, moments[0]), moments[0])
-    s = v.fma(new_2, b.fsub(b.fmul(g, g), moments[1]), moments[1])
-    root = b.fadd(v.call("llvm.sqrt", b.fmul(s, correction)), epsilon)
-    return [b.fsub(w, b.fdiv(b.fmul(eta, m), root)), m, s]
-
-
-def sgd_rule(v: simd.Vectors, w: Any, g: Any, moments: list[Any], rates: list[Any]) -> list[Any]:
-    """Step as SGD does: v = mu v - eta g, w += v, or with Nesterov w += mu v - eta g."""
-    eta, mu, nesterov = rates[:3]
-    b = v.builder
-    pull = b.fmul(eta, g)
-    velocity = b.fsub(b.fmul(mu, moments[0]), pull)
-    ahead = b.fsub(b.fmul(mu, velocity), pull)
-    step = v.select_greater(nesterov, v.constant(0.0), ahead, velocity)
-    return [b.fadd(w, step), velocity]
-
-
-_RULES: dict[int, tuple[Any, int, int]] = {
-    codes.ADAM: (adam_rule, 2, 5),
-    codes.SGD: (sgd_rule, 1, 3),
-}
-
-
-def _segment(
-    rule: int, w: Any, moments: Any, at: int, g: Any, g_at: int, count: int, rates: Any, l2: Any,
-    packed: Any, p_at: int,
+def _span(
+    rule: int, M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int, l2: Any,
+    scale: Any,
 ) -> int:  # fmt: skip
-    """Take one step for a segment in NumPy."""
-    here = slice(at, at + count)
-    slope = g[g_at : g_at + count] + l2 * w[here]
-    if rule == codes.ADAM:
-        eta, correction, new_1, new_2, epsilon = rates[:5]
-        moments[0, here] += new_1 * (slope - moments[0, here])
-        moments[1, here] += new_2 * (slope * slope - moments[1, here])
-        w[here] -= eta * moments[0, here] / (np.sqrt(moments[1, here] * correction) + epsilon)
-    else:
-        eta, mu, nesterov = rates[:3]
-        moments[0, here] = mu * moments[0, here] - eta * slope
-        w[here] += mu * moments[0, here] - eta * slope if nesterov else moments[0, here]
-    if p_at >= 0:
-        packed[p_at : p_at + count] = w[here]
-    return int(not (np.isfinite(w[here]).all() and np.isfinite(moments[:, here]).all()))
+    """Take one step for a span in NumPy."""
+    lanes = simd.BYTES // M.itemsize
+    chosen = RULES[rule]
+    numbers = M[rates : rates + chosen.rates]
+    finite = True
+    for n in range(count):
+        places = [w + n * pitch + k * state for k in range(1 + chosen.moments)]
+        old = [M[place : place + lanes].copy() for place in places]
+        slope = scale * M[g + n * pitch : g + n * pitch + lanes] + l2 * old[0]
+        new = chosen.twin(old[0], slope, old[1:], numbers)
+        for place, vector in zip(places, new, strict=True):
+            M[place : place + lanes] = vector
+            finite &= bool(np.isfinite(vector).all())
+    return int(not finite)
 
 
-@intrinsic(_segment)
-def segment(
-    typing: Any, rule: Any, w: Any, moments: Any, at: Any, g: Any, g_at: Any, count: Any,
-    rates: Any, l2: Any, packed: Any, p_at: Any,
+@intrinsic(_span)
+def span(
+    typing: Any, rule: Any, M: Any, w: Any, g: Any, state: Any, count: Any, pitch: Any, rates: Any,
+    l2: Any, scale: Any,
 ) -> Any:  # fmt: skip
-    """Take one step for a segment; return 0 if all its results are finite, else 1.
+    """Take one step for count vectors, pitch apart; return 0 if all results are finite, else 1.
 
-    Reads: g from g_at, rates.  Writes: w and moments from at, count of each, and the new w at
-    p_at in packed unless that is negative.  May overwrite: nothing else.
+    Reads: in M, gradients from g, rates.  Writes: in M, weights from w and their moments, the
+    first of them state behind.  May overwrite: nothing else.
     """
-    step, kept, used = _RULES[rule.literal_value]
+    chosen = RULES[rule.literal_value]
     place = types.intp
-    signature = types.intp(rule, w, moments, place, g, place, place, rates, w.dtype, packed, place)
+    signature = types.intp(rule, M, *[place] * 6, M.dtype, M.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = signature.args
-        at, g_at, count, factor, p_at = (arguments[n] for n in (3, 5, 6, 8, 10))
-        bases = {
-            n: simd.data_pointer(context, builder, kinds[n], arguments[n]) for n in (1, 2, 4, 7, 9)
-        }
-        v = simd.Vectors(builder, context.get_data_type(w.dtype))
+        data = simd.data_pointer(context, builder, M, arguments[1])
+        w, g, state, count, pitch, rates, l2, scale = arguments[2:]
+        v = simd.Vectors(builder, context.get_data_type(M.dtype))
         number = simd.int64
-        length = simd.array_length(context, builder, kinds[2], arguments[2], 1)
-        chosen = [v.splat(builder.load(builder.gep(bases[7], [number(n)]))) for n in range(used)]
-        l2s = v.splat(factor)
-        broken = simd.variable(builder, number(0))
+        places = [builder.add(rates, number(n)) for n in range(chosen.rates)]
+        numbers = [v.splat(builder.load(builder.gep(data, [place]))) for place in places]
+        l2s, scales, zero = v.splat(l2), v.splat(scale), v.constant(0.0)
+        trouble = simd.variable(builder, zero)
 
-        def vector(lane: int, mask: Any) -> None:
-            shift = number(lane)
-            here = builder.add(at, shift)
-            places = [builder.add(here, builder.mul(length, number(n))) for n in range(kept)]
-            old = v.load(bases[1], here, mask)
-            slope = v.fma(l2s, old, v.load(bases[4], builder.add(g_at, shift), mask))
-            before = [v.load(bases[2], spot, mask) for spot in places]
-            new, *after = step(v, old, slope, before, chosen)
-            v.store(new, bases[1], here, mask)
-            for value, spot in zip(after, places, strict=True):
-                v.store(value, bases[2], spot, mask)
-            with builder.if_then(builder.icmp_signed(">=", p_at, number(0))):
-                v.store(new, bases[9], builder.add(p_at, shift), mask)
+        def vector(n: Any) -> None:
+            apart = builder.mul(n, pitch)
+            here = builder.add(w, apart)
+            spots = [
+                builder.add(here, builder.mul(state, number(k + 1))) for k in range(chosen.moments)
+            ]
+            old = v.load(data, here)
+            gradient = v.load(data, builder.add(g, apart))
+            slope = v.fma(l2s, old, builder.fmul(scales, gradient))
+            before = [v.load(data, spot) for spot in spots]
+            new, *after = chosen.emit(v, old, slope, before, numbers)
+            v.store(new, data, here)
+            for value, spot in zip(after, spots, strict=True):
+                v.store(value, data, spot)
             # A second moment that overflowed would stop its weight for good without a sign.
+            # What is not finite turns to NaN when it is multiplied by zero, and stays.
             for value in (new, *after):
-                bad = v.any_not_finite(value, mask)
-                builder.store(builder.or_(builder.load(broken), bad), broken)
+                builder.store(v.fma(value, zero, builder.load(trouble)), trouble)
 
-        whole = builder.icmp_signed(">=", count, number(2 * v.lanes))
-        with builder.if_else(whole) as (full, part):
-            with full:
-                for lane in (0, v.lanes):
-                    vector(lane, None)
-            with part:
-                for lane in (0, v.lanes):
-                    vector(lane, v.first_lanes(count, lane))
-        return builder.load(broken)
+        simd.count_loop(builder, count, vector)
+        return v.any_not_finite(builder.load(trouble))
 
     return signature, generate
 
 
 @kernel
-def update_vector(w: Any, g: Any, moments: Any, rates: Any, code: int) -> int:
-    """Take one step for whole vectors; return how many segments have results not finite.
-
-    Reads: g (size,), rates.  Writes: w (size,), moments (rule's own, size).
-    May overwrite: nothing else; no two arrays overlap.
-    """
-    panel = PANEL_BYTES // w.itemsize
-    zero = w.dtype.type(0)
-    broken = 0
-    for at in range(0, w.size, panel):
-        count = min(panel, w.size - at)
-        broken += update_row(w, moments, at, g, at, count, rates, zero, g, -1, code)
-    return broken
-
-
-@kernel
-def update_row(
-    w: Any, moments: Any, at: int, g: Any, g_at: int, count: int, rates: Any, l2: Any, packed: Any,
-    p_at: int, code: int,
+def update_span(
+    M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int, l2: Any, scale: Any,
+    code: int,
 ) -> int:  # fmt: skip
-    """Take one step for a segment with the rule of the code; see `segment`."""
-    if code == codes.ADAM:
-        return segment(_ADAM, w, moments, at, g, g_at, count, rates, l2, packed, p_at)
-    return segment(_SGD, w, moments, at, g, g_at, count, rates, l2, packed, p_at)
+    """Take one step for a span with the rule of the code; see `span`."""
+    if code == codes.SGD:
+        return span(_SGD, M, w, g, state, count, pitch, rates, l2, scale)
+    if code == codes.RMSPROP or code == codes.ADAGRAD:
+        return span(_RMSPROP, M, w, g, state, count, pitch, rates, l2, scale)
+    if code == codes.RPROP:
+        return span(_RPROP, M, w, g, state, count, pitch, rates, l2, scale)
+    return span(_ADAM, M, w, g, state, count, pitch, rates, l2, scale)
+
+
+def _squares(M: Any, at: int, count: int, pitch: int) -> float:
+    """Sum in NumPy."""
+    lanes = simd.BYTES // M.itemsize
+    vectors = [M[at + n * pitch :][:lanes].astype(np.float64) for n in range(count)]
+    return sum(float(np.square(vector).sum()) for vector in vectors)
+
+
+@intrinsic(_squares)
+def squares(typing: Any, M: Any, at: Any, count: Any, pitch: Any) -> Any:
+    """Return the sum of the squares of count vectors, pitch apart, in float64.
+
+    Reads: in M, the vectors from at.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        at, count, pitch = arguments[1:]
+        v = simd.Vectors(builder, context.get_data_type(M.dtype))
+        wide = simd.Vectors(builder, context.get_data_type(types.float64), v.lanes)
+        held = simd.variable(builder, wide.constant(0.0))
+
+        def add(n: Any) -> None:
+            x = v.load(data, builder.add(at, builder.mul(n, pitch)))
+            x = x if v.bits == 64 else builder.fpext(x, wide.type)
+            builder.store(wide.fma(x, x, builder.load(held)), held)
+
+        simd.count_loop(builder, count, add)
+        return wide.folded(builder.load(held), builder.fadd)
+
+    return types.float64(M, *[types.intp] * 3), generate
+
+
+def _add_scaled(M: Any, to: int, source: int, count: int, pitch: int, factor: Any) -> None:
+    """Add in NumPy."""
+    lanes = simd.BYTES // M.itemsize
+    for n in range(count):
+        M[to + n * pitch :][:lanes] += factor * M[source + n * pitch :][:lanes]
+
+
+@intrinsic(_add_scaled)
+def add_scaled(
+    typing: Any, M: Any, to: Any, source: Any, count: Any, pitch: Any, factor: Any
+) -> Any:
+    """Add a multiple of count vectors, pitch apart, to as many others.
+
+    Reads: in M, the vectors from source.  Writes: in M, those from to.
+    May overwrite: nothing else.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        to, source, count, pitch, factor = arguments[1:]
+        v = simd.Vectors(builder, context.get_data_type(M.dtype))
+        factors = v.splat(factor)
+
+        def add(n: Any) -> None:
+            apart = builder.mul(n, pitch)
+            place = builder.add(to, apart)
+            x = v.load(data, builder.add(source, apart))
+            v.store(v.fma(factors, x, v.load(data, place)), data, place)
+
+        simd.count_loop(builder, count, add)
+        return context.get_dummy_value()
+
+    return types.void(M, *[types.intp] * 4, M.dtype), generate

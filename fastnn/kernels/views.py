@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba.core import types
 from numba.np import arrayobj
 
 from fastnn.kernels._jit import intrinsic
 
-__all__ = ["matrix"]
+__all__ = ["matrix", "rows_apart"]
 
 # Numba's helpers carry no types.
 _arrayobj: Any = arrayobj
+
+
+def _rows(buffer: Any, offset: int, rows: int, columns: int, pitch: int) -> Any:
+    """Return a (rows, columns) view of a flat buffer, its rows pitch apart."""
+    item = buffer.itemsize
+    return np.lib.stride_tricks.as_strided(
+        buffer[offset:], (rows, columns), (pitch * item, item), writeable=True
+    )
 
 
 def _matrix(buffer: Any, offset: int, rows: int, columns: int) -> Any:
@@ -30,21 +39,46 @@ def matrix(typing: Any, buffer: Any, offset: Any, rows: Any, columns: Any) -> An
     result = types.Array(buffer.dtype, 2, "C")
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        whole = _arrayobj.make_array(buffer)(context, builder, arguments[0])
-        start, height, width = (
-            context.cast(builder, value, kind, types.intp)
-            for value, kind in zip(arguments[1:], signature.args[1:], strict=True)
-        )
-        size = context.get_constant(types.intp, buffer.dtype.bitwidth // 8)
-        view = _arrayobj.make_array(result)(context, builder)
-        _arrayobj.populate_array(
-            view,
-            data=builder.gep(whole.data, [start]),
-            shape=[height, width],
-            strides=[builder.mul(width, size), size],
-            itemsize=size,
-            meminfo=None,
-        )
-        return view._getvalue()
+        start, height, width = _integers(context, builder, signature, arguments)
+        return _view(context, builder, buffer, result, arguments[0], start, height, width, width)
 
     return result(buffer, offset, rows, columns), generate
+
+
+@intrinsic(_rows)
+def rows_apart(typing: Any, buffer: Any, offset: Any, rows: Any, columns: Any, pitch: Any) -> Any:
+    """Return a (rows, columns) view of a flat buffer, its rows pitch apart; see `matrix`."""
+    result = types.Array(buffer.dtype, 2, "A")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _integers(context, builder, signature, arguments)
+        return _view(context, builder, buffer, result, arguments[0], *places)
+
+    return result(buffer, offset, rows, columns, pitch), generate
+
+
+def _integers(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
+    """Return the arguments behind the first as integers of one kind."""
+    return [
+        context.cast(builder, value, kind, types.intp)
+        for value, kind in zip(arguments[1:], signature.args[1:], strict=True)
+    ]
+
+
+def _view(
+    context: Any, builder: Any, kind: Any, result: Any, buffer: Any, start: Any, height: Any,
+    width: Any, pitch: Any,
+) -> Any:  # fmt: skip
+    """Return an array of two dimensions inside a buffer."""
+    whole = _arrayobj.make_array(kind)(context, builder, buffer)
+    size = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+    view = _arrayobj.make_array(result)(context, builder)
+    _arrayobj.populate_array(
+        view,
+        data=builder.gep(whole.data, [start]),
+        shape=[height, width],
+        strides=[builder.mul(pitch, size), size],
+        itemsize=size,
+        meminfo=None,
+    )
+    return view._getvalue()

@@ -1,0 +1,65 @@
+"""How a loss, its gradient, a penalty and Adam's epsilon count: settings, as numbers.
+
+The library's own conventions are the defaults of `Conventions`.  scikit-learn's differ by
+factors and places alone, so the engine and the reference take them as numbers, and there is no
+second set of kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.kernels import codes
+
+__all__ = ["OWN", "Conventions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """How things count.
+
+    Attributes
+    ----------
+    loss_scale : float
+        Times every loss; above 0.
+    gradient_scale : float
+        Times every gradient of a loss; above 0.
+    loss_limit : float
+        The most that a cross-entropy counts, in one output.  Its gradient knows no limit.
+    shared_penalty : bool
+        Whether L2 is divided by the weight of each batch, or its number of examples.
+    by_examples : bool
+        Whether the loss of an epoch counts each batch by its examples where they have weights.
+    bare_epsilon : bool
+        Whether Adam adds epsilon to the root of the second moment before correcting it.
+    """
+
+    loss_scale: float = 1.0
+    gradient_scale: float = 1.0
+    loss_limit: float = math.inf
+    shared_penalty: bool = False
+    by_examples: bool = False
+    bare_epsilon: bool = False
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Those of the loss and of its gradient."""
+        return self.loss_scale, self.gradient_scale
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Return them as the engine reads them."""
+        numbers = np.zeros(codes.CONVENTIONS)
+        numbers[codes.LOSS_SCALE] = self.loss_scale
+        numbers[codes.GRADIENT_SCALE] = self.gradient_scale
+        numbers[codes.LOSS_LIMIT] = self.loss_limit
+        numbers[codes.SHARED_PENALTY] = self.shared_penalty
+        numbers[codes.BY_EXAMPLES] = self.by_examples
+        numbers[codes.BARE_EPSILON] = self.bare_epsilon
+        return numbers
+
+
+OWN = Conventions()

@@ -1,0 +1,110 @@
+"""What surrounds the passes for a chunk of rows: examples in, losses and predictions out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.kernels import codes
+from fastnn.kernels._jit import kernel
+from fastnn.kernels.output import output_loss
+from fastnn.kernels.panels import PANEL_BYTES, collect_row, pack, spread_row, unpack
+from fastnn.kernels.views import matrix, rows_apart
+
+__all__ = ["batch_weight", "chunk_loss", "gather", "hand_out", "row_losses"]
+
+
+@kernel
+def gather(
+    M: Any, at: int, height: int, picks: Any, X: Any, order: Any, start: int, first: int, last: int
+) -> None:
+    """Copy some rows of a chunk into panels, and note which examples they are.
+
+    Reads: X (examples, columns); order (examples,), or (0,) for the examples' own order, in
+    which the chunk begins at start.  Writes: in M, rows from first to before last of a panel
+    matrix at at; the same rows of picks.  May overwrite: nothing else.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    for i in range(first, last):
+        example = order[start + i] if order.size else start + i
+        picks[i] = example
+        spread_row(M, at + i * panel, height * panel, X, example)
+
+
+@kernel
+def hand_out(out: Any, M: Any, at: int, height: int, picks: Any, first: int, last: int) -> None:
+    """Copy some rows of panels into the picked rows of out.
+
+    Reads: in M, rows from first to before last of a panel matrix at at; picks.
+    Writes: out (examples, outputs).  May overwrite: nothing else.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    for i in range(first, last):
+        collect_row(out, picks[i], M, at + i * panel, height * panel)
+
+
+@kernel
+def batch_weight(weights: Any, order: Any, first: int, last: int) -> float:
+    """Return the sum of the weights of a batch's examples; without weights, their number."""
+    if not weights.size:
+        return float(last - first)
+    total = 0.0
+    for i in range(first, last):
+        total += float(weights[order[i]] if order.size else weights[i])
+    return total
+
+
+@kernel
+def row_losses(
+    M: Any, top: Any, plan: Any, conventions: Any, number: float, picks: Any, labels: Any,
+    values: Any, weights: Any, total: float, first: int, last: int,
+) -> None:  # fmt: skip
+    """Compute the losses of some rows of a chunk, and the gradients of their batch's mean.
+
+    Reads: conventions, the loss's own number, the last operation's result, picks, labels or
+    values, weights.  Writes: the same rows of SHARES and LOSSES, and of the last operation's
+    DRESULT if it has one.
+    May overwrite: these rows of FLAT and DFLAT.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    outputs, height = top[codes.OUTPUTS], plan[codes.HEIGHT]
+    shares = M[plan[codes.SHARES] + first : plan[codes.SHARES] + last]
+    losses = M[plan[codes.LOSSES] + first : plan[codes.LOSSES] + last]
+    chosen = picks[first:last]
+    scale = conventions[codes.GRADIENT_SCALE]
+    if weights.size:
+        for i in range(last - first):
+            shares[i] = M.dtype.type(float(weights[chosen[i]]) / total * scale)
+    else:
+        shares[:] = M.dtype.type(1.0 / total * scale)
+    code = plan[codes.LOSS_CODE]
+    if code == codes.CROSS_ENTROPY or code == codes.BINARY_CROSS_ENTROPY:
+        number = conventions[codes.LOSS_LIMIT]
+    wanted = last - first if top[codes.DRESULT] >= 0 else 0
+    # Threads may be in different layers, so that rows lie apart as those of the widest do.
+    flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
+    dflat = plan[codes.DFLAT] + first * plan[codes.WIDEST]
+    pitch = outputs
+    if outputs <= panel:
+        flat = top[codes.RESULT] + first * panel
+        dflat = top[codes.DRESULT] + first * panel
+        pitch = panel
+    else:
+        unpack(matrix(M, flat, last - first, outputs), M, top[codes.RESULT] + first * panel, height)
+    S = rows_apart(M, flat, last - first, outputs, pitch)
+    D = rows_apart(M, dflat, wanted, outputs, pitch)
+    output_loss(losses, D, S, labels, values, chosen, shares, code, number)
+    if outputs > panel:
+        pack(M, top[codes.DRESULT] + first * panel, height, matrix(M, dflat, wanted, outputs))
+
+
+@kernel
+def chunk_loss(M: Any, plan: Any, conventions: Any, rows: int) -> float:
+    """Return a chunk's part of its batch's mean loss.  Reads: conventions, SHARES, LOSSES."""
+    loss = 0.0
+    shares = M[plan[codes.SHARES] : plan[codes.SHARES] + rows]
+    losses = M[plan[codes.LOSSES] : plan[codes.LOSSES] + rows]
+    for i in range(rows):
+        # An example of no weight has no say, not even with an infinite loss.
+        if shares[i] != 0.0:
+            loss += float(shares[i]) * float(losses[i])
+    return loss * float(conventions[codes.LOSS_SCALE] / conventions[codes.GRADIENT_SCALE])

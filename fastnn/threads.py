@@ -1,0 +1,164 @@
+"""How many threads compute, and how they are started for one call of a kernel.
+
+Threads are Python's own and live as long as one call.  No result depends on their number, so a
+thread that cannot be started, or comes late, only makes a call slower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fastnn.names import check_integer
+from fastnn.system import usable_cores
+
+__all__ = ["ceiling", "fitting", "set_threads", "together"]
+
+_VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+
+# Multiplications and additions of a step that are worth another thread, which meets the others
+# twice in it; and those of a call, which starts it.
+_STEP_SHARE = 2_000_000
+_CALL_SHARE = 50_000_000
+
+_chosen: int | None = None
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit how many threads compute in this process where a call does not say it itself.
+
+    The environment's FASTNN_NUM_THREADS, NUMBA_NUM_THREADS and OMP_NUM_THREADS, the processors
+    that the process may use and its share of them in a container are limits too; the least holds.
+    No result depends on the number of threads, to the last bit.
+
+    Parameters
+    ----------
+    threads : int or None
+        At least 1; None lifts the limit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If threads is not a whole number of at least 1, nor None.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.set_threads(1)
+    >>> fn.set_threads(None)
+    """
+    global _chosen
+    _chosen = None if threads is None else check_integer(threads, "threads", 1)
+
+
+def ceiling() -> int:
+    """Return how many threads may compute where nobody says it.
+
+    Returns
+    -------
+    int
+        The least of all limits; see `set_threads`.
+
+    Examples
+    --------
+    >>> ceiling() >= 1
+    True
+    """
+    limits = [usable_cores(), *(_number(os.environ.get(name)) for name in _VARIABLES), _chosen]
+    return min(limit for limit in limits if limit is not None)
+
+
+def _number(text: str | None) -> int | None:
+    """Read a limit from the environment; OMP_NUM_THREADS may be a list, by depth of nesting."""
+    first = (text or "").split(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else None
+
+
+def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
+    """Return how many threads gain something.
+
+    Parameters
+    ----------
+    threads : int or None
+        The caller's own limit, or None for `ceiling`.
+    step : float
+        Multiplications and additions between two meetings of the threads.
+    steps : int
+        Such steps in a call.
+    parts : int
+        Parts into which a step's rows fall.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> fitting(8, 1e3, 10**6, 100), fitting(8, 1e9, 10, 100), fitting(8, 1e9, 10, 3)
+    (1, 8, 3)
+    """
+    worth = min(int(min(step / _STEP_SHARE, step * steps / _CALL_SHARE)), parts)
+    if worth < 2:
+        # Most calls: looking for limits takes longer than some of them.
+        return 1
+    return min(ceiling() if threads is None else threads, worth)
+
+
+def together(
+    size: int, call: Callable[[bool], Any], dismiss: Callable[[], Any] = lambda: None
+) -> None:
+    """Call a function in so many threads at once, and return when all have returned.
+
+    Parameters
+    ----------
+    size : int
+        Threads, this one included; fewer where the system gives no more.
+    call : callable
+        Gets True in this thread, False in the others.
+    dismiss : callable, optional
+        Called when this thread is through, or was interrupted before it began: sends home those
+        who would wait for it.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> together(3, seen.append)
+    >>> sorted(seen)
+    [False, False, True]
+    """
+    helpers: list[threading.Thread] = []
+    try:
+        _start(helpers, size - 1, call)
+        call(True)
+    finally:
+        _await(helpers, dismiss)
+
+
+def _start(helpers: list[threading.Thread], count: int, call: Callable[[bool], Any]) -> None:
+    """Start threads, as many as the system gives."""
+    with contextlib.suppress(RuntimeError, MemoryError):
+        for _ in range(count):
+            # In the list first: an interruption may fall between any two lines.
+            helpers.append(threading.Thread(target=call, args=(False,), name="fastnn"))
+            helpers[-1].start()
+
+
+def _await(helpers: list[threading.Thread], dismiss: Callable[[], Any]) -> None:
+    """Wait for threads that are about to end, whatever interrupts."""
+    interrupted: BaseException | None = None
+    waiting = True
+    while waiting:
+        try:
+            dismiss()
+            for helper in helpers:
+                if helper.is_alive():
+                    helper.join()
+            waiting = False
+        except KeyboardInterrupt as interruption:
+            interrupted = interruption
+    if interrupted is not None:
+        raise interrupted

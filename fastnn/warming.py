@@ -1,0 +1,57 @@
+"""Compile ahead of time, so that the first fit finds everything on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastnn.layers import Dense
+from fastnn.names import lookup
+from fastnn.network import Sequential
+
+__all__ = ["warmup"]
+
+_DTYPES = {name: name for name in ("float32", "float64")}
+
+
+def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> float:
+    """Compile the kernels, or load them if an earlier process has kept them.
+
+    A process compiles for the first fit of a dtype, once a machine: about ten seconds, which a
+    service, an image of a container or a pool of workers may like to spend beforehand.
+
+    Parameters
+    ----------
+    dtypes : str or sequence of str, default ("float32", "float64")
+        "float32", "float64" or both.
+
+    Returns
+    -------
+    float
+        Seconds that it took.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype is not one of the two.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> seconds = fn.warmup("float32")
+    >>> seconds >= 0
+    True
+    """
+    wanted = dtypes if isinstance(dtypes, (list, tuple)) else (dtypes,)
+    names = [lookup(_DTYPES, name, "dtypes") for name in wanted]
+    began = time.perf_counter()
+    for name in names:
+        X, y = np.zeros((8, 2), name), np.arange(8) % 2
+        net = Sequential([Dense(2, "relu"), Dense(2, "softmax")], 2, name)
+        net.fit(X, y, epochs=1, validation_fraction=0.5, progress=False, backend="native")
+        net.predict(X, backend="native")
+        # A single row has a way of its own.
+        net.predict(X[:1], backend="native")
+    return time.perf_counter() - began

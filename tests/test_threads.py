@@ -1,0 +1,523 @@
+"""Threads: the same bits for any number of them, their limits, and that none is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cases import DTYPES, JIT, RULES, Shape, data, network
+
+import fastnn as fn
+from fastnn import layout, prediction, threads, training
+from fastnn.kernels import team
+from fastnn.kernels._jit import entry
+from fastnn.threads import ceiling, fitting, set_threads, together
+
+VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+
+# Batches of many tiles, whose last one is short.
+SHAPE = Shape(131, 5, 17, 3, 3) if JIT else Shape(19, 3, 3, 2, 2)
+BATCH = 57 if JIT else 11
+NUMBERS = (1, 2, 3, 4, 8) if JIT else (1, 2)
+
+# How a batch goes through: whole; in chunks that threads share; in chunks that they do not.
+WAYS = {
+    "whole": (1 << 15, 512, 4),
+    "shared": (1, 16 if JIT else 3, 99),
+    "groups": (1, 5 if JIT else 3, 2),
+    # All but the last batch of an epoch goes through in groups.
+    "groups and a rest": (1, 17 if JIT else 8, 2),
+}
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """Use as many threads as are asked for, however little there is to do, on any machine."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 64)
+    monkeypatch.setattr(threads, "_STEP_SHARE", 1e-9)
+    monkeypatch.setattr(threads, "_CALL_SHARE", 1e-9)
+    yield
+    set_threads(None)
+    assert not ours(), "no thread is left behind"
+
+
+@pytest.fixture
+def teams(monkeypatch):
+    """Return what will hold how many threads were asked for in each call, and how many came."""
+    found = SimpleNamespace(asked=[], came=[])
+    dismiss = team.dismiss
+
+    def watched(size, call, *more):
+        found.asked.append(size)
+        together(size, call, *more)
+
+    def seen(signals):
+        dismiss(signals)
+        found.came.append(int(signals[team._SIZE]))
+
+    monkeypatch.setattr(prediction, "together", watched)
+    monkeypatch.setattr(team, "dismiss", seen)
+    return found
+
+
+def ours():
+    """Return this library's threads that still run, after those that are at their end."""
+    for _ in range(2000):
+        found = [thread for thread in threading.enumerate() if thread.name == "fastnn"]
+        if not found:
+            break
+        time.sleep(0.001)
+    return found
+
+
+def go(monkeypatch, way):
+    """Let batches go through in one of the ways."""
+    for name, value in zip(
+        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), WAYS[way], strict=True
+    ):
+        monkeypatch.setattr(layout, name, value)
+
+
+def fitted(number, dtype="float32", rule="adam", hidden="tanh", l2=0.1, seed=0, **more):
+    """Return all bits of a fit in so many threads."""
+    net = network(SHAPE, hidden, "softmax", dtype, l2=l2, seed=seed)
+    examples = data(SHAPE, "cross_entropy")
+    options = {"epochs": 3, "batch_size": BATCH, "optimizer": RULES[rule], **more}
+    if options.pop("weighted", False):
+        options["sample_weight"] = examples.w
+    history = net.fit(examples.X, examples.y, threads=number, **options)
+    return net.parameters.tobytes(), history.to_dict(), net._streams
+
+
+# The same bits.
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_fit_has_the_same_bits_in_any_number_of_threads(rule, dtype, way, monkeypatch, teams):
+    go(monkeypatch, way)
+    for more in (
+        {},
+        {"clip_norm": 0.05, "weighted": True},
+        {"clip_norm": 0.05, "l2": 0.0, "shuffle": False, "hidden": "relu"},
+        {"weighted": True, "hidden": "softmax", "callbacks": lambda run: None},
+    )[:: 1 if JIT else 3]:
+        alone, *others = (fitted(number, dtype, rule, **more) for number in NUMBERS)
+        assert others == [alone] * len(others), more
+    assert {number for number in NUMBERS if number > 1} - {8} <= set(teams.asked)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_gradients_and_predictions_have_the_same_bits(dtype, way, monkeypatch, teams):
+    go(monkeypatch, way)
+    net, examples = (
+        network(SHAPE, "sigmoid", "softmax", dtype, l2=0.1),
+        data(SHAPE, "cross_entropy"),
+    )
+    found = []
+    for number in NUMBERS:
+        set_threads(number)
+        loss, gradient = net.loss_and_gradient(examples.X, examples.y, sample_weight=examples.w)
+        found.append(
+            (
+                loss, gradient.tobytes(), net.predict(examples.X).tobytes(),
+                net.hidden(examples.X, 1).tobytes(), net.evaluate(examples.X, examples.y)["loss"],
+                net.trace(examples.X, examples.y).dZ[0].tobytes(),
+            )
+        )  # fmt: skip
+    assert found[1:] == [found[0]] * (len(NUMBERS) - 1)
+    assert max(teams.asked) > 1
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [Shape(700, 40, 300, 33, 5), Shape(241, 1, 9, 257, 40)], ids=str)
+def test_shapes_of_many_blocks_have_the_same_bits(shape, dtype):
+    net, examples = network(shape, "relu", "softmax", dtype, l2=0.01), data(shape, "cross_entropy")
+    found = []
+    for number in NUMBERS:
+        twin = net.copy()
+        twin.fit(examples.X, examples.y, epochs=2, batch_size=500, threads=number)
+        found.append(twin.parameters.tobytes())
+    assert found[1:] == [found[0]] * (len(NUMBERS) - 1)
+
+
+@pytest.mark.jit
+def test_threads_do_come_together(monkeypatch, teams):
+    go(monkeypatch, "whole")
+    monkeypatch.setattr(training, "_SLICE_SECONDS", 0.0)
+    fitted(2, epochs=200)
+    assert len(teams.came) > 200
+    assert set(teams.came) <= {1, 2}
+    assert 2 in teams.came
+
+
+@pytest.mark.jit
+def test_more_threads_than_any_machine_has_cores_come_to_an_end(monkeypatch, teams):
+    go(monkeypatch, "groups")
+    alone = fitted(1, batch_size=131)
+    assert fitted(200, batch_size=131) == alone
+    assert max(teams.asked) > 16
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_threads_that_the_system_refuses_change_nothing(way, monkeypatch):
+    go(monkeypatch, way)
+    alone = fitted(1)
+    start, started = threading.Thread.start, []
+
+    def refuse(self):
+        if len(started) % 3 != 1:
+            started.append(None)
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert fitted(4) == alone
+    assert len(started) > 1
+
+
+def test_threads_that_come_late_go_home(monkeypatch):
+    alone = fitted(1)
+    calls = []
+
+    def late(size, call, *more):
+        call(True)
+        for _ in range(size - 1):
+            call(False)
+        calls.append(size)
+
+    monkeypatch.setattr(prediction, "together", late)
+    assert fitted(2) == alone
+    assert set(calls) == {2}
+
+
+def test_fits_in_threads_have_threads_of_their_own():
+    alone = [fitted(1, seed=seed) for seed in range(4)]
+    found, gate = [None] * 4, threading.Barrier(4)
+
+    def work(seed):
+        gate.wait(60)
+        found[seed] = fitted(3, seed=seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found == alone
+
+
+POOL = """
+import concurrent.futures, hashlib, multiprocessing, sys
+import numpy as np
+import fastnn as fn
+from fastnn import threads
+
+threads.usable_cores = lambda: 64
+threads._STEP_SHARE = threads._CALL_SHARE = 1e-9
+
+
+def work(number):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5))
+    net = fn.Sequential([fn.Dense(9, "tanh"), fn.Dense(1)], rng=0)
+    net.fit(X, X[:, 0], epochs=3, batch_size=90, threads=number)
+    net.predict(X)
+    return hashlib.sha256(net.parameters.tobytes() + net.predict(X).tobytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    # The parent has compiled, and had threads of its own.
+    alone = work(1)
+    assert work(3) == alone
+    context = multiprocessing.get_context(sys.argv[1])
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+        found = list(pool.map(work, (1, 2, 3, 4)))
+    print(found == [alone] * 4)
+"""
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_a_pool_have_threads_of_their_own(method, tmp_path):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    root = str(Path(fn.__file__).parents[1])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, str(script), method],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.stdout == "True\n", done.stderr
+
+
+# Limits.
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("3", 3), (" 5 ", 5), ("4,2", 4), ("0", 1), ("", 64), ("many", 64), ("-3", 64), ("99", 64)],
+)
+def test_the_environment_limits_threads(name, text, limit, monkeypatch):
+    monkeypatch.setenv(name, text)
+    assert ceiling() == limit
+
+
+def test_the_least_limit_holds(monkeypatch):
+    for name, text in zip(VARIABLES, "859", strict=True):
+        monkeypatch.setenv(name, text)
+    assert ceiling() == 5
+    set_threads(3)
+    assert ceiling() == 3
+    set_threads(7)
+    assert ceiling() == 5
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    assert ceiling() == 2
+    set_threads(None)
+    assert ceiling() == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError),
+                         (True, TypeError)],
+)  # fmt: skip
+def test_a_limit_is_a_whole_number_of_at_least_one(number, kind):
+    set_threads(3)
+    with pytest.raises(kind, match=r"^threads must be an integer of at least 1; got"):
+        set_threads(number)
+    assert ceiling() == 3
+
+
+def test_threads_are_used_where_they_gain_something(monkeypatch):
+    monkeypatch.undo()
+    assert fitting(8, 1e3, 10**6, 100) == 1
+    assert fitting(8, 1e9, 10**6, 100) == 8
+    assert fitting(8, 1e9, 10**6, 5) == 5
+    # The work of one call does not pay the start.
+    assert fitting(8, 4e6, 1, 100) == 1
+    assert fitting(8, 4e6, 1000, 100) == 2
+
+
+def test_a_small_fit_starts_no_thread(monkeypatch):
+    monkeypatch.undo()
+
+    def refuse(*arguments):
+        raise AssertionError("a thread was started")
+
+    monkeypatch.setattr(prediction, "together", refuse)
+    set_threads(None)
+    fitted(64)
+
+
+def test_a_limit_holds_for_what_begins_after_it(teams):
+    """Also for a network that has kept room for predictions under another limit."""
+    net, X = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy").X
+    parts = 16 if JIT else 2
+    expected = net.predict(X).tobytes()
+    for limit in (1, parts, 2, None, 1):
+        set_threads(limit)
+        teams.asked.clear()
+        assert net.predict(X).tobytes() == expected
+        wanted = {None: parts}.get(limit, limit)
+        assert len(teams.asked) == (wanted > 1)
+        assert all(wanted <= asked for asked in teams.asked) if limit != 2 else teams.asked == [2]
+
+
+# Ends.
+
+
+def test_whoever_is_asked_takes_part_once():
+    seen, here = [], threading.get_ident()
+    together(4, lambda leading: seen.append((leading, threading.get_ident() == here)))
+    assert sorted(seen) == [(False, False)] * 3 + [(True, True)]
+    together(1, lambda leading: seen.append(leading))
+    assert seen[4:] == [True]
+
+
+def test_an_error_of_the_leader_comes_through_when_the_others_have_gone():
+    dismissed = threading.Event()
+
+    def call(leading):
+        if leading:
+            raise ZeroDivisionError
+        assert dismissed.wait(60)
+
+    with pytest.raises(ZeroDivisionError):
+        together(3, call, dismissed.set)
+    assert not ours()
+
+
+def test_an_interruption_while_others_end_waits_for_them(monkeypatch):
+    join, joined = threading.Thread.join, []
+    go_on = threading.Event()
+
+    def interrupted(self, timeout=None):
+        joined.append(self)
+        if len(joined) == 1:
+            raise KeyboardInterrupt
+        go_on.set()
+        join(self, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        together(3, lambda leading: leading or go_on.wait(60))
+    monkeypatch.undo()
+    assert len(joined) > 1
+    assert not [thread for thread in threading.enumerate() if thread.name == "fastnn"]
+
+
+def test_an_interruption_while_others_start_sends_them_home(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def interrupted(self):
+        start(self)
+        started.append(self)
+        if len(started) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after 0 of 3"):
+        fitted(4)
+    assert not ours()
+    assert len(started) == 2
+
+
+@pytest.mark.jit
+def test_an_interruption_on_any_line_leaves_no_thread(monkeypatch):
+    monkeypatch.setattr(training, "_SAVING_SHARE", 0)
+    places = {together.__code__, threads._start.__code__, threads._await.__code__,
+              prediction.Run.__call__.__code__}  # fmt: skip
+    files = {code.co_filename for code in places}
+    names = {code.co_name for code in places} | {"call"}
+    net, examples = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy")
+
+    def strike(where):
+        """Fit, and interrupt when the line is reached; return the lines gone through."""
+        lines = []
+
+        def trace(frame, event, argument):
+            code = frame.f_code
+            if code.co_filename not in files or code.co_name not in names:
+                return trace if event == "call" else None
+            if event == "line":
+                lines.append((code.co_name, frame.f_lineno))
+                if lines[-1] == where:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        twin, before = net.copy(), sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with warnings.catch_warnings(), contextlib.suppress(KeyboardInterrupt), np.errstate():
+                warnings.simplefilter("ignore")
+                history = twin.fit(examples.X, examples.y, epochs=2, batch_size=200, threads=3)
+                assert (history.stopped == "interrupted") == (where is not None), where
+        finally:
+            sys.settrace(before)
+        assert not ours(), where
+        assert np.isfinite(twin.parameters).all(), where
+        twin.fit(examples.X, examples.y, epochs=1, threads=3)
+        return lines
+
+    every = list(dict.fromkeys(strike(None)))
+    assert {name for name, _ in every} == names
+    for where in every:
+        assert strike(where)[-1] == where
+
+
+def test_no_thread_is_left_after_a_divergence():
+    net, examples = network(SHAPE, "relu", "identity", "float32"), data(SHAPE, "mean_squared_error")
+    examples.X[SHAPE.n - 1] = 1e30
+    with pytest.raises(fn.DivergenceError):
+        net.fit(examples.X, examples.y, batch_size=BATCH, shuffle=False, threads=4)
+    assert not ours()
+
+
+# The team itself.
+
+
+def _meet(signals, expected, leading, steps, sums):
+    """Join, and count how often the others were where they had to be."""
+    number = team.join(signals, expected, leading)
+    if number < 0:
+        return number
+    size = team.team_size(signals)
+    for step in range(1, steps + 1):
+        sums[number] = step
+        team.barrier(signals, size)
+        for other in range(size):
+            team.raise_flag(signals, sums[other] != step)
+        team.barrier(signals, size)
+    return number
+
+
+@pytest.fixture(scope="module")
+def meet():
+    """Return a native function that joins a team and meets it some times."""
+    with pytest.MonkeyPatch.context() as patch:
+        # A file on disk would not notice an edit of this one.
+        patch.setenv("FASTNN_CACHE", "0")
+        compiled = entry(_meet)
+    compiled(np.zeros(team.SIGNALS, np.int64), 1, True, 1, np.zeros(1))
+    return compiled
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_team_meets_at_every_barrier(size, meet):
+    for _ in range(20 if JIT else 2):
+        signals, sums, numbers = np.zeros(team.SIGNALS, np.int64), np.zeros(size), []
+        together(
+            size,
+            lambda leading, signals=signals, sums=sums, numbers=numbers: numbers.append(
+                meet(signals, size, leading, 50 if JIT else 3, sums)
+            ),
+        )
+        came = [number for number in numbers if number >= 0]
+        assert sorted(came) == list(range(len(came)))
+        assert signals[team._SIZE] == len(came) >= 1
+        assert numbers.count(-1) == size - len(came)
+        assert signals[team._FLAG] == 0
+        assert (sums[: len(came)] > 0).all()
+
+
+def test_whoever_comes_when_the_door_is_closed_goes_home(meet):
+    signals, sums = np.zeros(team.SIGNALS, np.int64), np.zeros(3)
+    assert meet(signals, 3, True, 5, sums) == 0
+    assert meet(signals, 3, False, 5, sums) == -1
+    assert meet(signals, 3, False, 5, sums) == -1
+    assert sums.tolist() == [5.0, 0.0, 0.0]
+    team.dismiss(signals)
+    assert signals[team._SIZE] == 1
+
+
+def test_whoever_waits_for_a_leader_that_never_comes_is_sent_home(meet):
+    signals, numbers = np.zeros(team.SIGNALS, np.int64), []
+    waiting = threading.Thread(
+        target=lambda: numbers.append(meet(signals, 2, False, 5, np.zeros(2)))
+    )
+    waiting.start()
+    while signals[team._DOOR] == 0:
+        time.sleep(0.001)
+    team.dismiss(signals)
+    waiting.join(60)
+    assert numbers == [-1]
