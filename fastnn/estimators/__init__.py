@@ -1,0 +1,21 @@
+"""The scikit-learn face: `MLPClassifier` and `MLPRegressor`, drop-in and faster.
+
+The only room that imports scikit-learn, and with it SciPy: `fastnn` loads it when one of the two
+names is first used.
+"""
+
+from __future__ import annotations
+
+try:
+    import sklearn.callback  # noqa: F401  (the newest part of scikit-learn that is used)
+except ImportError as problem:
+    raise ImportError(
+        "MLPClassifier and MLPRegressor need scikit-learn 1.9 or newer: "
+        'python -m pip install "fastnn[sklearn]".',
+        name="sklearn",
+    ) from problem
+
+from fastnn.estimators.classifier import MLPClassifier
+from fastnn.estimators.regressor import MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

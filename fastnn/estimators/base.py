@@ -1,0 +1,385 @@
+"""How both estimators are fitted: from the start, further, or one epoch more.
+
+The flow is scikit-learn's, step by step and draw by draw, so that the same ``random_state``
+gives the same weights; what computes is the library's engine, through the rooms `training`,
+`prediction` and `network`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import _fit_context
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight
+
+from fastnn import backends, gate
+from fastnn.data import Data
+from fastnn.estimators.examples import Examples, examples, feed
+from fastnn.estimators.fitted import Fitted
+from fastnn.estimators.judge import Judge, Measure
+from fastnn.estimators.lbfgs import FullBatch, Search
+from fastnn.estimators.pace import Pace
+from fastnn.estimators.parameters import SOLVERS, Objective, hidden_sizes, plain
+from fastnn.estimators.stochastic import NOT_FINITE, Descent
+from fastnn.estimators.watchers import Watchers
+from fastnn.estimators.weights import Weights, draw, given
+from fastnn.gate import Targets
+from fastnn.losses import resolve_loss
+from fastnn.names import describe
+from fastnn.training import Job
+
+__all__ = ["Perceptron"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Validation examples: for the engine, and as the user has them."""
+
+    known: Examples
+    y: Array
+    weights: Array | None
+
+
+class Perceptron(Fitted, ABC):
+    """Base of `MLPClassifier` and `MLPRegressor`; not to be used itself."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]]
+    _score_name: ClassVar[str]
+
+    # What the two differ in.
+
+    @property
+    @abstractmethod
+    def _objective(self) -> Objective:
+        """The row of what is being minimised."""
+
+    @abstractmethod
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        """Return X and y as scikit-learn validates them."""
+
+    @abstractmethod
+    def _learn_targets(self, y: Array, *, incremental: bool) -> None:
+        """Take up what y says about classes, or refuse it."""
+
+    @abstractmethod
+    def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
+        """Return what the engine compares with."""
+
+    @abstractmethod
+    def _quick_score(
+        self, found: Floats, known: Examples, y: Array, weights: Array | None
+    ) -> float:
+        """Return the score of outputs, without asking a scorer."""
+
+    def _weigh(self, y: Array, weights: Array | None) -> Array | None:
+        """Return the weights of examples to train with."""
+        return weights
+
+    def _strata(self, targets: Targets) -> Array | None:
+        """Return what a split for early stopping shall keep the proportions of."""
+        return None
+
+    # Fitting.
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+    ) -> Self:
+        """Train on examples.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (CSR or CSC), shape (n, p)
+            Examples, one a row.  A sparse one is written out some batches at a time.
+        y : array-like, shape (n,) or (n, m)
+            Class labels of any kind, rows of 0 and 1 for several labels at once, or numbers for
+            the regressor.
+        sample_weight : array-like, shape (n,), optional
+            How much each example counts.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Examples that are scored after every epoch and never trained on; with
+            ``early_stopping=True`` in place of a fraction that is drawn.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+            The estimator itself, fitted.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or a parameter is not of its kind or out of its range.
+        DivergenceError
+            If the weights turn infinite or NaN: a ValueError too.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    def _check_solver(self) -> Literal[True]:
+        """Let `partial_fit` be where single epochs make sense."""
+        if SOLVERS.get(self.solver) is None:
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        *,
+        incremental: bool = False,
+    ) -> Self:
+        """Fit from the start, go on from the weights there are, or take one epoch more."""
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.clip_norm is not None and SOLVERS[self.solver] is None:
+            raise ValueError(
+                f"clip_norm needs a solver that takes steps; got solver={self.solver!r}."
+            )
+        as_given = X, y, sample_weight
+        sizes = hidden_sizes(self.hidden_layer_sizes)
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._checked(X, y, reset=first)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        self._learn_targets(y, incremental=incremental)
+        dtype = self._dtype(X, first=first)
+        targets = self._targets(y, dtype)
+        held = None if validation_data is None else self._held_out(validation_data, dtype)
+        self._random_state = check_random_state(self.random_state)
+        if first:
+            self._start([X.shape[1], *sizes, self.n_outputs_], dtype)
+        else:
+            self._go_on(sizes, dtype)
+        weights = self._weigh(y, sample_weight)
+        known = examples(X, targets, _as_weights(weights, dtype), dtype)
+        if self.early_stopping and held is None and SOLVERS[self.solver] is not None:
+            known, held = self._split(known, y, weights)
+        _check_total(known, "the training examples")
+        if held is not None:
+            _check_total(held.known, "the validation examples")
+        measure = self._measure()
+        judge = None if held is None else Judge(self, held.known, held.y, held.weights, measure)
+        self._open_records(judge, first=first)
+        watchers = Watchers() if incremental else self._watchers(judge, as_given)
+        if SOLVERS[self.solver] is None:
+            objective = FullBatch(known, measure, plain(self.alpha, "alpha"), self.n_threads)
+            Search(self, objective, measure.vector, judge, watchers).run()
+        else:
+            self._descend(known, measure, judge, watchers, first=first, incremental=incremental)
+        watchers.fit_ends()
+        if not np.isfinite(measure.vector).all():
+            raise ValueError(NOT_FINITE)
+        return self
+
+    def _dtype(self, X: Any, *, first: bool) -> np.dtype[Any]:
+        """Return what to compute in: as asked, or as scikit-learn would."""
+        full_batch = SOLVERS[self.solver] is None
+        chosen: Any = np.float64 if full_batch else X.dtype
+        if self.dtype is not None:
+            chosen = self.dtype
+        if not first and not full_batch:
+            chosen = self._current().network.dtype
+        dtype: np.dtype[Any] = np.dtype(chosen)
+        return dtype
+
+    def _start(self, units: list[int], dtype: np.dtype[Any]) -> None:
+        """Begin with new weights: drawn, or given."""
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(units)
+        self.out_activation_ = self._objective.out_activation
+        weights = Weights(units, self.activation, self.out_activation_, dtype)
+        if self.coefs_init is None or self.intercepts_init is None:
+            draw(weights, self.activation, self._random_state)
+        if self.coefs_init is not None:
+            given(weights.coefs, self.coefs_init, "coefs_init")
+        if self.intercepts_init is not None:
+            given(weights.intercepts, self.intercepts_init, "intercepts_init")
+        self._adopt(weights)
+
+    def _go_on(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
+        """Make sure that what was learnt so far can be learnt on."""
+        weights = self._current(dtype)
+        _, *hidden, outputs = weights.units
+        if hidden != sizes:
+            warnings.warn(
+                f"hidden_layer_sizes={self.hidden_layer_sizes} has no effect on a fit that goes "
+                f"on with layers of {hidden}.",
+                stacklevel=5,
+            )
+        if outputs != self.n_outputs_:
+            raise ValueError(
+                f"y must have {outputs} outputs, as in the fit that goes on; got {self.n_outputs_}."
+            )
+        if self._objective.out_activation != self.out_activation_:
+            raise ValueError(
+                "the loss must be the one of the fit that goes on, whose last layer has "
+                f"activation {self.out_activation_!r}; got one for "
+                f"{self._objective.out_activation!r}."
+            )
+        self._adopt(weights)
+
+    def _measure(self) -> Measure:
+        """Return how the loss of the present weights is measured."""
+        weights, row = self._weights, self._objective
+        full_batch = SOLVERS[self.solver] is None
+        return Measure(
+            layout=weights.layout(0.0 if full_batch else plain(self.alpha, "alpha")),
+            vector=weights.vector,
+            loss=resolve_loss(row.loss, weights.network.layers[-1].activation),
+            conventions=row.conventions(self.n_outputs_, weights.network.dtype, self.solver),
+            constant=row.constant,
+            backend=backends.in_force(),
+        )
+
+    def _held_out(self, validation_data: Any, dtype: np.dtype[Any]) -> Held:
+        """Return validation examples that the user gives."""
+        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+            raise TypeError(
+                "validation_data must be (X, y) or (X, y, sample_weight); "
+                f"got {describe(validation_data)}."
+            )
+        X, y, *rest = validation_data
+        X, y = self._checked(X, y, reset=False)
+        weights = None
+        if rest and rest[0] is not None:
+            weights = _check_sample_weight(rest[0], X)
+        targets = self._targets(y, dtype, "validation_data[1]")
+        return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
+
+    def _split(self, known: Examples, y: Array, weights: Array | None) -> tuple[Examples, Held]:
+        """Part examples into those to train on and those to score, as scikit-learn draws them."""
+        train, rows = train_test_split(
+            np.arange(len(known)),
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=self._strata(known.targets),
+        )
+        if len(rows) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        theirs = None if weights is None else weights[rows]
+        part = known.take(rows)
+        held = examples(part.X, part.targets, _as_weights(theirs, known.X.dtype), known.X.dtype)
+        return known.take(train), Held(held, y[rows], theirs)
+
+    def _open_records(self, judge: Judge | None, *, first: bool) -> None:
+        """Begin the curves anew, or see to it that they can go on."""
+        stochastic = SOLVERS[self.solver] is not None
+        if stochastic and (first or not hasattr(self, "loss_curve_")):
+            self.loss_curve_: list[float] = []
+            self._no_improvement_count = 0
+            self.best_loss_: float | None = np.inf
+        if stochastic and (self.best_loss_ is None) != self.early_stopping:
+            self.best_loss_ = None if self.early_stopping else np.inf
+        if judge is None and stochastic:
+            self.validation_scores_: list[float] | None = None
+            self.validation_loss_curve_: list[float] | None = None
+            self.best_validation_score_: float | None = None
+        elif judge is not None and (first or getattr(self, "validation_scores_", None) is None):
+            self.validation_scores_ = []
+            self.validation_loss_curve_ = []
+            self.best_validation_score_ = judge.worst
+
+    def _watchers(self, judge: Judge | None, as_given: tuple[Any, Any, Any]) -> Watchers:
+        """Return who is told of every epoch."""
+        names = ("loss",) if judge is None else ("loss", "val_loss", judge.name)
+
+        def snapshot() -> dict[str, Any]:
+            coefs, intercepts = self._weights.coefs, self._weights.intercepts
+            return {
+                "coefs_": [W.copy() for W in coefs],
+                "intercepts_": [b.copy() for b in intercepts],
+            }
+
+        # One more than may be run: L-BFGS begins an iteration before it knows that it is done.
+        steps = self.max_iter + (SOLVERS[self.solver] is None)
+        network = self._weights.network
+        return Watchers.of(self, steps, tuple(dict.fromkeys(names)), network, as_given, snapshot)
+
+    def _descend(
+        self,
+        known: Examples,
+        measure: Measure,
+        judge: Judge | None,
+        watchers: Watchers,
+        *,
+        first: bool,
+        incremental: bool,
+    ) -> None:
+        """Run a stochastic solver."""
+        batch = self._batch(len(known))
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = Pace(self, measure.vector)
+        pace = self._optimizer
+        pace.check(measure.vector)
+
+        clip_norm = None if self.clip_norm is None else plain(self.clip_norm, "clip_norm")
+
+        def job(part: Data) -> Job:
+            return Job(
+                layout=measure.layout,
+                parameters=measure.vector,
+                loss=measure.loss,
+                data=part,
+                validation=None,
+                metrics=(),
+                batch_size=batch,
+                state=pace.state,
+                backend=measure.backend,
+                clip_norm=clip_norm,
+                threads=self.n_threads,
+                conventions=measure.conventions,
+            )
+
+        fallback = measure.vector.copy() if first and self.early_stopping else None
+        descent = Descent(
+            self, known, feed(job, known, batch), batch, pace, measure, judge, watchers, fallback
+        )
+        descent.run(self.max_iter, incremental=incremental)
+
+    def _batch(self, examples: int) -> int:
+        """Return the examples of a step."""
+        if isinstance(self.batch_size, str):
+            return min(200, examples)
+        if self.batch_size > examples:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
+                stacklevel=6,
+            )
+        return int(min(self.batch_size, examples))
+
+
+def _check_total(known: Examples, whose: str) -> None:
+    """Refuse weights that no mean can be taken with."""
+    with np.errstate(over="ignore"):
+        total = known.total
+    if total == 0.0 or not np.isfinite(total):
+        raise ValueError(
+            f"sample_weight (and class_weight) must have a finite sum other than 0 for {whose}; "
+            f"got {total}."
+        )
+
+
+def _as_weights(weights: Array | None, dtype: np.dtype[Any]) -> Floats:
+    """Return weights of examples in the engine's dtype; of length 0 for None."""
+    if weights is None:
+        return np.empty(0, dtype)
+    return gate.parameters(weights, weights.shape, dtype, "sample_weight")

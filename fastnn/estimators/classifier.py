@@ -1,0 +1,517 @@
+"""`MLPClassifier`: scikit-learn's, on the library's engine.
+
+The file is long because the class's documentation stands here, with every parameter and
+attribute.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from fastnn.estimators import conversion
+from fastnn.estimators.base import Perceptron
+from fastnn.estimators.examples import FORMATS, Examples
+from fastnn.estimators.judge import accuracy
+from fastnn.estimators.parameters import CLASSIFIER, OBJECTIVES, Objective
+from fastnn.gate import Targets
+
+__all__ = ["MLPClassifier"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
+    """A multilayer perceptron that tells classes apart; scikit-learn's, faster and with more.
+
+    Parameters, attributes, methods, warnings and errors are those of scikit-learn 1.9's class of
+    this name, and so are the weights, for float64 and the same ``random_state``.  What is more
+    stands at the end of the parameters and is off by default.  Needs ``fastnn[sklearn]``.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default (100,)
+        Units of each hidden layer; ``()`` for none.
+    activation : str or sequence of str, default "relu"
+        Of the hidden layers: "identity", "logistic", "tanh", "relu", or any other of the
+        library; more than scikit-learn: several names, one a layer.
+    solver : str, default "adam"
+        How weights are found: "adam", "sgd" for stochastic gradient descent, or "lbfgs" for
+        SciPy's L-BFGS-B on all examples at once; more than scikit-learn: "adamw", "nadam",
+        "radam", "rmsprop", "adagrad" and "rprop", the library's.
+    alpha : float, default 0.0001
+        L2 regularisation, ``alpha / 2 * sum(W**2)``, divided by the examples of each batch (or
+        their weights).
+    batch_size : int or "auto", default "auto"
+        Examples a step; "auto" is 200, or all where there are fewer.
+    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
+        For "sgd": ``learning_rate_init`` throughout; divided by ``t ** power_t``, where t counts
+        the examples seen; or divided by 5 whenever nothing improves.
+    learning_rate_init : float, default 0.001
+        The first learning rate.
+    power_t : float, default 0.5
+        The exponent of "invscaling".
+    max_iter : int, default 200
+        Most epochs, or iterations of "lbfgs".
+    shuffle : bool, default True
+        Whether every epoch has an order of its own.
+    random_state : None, int or RandomState, default None
+        Where first weights, the split for early stopping, and orders are drawn from.
+    tol : float, default 0.0001
+        By how much loss or score must get better to count; for "lbfgs" the gradient's tolerance.
+    verbose : bool or int, default False
+        Whether every epoch prints a line.
+    warm_start : bool, default False
+        Whether a further `fit` goes on from the weights there are.
+    momentum : float, default 0.9
+        For "sgd", 0 to 1.
+    nesterovs_momentum : bool, default True
+        Whether "sgd" looks ahead.
+    early_stopping : bool, default False
+        Whether to hold examples out, to stop when their score gets no better, and to end with
+        the weights of the best score.
+    validation_fraction : float, default 0.1
+        The share that is held out.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        How much "adam", "adamw", "nadam" and "radam" keep of their running means.
+    epsilon : float, default 1e-8
+        What "adam" adds to the root of the second mean, before it is corrected; the library's
+        others, but for "rprop", add it to what they divide by.
+    n_iter_no_change : int, default 10
+        Epochs without improvement after which a fit stops; infinity for never.
+    max_fun : int, default 15000
+        Most evaluations of "lbfgs".
+    class_weight : dict, list of dict, "balanced" or None, default None
+        How much the examples of each class count, beside ``sample_weight``; "balanced" lets all
+        classes count alike.  A list has one dict for each of several labels.
+    monitor : None, "loss", str or callable, default None
+        What is scored on examples held out: accuracy, their loss, or any scorer of scikit-learn
+        by name or as a function of estimator, X and y.
+    monitor_mode : {"auto", "min", "max"}, default "auto"
+        Which score is better; "auto" is the smaller for "loss" and the greater for scorers.
+    callbacks : Callback, callable or list of them, default None
+        The library's callbacks, run after every epoch.  scikit-learn's own are set with
+        ``set_callbacks``.
+    coefs_init, intercepts_init : list of array-like, default None
+        First weights and biases, like ``coefs_`` and ``intercepts_``, in place of drawn ones.
+    max_time : float, default None
+        Seconds after which a fit ends with its epoch, and a warning.
+    dtype : {"float32", "float64"}, default None
+        What to compute in; None follows X.
+    clip_norm : float, default None
+        Most length of a step's gradient, over all weights and biases: a longer one is scaled
+        down to it.  Not with "lbfgs".
+    weight_decay : float, default None
+        For "adamw": by which part of itself, times the learning rate, each weight shrinks a
+        step, beside ``alpha``; None is 0.01.
+    rho : float, default None
+        How much "rmsprop" keeps of its running mean of squares; None is 0.9.
+    n_threads : int, default None
+        How many threads may compute the steps of a fit; None for what `set_threads` and the
+        machine allow.  Results do not depend on it.
+
+    Attributes
+    ----------
+    classes_ : ndarray, or list of them
+        Class labels, in the order of the outputs.
+    coefs_, intercepts_ : list of ndarray
+        Weights (in, out) and biases (out,) of each layer.
+    loss_, best_loss_ : float
+        Loss of the last epoch, and the least of all (None with early stopping).
+    loss_curve_ : list of float
+        Loss of every epoch.  Not with "lbfgs", like the ones that follow.
+    validation_scores_, best_validation_score_ : list of float, float
+        What examples held out scored, and the best of it; None where there are none.
+    validation_loss_curve_ : list of float
+        Their loss, without L2; None where there are none.
+    t_, n_iter_ : int
+        Examples seen, and epochs or iterations of the last fit.
+    n_features_in_, n_layers_, n_outputs_ : int
+        Columns of X, layers with input and output, outputs.
+    feature_names_in_ : ndarray
+        Names of the columns, where X had some.
+    out_activation_ : str
+        "softmax" for several classes, "logistic" for two and for several labels.
+    network_ : Sequential
+        The fitted network.
+
+    Raises
+    ------
+    ImportError
+        Where scikit-learn 1.9 or newer is missing.
+
+    See Also
+    --------
+    fastnn.Sequential : The layer API.
+
+    Notes
+    -----
+    docs/sklearn.md lists what is the same, what is more, and every difference.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_moons
+    >>> import fastnn as fn
+    >>> X, y = make_moons(200, noise=0.1, random_state=0)
+    >>> clf = fn.MLPClassifier(32, solver="lbfgs", random_state=0).fit(X[:150], y[:150])
+    >>> clf.score(X[150:], y[150:])
+    1.0
+    >>> clf.predict([[0.0, 1.0], [1.0, -0.5]])
+    array([0, 1])
+    >>> clf.predict_proba([[0.0, 1.0], [1.0, -0.5]]).round(2)
+    array([[1., 0.],
+           [0., 1.]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = CLASSIFIER
+    _score_name: ClassVar[str] = "accuracy"
+    # scikit-learn's class has it as an attribute.
+    loss: ClassVar[str] = "log_loss"
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: Any = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001,
+        power_t: Any = 0.5,
+        max_iter: Any = 200,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: Any = 15000,
+        class_weight: Any = None,
+        monitor: Any = None,
+        monitor_mode: Any = "auto",
+        callbacks: Any = None,
+        coefs_init: Any = None,
+        intercepts_init: Any = None,
+        max_time: Any = None,
+        dtype: Any = None,
+        clip_norm: Any = None,
+        weight_decay: Any = None,
+        rho: Any = None,
+        n_threads: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.class_weight = class_weight
+        self.monitor = monitor
+        self.monitor_mode = monitor_mode
+        self.callbacks = callbacks
+        self.coefs_init = coefs_init
+        self.intercepts_init = intercepts_init
+        self.max_time = max_time
+        self.dtype = dtype
+        self.clip_norm = clip_norm
+        self.weight_decay = weight_decay
+        self.rho = rho
+        self.n_threads = n_threads
+
+    # Learning.
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Take one epoch over these examples, keeping weights and the optimizer's state.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like, optional
+            All classes that will ever come; needed in the first call, unless `fit` came before.
+
+        Returns
+        -------
+        MLPClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        AttributeError
+            With ``solver="lbfgs"``, which has no such steps.
+        TypeError, ValueError, DivergenceError
+            As in `fit`; a ValueError with ``early_stopping=True`` and ``class_weight="balanced"``,
+            which need to see all examples.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all examples at once, which partial_fit does not "
+                "see. Give it as a dict, from sklearn.utils.class_weight.compute_class_weight."
+            )
+        if self._first_call(classes):
+            several = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _first_call(self, classes: Any) -> bool:
+        """Take up the classes of the first `partial_fit`, or hold later ones against them."""
+        known = getattr(self, "classes_", None)
+        if classes is None:
+            if known is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            return False
+        found = unique_labels(classes)
+        if known is None:
+            self.classes_ = found
+            return True
+        if not np.array_equal(known, found):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                f"{known!r}"
+            )
+        return False
+
+    @property
+    def _objective(self) -> Objective:
+        several = self._label_binarizer.y_type_ == "multiclass"
+        return OBJECTIVES["multiclass" if several else "binary"]
+
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=FORMATS, multi_output=True,
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _learn_targets(self, y: Array, *, incremental: bool) -> None:
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            found = unique_labels(y)
+            if self.warm_start and set(found) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the "
+                    f"previous call to fit. Previously got {self.classes_}, `y` has {found}"
+                )
+            self._check_known(found, "`y`")
+        kind = self._label_binarizer.y_type_
+        self.n_outputs_ = 1 if kind == "binary" else len(self._label_binarizer.classes_)
+
+    def _check_known(self, found: Array, argument: str) -> None:
+        """Refuse classes that have never come."""
+        if len(np.setdiff1d(found, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"{argument} has classes not in `self.classes_`. `self.classes_` has "
+                f"{self.classes_}. 'y' has {found}."
+            )
+
+    def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
+        if argument != "y":
+            self._check_known(unique_labels(y), argument)
+        binarizer = self._label_binarizer
+        if binarizer.y_type_ not in ("binary", "multiclass"):
+            values = binarizer.transform(y)
+        elif y.ndim != 1:
+            raise ValueError(
+                f"{argument} must hold one class for each example, as in the fit that goes on; "
+                f"got shape {y.shape}."
+            )
+        else:
+            labels = np.searchsorted(binarizer.classes_, y).astype(np.int64)
+            if binarizer.y_type_ == "multiclass":
+                return Targets(labels, np.empty((0, self.n_outputs_), dtype))
+            values = labels[:, np.newaxis]
+        return Targets(np.empty(0, np.int64), np.ascontiguousarray(values, dtype=dtype))
+
+    def _weigh(self, y: Array, weights: Array | None) -> Array | None:
+        if self.class_weight is None:
+            return weights
+        try:
+            by_class = np.asarray(compute_sample_weight(self.class_weight, y), np.float64)
+        except (TypeError, ValueError) as problem:
+            raise ValueError(
+                f"class_weight={self.class_weight!r} does not suit y: {problem}"
+            ) from problem
+        if not np.isfinite(by_class).all():
+            raise ValueError(
+                f"class_weight must give every class a finite number; got {self.class_weight!r}."
+            )
+        return by_class if weights is None else np.asarray(by_class * weights)
+
+    def _strata(self, targets: Targets) -> Array | None:
+        return targets.values.astype(bool) if self.n_outputs_ == 1 else None
+
+    def _quick_score(
+        self, found: Floats, known: Examples, y: Array, weights: Array | None
+    ) -> float:
+        if known.targets.labels.size:
+            right = found.argmax(axis=1) == known.targets.labels
+        elif len(self.classes_) == 1:
+            right = np.ones(len(found), bool)
+        else:
+            right = ((found > 0.5) == (known.targets.values > 0.5)).all(axis=1)
+        return accuracy(right, weights)
+
+    # Predicting.
+
+    def predict(self, X: Any) -> Any:
+        """Return the class of every example.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+
+        Returns
+        -------
+        ndarray, shape (n,) or (n, m)
+            Labels, or rows of 0 and 1 where there are several labels at once.
+        """
+        found = self._forward(X)
+        binarizer = self._label_binarizer
+        classes = binarizer.classes_
+        if binarizer.y_type_ == "multiclass":
+            return classes.take(found.argmax(axis=1))
+        if binarizer.y_type_ != "binary":
+            return binarizer.inverse_transform(found)
+        if len(classes) == 1:
+            return np.repeat(classes, len(found))
+        return classes.take(found[:, 0] > 0.5)
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Return the probability of every class.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+
+        Returns
+        -------
+        ndarray, shape (n, classes)
+            In the order of ``classes_``.  Rows sum to 1, but for several labels at once.
+        """
+        found = self._forward(X)
+        if self.n_outputs_ == 1:
+            likely = found[:, 0]
+            return np.vstack([1 - likely, likely]).T
+        return found
+
+    def predict_log_proba(self, X: Any) -> Floats:
+        """Return the logarithm of the probability of every class.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+
+        Returns
+        -------
+        ndarray, shape (n, classes)
+            ``log(predict_proba(X))``.
+        """
+        likely = self.predict_proba(X)
+        logs: Floats = np.log(likely, out=likely)
+        return logs
+
+    # Changing sides.
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any) -> Self:
+        """Return scikit-learn's fitted estimator as one of this class.
+
+        Parameters
+        ----------
+        fitted : sklearn.neural_network.MLPClassifier
+            It stays as it is.
+
+        Returns
+        -------
+        MLPClassifier
+            With the same parameters, weights, curves and state of the optimizer, so that
+            `partial_fit` goes on where the other would.
+
+        Raises
+        ------
+        TypeError
+            If it is no such estimator.
+        NotFittedError
+            If it is not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPClassifier as Theirs
+        >>> import fastnn as fn
+        >>> theirs = Theirs(4, solver="lbfgs", random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> fn.MLPClassifier.from_sklearn(theirs).predict([[0.0], [1.0]])
+        array([0, 1])
+        """
+        return conversion.from_sklearn(cls, fitted)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted estimator of scikit-learn's class of this name.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPClassifier
+            It shares nothing with this one.
+
+        Raises
+        ------
+        NotFittedError
+            If this one is not fitted.
+        ValueError
+            If a parameter means something that scikit-learn's class cannot do.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> ours = fn.MLPClassifier(4, solver="lbfgs", random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> type(ours.to_sklearn()).__module__.split(".")[0]
+        'sklearn'
+        """
+        return conversion.to_sklearn(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

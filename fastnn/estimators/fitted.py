@@ -1,0 +1,131 @@
+"""What a fitted estimator is: its weights, what it predicts with them, and how it is kept."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from fastnn.data import Data
+from fastnn.estimators.examples import FORMATS, examples
+from fastnn.estimators.judge import outputs_for
+from fastnn.estimators.weights import Weights
+from fastnn.network import Sequential
+
+__all__ = ["Fitted"]
+
+Floats = NDArray[np.floating]
+
+
+class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+    """The part of an estimator that works once there are weights."""
+
+    # Parameters and what validation learns, which scikit-learn's classes set.
+    activation: Any
+    dtype: Any
+    n_features_in_: int
+    out_activation_: str
+
+    # Predicting.
+
+    def _forward(self, X: Any) -> Floats:
+        """Return what the last layer makes of the examples, (n, m)."""
+        quick = self._as_it_is(X)
+        if quick is not None:
+            return quick
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse=FORMATS, reset=False)
+        dtype = np.result_type(X.dtype, *(W.dtype for W in self.coefs_))
+        single = dtype in (np.float16, np.float32)
+        weights = self._current(self.dtype or (np.float32 if single else np.float64))
+        network = weights.network
+        if sparse.issparse(X):
+            nothing = Data.unanswered(np.empty((0, 0), network.dtype))
+            known = examples(X, nothing.targets, nothing.weights, network.dtype)
+            return outputs_for(network, known)
+        return network.predict(X)
+
+    def _as_it_is(self, X: Any) -> Floats | None:
+        """Return the outputs for an array that needs no conversion and no words, else None.
+
+        scikit-learn's validation costs more than a small network; what passes here would pass
+        there too.
+        """
+        weights = self.__dict__.get("_weights")
+        if (
+            weights is None
+            or type(X) is not np.ndarray
+            or X.ndim != 2
+            or X.dtype != weights.network.dtype
+            or X.shape[1] != self.n_features_in_
+            or not (X.size and X.flags.c_contiguous and X.flags.aligned)
+            or "feature_names_in_" in self.__dict__
+            or not weights.are(self.coefs_, self.intercepts_, self.activation, self.out_activation_)
+        ):
+            return None
+        found: Floats
+        if len(X) == 1:
+            # The network is quickest where a single example is no matrix.
+            if not np.isfinite(X).all():
+                return None
+            found = weights.network(X[0])[np.newaxis]
+            return found
+        with np.errstate(all="ignore"):
+            if not np.isfinite(X.sum()):
+                return None
+        found = weights.network(X)
+        return found
+
+    def _adopt(self, weights: Weights) -> None:
+        """Make these the estimator's weights."""
+        self._weights = weights
+        # Lists of their own, so that an array put into one is noticed.
+        self.coefs_ = list(weights.coefs)
+        self.intercepts_ = list(weights.intercepts)
+
+    def _current(self, dtype: DTypeLike | None = None) -> Weights:
+        """Return the weights as they are, also where the user has set them by hand."""
+        weights: Weights | None = self.__dict__.get("_weights")
+        described = self.coefs_, self.intercepts_, self.activation, self.out_activation_
+        if (
+            weights is not None
+            and (dtype is None or weights.network.dtype == dtype)
+            and weights.are(*described)
+        ):
+            return weights
+        return Weights.of(*described, dtype)
+
+    @property
+    def network_(self) -> Sequential:
+        """The fitted network: a `Sequential` that shares its weights with ``coefs_``.
+
+        Its layers carry no L2: ``alpha`` is the estimator's, and is divided by each batch.
+        """
+        check_is_fitted(self)
+        return self._current().network
+
+    # What others see.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what follows from the rest: arrays are kept once."""
+        state = dict(super().__getstate__())
+        state.pop("_weights", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "coefs_" in state and "out_activation_" in state:
+            # Weights set by hand may be none of a network yet; then they stay as they are.
+            with suppress(TypeError, ValueError):
+                self._adopt(self._current())
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,190 @@
+"""What is measured on validation examples after every epoch: a score, and the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import check_scoring
+
+from fastnn import prediction
+from fastnn.conventions import Conventions
+from fastnn.data import Data
+from fastnn.estimators.examples import Examples, rows_of
+from fastnn.layout import Layout
+from fastnn.losses import Loss
+
+__all__ = ["Judge", "Measure", "accuracy", "mean_loss", "outputs_for", "r2"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How the loss of a network is measured: where, which, and by whose conventions.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the vector.
+    vector : ndarray (size,)
+        The weights as they are.
+    loss : Loss
+        Its row.
+    conventions : Conventions
+        How it counts.
+    constant : callable or None
+        Targets -> what is added to the loss of each example.
+    backend : {"native", "reference"}
+        Which path computes.
+    """
+
+    layout: Layout
+    vector: Floats
+    loss: Loss
+    conventions: Conventions
+    constant: Callable[[Array], Array] | None
+    backend: str
+
+
+def outputs_for(network: Any, known: Examples) -> Floats:
+    """Return what the network's last layer makes of the examples."""
+    if isinstance(known, Data):
+        found: Floats = network(known.X)
+        return found
+    out = np.empty((len(known), network.outputs), network.dtype)
+    for rows, part in rows_of(known):
+        out[rows] = network(part.X)
+    return out
+
+
+def mean_loss(measure: Measure, known: Examples) -> float:
+    """Return the (weighted) mean loss of the examples, without L2."""
+    summed = 0.0
+    for _, part in rows_of(known):
+        total = part.total
+        if total == 0.0:
+            continue
+        value = prediction.mean_loss(
+            measure.layout, measure.vector, measure.loss, part, measure.backend,
+            measure.conventions,
+        )  # fmt: skip
+        if measure.constant is not None:
+            value += float(np.average(measure.constant(part.targets.values), weights=_none(part)))
+        summed += value * total
+    return summed / known.total
+
+
+def _none(part: Data) -> Floats | None:
+    """Return the weights of examples, or None where all count alike."""
+    return part.weights if part.weights.size else None
+
+
+def accuracy(right: NDArray[np.bool_], weights: Array | None) -> float:
+    """Return the (weighted) share of examples that are right."""
+    return float(np.average(right, weights=weights))
+
+
+def r2(y: Array, found: Array, weights: Array | None) -> float:
+    """Return the coefficient of determination, a mean over outputs.
+
+    An output that does not vary counts 1 where it is met and 0 elsewhere, as in scikit-learn.
+    """
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
+    y = np.asarray(y, np.float64).reshape(len(y), -1)
+    errors = w @ np.square(y - found.reshape(y.shape))
+    spread = w @ np.square(y - np.average(y, axis=0, weights=w))
+    scores = np.where(errors == 0.0, 1.0, 0.0)
+    varied = (spread != 0.0) & (errors != 0.0)
+    scores[varied] = 1.0 - errors[varied] / spread[varied]
+    return float(scores.mean())
+
+
+def _scorer(estimator: Any, monitor: Any) -> Any:
+    """Return scikit-learn's scorer, or say what a monitor may be."""
+    try:
+        return check_scoring(estimator, monitor)
+    except (TypeError, ValueError) as problem:
+        raise ValueError(
+            "monitor must be None, 'loss', or a scorer of scikit-learn, by name or as a function "
+            f"of estimator, X and y; got {monitor!r}."
+        ) from problem
+
+
+class Judge:
+    """Scores an estimator that is being fitted on examples that it is not fitted on.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        With its weights as they are.
+    known : Data or Sparse
+        Validation examples.
+    y : ndarray
+        Their targets as the user has them, for a scorer.
+    weights : ndarray or None
+        Their weights.
+    measure : Measure
+        How the loss is measured.
+
+    Attributes
+    ----------
+    sign : float
+        1.0 where a greater score is better, -1.0 where a smaller one is.
+    name : str
+        What the score is called in a history.
+    """
+
+    def __init__(
+        self, estimator: Any, known: Examples, y: Array, weights: Array | None, measure: Measure
+    ) -> None:
+        self._estimator = estimator
+        self._known, self._y, self._weights = known, y, weights
+        self._measure = measure
+        monitor = estimator.monitor
+        self._scorer: Any = None
+        if monitor is not None and monitor != "loss":
+            self._scorer = _scorer(estimator, monitor)
+        mode = estimator.monitor_mode
+        least = mode == "min" or (mode == "auto" and monitor == "loss")
+        self.sign = -1.0 if least else 1.0
+        self.name = f"val_{monitor if isinstance(monitor, str) else 'score'}"
+        if monitor is None:
+            self.name = f"val_{estimator._score_name}"
+
+    def __call__(self) -> tuple[float, float]:
+        """Return score and loss."""
+        loss = mean_loss(self._measure, self._known)
+        if self._estimator.monitor == "loss":
+            return loss, loss
+        if self._scorer is None:
+            found = outputs_for(self._estimator._weights.network, self._known)
+            return self._estimator._quick_score(found, self._known, self._y, self._weights), loss
+        return self._scored(), loss
+
+    def _scored(self) -> float:
+        """Ask the scorer about the estimator as it is, whatever its features are called."""
+        seen = object.__new__(type(self._estimator))
+        seen.__dict__.update(self._estimator.__dict__)
+        seen.__dict__.pop("feature_names_in_", None)
+        weights = {} if self._weights is None else {"sample_weight": self._weights}
+        value: object = self._scorer(seen, self._known.X, self._y, **weights)
+        if not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(
+                f"monitor must give one number; {self._estimator.monitor!r} gave {value!r}."
+            )
+        return float(value)
+
+    def better(self, one: float, than: float) -> bool:
+        """Tell whether a score is better than another; NaN is never."""
+        return self.sign * one > self.sign * than
+
+    @property
+    def worst(self) -> float:
+        """What every score is better than."""
+        return -self.sign * math.inf

@@ -1,0 +1,188 @@
+"""Full batches: SciPy's L-BFGS-B on the library's loss and gradient."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+
+from fastnn.data import Data
+from fastnn.estimators.examples import Examples, rows_of
+from fastnn.estimators.judge import Judge, Measure
+from fastnn.estimators.parameters import plain
+from fastnn.estimators.watchers import Watchers
+from fastnn.prediction import Slope
+
+__all__ = ["FullBatch", "Search"]
+
+Floats = NDArray[np.floating]
+Vector = NDArray[np.float64]
+
+
+class FullBatch:
+    """Loss and gradient of all examples, with L2, at any weights.
+
+    Parameters
+    ----------
+    known : Data or Sparse
+        The examples; sparse ones go through in dense parts.
+    measure : Measure
+        Vector and loss; its layout has no L2.
+    alpha : float
+        Strength of L2, which is divided by the examples or by their weights.
+    threads : int or None
+        How many may compute; None for the process's limit.
+    """
+
+    def __init__(
+        self, known: Examples, measure: Measure, alpha: float, threads: int | None
+    ) -> None:
+        self._threads = threads
+        self._known, self._measure = known, measure
+        self._total = known.total
+        decay = np.zeros(measure.vector.size)
+        for W in measure.layout.weights(decay):
+            W[:] = alpha / self._total
+        self._decay = decay
+        self._whole = self._slope(known) if isinstance(known, Data) else None
+        self._constant = _constant(known, measure)
+
+    def _slope(self, part: Data) -> Slope:
+        """Return what differentiates the loss of a part."""
+        one = self._measure
+        return Slope(
+            one.layout, one.vector, one.loss, part, one.backend, one.conventions, self._threads
+        )
+
+    def __call__(self, x: Vector) -> tuple[float, Vector]:
+        """Return loss and gradient at x."""
+        self._measure.vector[:] = x
+        loss, gradient = 0.0, np.zeros(x.size)
+        for _, part in rows_of(self._known):
+            share = part.total / self._total
+            if share == 0.0:
+                continue
+            slope = self._slope(part) if self._whole is None else self._whole
+            value, direction = slope()
+            loss += share * value
+            gradient += share * direction
+        loss += self._constant + 0.5 * float(np.sum(self._decay * x * x))
+        return loss, gradient + self._decay * x
+
+
+def _constant(known: Examples, measure: Measure) -> float:
+    """Return what the loss of all examples has beside the engine's."""
+    if measure.constant is None:
+        return 0.0
+    weights = known.weights if known.weights.size else None
+    return float(np.average(measure.constant(known.targets.values), weights=weights))
+
+
+class _Enough(Exception):
+    """A callback ends the search, or the clock, which leaves a warning."""
+
+
+class Search:
+    """One fit with solver="lbfgs".
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Its parameters rule; ``loss_``, ``n_iter_`` and validation curves are written.
+    objective : FullBatch
+        What is searched for the least of.
+    vector : ndarray (size,)
+        Where the search starts; written.
+    judge : Judge or None
+        What scores validation examples after every iteration.
+    watchers : Watchers
+        Who is told of every iteration.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        objective: FullBatch,
+        vector: Floats,
+        judge: Judge | None,
+        watchers: Watchers,
+    ) -> None:
+        self._estimator = estimator
+        self._objective = objective
+        self._vector = vector
+        self._judge, self._watchers = judge, watchers
+        limit = estimator.max_time
+        self._limit = None if limit is None else plain(limit, "max_time")
+        self._tol = plain(estimator.tol, "tol")
+
+    def run(self) -> None:
+        """Search, and end with the best weights found."""
+        one = self._estimator
+        one.n_iter_ = 0
+        self._began = time.perf_counter()
+        self._watchers.epoch_begins()
+        try:
+            found = minimize(
+                self._value,
+                self._vector.astype(np.float64),
+                method="L-BFGS-B",
+                jac=True,
+                callback=self._iteration,
+                options={"maxfun": one.max_fun, "maxiter": one.max_iter, "gtol": self._tol},
+            )
+        except _Enough as reason:
+            if reason.args:
+                _warn(*reason.args)
+            return
+        one.n_iter_ = min(int(found.nit), one.max_iter)
+        one.loss_ = float(found.fun)
+        self._vector[:] = found.x
+        if found.status != 0:
+            _warn(_failed(found, one.n_iter_, one.max_iter))
+
+    def _value(self, x: Vector) -> tuple[float, Vector]:
+        """Return loss and gradient at x, and keep the loss for the iteration's end."""
+        loss, gradient = self._objective(x)
+        self._loss = loss
+        return loss, gradient
+
+    def _iteration(self, x: Vector) -> None:
+        """Tell of an iteration, which ended with the last evaluation."""
+        one = self._estimator
+        one.n_iter_ += 1
+        one.loss_ = self._loss
+        self._vector[:] = x
+        logs = {"loss": self._loss}
+        if self._judge is not None:
+            score, loss = self._judge()
+            one.validation_scores_.append(score)
+            one.validation_loss_curve_.append(loss)
+            if self._judge.better(score, one.best_validation_score_):
+                one.best_validation_score_ = score
+            logs |= {"val_loss": loss, self._judge.name: score}
+        if self._watchers.epoch_ends(logs):
+            raise _Enough
+        if self._limit is not None and time.perf_counter() - self._began >= self._limit:
+            raise _Enough(f"max_time of {self._limit:g} s reached after {one.n_iter_} iterations.")
+        self._watchers.epoch_begins()
+
+
+def _failed(found: Any, iterations: int, allowed: int) -> str:
+    """Say why a search did not converge, and what to try."""
+    message = (
+        f"lbfgs failed to converge after {iterations} iteration(s) (status={found.status}):\n"
+        f"{found.message}\n"
+    )
+    if iterations == allowed:
+        message += f"\nIncrease the number of iterations (max_iter={allowed})."
+    return f"{message}\nScaling the features, to about 1, may help too."
+
+
+def _warn(message: str) -> None:
+    """Warn that a search has not converged."""
+    warnings.warn(message, ConvergenceWarning, stacklevel=6)

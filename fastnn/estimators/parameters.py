@@ -1,0 +1,228 @@
+"""The tables of the estimators: what their parameters accept, and what they mean to the engine.
+
+An objective says which loss of the library stands for one of scikit-learn's, and by which factors
+scikit-learn counts it; a solver says which optimizer's record it makes of the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from fastnn.activations import ACTIVATIONS
+from fastnn.callbacks import Callback
+from fastnn.conventions import Conventions
+from fastnn.losses import Huber, LossLike, Quantile
+from fastnn.names import describe
+from fastnn.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Nadam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
+
+__all__ = [
+    "CLASSIFIER",
+    "COMMON",
+    "OBJECTIVES",
+    "REGRESSOR",
+    "SOLVERS",
+    "Objective",
+    "hidden_sizes",
+    "objective_of",
+    "plain",
+]
+
+Array = NDArray[Any]
+
+# The largest momentum below 1: scikit-learn allows 1 itself, and 1 is what float32 makes of it.
+_ALMOST_ONE = float(np.nextafter(1.0, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One row: a loss as scikit-learn counts it.
+
+    Attributes
+    ----------
+    loss : str, Huber or Quantile
+        Its row in `fastnn.losses`, by name or record.
+    out_activation : str
+        Activation of the last layer, by scikit-learn's name.
+    scales : callable
+        Number of outputs -> what the library's loss and its gradient are multiplied by.
+    constant : callable or None
+        Targets, shape (n, m) -> what is added to the loss of each example, shape (n,); it has no
+        gradient.
+    """
+
+    loss: LossLike
+    out_activation: str
+    scales: Callable[[int], tuple[float, float]] = lambda outputs: (1.0, 1.0)
+    constant: Callable[[Array], Array] | None = None
+
+    def conventions(self, outputs: int, dtype: DTypeLike, solver: str) -> Conventions:
+        """Return how scikit-learn counts for so many outputs, this dtype and this solver."""
+        loss_scale, gradient_scale = self.scales(outputs)
+        return Conventions(
+            loss_scale=loss_scale,
+            gradient_scale=gradient_scale,
+            # Probabilities are clipped there at the machine epsilon before their logarithm.
+            loss_limit=-float(np.log(np.finfo(dtype).eps)),
+            shared_penalty=True,
+            by_examples=True,
+            # Of the other rules scikit-learn knows none: they are the library's.
+            bare_epsilon=solver == "adam",
+        )
+
+
+def _deviance(y: Array) -> Array:
+    """Return sum_j y_j log y_j - y_j, which makes half the deviance of the Poisson loss."""
+    with np.errstate(all="ignore"):
+        logs = np.where(y == 0, 0.0, y * np.log(y))
+    return np.asarray((logs - y).sum(axis=1))
+
+
+OBJECTIVES: dict[str, Objective] = {
+    # Half the squared error; the loss is a mean over outputs, its gradient that of their sum.
+    "squared_error": Objective("mean_squared_error", "identity", lambda m: (0.5, m / 2)),
+    # The library's own: loss and gradient agree.
+    "mean_squared_error": Objective("mean_squared_error", "identity"),
+    "mean_absolute_error": Objective("mean_absolute_error", "identity"),
+    "huber": Objective("huber", "identity"),
+    "log_cosh": Objective("log_cosh", "identity"),
+    "quantile": Objective("quantile", "identity"),
+    "poisson": Objective("poisson", "exp", lambda m: (float(m), float(m)), _deviance),
+    "multiclass": Objective("cross_entropy", "softmax"),
+    "binary": Objective("binary_cross_entropy", "logistic", lambda m: (float(m), float(m))),
+}
+
+
+def objective_of(loss: Any) -> Objective:
+    """Return the row of a regressor's loss, or one for a record of the library's."""
+    return OBJECTIVES[loss] if isinstance(loss, str) else Objective(loss, "identity")
+
+
+def _sgd(estimator: Any, dtype: DTypeLike) -> Optimizer:
+    """Return the record of solver="sgd"."""
+    momentum = min(plain(estimator.momentum, "momentum", dtype), _ALMOST_ONE)
+    return SGD(
+        plain(estimator.learning_rate_init, "learning_rate_init", dtype),
+        momentum=momentum,
+        nesterov=bool(estimator.nesterovs_momentum) and momentum > 0.0,
+    )
+
+
+def _reads(record: Callable[..., Optimizer], *names: str) -> Callable[[Any, DTypeLike], Optimizer]:
+    """Return what makes a record of the learning rate and of parameters that bear its names.
+
+    Where one of them is None the record's own number stays.
+    """
+
+    def make(estimator: Any, dtype: DTypeLike) -> Optimizer:
+        given = {name: getattr(estimator, name) for name in names}
+        numbers = {
+            name: plain(value, name, dtype) for name, value in given.items() if value is not None
+        }
+        rate = plain(estimator.learning_rate_init, "learning_rate_init", dtype)
+        return record(learning_rate=rate, **numbers)
+
+    return make
+
+
+_OF_ADAM = ("beta_1", "beta_2", "epsilon")
+
+# None: not a rule of steps.
+SOLVERS: dict[str, Callable[[Any, DTypeLike], Optimizer] | None] = {
+    "lbfgs": None,
+    "sgd": _sgd,
+    "adam": _reads(Adam, *_OF_ADAM),
+    "adamw": _reads(AdamW, *_OF_ADAM, "weight_decay"),
+    "nadam": _reads(Nadam, *_OF_ADAM),
+    "radam": _reads(RAdam, *_OF_ADAM),
+    "rmsprop": _reads(RMSprop, "rho", "epsilon"),
+    "adagrad": _reads(Adagrad, "epsilon"),
+    "rprop": _reads(Rprop),
+}
+
+
+def plain(value: Any, name: str, dtype: DTypeLike = np.float64) -> float:
+    """Return a number of any kind as a float that the dtype can tell from 0 and infinity."""
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    limits = np.finfo(dtype)
+    if number > float(limits.max):
+        raise ValueError(f"{name} must be a number that fits {np.dtype(dtype)}; got {value!r:.60}.")
+    return max(number, float(limits.smallest_subnormal)) if number > 0.0 else number
+
+
+def hidden_sizes(value: Any) -> list[int]:
+    """Return the widths of the hidden layers, or say what is wrong with them."""
+    sizes = list(value) if hasattr(value, "__iter__") else [value]
+    for size in sizes:
+        if isinstance(size, bool | np.bool_) or not isinstance(size, Integral):
+            raise TypeError(
+                f"hidden_layer_sizes must be an integer or several of them; got {describe(size)}."
+            )
+    if any(size <= 0 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {[int(size) for size in sizes]}.")
+    return [int(size) for size in sizes]
+
+
+_ACTIVATION_NAMES = {name for row in ACTIVATIONS.values() for name in (row.name, *row.aliases)}
+
+COMMON: dict[str, Any] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(_ACTIVATION_NAMES), list, tuple],
+    "solver": [StrOptions(set(SOLVERS))],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "monitor": [str, callable, None],
+    "monitor_mode": [StrOptions({"auto", "min", "max"})],
+    "callbacks": [list, tuple, Callback, callable, None],
+    "coefs_init": [list, tuple, None],
+    "intercepts_init": [list, tuple, None],
+    "max_time": [Interval(Real, 0, None, closed="neither"), None],
+    "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
+    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "weight_decay": [Interval(Real, 0, None, closed="left"), None],
+    "rho": [Interval(Real, 0, 1, closed="left"), None],
+    "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+}
+
+CLASSIFIER: dict[str, Any] = COMMON | {"class_weight": [dict, list, StrOptions({"balanced"}), None]}
+
+REGRESSOR: dict[str, Any] = COMMON | {
+    "loss": [StrOptions(set(OBJECTIVES) - {"multiclass", "binary"}), Huber, Quantile]
+}

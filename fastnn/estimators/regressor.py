@@ -1,0 +1,295 @@
+"""`MLPRegressor`: scikit-learn's, on the library's engine."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from fastnn import gate
+from fastnn.estimators import conversion
+from fastnn.estimators.base import Perceptron
+from fastnn.estimators.examples import FORMATS, Examples
+from fastnn.estimators.judge import r2
+from fastnn.estimators.parameters import REGRESSOR, Objective, objective_of
+from fastnn.gate import Targets
+
+__all__ = ["MLPRegressor"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.floating]
+
+
+class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
+    """A multilayer perceptron that predicts numbers; scikit-learn's, faster and with more.
+
+    Parameters, attributes, methods, warnings and errors are those of scikit-learn 1.9's class of
+    this name, and so are the weights, for float64 and the same ``random_state``.  What is more
+    stands at the end of the parameters and is off by default.  Needs ``fastnn[sklearn]``.
+
+    Parameters
+    ----------
+    loss : str, Huber or Quantile, default "squared_error"
+        "squared_error" is scikit-learn's: half of it, and for several outputs the loss is their
+        mean but its gradient that of their sum.  "poisson" predicts through an exponential, for
+        y of at least 0.  More than scikit-learn: the library's "mean_squared_error",
+        "mean_absolute_error", "huber", "log_cosh" and "quantile", whose gradients are those of
+        the loss; ``fn.Huber(delta)`` and ``fn.Quantile(quantile)`` set their numbers.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init
+        As in `MLPClassifier`.
+    power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum
+        As in `MLPClassifier`.
+    nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon
+        As in `MLPClassifier`.
+    n_iter_no_change, max_fun, monitor_mode, callbacks, coefs_init, intercepts_init, max_time, dtype
+        As in `MLPClassifier`.
+    clip_norm, weight_decay, rho, n_threads
+        As in `MLPClassifier`.
+    monitor : None, "loss", str or callable, default None
+        What is scored on examples held out: R^2, their loss, or any scorer of scikit-learn by
+        name or as a function of estimator, X and y.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, t_, n_iter_
+        As in `MLPClassifier`.
+    validation_scores_, best_validation_score_, validation_loss_curve_
+        As in `MLPClassifier`; a score is R^2 unless ``monitor`` says otherwise.
+    n_features_in_, feature_names_in_, n_layers_, n_outputs_, network_
+        As in `MLPClassifier`.
+    out_activation_ : str
+        "identity", or "exp" with ``loss="poisson"``.
+
+    Raises
+    ------
+    ImportError
+        Where scikit-learn 1.9 or newer is missing.
+
+    See Also
+    --------
+    fastnn.Sequential : The layer API.
+
+    Notes
+    -----
+    docs/sklearn.md lists what is the same, what is more, and every difference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn as fn
+    >>> X = np.linspace(-2, 2, 100)[:, np.newaxis]
+    >>> y = np.sin(2 * X[:, 0])
+    >>> reg = fn.MLPRegressor("squared_error", 20, "tanh", solver="lbfgs", random_state=0)
+    >>> bool(reg.fit(X, y).score(X, y) > 0.99)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = REGRESSOR
+    _score_name: ClassVar[str] = "r2"
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: Any = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = 0.001,
+        power_t: Any = 0.5,
+        max_iter: Any = 200,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = 10,
+        max_fun: Any = 15000,
+        monitor: Any = None,
+        monitor_mode: Any = "auto",
+        callbacks: Any = None,
+        coefs_init: Any = None,
+        intercepts_init: Any = None,
+        max_time: Any = None,
+        dtype: Any = None,
+        clip_norm: Any = None,
+        weight_decay: Any = None,
+        rho: Any = None,
+        n_threads: Any = None,
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.monitor = monitor
+        self.monitor_mode = monitor_mode
+        self.callbacks = callbacks
+        self.coefs_init = coefs_init
+        self.intercepts_init = intercepts_init
+        self.max_time = max_time
+        self.dtype = dtype
+        self.clip_norm = clip_norm
+        self.weight_decay = weight_decay
+        self.rho = rho
+        self.n_threads = n_threads
+
+    # Learning.
+
+    @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Take one epoch over these examples, keeping weights and the optimizer's state.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        MLPRegressor
+            The estimator itself.
+
+        Raises
+        ------
+        AttributeError
+            With ``solver="lbfgs"``, which has no such steps.
+        TypeError, ValueError, DivergenceError
+            As in `fit`; a ValueError with ``early_stopping=True``.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    @property
+    def _objective(self) -> Objective:
+        return objective_of(self.loss)
+
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        X, y = validate_data(
+            self, X, y, accept_sparse=FORMATS, multi_output=True, y_numeric=True,
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y
+
+    def _learn_targets(self, y: Array, *, incremental: bool) -> None:
+        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+
+    def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
+        return gate.targets(y, "real", self.n_outputs_, y.shape[0], dtype, argument)
+
+    def _quick_score(
+        self, found: Floats, known: Examples, y: Array, weights: Array | None
+    ) -> float:
+        return r2(y, found, weights) if np.isfinite(found).all() else float("nan")
+
+    # Predicting.
+
+    def predict(self, X: Any) -> Floats:
+        """Return what is expected for every example.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+
+        Returns
+        -------
+        ndarray, shape (n,) or (n, m)
+            Flat where there is one output.
+        """
+        found = self._forward(X)
+        return found.ravel() if found.shape[1] == 1 else found
+
+    # Changing sides.
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any) -> Self:
+        """Return scikit-learn's fitted estimator as one of this class.
+
+        Parameters
+        ----------
+        fitted : sklearn.neural_network.MLPRegressor
+            It stays as it is.
+
+        Returns
+        -------
+        MLPRegressor
+            With the same parameters, weights, curves and state of the optimizer, so that
+            `partial_fit` goes on where the other would.
+
+        Raises
+        ------
+        TypeError
+            If it is no such estimator.
+        NotFittedError
+            If it is not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.neural_network import MLPRegressor as Theirs
+        >>> import fastnn as fn
+        >>> theirs = Theirs(hidden_layer_sizes=4, solver="lbfgs").fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> ours = fn.MLPRegressor.from_sklearn(theirs)
+        >>> bool(abs(ours.predict([[0.5]]) - theirs.predict([[0.5]])) < 1e-12)
+        True
+        """
+        return conversion.from_sklearn(cls, fitted)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted estimator of scikit-learn's class of this name.
+
+        Returns
+        -------
+        sklearn.neural_network.MLPRegressor
+            It shares nothing with this one.
+
+        Raises
+        ------
+        NotFittedError
+            If this one is not fitted.
+        ValueError
+            If a parameter means something that scikit-learn's class cannot do.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> ours = fn.MLPRegressor(hidden_layer_sizes=4, solver="lbfgs", random_state=0)
+        >>> type(ours.fit([[0.0], [1.0]], [0.0, 1.0]).to_sklearn()).__name__
+        'MLPRegressor'
+        """
+        return conversion.to_sklearn(self)

@@ -1,0 +1,277 @@
+"""Epochs of minibatches: sgd and adam, with scikit-learn's rules for when to stop.
+
+An epoch is cut into slices of native steps of about 70 ms, so that Ctrl-C is served at once.
+Random numbers are drawn as scikit-learn draws them: every epoch shuffles the order of the last.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastnn.errors import DivergenceError
+from fastnn.estimators.examples import Examples, Feed
+from fastnn.estimators.judge import Judge, Measure
+from fastnn.estimators.pace import Pace
+from fastnn.estimators.parameters import plain
+from fastnn.estimators.watchers import Watchers
+from fastnn.kernels import codes
+
+__all__ = ["NOT_FINITE", "Descent"]
+
+Floats = NDArray[np.floating]
+
+_SLICE_SECONDS = 0.07
+
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)
+
+
+class Descent:
+    """One fit, or one `partial_fit`, of an estimator.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Its parameters rule; its fitted attributes are written epoch by epoch.
+    known : Data or Sparse
+        Examples to train on.
+    feed : DenseFeed or SparseFeed
+        What takes the steps on them.
+    batch : int
+        Examples a step.
+    pace : Pace
+        The optimizer.
+    measure : Measure
+        Vector and loss.
+    judge : Judge or None
+        What scores validation examples.
+    watchers : Watchers
+        Who is told of every epoch.
+    fallback : ndarray (size,) or None
+        The weights to end with where no score is better than those before; None for the last.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        known: Examples,
+        feed: Feed,
+        batch: int,
+        pace: Pace,
+        measure: Measure,
+        judge: Judge | None,
+        watchers: Watchers,
+        fallback: Floats | None,
+    ) -> None:
+        self._estimator = estimator
+        self._feed = feed
+        self._pace = pace
+        self._vector = measure.vector
+        self._judge = judge
+        self._watchers = watchers
+        self._best = fallback
+        self._batch = batch
+        self._constant = _constants(measure.constant, known, batch)
+        self._examples = len(known)
+        self._tol = plain(estimator.tol, "tol")
+        self._length = 1
+        self._saved = self._vector.copy(), pace.state.copy()
+
+    def run(self, epochs: int, *, incremental: bool) -> None:
+        """Train for so many epochs, or until something says stop; once where incremental."""
+        one = self._estimator
+        limit = None if one.max_time is None else plain(one.max_time, "max_time")
+        began = time.perf_counter()
+        one.n_iter_ = 0
+        try:
+            while one.n_iter_ < epochs:
+                self._watchers.epoch_begins()
+                self._shuffle()
+                loss = self._epoch()
+                self._record(loss)
+                stop = self._watchers.epoch_ends(self._logs())
+                if self._watchers.present:
+                    self._feed.take()
+                if self._exhausted() or stop or incremental:
+                    break
+                if limit is not None and time.perf_counter() - began >= limit:
+                    _warn(f"max_time of {limit:g} s reached after {one.n_iter_} epochs.")
+                    break
+            else:
+                _warn(
+                    f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
+                    "optimization hasn't converged yet."
+                )
+        except KeyboardInterrupt:
+            self._feed.show(moments=True)
+            if not np.isfinite(self._vector).all():
+                self._restore()
+            warnings.warn("Training interrupted by user.", stacklevel=6)
+        except DivergenceError as problem:
+            if not self._stopping_early:
+                raise
+            self._record(float("nan"))
+            _warn(f"{problem} The weights are the best before.")
+        if self._stopping_early and self._best is not None:
+            self._vector[:] = self._best
+
+    @property
+    def _stopping_early(self) -> bool:
+        """Whether the weights of the best score are to be kept."""
+        return bool(self._estimator.early_stopping)
+
+    # One epoch.
+
+    def _shuffle(self) -> None:
+        """Draw the order of an epoch from that of the last, as scikit-learn does."""
+        if self._estimator.shuffle:
+            places = np.arange(self._examples)
+            self._estimator._random_state.shuffle(places)
+            self._feed.order[:] = self._feed.order[places]
+
+    def _epoch(self) -> float:
+        """Take all steps of an epoch; return its loss."""
+        loss_sum = counted = 0.0
+        first, steps = 0, -(-self._examples // self._batch)
+        while first < steps:
+            last = min(first + self._feed.length(self._length), steps)
+            began = time.perf_counter()
+            self._saved = self._vector.copy(), self._pace.state.copy()
+            done = self._feed.run(first, last)
+            self._feed.show(moments=True)
+            if done.trouble:
+                self._diverged(first, first + done.done)
+            loss_sum += done.record[0, codes.LOSS_SUM]
+            counted += done.record[0, codes.WEIGHT_SUM]
+            self._adapt(time.perf_counter() - began, last - first)
+            first = last
+        loss = float(loss_sum / counted) if counted else 0.0
+        return loss + self._constant(self._feed.order)
+
+    def _adapt(self, seconds: float, steps: int) -> None:
+        """Choose the next slice's length; at most eight times this one, as timings err."""
+        fitting = int(_SLICE_SECONDS * steps / max(seconds, 1e-9))
+        self._length = max(1, min(fitting, 8 * steps))
+
+    def _restore(self) -> None:
+        """Go back to the slice's start."""
+        parameters, state = self._saved
+        self._vector[:] = parameters
+        self._pace.state.restore(state)
+
+    def _diverged(self, first: int, step: int) -> None:
+        """Go back to the last finite weights, and say so."""
+        self._restore()
+        self._feed.take(moments=True)
+        if step > first:
+            # Steps repeat bit for bit, so this ends at the weights before the bad step.
+            self._feed.run(first, step)
+            self._feed.show(moments=True)
+        epoch = self._estimator.n_iter_ + 1
+        raise DivergenceError(
+            f"{NOT_FINITE} It happened in epoch {epoch}, step {step + 1}; the weights are those "
+            "from before. A smaller learning_rate_init than "
+            f"{float(self._pace.learning_rate_init):g} may help too.",
+            epoch=epoch,
+            step=step + 1,
+        )
+
+    # Between epochs.
+
+    def _record(self, loss: float) -> None:
+        """Write what an epoch gave into the estimator's attributes."""
+        one = self._estimator
+        one.n_iter_ += 1
+        one.loss_ = loss
+        one.t_ += self._examples
+        one.loss_curve_.append(loss)
+        if one.verbose:
+            print(f"Iteration {one.n_iter_}, loss = {loss:.8f}")
+        if self._judge is not None:
+            self._score(self._judge)
+        if not self._stopping_early:
+            # Asked this way round, as there: NaN is no worse, and no better.
+            worse = loss > one.best_loss_ - self._tol
+            one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
+            if loss < one.best_loss_:
+                one.best_loss_ = loss
+        self._pace.epoch_ends(one.t_)
+
+    def _score(self, judge: Judge) -> None:
+        """Score the validation examples; keep the weights where it is the best."""
+        one = self._estimator
+        score, loss = judge() if one.loss_ == one.loss_ else (float("nan"), float("nan"))
+        one.validation_scores_.append(score)
+        one.validation_loss_curve_.append(loss)
+        if one.verbose:
+            print(f"Validation score: {score:f}")
+        best = one.best_validation_score_
+        if self._stopping_early:
+            worse = judge.sign * score < judge.sign * best + self._tol
+            one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
+        if judge.better(score, best):
+            one.best_validation_score_ = score
+            if self._stopping_early:
+                self._best = self._vector.copy()
+
+    def _logs(self) -> dict[str, float]:
+        """Return what callbacks see of an epoch."""
+        logs = {"loss": self._estimator.loss_}
+        if self._judge is not None:
+            logs["val_loss"] = self._estimator.validation_loss_curve_[-1]
+            logs[self._judge.name] = self._estimator.validation_scores_[-1]
+        return logs
+
+    def _exhausted(self) -> bool:
+        """Tell whether nothing has improved for long enough to stop."""
+        one = self._estimator
+        if one._no_improvement_count <= one.n_iter_no_change:
+            return False
+        what = "Validation score" if self._stopping_early else "Training loss"
+        message = (
+            f"{what} did not improve more than tol={self._tol:f} for {one.n_iter_no_change} "
+            "consecutive epochs."
+        )
+        if self._pace.stalls(message, one.verbose):
+            return True
+        one._no_improvement_count = 0
+        return False
+
+
+def _warn(message: str) -> None:
+    """Warn that a fit has not converged."""
+    warnings.warn(message, ConvergenceWarning, stacklevel=7)
+
+
+def _constants(
+    constant: Callable[[NDArray[Any]], NDArray[Any]] | None, known: Examples, batch: int
+) -> Callable[[NDArray[np.int64]], float]:
+    """Return what an epoch's loss has beside the engine's, as a function of the order.
+
+    The loss of a batch is a mean by weights, that of an epoch a mean of batches by examples.
+    """
+    if constant is None:
+        return lambda order: 0.0
+    each = constant(known.targets.values)
+    starts = np.arange(0, len(known), batch)
+    sizes = np.diff(np.append(starts, len(known)))
+    weights = known.weights if known.weights.size else np.ones(len(known))
+
+    def of(order: NDArray[np.int64]) -> float:
+        shares = np.add.reduceat(weights[order], starts)
+        sums = np.add.reduceat((weights * each)[order], starts)
+        counts = shares != 0.0
+        if not counts.any():
+            return 0.0
+        return float(np.average(sums[counts] / shares[counts], weights=sizes[counts]))
+
+    return of

@@ -1,0 +1,170 @@
+"""The weights of an estimator: one vector that computes, and the lists that users see.
+
+``coefs_`` and ``intercepts_`` are the truth, as in scikit-learn: a user may write into their
+arrays, replace one, or set all of them by hand.  While they are the views that `Weights` made, a
+prediction reads the vector beneath them; arrays of the user's own are copied at every call.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fastnn import gate
+from fastnn.activations import ACTIVATIONS
+from fastnn.layers import Dense
+from fastnn.layout import Layout
+from fastnn.names import lookup
+from fastnn.network import Sequential
+
+__all__ = ["Weights", "draw", "given", "hidden_activations"]
+
+Floats = NDArray[np.floating]
+
+
+class Weights:
+    """A network, and its weights and biases as views of its vector.
+
+    Parameters
+    ----------
+    units : sequence of int
+        Inputs, widths of the hidden layers, outputs.
+    activation : str or sequence of str
+        The estimator's.
+    out_activation : str
+        Activation of the last layer.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    network : Sequential
+        What computes.
+    coefs, intercepts : list of ndarray
+        Views of its vector, as (in, out) and (out,).
+    """
+
+    def __init__(
+        self, units: Sequence[int], activation: Any, out_activation: str, dtype: DTypeLike
+    ) -> None:
+        names = [*hidden_activations(activation, len(units) - 2), out_activation]
+        layers = [Dense(width, name) for width, name in zip(units[1:], names, strict=True)]
+        self.network = Sequential(layers, int(units[0]), np.dtype(dtype))
+        self.coefs = self.network.weights
+        self.intercepts = [b for b in self.network.biases if b is not None]
+        self._described = activation, out_activation
+
+    @classmethod
+    def of(
+        cls,
+        coefs: Any,
+        intercepts: Any,
+        activation: Any,
+        out_activation: str,
+        dtype: DTypeLike | None = None,
+    ) -> Weights:
+        """Return a copy of weights and biases that may come from anywhere."""
+        units = _widths(coefs, intercepts)
+        if dtype is None:
+            single = all(np.asarray(part).dtype == np.float32 for part in (*coefs, *intercepts))
+            dtype = np.float32 if single else np.float64
+        weights = cls(units, activation, out_activation, dtype)
+        weights.network.set_weights(
+            [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
+        )
+        return weights
+
+    @property
+    def units(self) -> list[int]:
+        """Inputs, widths of the hidden layers, outputs."""
+        return [self.coefs[0].shape[0], *(b.size for b in self.intercepts)]
+
+    @property
+    def vector(self) -> Floats:
+        """All weights and biases in one flat, writable vector."""
+        return self.network.parameters
+
+    def layout(self, alpha: float) -> Layout:
+        """Return the layout of the vector, with the strength of L2."""
+        layers = self.network.layers
+        return Layout.of(
+            self.network.layout.inputs,
+            [(place, layer.units, layer.activation, layer.bias, alpha)
+             for place, layer in enumerate(layers)],
+        )  # fmt: skip
+
+    def are(self, coefs: Any, intercepts: Any, activation: Any, out_activation: str) -> bool:
+        """Tell whether these are the very views of this vector, in a network of this kind."""
+        return (
+            len(coefs) == len(self.coefs)
+            and len(intercepts) == len(self.intercepts)
+            and all(map(operator.is_, coefs, self.coefs))
+            and all(map(operator.is_, intercepts, self.intercepts))
+            and (activation, out_activation) == self._described
+        )
+
+
+def _widths(coefs: Any, intercepts: Any) -> list[int]:
+    """Return inputs and widths of layers, or say how the arrays fail to be a network."""
+    shapes = [np.shape(W) for W in coefs]
+    biases = [np.shape(b) for b in intercepts]
+    fits = (
+        bool(shapes)
+        and all(len(shape) == 2 for shape in shapes)
+        and all(above[0] == below[1] for below, above in pairwise(shapes))
+        and biases == [(shape[1],) for shape in shapes]
+    )
+    if not fits:
+        raise ValueError(
+            "coefs_ and intercepts_ must hold arrays of shape (in, out) and (out,) for one layer "
+            f"after the other; got shapes {shapes} and {biases}."
+        )
+    return [shapes[0][0], *(shape[1] for shape in shapes)]
+
+
+def hidden_activations(activation: Any, hidden: int) -> list[str]:
+    """Return the name of each hidden layer's activation, or say what is wrong with them."""
+    names = [activation] * hidden if isinstance(activation, str) else list(activation)
+    if len(names) != hidden:
+        raise ValueError(
+            f"activation must be one name or one for each of the {hidden} hidden layers; "
+            f"got {len(names)} of them."
+        )
+    return [lookup(ACTIVATIONS, name, "activation").name for name in names]
+
+
+def draw(weights: Weights, activation: Any, rng: np.random.RandomState) -> None:
+    """Draw first weights and biases as scikit-learn does, in its order.
+
+    Uniform within sqrt(6 / (fan_in + fan_out)) of Glorot & Bengio 2010, equation 16, with 2 for
+    the 6 behind logistic units; the last layer follows the activation before it.
+    """
+    names = hidden_activations(activation, len(weights.coefs) - 1)
+    if not names:
+        names = [activation] if isinstance(activation, str) else ["identity"]
+    names = [*names, names[-1]][: len(weights.coefs)]
+    for W, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
+        logistic = lookup(ACTIVATIONS, name, "activation").name == "sigmoid"
+        bound = np.sqrt((2.0 if logistic else 6.0) / sum(W.shape))
+        W[:] = rng.uniform(-bound, bound, W.shape)
+        b[:] = rng.uniform(-bound, bound, b.shape)
+
+
+def given(views: Sequence[Floats], arrays: Any, argument: str) -> None:
+    """Write first weights or biases that the user gives into the views, or refuse them."""
+    shapes = [view.shape for view in views]
+    if len(arrays) != len(shapes):
+        raise ValueError(
+            f"{argument} must hold {len(shapes)} arrays of shapes {shapes}; got {len(arrays)}."
+        )
+    values = [
+        gate.parameters(array, view.shape, view.dtype, f"{argument}[{place}]")
+        for place, (view, array) in enumerate(zip(views, arrays, strict=True))
+    ]
+    for view, value in zip(views, values, strict=True):
+        view[:] = value
