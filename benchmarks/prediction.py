@@ -1,40 +1,60 @@
-"""Prediction: one row, and a thousand."""
+"""Prediction: how soon one row is answered, and how fast many are."""
 
 from __future__ import annotations
 
-from .workloads import WORKLOADS
+from .cores import THREADS, keep_to, physical_cores
+from .measures import best_seconds, share_of_peak, unit
+from .workloads import NETWORKS
+
+DTYPES = ("float32", "float64")
+_ROWS = 10_000
 
 
-class Predict:
-    """Predictions of a network as it is built; the weights' values cost nothing."""
+class OneRow:
+    """Latency, by the fast path ``net(x)`` and by ``predict``, which checks its input."""
 
-    params = (list(WORKLOADS), ["float32", "float64"], ["native", "reference"])
-    param_names = ("workload", "dtype", "backend")
+    params = (list(NETWORKS), DTYPES)
+    param_names = ("network", "dtype")
 
-    def setup(self, workload: str, dtype: str, backend: str) -> None:
-        self.net = WORKLOADS[workload].network(dtype)
-        X, _ = WORKLOADS[workload].data(dtype)
-        self.row, self.rows = X[:1], X[:1000]
+    def setup(self, network: str, dtype: str) -> None:
+        keep_to(physical_cores()[-1:])
+        self.net = NETWORKS[network].network(dtype)
+        self.row = NETWORKS[network].data(dtype)[0][0].copy()
         # The first call compiles.
-        self.net.predict(self.row, backend=backend)
-
-    def time_one_row(self, workload: str, dtype: str, backend: str) -> None:
-        self.net.predict(self.row, backend=backend)
-
-    def time_thousand_rows(self, workload: str, dtype: str, backend: str) -> None:
-        self.net.predict(self.rows, backend=backend)
-
-
-class Call:
-    """The fast path, ``net(x)``, on one row."""
-
-    params = (list(WORKLOADS), ["float32", "float64"])
-    param_names = ("workload", "dtype")
-
-    def setup(self, workload: str, dtype: str) -> None:
-        self.net = WORKLOADS[workload].network(dtype)
-        self.row = WORKLOADS[workload].data(dtype)[0][0].copy()
         self.net(self.row)
 
-    def time_one_row(self, workload: str, dtype: str) -> None:
+    def time_call(self, network: str, dtype: str) -> None:
         self.net(self.row)
+
+    def time_predict(self, network: str, dtype: str) -> None:
+        self.net.predict(self.row[None])
+
+
+class ManyRows:
+    """Throughput.  Threads follow the cores that the process is kept on."""
+
+    params = (list(NETWORKS), DTYPES, THREADS)
+    param_names = ("network", "dtype", "cores")
+    timeout = 300
+
+    def setup(self, network: str, dtype: str, cores: int) -> None:
+        keep_to(physical_cores()[-cores:])
+        self.workload = NETWORKS[network]
+        self.net = self.workload.network(dtype)
+        self.X = self.workload.data(dtype)[0][:_ROWS]
+        self.out = self.net.predict(self.X)
+
+    def predict(self) -> None:
+        self.net.predict(self.X, out=self.out)
+
+    def time_predict(self, network: str, dtype: str, cores: int) -> None:
+        self.predict()
+
+    @unit("rows/s")
+    def track_rate(self, network: str, dtype: str, cores: int) -> float:
+        return len(self.X) / best_seconds(self.predict)
+
+    @unit("% of peak")
+    def track_share(self, network: str, dtype: str, cores: int) -> float:
+        flops = self.workload.prediction_flops * len(self.X)
+        return share_of_peak(flops, self.predict, dtype, cores)

@@ -35,14 +35,51 @@ LONGEST = 400
 # "" is the package itself: its public names.
 ALLOWED = {
     "__init__": set(),
-    "__main__": {"", "backends", "demo", "versions"},
+    "__main__": {"", "backends", "demo", "versions", "warming"},
     "activations": {"kernels.codes"},
     "backends": {"names"},
     "callbacks": {"history", "metrics", "names"},
+    "conventions": {"kernels.codes"},
     "data": {"gate"},
     "demo": {""},
     "diagnosis": {"activations", "layout", "prediction"},
     "errors": set(),
+    "estimators.__init__": {"estimators.classifier", "estimators.regressor"},
+    "estimators.base": {
+        "backends", "estimators.examples", "estimators.fitted", "estimators.judge",
+        "estimators.lbfgs", "estimators.pace", "estimators.parameters", "estimators.stochastic",
+        "estimators.watchers", "estimators.weights", "data", "gate", "losses", "names", "training",
+    },
+    "estimators.classifier": {
+        "estimators.base", "estimators.conversion", "estimators.examples", "estimators.judge",
+        "estimators.parameters", "gate",
+    },
+    "estimators.conversion": {"activations", "estimators.pace", "layout", "names", "optimizers"},
+    "estimators.examples": {"data", "gate", "kernels.codes", "training"},
+    "estimators.fitted": {
+        "data", "estimators.examples", "estimators.judge", "estimators.weights", "network",
+    },
+    "estimators.judge": {
+        "conventions", "data", "estimators.examples", "layout", "losses", "prediction",
+    },
+    "estimators.lbfgs": {
+        "data", "estimators.examples", "estimators.judge", "estimators.parameters",
+        "estimators.watchers", "prediction",
+    },
+    "estimators.pace": {"estimators.parameters", "kernels.codes", "optimizers", "training"},
+    "estimators.parameters": {
+        "activations", "callbacks", "conventions", "losses", "names", "optimizers",
+    },
+    "estimators.regressor": {
+        "estimators.base", "estimators.conversion", "estimators.examples", "estimators.judge",
+        "estimators.parameters", "gate",
+    },
+    "estimators.stochastic": {
+        "errors", "estimators.examples", "estimators.judge", "estimators.pace",
+        "estimators.parameters", "estimators.watchers", "kernels.codes",
+    },
+    "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
+    "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
     "formats.__init__": set(),
     "formats.safetensors": {"errors", "names", "system"},
     "gate": {"names"},
@@ -56,64 +93,101 @@ ALLOWED = {
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
         "history", "initializers", "layers", "layout", "losses", "metrics", "names", "optimizers",
-        "prediction", "training",
+        "prediction", "schedules", "training",
     },
     "optimizers": {"kernels.codes", "names"},
-    "prediction": {"data", "kernels.codes", "layout", "losses", "reference"},
+    "prediction": {
+        "conventions", "data", "kernels.codes", "layout", "losses", "reference", "threads",
+    },
     "progress": {"names"},
-    "reference": set(),
+    "reference": {"reference_tables"},
+    "reference_tables": set(),
+    "schedules": {"metrics", "names"},
     "system": {"names"},
+    "threads": {"names", "system"},
     "training": {
-        "callbacks", "data", "errors", "gate", "history", "kernels.codes", "layout", "losses",
-        "metrics", "optimizers", "prediction", "progress", "reference",
+        "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",
+        "losses", "metrics", "optimizers", "prediction", "progress", "reference", "schedules",
     },
     "versions": {"", "backends", "system"},
+    "warming": {"layers", "names", "network"},
     "kernels.__init__": set(),
     "kernels._cache": {"system"},
-    "kernels._jit": {"kernels._cache"},
+    "kernels._jit": {"kernels._cache", "kernels._parts"},
+    "kernels._parts": set(),
+    "kernels.chunk": {
+        "kernels._jit", "kernels.codes", "kernels.output", "kernels.panels", "kernels.views",
+    },
     "kernels.codes": set(),
+    "kernels.curves": {"kernels.codes", "kernels.fits", "kernels.simd", "kernels.vector_math"},
     "kernels.elementwise": {
-        "kernels._jit", "kernels.codes", "kernels.rows", "kernels.simd", "kernels.vector_math",
+        "kernels._jit", "kernels.codes", "kernels.curves", "kernels.rows", "kernels.simd",
+        "kernels.vector_math",
     },
     "kernels.epoch": {
-        "kernels._jit", "kernels.codes", "kernels.output", "kernels.panels", "kernels.passes",
-        "kernels.update", "kernels.views",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.matmul", "kernels.order",
+        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.team", "kernels.views",
     },
+    "kernels.fits": set(),
     "kernels.matmul": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.order": {"kernels._jit"},
     "kernels.output": {
-        "kernels._jit", "kernels.codes", "kernels.rows", "kernels.simd", "kernels.vector_math",
+        "kernels._jit", "kernels.codes", "kernels.pointwise", "kernels.rows", "kernels.simd",
+        "kernels.vector_math",
     },
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.matmul",
         "kernels.panels", "kernels.update", "kernels.views",
     },
+    "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.rows": {"kernels.simd"},
+    "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.simd": set(),
-    "kernels.update": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
-    "kernels.vector_math": {"kernels.simd"},
+    "kernels.single": {
+        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.simd", "kernels.views",
+    },
+    # Only what the system calls the function by which a thread waits.
+    "kernels.team": {"kernels._jit", "kernels.simd", "system"},
+    "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
+    "kernels.vector_math": {"kernels.fits", "kernels.simd"},
     "kernels.views": {"kernels._jit"},
 }  # fmt: skip
 
 # Imports inside functions, which keep the compiler unloaded until it is used.
 LAZY = {
-    "prediction": {"kernels.epoch", "kernels.matmul", "kernels.panels"},
-    "training": {"kernels.epoch"},
+    "prediction": {
+        "kernels.epoch", "kernels.matmul", "kernels.panels", "kernels.single", "kernels.team",
+    },
+    "training": {"kernels.order"},
     "versions": {"kernels._cache"},
-}
+}  # fmt: skip
 
 # The two rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {"prediction", "training"}
-DOOR = {"kernels._jit", "kernels._cache"}
+DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
 GENERATORS = {
+    "kernels._parts",
     "kernels.elementwise", "kernels.matmul", "kernels.output", "kernels.panels", "kernels.rows",
-    "kernels.simd", "kernels.update", "kernels.views",
+    "kernels.simd", "kernels.single", "kernels.team", "kernels.update", "kernels.views",
 }  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 
+# The rooms of the extra "sklearn", which nothing else imports.
+ESTIMATORS = {name for name in FILES if name.startswith("estimators.")}
+
 # Packages that are not Python's own, at the top of a file and inside functions.
-NUMPY_FREE = {"__init__", "__main__", "activations", "backends", "errors", "losses", "system"}
+NUMPY_FREE = {
+    "__init__",
+    "__main__",
+    "activations",
+    "backends",
+    "errors",
+    "losses",
+    "system",
+    "threads",
+}
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
     "kernels._cache": {"llvmlite", "numba"},
@@ -224,6 +298,11 @@ def test_describing_and_computing_meet_in_two_rooms_only():
         assert not reached_from(name) & {"", "network", "layers"}, name
 
 
+def test_only_the_estimators_know_of_estimators():
+    for name in set(FILES) - ESTIMATORS:
+        assert not (ALLOWED[name] | LAZY.get(name, set())) & ESTIMATORS, name
+
+
 def test_kernels_know_no_description():
     for name in KERNELS:
         assert ALLOWED[name] <= KERNELS | {"system"}, name
@@ -246,6 +325,8 @@ def test_a_room_needs_numpy_at_most(name):
     eager = {module.split(".")[0] for module in strangers_of(IMPORTS[name], lazy=False)}
     if name in DOOR | GENERATORS:
         eager -= {"numba", "llvmlite"}
+    if name in ESTIMATORS:
+        eager -= {"scipy", "sklearn"}
     assert eager <= (set() if name in NUMPY_FREE else {"numpy"})
     lazy = {module.split(".")[0] for module in strangers_of(IMPORTS[name], lazy=True)}
     assert lazy <= LAZY_OUTSIDE.get(name, set())
@@ -414,8 +495,34 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", fastnn.__all__)
+def test_the_estimators_say_what_they_need_where_it_is_missing():
+    code = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "sklearn":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from fastnn import *
+import fastnn as fn
+for name in ("MLPClassifier", "MLPRegressor"):
+    assert name in dir(fn)
+    try:
+        exec(f"from fastnn import {name}")
+    except ImportError as problem:
+        print(problem)
+"""
+    said = run(code).splitlines()
+    assert len(said) == 2
+    assert all('python -m pip install "fastnn[sklearn]"' in line for line in said)
+
+
+@pytest.mark.parametrize("name", [*fastnn.__all__, *fastnn._EXTRAS])
 def test_every_public_name_is_explained_with_an_example(name):
+    if name in fastnn._EXTRAS:
+        pytest.importorskip("sklearn.callback")
     text = inspect.getdoc(getattr(fastnn, name)) or ""
     assert "Examples\n--------\n>>> " in text
 
@@ -450,7 +557,7 @@ def test_public_names_are_those_that_type_checkers_see():
         for alias in node.names
         if alias.asname is not None
     }
-    assert seen == set(fastnn.__all__)
-    assert set(fastnn.__all__) <= set(dir(fastnn))
+    assert seen == {*fastnn.__all__, *fastnn._EXTRAS}
+    assert seen <= set(dir(fastnn))
     with pytest.raises(AttributeError, match="has no attribute 'Sequentail'"):
         importlib.import_module("fastnn").Sequentail  # noqa: B018

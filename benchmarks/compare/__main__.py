@@ -1,0 +1,243 @@
+"""``python -m benchmarks.compare``: measure, check, and write results, tables and a chart."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from fastnn.system import cpu_name
+
+from ..cores import THREADS, physical_cores
+from ..peak import fma_peak
+from ..workloads import NETWORKS, SERIES, WORKLOADS, Workload
+from . import tables
+from .chart import draw
+from .children import PEERS, is_installed
+from .measuring import FULL, QUICK, Effort, Record, Team, is_trouble
+
+__all__ = ["main", "measure"]
+
+_ROWS = (1, 10_000)
+_OUTPUT = Path(".benchmarks/compare.json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return 0, or 1 if something could not be measured or was wrong."""
+    options = _parser().parse_args(arguments)
+    if options.results:
+        results = json.loads(options.results.read_text(encoding="utf-8"))
+    else:
+        results = measure(
+            _chosen_peers(options),
+            sorted(set(options.threads)),
+            dict(options.python),
+            _effort(options),
+            options.only,
+            series=not options.quick,
+        )
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"results: {options.output}", file=sys.stderr)
+    print(tables.render(results, tables.SECTIONS))
+    if options.chart:
+        draw(options.chart, results)
+        results["chart"] = str(options.chart)
+    for path in options.write:
+        tables.fill(path, results)
+    return 1 if any(is_trouble(record) for record in results["records"]) else 0
+
+
+def measure(
+    peers: list[str],
+    threads: list[int],
+    pythons: dict[str, str],
+    effort: Effort,
+    only: list[str],
+    *,
+    series: bool,
+) -> dict[str, Any]:
+    """Return the results of all the work, as what JSON can hold."""
+    records: list[Record] = []
+    peak = _Peak(threads)
+    with Team(peers, threads, pythons, effort) as team:
+        libraries = team.about()
+        for name, workload in _trainings(only, series):
+            records += _told(team.train(name, workload))
+            peak.measure()
+        for name, workload in _matching(NETWORKS, only):
+            for rows in _ROWS:
+                records += _told(team.predict(name, workload, rows))
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": {
+            "cpu": cpu_name(),
+            "cores": len(physical_cores()),
+            "system": platform.system(),
+            "python": platform.python_version(),
+        },
+        "settings": {"repeats": effort.repeats, "least": effort.least, "most": effort.most},
+        "peak": {str(count): flops for count, flops in peak.best.items()},
+        "libraries": libraries,
+        "records": [record.as_json() for record in records],
+    }
+
+
+class _Peak:
+    """The multiply-add peak, the best of all that is measured between the other measurements.
+
+    Noise only slows down; a peak that was measured in a noisy moment alone would flatter.
+    """
+
+    def __init__(self, threads: list[int]) -> None:
+        self.best = dict.fromkeys(threads, 0.0)
+        self.measure()
+
+    def measure(self) -> None:
+        for count, before in self.best.items():
+            self.best[count] = max(before, fma_peak("float32", count))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description="Measure fastnn beside other libraries on the same work.",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=["*"],
+        metavar="NAME",
+        help="workloads, networks or series by name; * stands for anything",
+    )
+    parser.add_argument(
+        "--threads",
+        nargs="+",
+        type=_count,
+        default=THREADS,
+        metavar="N",
+        help="numbers of threads (default: one, and as many as there are physical cores)",
+    )
+    parser.add_argument("--repeats", type=_count, help="rounds over all libraries")
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look: few short rounds, and no series"
+    )
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        type=_peer,
+        metavar="NAME",
+        help=f"libraries (default: all that are installed of {', '.join(PEERS)})",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="PEER=PATH",
+        help="the Python that has a library, where it lives in an environment of its own",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=_OUTPUT, help=f"the results (default: {_OUTPUT})"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="measure nothing, show these results of an earlier run"
+    )
+    parser.add_argument(
+        "--write",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="put the tables where this file has places for them",
+    )
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the ratios by size")
+    return parser  # fmt: skip
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return count
+
+
+def _peer(text: str) -> str:
+    """Return the name of a library, however it is spelt."""
+
+    def plain(name: str) -> str:
+        return "".join(filter(str.isalnum, name.casefold()))
+
+    for name in PEERS:
+        if plain(name) == plain(text):
+            return name
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(PEERS)}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Return the library and the path of ``peer=path``."""
+    name, _, path = text.partition("=")
+    if not path:
+        raise argparse.ArgumentTypeError("must be PEER=PATH")
+    return _peer(name), path
+
+
+def _effort(options: argparse.Namespace) -> Effort:
+    effort = QUICK if options.quick else FULL
+    return Effort(options.repeats or effort.repeats, effort.least, effort.most)
+
+
+def _chosen_peers(options: argparse.Namespace) -> list[str]:
+    """Return the libraries to measure, fastnn always; say which are left out."""
+    pythons = dict(options.python)
+    wanted = {"fastnn", *(options.peers or PEERS)}
+    missing = [
+        peer
+        for peer in PEERS
+        if peer in wanted and not is_installed(peer, pythons.get(peer, sys.executable))
+    ]
+    for peer in missing:
+        if options.peers:
+            raise SystemExit(f"{peer} is not installed; --python {peer}=PATH names its Python.")
+        print(f"left out, as it is not installed: {peer}", file=sys.stderr)
+    return [peer for peer in PEERS if peer in wanted and peer not in missing]
+
+
+def _matching(every: dict[str, Workload], only: list[str]) -> Iterator[tuple[str, Workload]]:
+    for name, workload in every.items():
+        if any(fnmatch(name, pattern) for pattern in only):
+            yield name, workload
+
+
+def _trainings(only: list[str], series: bool) -> Iterator[tuple[str, Workload]]:
+    """Yield the chosen workloads; a series whole where its own name is chosen."""
+    yield from _matching(WORKLOADS, only)
+    for name, members in SERIES.items():
+        if name in only:
+            yield from members.items()
+        elif series or only != ["*"]:
+            yield from _matching(members, only)
+
+
+def _told(records: list[Record]) -> list[Record]:
+    """Say on standard error what has just been measured."""
+    for record in records:
+        way = f"{record.peer} {record.variant}".strip()
+        found = record.as_json()
+        told = record.failed or f"{found['median'] * 1e6:12,.2f} us +- {found['spread']:.1%}"
+        print(
+            f"{record.kind}: {record.name}, {way}, {record.threads} threads: {told}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return records
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""The tables: Markdown from the results, put where a file has places for them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..workloads import SERIES, WORKLOADS
+from .children import PEERS
+from .measuring import is_trouble
+
+__all__ = ["SECTIONS", "best_of", "fill", "ratio_to_best", "render", "threads_of"]
+
+Results = dict[str, Any]
+
+# <!-- benchmarks: training prediction --> ... <!-- benchmarks: end -->
+_PLACE = re.compile(
+    r"^(<!-- benchmarks: (?!end )([a-z ]+?) -->\n).*?^(<!-- benchmarks: end -->)$",
+    re.DOTALL | re.MULTILINE,
+)
+_OTHERS = [peer for peer in PEERS if peer != "fastnn"]
+
+
+def fill(path: Path, results: Results) -> None:
+    """Write the sections that a file's markers name between these markers.
+
+    Raises
+    ------
+    ValueError
+        If the file has no markers, or names a section that does not exist.
+    """
+    text = path.read_text(encoding="utf-8")
+    if "chart" in results:
+        chart = Path(os.path.relpath(results["chart"], path.parent))
+        results = results | {"chart": chart.as_posix()}
+
+    def filled(place: re.Match[str]) -> str:
+        sections = place[2].split()
+        unknown = set(sections) - set(SECTIONS)
+        if unknown:
+            raise ValueError(f"{path}: sections are {', '.join(SECTIONS)}; got {unknown}.")
+        return f"{place[1]}\n{render(results, sections)}\n{place[3]}"
+
+    found, count = _PLACE.subn(filled, text)
+    if count == 0:
+        raise ValueError(
+            f"{path}: expected a place for tables, '<!-- benchmarks: training -->' to "
+            "'<!-- benchmarks: end -->'; got none."
+        )
+    path.write_text(found, encoding="utf-8")
+
+
+def render(results: Results, sections: Iterable[str]) -> str:
+    """Return some sections as Markdown."""
+    return "\n".join(part for section in sections for part in SECTIONS[section](results))
+
+
+def best_of(results: Results, kind: str, name: str, peer: str, threads: int) -> Any:
+    """Return a library's fastest record with at most so many threads, or None.
+
+    fastnn is shown with exactly so many threads: it shall not hide where a second one hurts.
+    """
+    records = [
+        record
+        for record in results["records"]
+        if (record["kind"], record["name"], record["peer"]) == (kind, name, peer)
+        and not record["failed"]
+        and (record["threads"] == threads if peer == "fastnn" else record["threads"] <= threads)
+    ]
+    return min(records, key=lambda record: float(record["median"]), default=None)
+
+
+def ratio_to_best(results: Results, kind: str, name: str, threads: int) -> tuple[float, str] | None:
+    """Return how many times the best peer's time fastnn's goes into it, and who that peer is."""
+    ours = best_of(results, kind, name, "fastnn", threads)
+    others = [best_of(results, kind, name, peer, threads) for peer in _OTHERS]
+    theirs = min(filter(None, others), key=lambda record: float(record["median"]), default=None)
+    if ours is None or theirs is None:
+        return None
+    return theirs["median"] / ours["median"], theirs["peer"]
+
+
+def threads_of(results: Results) -> list[int]:
+    """Return the numbers of threads that were measured."""
+    return sorted({record["threads"] for record in results["records"]})
+
+
+def _machine(results: Results) -> list[str]:
+    """Say what was measured on what."""
+    machine, peaks = results["machine"], results["peak"]
+    peak = ", ".join(
+        f"{flops / 1e9:.0f} GFLOP/s on {_threads(int(count))}" for count, flops in peaks.items()
+    )
+    versions: dict[str, str] = {}
+    for library in results["libraries"]:
+        versions |= library.get("versions", {})
+    products = [
+        f"{library['peer']} {library['product'] / 1e9:.0f}"
+        for library in results["libraries"]
+        if library.get("product") and library["threads"] == 1 and library["variant"] != "compiled"
+    ]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}; {results['date']}.",
+        ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        f"Measured multiply-add peak, float32: {peak}.",
+    ]
+    if products:
+        lines.append(
+            "The libraries' own product of two 1024 x 1024 matrices on one thread, in GFLOP/s: "
+            f"{', '.join(products)}."
+        )
+    return ["\n".join(lines), ""]
+
+
+def _training(results: Results) -> list[str]:
+    """Show the steps of the workloads, a table for each number of threads."""
+    return _tables(
+        results,
+        "training",
+        [name for name in WORKLOADS if _has(results, "training", name)],
+        "Training, {}: us a step",
+    )
+
+
+def _growth(results: Results) -> list[str]:
+    """Show the steps of the series."""
+    parts = []
+    for series, members in SERIES.items():
+        names = [name for name in members if _has(results, "training", name)]
+        parts += _tables(results, "training", names, f"Growth with {series}, {{}}: us a step")
+    return parts
+
+
+def _prediction(results: Results) -> list[str]:
+    """Show predictions, a table for each number of rows and of threads."""
+    parts = []
+    kinds = {record["kind"] for record in results["records"]} - {"training"}
+    for kind in sorted(kinds, key=lambda kind: int(kind.split()[-1])):
+        rows = int(kind.split()[-1])
+        names = list(dict.fromkeys(r["name"] for r in results["records"] if r["kind"] == kind))
+        what = "one row" if rows == 1 else f"{rows:,} rows"
+        parts += _tables(results, kind, names, f"Predicting {what}, {{}}: us a call")
+    return parts
+
+
+def _chart(results: Results) -> list[str]:
+    """Show the chart, where one has been drawn."""
+    if "chart" not in results:
+        return []
+    return [f"![fastnn's speed over the best other library's, by size]({results['chart']})", ""]
+
+
+#: What a place may ask for.
+SECTIONS: dict[str, Callable[[Results], list[str]]] = {
+    "machine": _machine,
+    "training": _training,
+    "prediction": _prediction,
+    "growth": _growth,
+    "chart": _chart,
+}
+
+
+def _has(results: Results, kind: str, name: str) -> bool:
+    """Whether anything was measured on a piece of work."""
+    return any((r["kind"], r["name"]) == (kind, name) for r in results["records"])
+
+
+def _tables(results: Results, kind: str, names: list[str], title: str) -> list[str]:
+    """Return a table of pieces of work for each number of threads."""
+    parts: list[str] = []
+    if not names:
+        return parts
+    measured = {record["peer"] for record in results["records"] if record["kind"] == kind}
+    peers = [peer for peer in PEERS if peer in measured]
+    for threads in threads_of(results):
+        head = ["network", *peers, "against the best", "GFLOP/s", "of peak"]
+        parts += [f"**{title.format(_threads(threads))}**", "", _row(head)]
+        parts.append(_row(["---"] + ["---:"] * (len(head) - 1)))
+        for name in names:
+            cells = [_cell(best_of(results, kind, name, peer, threads)) for peer in peers]
+            parts.append(_row([name, *cells, *_shares(results, kind, name, threads)]))
+        parts += ["", *_spread(results, kind, names, threads)]
+    return parts
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def _cell(record: Any) -> str:
+    """Return the time in microseconds and, for a training, what it has reached."""
+    if record is None:
+        return "-"
+    time = _digits(record["median"] * 1e6)
+    if record["accuracy"] is not None:
+        return f"{time} ({record['accuracy']:.1%})"
+    return time if record["loss"] is None else f"{time} ({record['loss']:.3g})"
+
+
+def _digits(value: float) -> str:
+    """Return a number with three digits that count."""
+    whole = f"{value:.3g}"
+    return whole if "e" not in whole and value < 1000 else f"{float(whole):,.0f}"
+
+
+def _shares(results: Results, kind: str, name: str, threads: int) -> list[str]:
+    """Return fastnn's speed over the best peer's, its GFLOP/s and its share of the peak."""
+    ours = best_of(results, kind, name, "fastnn", threads)
+    ratio = ratio_to_best(results, kind, name, threads)
+    against = "-" if ratio is None else f"{ratio[0]:.2f}x {ratio[1]}"
+    if ours is None:
+        return [against, "-", "-"]
+    rate = ours["flops"] / ours["median"]
+    peak = results["peak"].get(str(threads))
+    return [against, _digits(rate / 1e9), f"{rate / peak:.0%}" if peak else "-"]
+
+
+def _spread(results: Results, kind: str, names: list[str], threads: int) -> list[str]:
+    """Say how far the repeats of a table lie apart, and what has failed."""
+    shown = [best_of(results, kind, name, peer, threads) for name in names for peer in PEERS]
+    spreads = sorted(record["spread"] for record in shown if record)
+    lines = []
+    if spreads:
+        lines.append(
+            f"Medians of {results['settings']['repeats']} rounds, whose quartiles lie "
+            f"{spreads[len(spreads) // 2]:.1%} away in the middle cell, {spreads[-1]:.1%} in "
+            "the widest."
+        )
+    lines += [
+        f"{record['peer']} {record['variant']} on {name}: {record['failed']}".replace("  ", " ")
+        for name in names
+        for record in results["records"]
+        if (record["kind"], record["name"], record["threads"]) == (kind, name, threads)
+        and is_trouble(record)
+    ]
+    return ["\n".join(f"- {line}" for line in lines), ""] if lines else []

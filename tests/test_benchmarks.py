@@ -1,0 +1,727 @@
+"""The benchmarks measure what they say, and the comparison cannot be taken in by other work."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pkgutil
+import re
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import benchmarks
+import fastnn as fn
+from benchmarks import cores, measures
+from benchmarks.compare import __main__ as command
+from benchmarks.compare import chart, tables
+from benchmarks.compare.checking import Referee, WrongWork
+from benchmarks.compare.children import PEERS, Child, ChildFailed, Program, is_installed
+from benchmarks.compare.measuring import _TOO_SLOW, Effort, Record, Team, _plan, is_trouble
+from benchmarks.workloads import SERIES, WORKLOADS, Workload
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ROOT / "benchmarks" / "compare" / "peers"
+EVERY = WORKLOADS | {name: w for members in SERIES.values() for name, w in members.items()}
+
+CLASSES = Workload((6, 9, 5, 3), "relu", "softmax", 96, 16, seed=31)
+TWO_CLASSES = replace(CLASSES, widths=(6, 9, 2), seed=32)
+NUMBER = replace(CLASSES, widths=(6, 9, 1), last="identity", seed=33)
+NUMBERS = replace(CLASSES, widths=(6, 9, 4), activation="tanh", last="identity", seed=34)
+TINY = {"classes": CLASSES, "two classes": TWO_CLASSES, "number": NUMBER, "numbers": NUMBERS}
+
+# Two short rounds: nothing is timed here, only that everything comes through.
+BRIEFLY = Effort(repeats=2, least=0.001, most=0.002)
+
+
+@pytest.fixture(autouse=True)
+def cores_are_left():
+    """Give the process its cores back, which suites keep it from."""
+    before = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    yield
+    if before:
+        cores.keep_to(before)
+
+
+# What is counted.
+
+
+def test_flops_are_those_of_the_products():
+    workload = Workload((3, 5, 7, 2), "relu", "softmax", 12, 4, seed=0)
+    forward = 2 * 4 * (3 * 5 + 5 * 7 + 7 * 2)
+    gradients = forward
+    below = 2 * 4 * (5 * 7 + 7 * 2)
+    assert workload.flops == forward + gradients + below
+    assert workload.prediction_flops * 4 == forward
+    assert workload.steps == 3
+    assert replace(workload, rows=13).steps == 4
+
+
+def test_flops_of_a_known_network():
+    # 784-128-10, batch 128: two products of the first layer, three of the second.
+    assert WORKLOADS["784-128-10 b128"].flops == 2 * 128 * (2 * 784 * 128 + 3 * 128 * 10)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_workload_is_in_whole_batches_and_says_what_it_is(name):
+    workload = EVERY[name]
+    assert workload.rows % workload.batch_size == 0
+    if name.startswith("3x1024"):
+        assert workload.widths == (1024,) * 4
+    elif "x" not in name:
+        assert name.startswith("-".join(map(str, workload.widths)))
+    batch = re.search(r" b(\d+)", name)
+    assert batch is None or int(batch[1]) == workload.batch_size
+    outputs = workload.widths[-1]
+    assert (workload.last == "softmax") == (outputs > 1 and "tanh" not in name)
+
+
+def test_only_one_thing_grows_in_a_series():
+    for series, members in SERIES.items():
+        first, *others = members.values()
+        for other in others:
+            changed = {
+                field
+                for field in ("widths", "activation", "last", "rows", "batch_size", "seed")
+                if getattr(first, field) != getattr(other, field)
+            }
+            expected = {"batch": "batch_size", "examples": "rows"}.get(series, "widths")
+            assert changed == {expected}
+
+
+# The cores and the peak.
+
+
+def test_a_process_is_kept_to_cores_for_a_while_only():
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system does not keep a process to cores")
+    before = os.sched_getaffinity(0)
+    one = cores.physical_cores()[-1]
+    assert one in before
+    with cores.kept_to([one]):
+        assert os.sched_getaffinity(0) == {one}
+        assert cores.physical_cores() == [one]
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_loop_of_the_peak_does_its_multiply_adds(dtype):
+    from benchmarks import peak
+    from fastnn.kernels import simd
+
+    size = peak.SUMS * (simd.BYTES // np.dtype(dtype).itemsize)
+    values = np.random.default_rng(0).random(size + 2).astype(dtype)
+    expected = values.copy()
+    peak._multiply_add(expected, 3)
+    peak.turn(values, 3)
+    assert np.allclose(values, expected)
+    assert np.array_equal(values[-2:], expected[-2:])
+
+
+@pytest.mark.jit
+def test_the_peak_is_operations_over_time(monkeypatch):
+    from benchmarks import peak
+    from fastnn.kernels import simd
+
+    monkeypatch.setattr(peak, "_seconds", lambda start, turns, threads: 0.5)
+    one = 2 * peak.SUMS * (simd.BYTES // 4) * 1000 / 0.5
+    assert peak.fma_peak("float32", 1, repeats=1) == one
+    assert peak.fma_peak("float64", 2, repeats=1) == one
+
+
+@pytest.mark.jit
+def test_the_peak_is_measured():
+    from benchmarks import peak
+
+    assert peak._seconds(np.full(peak.SUMS * 16 + 2, 0.5, np.float32), 10, 2) > 0.0
+
+
+def test_a_share_of_the_peak_is_in_percent(monkeypatch):
+    peaks = iter([50.0, 80.0])
+    monkeypatch.setattr(measures, "fma_peak", lambda dtype, threads: next(peaks))
+    monkeypatch.setattr(measures, "best_seconds", lambda work: 0.5)
+    assert measures.share_of_peak(10.0, list, "float32", 1) == 25.0
+
+
+def test_the_best_of_several_runs_counts(monkeypatch):
+    runs = []
+
+    def seconds(work, calls):
+        runs.append(calls)
+        return calls * (0.004 if len(runs) == 5 else 0.006)
+
+    monkeypatch.setattr(measures, "_seconds", seconds)
+    assert measures.best_seconds(list) == pytest.approx(0.004)
+    assert runs[:2] == [1, 2]
+    assert set(runs[2:]) == {2}
+
+
+# The comparison does the same work with everybody.
+
+
+@pytest.mark.jit
+def test_libraries_reach_the_same_loss_and_predictions():
+    with Team(["fastnn", "NumPy", "scikit-learn"], [1], {}, BRIEFLY) as team:
+        for library in team.about():
+            assert library["versions"], library
+            assert library.get("cores") in (None, cores.physical_cores()[-1:])
+        for name, workload in TINY.items():
+            records = team.train(name, workload)
+            assert [record.failed for record in records] == ["", "", ""]
+            losses = [record.loss for record in records]
+            # After more steps than those that are checked.
+            assert losses == pytest.approx([losses[0]] * 3, rel=1e-2)
+            assert losses[0] < Referee(workload)._value(workload.network().get_weights()).loss
+            for record in records:
+                assert record.flops == workload.flops
+                assert record.steps % workload.steps == 0
+                assert len(record.seconds) == BRIEFLY.repeats
+                assert min(record.seconds) > 0.0
+                assert record.first > 0.0
+                assert (record.accuracy is None) == (workload.last == "identity")
+            for rows in (1, 50):
+                predicted = team.predict(name, workload, rows)
+                assert [record.failed for record in predicted] == ["", "", ""]
+                assert all(record.flops == rows * workload.prediction_flops for record in predicted)
+
+
+def trained(path, workload, **changes):
+    """Train by the textbook, in float32, as the referee does but for some changes."""
+    net = workload.network()
+    X, y = workload.data()
+    asked = {"X": X, "y": y, "epochs": Referee(workload).epochs, "batch_size": 16}
+    asked |= {"shuffle": False, "progress": False, "backend": "reference"} | changes
+    net.fit(**asked)
+    weights = net.get_weights()
+    names = [f"{kind}{n}" for n in range(len(weights) // 2) for kind in "Wb"]
+    np.savez(path, **dict(zip(names, weights, strict=True)))
+    return path
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_referee_accepts_the_textbook(tmp_path, name):
+    referee = Referee(TINY[name])
+    path = trained(tmp_path / "weights.npz", TINY[name])
+    found = referee.check(path)
+    assert found == referee.reached(path)
+    assert (found.accuracy is None) == (TINY[name].last == "identity")
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": fn.Adam(0.00102)},
+        {"optimizer": fn.Adam(beta_1=0.0)},
+        {"optimizer": fn.SGD(0.001)},
+        {"epochs": 1},
+        {"epochs": 3},
+        {"batch_size": 12},
+        {"backwards": True},
+    ],
+    ids=lambda changes: ", ".join(f"{key} {value}" for key, value in changes.items()),
+)
+def test_a_referee_finds_other_work(tmp_path, name, changes):
+    X, y = TINY[name].data()
+    if "backwards" in changes:
+        changes = {"X": X[::-1].copy(), "y": y[::-1].copy()}
+    path = trained(tmp_path / "weights.npz", TINY[name], **changes)
+    with pytest.raises(WrongWork, match=r"its loss after 12 steps is [\d.]+; the textbook's is"):
+        Referee(TINY[name]).check(path)
+
+
+def test_weights_that_are_no_numbers_are_wrong(tmp_path):
+    weights = NUMBER.network().get_weights()
+    weights[0][0, 0] = np.nan
+    path = tmp_path / "weights.npz"
+    np.savez(path, W0=weights[0], b0=weights[1], W1=weights[2], b1=weights[3])
+    with pytest.raises(WrongWork, match="its weights are not finite"):
+        Referee(NUMBER).check(path)
+
+
+def test_wrong_predictions_are_found(tmp_path):
+    referee = Referee(CLASSES)
+    X, _ = CLASSES.data()
+    right = CLASSES.network().predict(X[:5], backend="reference")
+    path = tmp_path / "predictions.npz"
+    np.savez(path, predictions=right)
+    referee.check_predictions(path, 5)
+    for wrong in (right[::-1], right + 1e-3, right * np.nan):
+        np.savez(path, predictions=wrong)
+        with pytest.raises(WrongWork, match="its predictions are up to"):
+            referee.check_predictions(path, 5)
+
+
+CHEAT = """
+import sys
+sys.path.insert(0, {folder!r})
+from serving import serve
+from with_numpy import NumPy
+
+class Cheat(NumPy):
+    def train(self, epochs):
+        for batch in self.case.batches[1:] * epochs:
+            self._backward(self.case.X[batch], self.targets[batch])
+            self._update()
+
+serve(Cheat)
+"""
+
+
+def test_a_library_that_leaves_out_a_batch_is_caught(monkeypatch, tmp_path):
+    program = tmp_path / "cheat.py"
+    program.write_text(CHEAT.format(folder=str(PROGRAMS)), encoding="utf-8")
+    monkeypatch.setitem(PEERS, "Cheat", Program(str(program), ("numpy",)))
+    with Team(["NumPy", "Cheat"], [1], {}, BRIEFLY) as team:
+        honest, cheat = team.train("classes", CLASSES)
+    assert not honest.failed
+    assert re.match(r"its loss after 12 steps is [\d.]+; the textbook's is", cheat.failed)
+    assert cheat.seconds == []
+    assert is_trouble(cheat.as_json())
+    assert not is_trouble(honest.as_json())
+
+
+def test_a_failure_is_told_and_the_others_go_on(monkeypatch, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name", encoding="utf-8")
+    raising = tmp_path / "raising.py"
+    raising.write_text(
+        CHEAT.format(folder=str(PROGRAMS)).replace("self._update()", "1 / 0"),
+        encoding="utf-8",
+    )
+    monkeypatch.setitem(PEERS, "Broken", Program(str(broken), ()))
+    monkeypatch.setitem(PEERS, "Raising", Program(str(raising), ()))
+    with Team(["Broken", "Raising", "NumPy"], [1], {}, BRIEFLY) as team:
+        about = team.about()
+        records = team.train("number", NUMBER)
+    assert "No module named 'nothing_of_that_name'" in about[0]["failed"]
+    assert "its process ended" in records[0].failed
+    assert records[1].failed == "ZeroDivisionError: division by zero"
+    assert records[2].failed == ""
+    assert len(records[2].seconds) == BRIEFLY.repeats
+
+
+def test_a_library_that_does_not_train_is_asked_for_predictions_only(monkeypatch):
+    monkeypatch.setitem(PEERS, "Oracle", replace(PEERS["NumPy"], trains=False))
+    with Team(["Oracle"], [1], {}, BRIEFLY) as team:
+        assert team.train("number", NUMBER) == []
+        (record,) = team.predict("number", NUMBER, 3)
+    assert record.failed == ""
+
+
+def test_what_a_child_prints_is_no_answer(monkeypatch, tmp_path):
+    program = tmp_path / "talkative.py"
+    program.write_text(
+        CHEAT.format(folder=str(PROGRAMS)).replace(
+            "class Cheat(NumPy):", "class Cheat(NumPy):\n    def versions(self):\n"
+            "        print('good morning')\n        return {'talk': '1'}\n"
+        ),
+        encoding="utf-8",
+    )  # fmt: skip
+    monkeypatch.setitem(PEERS, "Talkative", Program(str(program), ()))
+    with Child("Talkative") as child:
+        assert child.ask("about")["versions"] == {"talk": "1"}
+        with pytest.raises(ChildFailed, match="no_such_command"):
+            child.ask("no_such_command")
+        assert child.ask("about")["versions"] == {"talk": "1"}
+
+
+def test_more_threads_than_cores_are_refused():
+    count = len(cores.physical_cores())
+    with pytest.raises(ValueError, match=f"at most the {count} physical cores"):
+        Team(["NumPy"], [count + 1], {}, BRIEFLY)
+
+
+def test_a_child_takes_its_threads_from_every_variable(monkeypatch):
+    from benchmarks.compare.children import environment
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    found = environment("NumPy", 2)
+    names = [name for name in found if name.endswith("_NUM_THREADS")]
+    assert {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"} <= set(names)
+    assert {found[name] for name in names} == {"2"}
+    assert "multi_thread_eigen=false" in environment("JAX", 1)["XLA_FLAGS"]
+
+
+def test_who_is_not_installed_is_known(monkeypatch):
+    assert is_installed("NumPy")
+    assert not is_installed("NumPy", python="/no/such/python")
+    monkeypatch.setitem(PEERS, "Nobody", Program("with_numpy.py", ("numpy", "no_such_module")))
+    assert not is_installed("Nobody")
+
+
+@pytest.mark.parametrize("path", sorted(PROGRAMS.glob("with_*.py")), ids=lambda path: path.stem)
+def test_a_program_imports_numpy_and_its_library_only(path):
+    (program,) = [program for program in PEERS.values() if program.file == path.name]
+    imported = set(re.findall(r"^(?:import|from) ([\w]+)", path.read_text(encoding="utf-8"), re.M))
+    ours = imported - set(sys.stdlib_module_names) - {"numpy", "serving"}
+    # NumPy's loop needs nothing else; scikit-learn brings threadpoolctl, and fastnn Numba.
+    assert ours <= {*program.modules, "threadpoolctl", "numba"}
+
+
+# How much everybody trains.
+
+
+def entrant(peer, threads, unit):
+    from benchmarks.compare.measuring import _Entrant
+
+    record = Record("training", "x", peer, "", threads, 1.0)
+    return _Entrant(None, record, unit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("units", "epochs"),
+    [
+        # As many as fill the least time of the fastest, in round numbers.
+        ({("fastnn", 1): 0.001, ("NumPy", 1): 0.002}, 100),
+        ({("fastnn", 1): 0.0015, ("NumPy", 1): 0.002}, 50),
+        # Not more than the slowest library takes in the most time; one at least.
+        ({("fastnn", 1): 0.001, ("NumPy", 1): 0.1}, 20),
+        ({("fastnn", 1): 3.0, ("NumPy", 1): 9.0}, 1),
+        # A library's slower way does not count, unless it is fastnn's.
+        ({("fastnn", 1): 0.001, ("NumPy", 1): 0.002, ("NumPy", 2): 0.1}, 100),
+        ({("fastnn", 1): 0.001, ("NumPy", 1): 0.002, ("fastnn", 2): 0.1}, 20),
+    ],
+)
+def test_everybody_trains_as_many_epochs(units, epochs):
+    entrants = [entrant(*who, unit) for who, unit in units.items()]
+    assert _plan(entrants, Effort(repeats=1, least=0.1, most=2.0))[0] == epochs
+
+
+# The tables.
+
+
+def record(peer, threads, seconds, name="64-100-10 b200", kind="training", **changes):
+    """Return a record as it stands in the results."""
+    found = Record(kind, name, peer, "", threads, flops=1e6, first=1.0, seconds=seconds)
+    return replace(found, **changes).as_json()
+
+
+@pytest.fixture
+def results():
+    return {
+        "date": "2020-02-02",
+        "machine": {"cpu": "A CPU", "cores": 2, "system": "Linux", "python": "3.12.0"},
+        "settings": {"repeats": 3},
+        "peak": {"1": 1e11, "2": 2e11},
+        "libraries": [
+            {"peer": "fastnn", "variant": "", "threads": 1, "versions": {"fastnn": "1.2"}},
+            {"peer": "NumPy", "variant": "", "threads": 1, "versions": {"numpy": "2.0"},
+             "product": 7e10},
+        ],
+        "records": [
+            record("fastnn", 1, [40e-6, 44e-6, 42e-6], loss=0.25, accuracy=0.913),
+            record("fastnn", 2, [30e-6, 20e-6, 25e-6], loss=0.25, accuracy=0.913),
+            record("NumPy", 1, [84e-6, 84e-6, 84e-6], loss=0.25, accuracy=0.912),
+            record("NumPy", 2, [126e-6] * 3, loss=0.25, accuracy=0.912),
+            record("JAX", 1, [63e-6] * 3, loss=0.25, accuracy=0.913),
+            record("JAX", 2, [], failed="JAX fell over"),
+            record("fastnn", 1, [1.25e-6] * 3, kind="prediction of 1", name="8-64-64-2"),
+            record("NumPy", 1, [5e-6] * 3, kind="prediction of 1", name="8-64-64-2"),
+            record("fastnn", 1, [2e-3] * 3, name="64-8-8-10 b128", loss=0.1234),
+        ],
+    }  # fmt: skip
+
+
+def cells(text, heading, name):
+    """Return the cells of a row in the table below a heading."""
+    table = text.split(f"**{heading}**")[1].split("**")[0]
+    (row,) = [line for line in table.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in row.strip("|").split("|")][1:]
+
+
+def test_a_table_shows_medians_and_the_best_peer(results):
+    text = tables.render(results, ["training"])
+    assert cells(text, "Training, one thread: us a step", "64-100-10 b200") == [
+        "42 (91.3%)", "63 (91.3%)", "84 (91.2%)", "1.50x JAX", "23.8", "24%",
+    ]  # fmt: skip
+    assert "JAX fell over" not in text.split("2 threads")[0]
+
+
+def test_with_more_threads_a_peer_keeps_its_better_time_and_fastnn_does_not(results):
+    text = tables.render(results, ["training"])
+    heading = "Training, 2 threads: us a step"
+    assert cells(text, heading, "64-100-10 b200") == [
+        "25 (91.3%)", "63 (91.3%)", "84 (91.2%)", "2.52x JAX", "40", "20%",
+    ]  # fmt: skip
+    assert "- JAX on 64-100-10 b200: JAX fell over" in text
+    results["records"] = [
+        r for r in results["records"] if (r["peer"], r["threads"]) != ("fastnn", 2)
+    ]
+    results["records"].append(record("fastnn", 2, [], failed="no threads"))
+    text = tables.render(results, ["training"])
+    assert cells(text, heading, "64-100-10 b200")[0] == "-"
+    assert cells(text, heading, "64-100-10 b200")[3:] == ["-", "-", "-"]
+
+
+def test_a_slower_way_of_a_library_is_left_out_without_a_word(results):
+    slower = record("PyTorch", 1, [], failed=_TOO_SLOW.format(9e3), variant="compiled")
+    assert not is_trouble(slower)
+    results["records"] += [slower, record("PyTorch", 1, [50e-6], variant="eager")]
+    text = tables.render(results, ["training"])
+    assert cells(text, "Training, one thread: us a step", "64-100-10 b200")[1] == "50"
+    assert "compiled" not in text
+
+
+def test_predictions_and_growth_have_tables(results):
+    text = tables.render(results, ["prediction", "growth"])
+    assert cells(text, "Predicting one row, one thread: us a call", "8-64-64-2") == [
+        "1.25", "5", "4.00x NumPy", "800", "800%",
+    ]  # fmt: skip
+    row = cells(text, "Growth with width, one thread: us a step", "64-8-8-10 b128")
+    assert row[0] == "2,000 (0.123)"
+    assert row[-3:] == ["-", "0.5", "0%"]
+    assert "64-100-10 b200" not in text
+
+
+def test_the_machine_is_named(results):
+    text = tables.render(results, ["machine"])
+    for part in ("A CPU, 2 cores, Linux, Python 3.12.0; 2020-02-02", "fastnn 1.2, numpy 2.0",
+                 "100 GFLOP/s on one thread, 200 GFLOP/s on 2 threads", "NumPy 70"):  # fmt: skip
+        assert part in text
+
+
+def test_the_spread_is_between_quartiles():
+    found = record("NumPy", 1, [1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found["median"] == 3.0
+    assert found["spread"] == pytest.approx(1 / 3)
+    assert record("NumPy", 1, [2.0])["spread"] == 0.0
+
+
+PLACE = """# Title
+
+before `<!-- benchmarks: training -->` and `<!-- benchmarks: end -->`
+<!-- benchmarks: machine training -->
+old
+<!-- benchmarks: end -->
+between
+<!-- benchmarks: chart -->
+<!-- benchmarks: end -->
+after
+"""
+
+
+def test_tables_go_where_a_file_has_places(tmp_path, results):
+    path = tmp_path / "page.md"
+    path.write_text(PLACE, encoding="utf-8")
+    results["chart"] = str(tmp_path / "docs" / "chart.svg")
+    tables.fill(path, results)
+    once = path.read_text(encoding="utf-8")
+    assert once.startswith(PLACE.split("old")[0])
+    assert once.endswith("<!-- benchmarks: end -->\nafter\n")
+    assert "old" not in once
+    assert tables.render(results, ["machine", "training"]) in once
+    assert "](docs/chart.svg)" in once
+    tables.fill(path, results)
+    assert path.read_text(encoding="utf-8") == once
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing here", "expected a place for tables"),
+        ("<!-- benchmarks: trainings -->\n<!-- benchmarks: end -->", "sections are machine"),
+    ],
+)
+def test_a_file_without_a_right_place_is_refused(tmp_path, results, text, message):
+    path = tmp_path / "page.md"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        tables.fill(path, results)
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/benchmarks.md"])
+def test_the_documents_have_places(tmp_path, results, path):
+    copy = tmp_path / "copy.md"
+    copy.write_text((ROOT / path).read_text(encoding="utf-8"), encoding="utf-8")
+    tables.fill(copy, results)
+    assert "A CPU, 2 cores" in copy.read_text(encoding="utf-8")
+
+
+def test_the_chart_is_drawn_and_the_same_twice(tmp_path, results):
+    pytest.importorskip("matplotlib")
+    for name in ("a.svg", "b.svg"):
+        chart.draw(tmp_path / name, results)
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "64-100-10 b200" in drawn
+    assert "2 threads" in drawn
+    assert drawn == (tmp_path / "b.svg").read_text(encoding="utf-8")
+    results["records"] = results["records"][-1:]
+    with pytest.raises(ValueError, match="needs a workload"):
+        chart.draw(tmp_path / "c.svg", results)
+
+
+# The command.
+
+
+@pytest.mark.jit
+def test_the_command_measures_checks_and_writes(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command, "WORKLOADS", {"classes": CLASSES})
+    monkeypatch.setattr(command, "NETWORKS", {"number": NUMBER})
+    monkeypatch.setattr(command, "_ROWS", (1,))
+    monkeypatch.setattr(command, "QUICK", BRIEFLY)
+    monkeypatch.setattr(command, "fma_peak", lambda dtype, threads: 1e11 * threads)
+    output = tmp_path / "folder" / "results.json"
+    page = tmp_path / "page.md"
+    page.write_text(PLACE, encoding="utf-8")
+    arguments = ["--quick", "--peers", "numpy", "--threads", "1", "--output", str(output)]
+    assert command.main([*arguments, "--write", str(page)]) == 0
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert [(r["kind"], r["name"], r["peer"], r["failed"]) for r in results["records"]] == [
+        ("training", "classes", "fastnn", ""),
+        ("training", "classes", "NumPy", ""),
+        ("prediction of 1", "number", "fastnn", ""),
+        ("prediction of 1", "number", "NumPy", ""),
+    ]
+    assert "Predicting one row" in capsys.readouterr().out
+    # Shown again without measuring; a failure is a failure then too.
+    results["records"][0]["failed"] = "fell over"
+    output.write_text(json.dumps(results), encoding="utf-8")
+    assert command.main(["--results", str(output)]) == 1
+
+
+def test_the_best_peak_of_a_measurement_counts(monkeypatch):
+    peaks = iter([3.0, 5.0, 4.0, 4.0])
+    monkeypatch.setattr(command, "fma_peak", lambda dtype, threads: next(peaks))
+    peak = command._Peak([1, 2])
+    peak.measure()
+    assert peak.best == {1: 4.0, 2: 5.0}
+
+
+@pytest.mark.parametrize(
+    ("only", "series", "expected"),
+    [
+        (["*"], False, list(WORKLOADS)),
+        (["*"], True, list(EVERY)),
+        (["batch"], False, list(SERIES["batch"])),
+        (["784-*"], True, ["784-128-10 b128", "784-512-512-10 b128"]),
+        (["64-100-10 b8"], False, ["64-100-10 b8"]),
+        (["8-64-64-2"], True, []),
+    ],
+)
+def test_work_is_chosen_by_name(only, series, expected):
+    assert [name for name, _ in command._trainings(only, series)] == expected
+
+
+def test_libraries_are_chosen_however_they_are_spelt(monkeypatch, capsys):
+    monkeypatch.setattr(command, "is_installed", lambda peer, python: peer != "JAX")
+    parse = command._parser().parse_args
+    assert command._chosen_peers(parse(["--peers", "onnxruntime", "scikit_learn"])) == [
+        "fastnn", "scikit-learn", "ONNX Runtime",
+    ]  # fmt: skip
+    assert "JAX" not in command._chosen_peers(parse([]))
+    assert "not installed: JAX" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="JAX is not installed"):
+        command._chosen_peers(parse(["--peers", "jax"]))
+    assert parse(["--python", "pytorch=/a/b=c"]).python == [("PyTorch", "/a/b=c")]
+    for wrong in (["--peers", "torchy"], ["--python", "pytorch"], ["--threads", "0"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+    assert "torchy" in capsys.readouterr().err
+
+
+# The suites.
+
+
+def suites():
+    """Yield every class and function that asv would run."""
+    for found in pkgutil.iter_modules(benchmarks.__path__):
+        if found.name.startswith("test_") or found.ispkg:
+            continue
+        module = import_module(f"benchmarks.{found.name}")
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", "") != module.__name__:
+                continue
+            if inspect.isclass(value):
+                methods = [m for m in dir(value) if re.match("(time|timeraw|track|peakmem)_", m)]
+                if methods:
+                    yield value, methods
+            elif name.startswith("timeraw_"):
+                yield value, []
+
+
+# The cheapest parameters of each suite; what starts processes of its own is left to `asv check`.
+CHEAPEST = {
+    "Batch": (8,),
+    "Depth": (1,),
+    "Epoch": ("8-32-32-1 b32", "float32", 1),
+    "Examples": (1024,),
+    "ManyRows": ("8-64-64-2", "float32", 1),
+    "OneRow": ("8-64-64-2", "float32"),
+    "Peak": ("float32", 1),
+    "Products": ("32 x 32", "step", "float32", 1),
+    "Width": (8,),
+}
+ELSEWHERE = {"Beside", "FirstFit", "FirstFitEver", "Fit", "Reached"}
+
+
+def test_every_suite_is_known_here():
+    names = {suite.__name__ for suite, methods in suites() if methods}
+    assert names == CHEAPEST.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("suite", [s for s, _ in suites()], ids=lambda suite: suite.__name__)
+def test_a_suite_is_as_asv_wants_it(suite):
+    if not inspect.isclass(suite):
+        assert isinstance(suite(), str)
+        return
+    found = suite()
+    assert len(found.params) == len(found.param_names) or len(found.param_names) == 1
+    for name in dir(found):
+        if name.startswith("track_"):
+            assert getattr(found, name).unit
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("name", CHEAPEST)
+def test_a_suite_runs(monkeypatch, name):
+    monkeypatch.setattr(measures, "_RUN", 0.0)
+    monkeypatch.setattr(measures, "_RUNS", 1)
+    (suite, methods) = next(pair for pair in suites() if pair[0].__name__ == name)
+    for method in methods:
+        found = suite()
+        if hasattr(found, "setup"):
+            found.setup(*CHEAPEST[name])
+        value = getattr(found, method)(*CHEAPEST[name])
+        assert value is None or value > 0.0
+
+
+@pytest.mark.jit
+def test_memory_is_that_of_the_fit(monkeypatch):
+    from benchmarks import memory
+
+    if not memory._CLEAR.exists():
+        pytest.skip("this system does not tell the peak of a part of a process")
+    monkeypatch.setattr(memory, "_ROWS", 20_000)
+    by_rows, by_columns = memory.Fit(), memory.Fit()
+    by_columns.setup("float32, by columns")
+    copied = by_columns.track_beyond_the_data("float32, by columns")
+    by_rows.setup("float32, by rows")
+    assert by_rows.track_beyond_the_data("float32, by rows") < copied
+
+
+def test_what_is_not_installed_is_skipped_and_what_failed_is_not(results):
+    from benchmarks.against_peers import Beside
+
+    beside = Beside()
+    beside.setup(results, "NumPy", "64-100-10 b200", 2)
+    assert beside.track_time(results, "NumPy", "64-100-10 b200", 2) == pytest.approx(84.0)
+    assert beside.track_loss(results, "NumPy", "64-100-10 b200", 2) == 0.25
+    with pytest.raises(NotImplementedError, match="PyTorch is not installed"):
+        beside.setup(results, "PyTorch", "64-100-10 b200", 1)
+    results["records"] = [r for r in results["records"] if r["peer"] != "fastnn"]
+    results["records"].append(record("fastnn", 1, [], failed="it fell over"))
+    with pytest.raises(RuntimeError, match="it fell over"):
+        beside.setup(results, "fastnn", "64-100-10 b200", 1)
+    results["libraries"].append({"peer": "ONNX Runtime"})
+    with pytest.raises(NotImplementedError, match="does not train"):
+        beside.setup(results, "ONNX Runtime", "64-100-10 b200", 1)
+    beside.setup(results, "NumPy", "8-64-64-2", 1)
+    assert np.isnan(beside.track_loss(results, "NumPy", "8-64-64-2", 1))
