@@ -62,11 +62,6 @@ BYTES = 64 if "avx512f" in _FEATURES else 32 if {"avx2", "fma"} <= _FEATURES els
 REGISTERS = 32 if BYTES == 64 or "neon" in _FEATURES else 16
 
 
-def array_length(context: Any, builder: Any, kind: Any, array: Any, axis: int) -> Any:
-    """Return an array's length along an axis."""
-    return builder.extract_value(_arrayobj.make_array(kind)(context, builder, array).shape, axis)
-
-
 def variable(builder: Any, value: Any) -> Any:
     """Return the address of a variable that starts at a value."""
     return _cgutils.alloca_once_value(builder, value)
