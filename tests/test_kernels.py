@@ -297,15 +297,17 @@ def test_a_large_batch_goes_through_in_chunks(dtype):
     assert chunk_of(net, shape.n) < shape.n
     agree_on_gradient(net, examples, "cross_entropy", dtype, examples.w)
     agree(lambda backend: net.predict(examples.X, backend=backend), dtype)
-    trained = []
-    for backend in BACKENDS:
-        twin = net.copy()
-        twin.fit(
-            examples.X, examples.y, epochs=2, batch_size=shape.n, optimizer=fn.SGD(0.5),
-            backend=backend,
-        )  # fmt: skip
-        trained.append(twin.parameters)
-    assert error(*trained) <= TOLERANCE[dtype]
+    # One of them decays weights and not biases.
+    for optimizer in (fn.SGD(0.5), fn.AdamW(0.1, weight_decay=0.5)):
+        trained = []
+        for backend in BACKENDS:
+            twin = net.copy()
+            twin.fit(
+                examples.X, examples.y, epochs=2, batch_size=shape.n, optimizer=optimizer,
+                backend=backend,
+            )  # fmt: skip
+            trained.append(twin.parameters)
+        assert error(*trained) <= TOLERANCE[dtype]
 
 
 # Blocks of a product: more of the inner index, and more rows, than go through together.
