@@ -3,8 +3,7 @@
 Numba optimises and assembles every compiled function together with all that it calls, level by
 level, so that a deep tree of calls costs its depth.  A kernel that only other kernels call needs
 none of that: its code is linked into its callers as it was written, and the entry on top is
-optimised whole.  (One dtype's engine, first fit: 9.8 s of
-compiling against 16.7 s.)
+optimised whole.  (One dtype's first fit: 9.8 s of compiling against 16.7 s.)
 
 This is the one file that knows how Numba keeps compiled code.
 """
