@@ -38,9 +38,10 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 
-# Multiplications and additions that one call takes on without giving Ctrl-C a chance: about
-# 0.1 s where the activations, not the products, are the work.
-_SLICE_WORK = 200_000_000
+# What one call takes on without giving Ctrl-C a chance: about 0.1 s, if a thread does 50
+# multiplications and additions in a nanosecond and the costliest activation in one.
+_SLICE_NANOSECONDS = 100_000_000
+_WORK_IN_A_NANOSECOND = 50
 _SMALLEST_SLICE = 256
 
 # So many rows are predicted one by one, as packing the weights takes about as long as they do.
@@ -337,12 +338,14 @@ class Predictor:
 
     def many(self, parameters: Floats, X: Floats, out: Floats) -> None:
         """Predict for rows of any number; X is read-only, as all that passed the gate."""
-        for rows in _slices(len(X), self._blocks):
-            part = X[rows]
-            run = self._run_for(part)
-            run.load(parameters)
-            run.predict_into(part, out[rows])
-            self._runs.append(run)
+        slices = _slices(len(X), self._blocks)
+        if not slices:
+            return
+        run = self._run_for(X[slices[0]])
+        run.load(parameters)
+        for rows in slices:
+            run.predict_into(X[rows], out[rows])
+        self._runs.append(run)
 
     def _run_for(self, X: Floats) -> Run:
         """Return a run that takes so many rows at least."""
@@ -382,8 +385,8 @@ def predictions(
 
 def _slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
     """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
-    work = sum(2 * block.W.size for block in blocks)
-    rows = max(_SMALLEST_SLICE, _SLICE_WORK // work)
+    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
+    rows = max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
     return [slice(start, start + rows) for start in range(0, examples, rows)]
 
 

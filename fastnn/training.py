@@ -75,7 +75,7 @@ class TrainingState:
     optimizer : Optimizer
         The record with the rule's numbers.
     moments : ndarray (rule's own, size)
-        Vectors like the parameters, in the same layout.
+        Vectors like the parameters, in the same layout; zeros before the first step.
     numbers : ndarray of float64 (codes.NUMBERS,)
         The count of steps taken, and the record's numbers, as the engine reads them.
     """
@@ -116,7 +116,12 @@ class TrainingState:
 
     def copy(self) -> TrainingState:
         """Return a state that shares nothing with this one."""
-        return replace(self, moments=self.moments.copy(), numbers=self.numbers.copy())
+        # Before a first step the moments are zeros, of which new ones cost nothing yet.
+        before = not self.steps
+        moments = (
+            np.zeros(self.moments.shape, self.moments.dtype) if before else self.moments.copy()
+        )
+        return replace(self, moments=moments, numbers=self.numbers.copy())
 
     def restore(self, saved: TrainingState) -> None:
         """Go back to a copy, in place."""
@@ -190,7 +195,8 @@ class NativeStepper:
         self._run.draw[0] = job.order_key
         self.report = self._run.report
         self.rates = np.zeros(0)
-        self.take(moments=True)
+        # Before a first step the moments are zeros, as is the room that they get.
+        self.take(moments=job.state.steps > 0)
 
     def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
@@ -626,7 +632,9 @@ class _Slices:
         self._copying = 0.0  # seconds that saving took
         self._under_way = _Steps(0, 0, np.zeros((0, codes.RECORD_COLUMNS)))
         self._ahead = False  # whether the stepper has taken steps that the parameters do not show
-        self._save()
+        self._keep()
+        # Later the moments are brought back and copied too.
+        self._copying *= 2 * (1 + len(job.state.moments))
 
     def show(self) -> None:
         """Write the parameters as the last step left them."""
@@ -653,6 +661,12 @@ class _Slices:
             return
         began = time.perf_counter()
         self.stepper.show(moments=True)
+        self._keep()
+        self._copying = time.perf_counter() - began
+
+    def _keep(self) -> None:
+        """Keep a copy of the job's parameters and state, which are up to date."""
+        began = time.perf_counter()
         job = self._job
         self._saved = _Saved(job.parameters.copy(), job.state.copy(), len(self.losses), self._step)
         self._copying = time.perf_counter() - began

@@ -131,7 +131,8 @@ def _pace(ours: Any, theirs: Any) -> Pace:
     if adam:
         pace.resume(steps=theirs.t)
     else:
-        pace.resume(rate=theirs.learning_rate)
+        # It does not count its steps; none would stand for velocities of zero.
+        pace.resume(steps=1, rate=theirs.learning_rate)
     return pace
 
 
