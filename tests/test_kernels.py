@@ -28,8 +28,9 @@ from fastnn import layout
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry
-from fastnn.kernels.matmul import BATCH_ROWS, BLOCK_ROWS, DEPTH
+from fastnn.kernels.matmul import BATCH_ROWS, BLOCK_ROWS, DEPTH, UNIT_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.passes import block_rows, tile_at
 from fastnn.kernels.views import matrix
 from fastnn.losses import LOSSES
 
@@ -541,3 +542,44 @@ def test_results_of_a_call_are_the_caller_s_own():
 
 def test_the_shapes_are_the_small_ones_without_the_compiler():
     assert (max(shape.n for shape in SHAPES) > 100) == JIT
+
+
+@entry
+def tiles_at(places, inputs, outputs, panel, chunk):
+    """Write the first row and column of each tile of a weight gradient."""
+    for unit in range(len(places)):
+        places[unit, 0], places[unit, 1] = tile_at(unit, inputs, outputs, panel, chunk)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "chunk"),
+    [(1, 1, 1), (9, 33, 64), (130, 70, 1 << 14), (129, 65, 1 << 13), (40, 32, 1 << 20)],
+)
+def test_bands_of_tiles_hold_every_tile_once(inputs, outputs, chunk):
+    down, across = -(-inputs // UNIT_ROWS), -(-outputs // 32)
+    places = np.full((down * across, 2), -1)
+    tiles_at(places, inputs, outputs, 32, chunk)
+    wanted = {(UNIT_ROWS * i, 32 * j) for i in range(down) for j in range(across)}
+    assert {tuple(place) for place in places.tolist()} == wanted
+    if chunk == 1 << 14 and UNIT_ROWS == 8:
+        # Two tiles of each panel, before the panel beside it.
+        assert places[:4].tolist() == [[0, 0], [8, 0], [0, 32], [8, 32]]
+
+
+@entry
+def blocks_of(blocks):
+    """Write how many rows a product takes at a time, for each number of them."""
+    for rows in range(len(blocks)):
+        blocks[rows] = block_rows(rows)
+
+
+def test_blocks_of_rows_are_whole_tiles_and_none_is_small():
+    blocks = np.zeros(1200, np.int64)
+    blocks_of(blocks)
+    for rows, block in enumerate(blocks.tolist()):
+        assert block % BATCH_ROWS == 0
+        assert block <= BLOCK_ROWS
+        if rows:
+            count = -(-rows // BLOCK_ROWS)
+            assert -(-rows // block) == count
+            assert block - rows / count < BATCH_ROWS

@@ -75,7 +75,7 @@ def _finished(finish: int, x: Any, a: Any) -> Any:
 
 def _tile(
     rows: int, vectors: int, reading: int, M: Any, c: int, a: int, a_panel: int, b: int, inner: int,
-    start: int, start_pitch: int, finish: int, e: int, ahead: int,
+    start: int, start_pitch: int, finish: int, e: int, ahead: int, ahead_step: int,
 ) -> None:  # fmt: skip
     """Compute one tile in NumPy."""
     panel = PANEL_BYTES // M.itemsize
@@ -97,6 +97,7 @@ def _tile(
 def tile(
     typing: Any, rows: Any, vectors: Any, reading: Any, M: Any, c: Any, a: Any, a_panel: Any,
     b: Any, inner: Any, start: Any, start_pitch: Any, finish: Any, e: Any, ahead: Any,
+    ahead_step: Any,
 ) -> Any:  # fmt: skip
     """Compute one tile: C(r, j) = finish(start(r, j) + sum_k A(r, k) B(k, j)).
 
@@ -107,11 +108,13 @@ def tile(
     height, width = rows.literal_value, vectors.literal_value
     down = reading.literal_value == DOWN_COLUMNS
     place = types.intp
-    signature = types.void(rows, vectors, reading, M, *[place] * 10)
+    signature = types.void(rows, vectors, reading, M, *[place] * 11)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = simd.data_pointer(context, builder, M, arguments[3])
-        c_at, a_at, a_step, b_at, count, start_at, pitch, ending, e_at, ahead = arguments[4:]
+        c_at, a_at, a_step, b_at, count, start_at, pitch, ending, e_at, ahead, ahead_step = (
+            arguments[4:]
+        )
         v = simd.Vectors(builder, context.get_data_type(M.dtype))
         panel = 2 * v.lanes
         number = simd.int64
@@ -148,7 +151,7 @@ def tile(
         def turn(_: Any) -> None:
             place = builder.load(ahead_place)
             simd.prefetch(builder, place, number(0), False)
-            builder.store(builder.gep(place, [number(_LINE * 8 // v.bits)]), ahead_place)
+            builder.store(builder.gep(place, [ahead_step]), ahead_place)
             advance(_UNROLLED)
 
         def cross(_: Any) -> None:
@@ -229,18 +232,20 @@ def strip(
     """
     panel = PANEL_BYTES // M.itemsize
     across = height * panel
+    tiles = (rows + BATCH_ROWS - 1) // BATCH_ROWS
+    step = min(max(_UNROLLED * panel // tiles, 1), _LINE // M.itemsize)
     for i in range(0, rows * panel, BATCH_ROWS * panel):
         begin = start + i if start_pitch else start
-        ahead = next_b + i // (BATCH_ROWS * panel) * (inner // _UNROLLED) * (_LINE // M.itemsize)
+        ahead = next_b + i // (BATCH_ROWS * panel) * (inner // _UNROLLED) * step
         if columns > panel // 2:
             tile(
                 BATCH_ROWS, 2, ALONG_ROWS, M, c + i, a + i, across, b, inner, begin, start_pitch,
-                finish, e + i, ahead,
+                finish, e + i, ahead, step,
             )  # fmt: skip
         else:
             tile(
                 BATCH_ROWS, 1, ALONG_ROWS, M, c + i, a + i, across, b, inner, begin, start_pitch,
-                finish, e + i, ahead,
+                finish, e + i, ahead, step,
             )  # fmt: skip
 
 
@@ -259,9 +264,9 @@ def gradient_tile(
     a = A + i // panel * panel * height + i % panel
     b = dZ + j * height
     if outputs - j > panel // 2:
-        tile(UNIT_ROWS, 2, DOWN_COLUMNS, M, result, a, 0, b, rows, start, panel, AS_IT_IS, 0, 0)
+        tile(UNIT_ROWS, 2, DOWN_COLUMNS, M, result, a, 0, b, rows, start, panel, AS_IT_IS, 0, 0, 0)
     else:
-        tile(UNIT_ROWS, 1, DOWN_COLUMNS, M, result, a, 0, b, rows, start, panel, AS_IT_IS, 0, 0)
+        tile(UNIT_ROWS, 1, DOWN_COLUMNS, M, result, a, 0, b, rows, start, panel, AS_IT_IS, 0, 0, 0)
 
 
 def _column_sums(M: Any, result: int, d: int, rows: int, start: int) -> None:

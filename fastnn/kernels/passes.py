@@ -13,6 +13,7 @@ from fastnn.kernels._jit import kernel
 from fastnn.kernels.elementwise import activation_backward, activation_forward
 from fastnn.kernels.matmul import (
     AS_IT_IS,
+    BATCH_ROWS,
     BLOCK_ROWS,
     DEPTH,
     RELU,
@@ -38,11 +39,40 @@ __all__ = [
     "tall",
 ]
 
+# Elements of A that the tiles of a weight gradient go through before they turn to the next panel.
+_BAND = 1 << 18
+
 
 @kernel
 def tall(rows: int) -> int:
     """Return the rows of a weight matrix, rounded up to whole tiles of its gradient."""
     return (rows + UNIT_ROWS - 1) // UNIT_ROWS * UNIT_ROWS
+
+
+@kernel
+def tile_at(unit: int, inputs: int, outputs: int, panel: int, chunk: int) -> tuple[int, int]:
+    """Return the first row and column of a tile of a weight gradient.
+
+    Tiles go down a panel, panel after panel; where A is too large for the second-level cache, in
+    bands of rows, so that it is read once and not for every panel (2048-2048, batch 512: 7 %).
+    """
+    down, across = tall(inputs) // UNIT_ROWS, (outputs + panel - 1) // panel
+    band = max(_BAND // (chunk * UNIT_ROWS), 1)
+    above = unit // (band * across) * band
+    here = min(band, down - above)
+    place = unit - above * across
+    return (above + place % here) * UNIT_ROWS, place // here * panel
+
+
+@kernel
+def block_rows(rows: int) -> int:
+    """Return how many rows a product takes at a time: equal blocks of at most BLOCK_ROWS.
+
+    A last block of few rows would read all weights for little.
+    """
+    blocks = max((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, 1)
+    tiles = (rows + blocks * BATCH_ROWS - 1) // (blocks * BATCH_ROWS)
+    return max(tiles, 1) * BATCH_ROWS
 
 
 @kernel
@@ -128,8 +158,9 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
     activation = row[codes.ACTIVATION]
     in_registers = activation == codes.RELU and row[codes.Z] == row[codes.RESULT]
     high = tall(inputs)
-    for block in range(first, last, BLOCK_ROWS):
-        rows = min(BLOCK_ROWS, last - block)
+    share = block_rows(last - first)
+    for block in range(first, last, share):
+        rows = min(share, last - block)
         at = block * panel
         for k in range(0, inputs, DEPTH):
             depth = min(DEPTH, inputs - k)
@@ -176,8 +207,9 @@ def dense_backward(
     activation = below[codes.ACTIVATION]
     slope = slope_in_registers(activation)
     sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
-    for block in range(first, last, BLOCK_ROWS):
-        rows = min(BLOCK_ROWS, last - block)
+    share = block_rows(last - first)
+    for block in range(first, last, share):
+        rows = min(share, last - block)
         at = block * panel
         for k in range(0, outputs, DEPTH):
             depth = min(DEPTH, outputs - k)
@@ -268,7 +300,7 @@ def sum_tiles(
     high = tall(inputs)
     shift = (1 + plan[codes.MOMENTS] + group) * plan[codes.STATE]
     for unit in range(first, last):
-        j, i = unit * UNIT_ROWS // high * panel, unit * UNIT_ROWS % high
+        i, j = tile_at(unit, inputs, outputs, panel, plan[codes.CHUNK])
         g = row[codes.PACKED] + j * high + i * panel + shift
         gradient_tile(
             M, g, row[codes.SOURCE], row[codes.DRESULT], height, rows, i, j, outputs,
@@ -297,7 +329,7 @@ def finish_tiles(
     shift = (1 + plan[codes.MOMENTS]) * state
     one = M.dtype.type(1)
     for unit in range(first, last):
-        j, i = unit * UNIT_ROWS // high * panel, unit * UNIT_ROWS % high
+        i, j = tile_at(unit, inputs, outputs, panel, plan[codes.CHUNK])
         w = row[codes.PACKED] + j * high + i * panel
         g, b = w + shift, row[codes.BIASES] + j + shift
         halves = 2 if outputs - j > lanes else 1
@@ -340,7 +372,7 @@ def step_tiles(
     zero = M.dtype.type(0)
     broken = 0
     for unit in range(first, last):
-        j, i = unit * UNIT_ROWS // high * panel, unit * UNIT_ROWS % high
+        i, j = tile_at(unit, inputs, outputs, panel, plan[codes.CHUNK])
         w = row[codes.PACKED] + j * high + i * panel
         g = w + shift if kept else tile
         if not kept:
