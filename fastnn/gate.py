@@ -13,7 +13,7 @@ file is long because no other one may look at an array from outside.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,10 +21,11 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn.names import describe
+from fastnn.names import check_real, describe
 
 __all__ = [
     "Targets",
+    "class_weights",
     "features",
     "output_buffer",
     "parameters",
@@ -348,6 +349,80 @@ def sample_weights(
             f"{argument} must have at least one weight above 0; got {rows} weights of 0."
         )
     return weights
+
+
+def class_weights(
+    class_weight: object,
+    targets: Targets,
+    weights: Array,
+    loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"],
+    dtype: DTypeLike,
+) -> Array:
+    """Take how much the examples of each class count, beside their own weights.
+
+    Parameters
+    ----------
+    class_weight : dict, list of dict, "balanced" or None
+        The factor of each class by its number, finite and at least 0; classes that are left out
+        have 1.  A list holds one such dict for each output, where each one tells 0 from 1 by
+        itself; their factors are multiplied.  ``"balanced"`` gives a class
+        ``total / (classes * count)``, where counts are sums of weights and classes are those
+        with a count above 0.
+    targets : Targets
+        What `targets` gave.
+    weights : ndarray, shape (n,) or (0,)
+        What `sample_weights` gave.
+    loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
+        What the loss compares with; classes for the last three only.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+
+    Returns
+    -------
+    ndarray, shape (n,) or (0,), read-only
+        The products of both; `weights` themselves for None.
+
+    Raises
+    ------
+    TypeError
+        If `class_weight` is not of its kind.
+    ValueError
+        If the targets are no classes, if a number or a class is none, or if no weight is left
+        above 0.
+
+    References
+    ----------
+    King & Zeng 2001, Logistic regression in rare events data, section 4.2.  "balanced" is
+    scikit-learn's.
+
+    Examples
+    --------
+    >>> y = targets([0, 0, 0, 1], "classes", outputs=2, rows=4, dtype="float32")
+    >>> alike = sample_weights(None, rows=4, dtype="float32")
+    >>> class_weights({1: 5}, y, alike, "classes", "float32")
+    array([1., 1., 1., 5.], dtype=float32)
+    >>> class_weights("balanced", y, alike, "classes", "float64").round(2)
+    array([0.67, 0.67, 0.67, 2.  ])
+    """
+    if class_weight is None:
+        return weights
+    columns, classes = _class_columns(targets, loss_targets)
+    factors = np.ones(len(targets))
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        # Only shares count: scaled by a power of two, no sum of weights overflows.
+        shares = np.ldexp(weights, -np.frexp(weights.max())[1]) if weights.size else None
+        for labels in columns:
+            factors *= _balanced(labels, shares)[labels]
+    else:
+        given = _one_for_each(class_weight, len(columns))
+        for labels, (argument, one) in zip(columns, given, strict=True):
+            factors *= _factors(one, classes, loss_targets == "sides", argument)[labels]
+    with np.errstate(over="ignore"):
+        product = factors * weights if weights.size else factors
+    result = _finite(product, np.dtype(dtype), "class_weight times sample_weight")
+    if not result.any():
+        raise ValueError("class_weight must leave at least one example a weight above 0; got none.")
+    return result
 
 
 def parameters(values: object, shape: tuple[int, ...], dtype: DTypeLike, argument: str) -> Array:
@@ -705,6 +780,76 @@ def _labels(array: Array, outputs: int, argument: str) -> NDArray[np.int64]:
             f" {allowed} for a network with {outputs} output{plural}. {_ENCODE_CLASSES}"
         )
     return _fitted(array, np.dtype(np.int64))
+
+
+def _class_columns(
+    targets: Targets, loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"]
+) -> tuple[list[NDArray[np.int64]], int]:
+    """Return the class of each example, for each output that has its own, and how many there are.
+
+    One-hot rows are one class each; rows of bits are a class of two for each output.
+    """
+    if loss_targets in ("real", "counts"):
+        raise ValueError(
+            "class_weight needs a loss on classes, such as 'cross_entropy', "
+            "'binary_cross_entropy' or 'hinge'; for a loss on numbers use sample_weight."
+        )
+    values = targets.values
+    if len(targets.labels):
+        return [targets.labels], values.shape[1]
+    place, count = _offenders(values, lambda part: (part != 0) & (part != 1))
+    if count:
+        raise ValueError(
+            f"class_weight needs classes, but y has the probability {values[place]} at "
+            f"{_where(place)}; use sample_weight."
+        )
+    if loss_targets == "classes":
+        return [values.argmax(axis=1)], values.shape[1]
+    return list(values.T.astype(np.int64)), 2
+
+
+def _one_for_each(class_weight: Any, columns: int) -> list[tuple[str, Mapping[Any, Any]]]:
+    """Return the factors by class for each output that has classes of its own, and their names."""
+    wanted = "class_weight must be 'balanced' or a dict from class to weight"
+    if columns > 1:
+        wanted = f"class_weight must be 'balanced' or a list of {columns} dicts, one an output"
+    if columns == 1 and isinstance(class_weight, Mapping):
+        return [("class_weight", class_weight)]
+    if isinstance(class_weight, str):
+        raise ValueError(f"{wanted}; got {describe(class_weight)}.")
+    listed = columns > 1 and isinstance(class_weight, (list, tuple))
+    if not listed or not all(isinstance(one, Mapping) for one in class_weight):
+        raise TypeError(f"{wanted}; got {describe(class_weight)}.")
+    if len(class_weight) != columns:
+        raise ValueError(f"{wanted}; got {len(class_weight)} of them.")
+    return [(f"class_weight[{place}]", one) for place, one in enumerate(class_weight)]
+
+
+def _factors(given: Mapping[Any, Any], classes: int, sides: bool, argument: str) -> Array:
+    """Return the factor of every class; -1 is another name of the side 0."""
+    known = {label: label for label in range(classes)}
+    if sides and classes == 2 and not (-1 in given and 0 in given):
+        known[-1] = 0
+    factors = np.ones(classes)
+    for label, factor in given.items():
+        if label not in known:
+            also = " or -1 and 1" if -1 in known else ""
+            allowed = f"0 to {classes - 1}{also}" if classes > 1 else "0"
+            raise ValueError(
+                f"{argument} must have classes as keys, integers from {allowed}; "
+                f"got {describe(label)}."
+            )
+        factors[known[label]] = check_real(factor, f"{argument}[{label!r:.60}]", low=0.0)
+    return factors
+
+
+def _balanced(labels: NDArray[np.int64], weights: Array | None) -> Array:
+    """Return factors by which all classes that occur count alike, and all examples as before."""
+    counts = np.bincount(labels, weights)
+    occurring = counts > 0
+    total, classes = counts.sum(), np.count_nonzero(occurring)
+    factors: Array = np.divide(total / classes, counts, out=np.zeros(len(counts)), where=occurring)
+    return factors
 
 
 def _check_length(array: Array, rows: int, argument: str, of: str) -> None:

@@ -10,10 +10,10 @@ import copy
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -37,6 +37,7 @@ from fastnn.schedules import ScheduleLike, resolve_schedule
 __all__ = ["Sequential", "load"]
 
 Floats = NDArray[np.floating]
+ClassWeight: TypeAlias = Mapping[int, float] | Sequence[Mapping[int, float]] | Literal["balanced"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -285,7 +286,7 @@ class Sequential:
         batch_size: int = 32,
         *,
         sample_weight: ArrayLike | None = None,
-        class_weight: None = None,
+        class_weight: ClassWeight | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float = 0.0,
         metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
@@ -350,8 +351,14 @@ class Sequential:
         schedule : Schedule, callable, str or None, default None
             How the learning rate goes: a record such as `CosineDecay`, its name, or a function of
             the epochs so far that gives a factor; None for the optimizer's own rate throughout.
-        class_weight
-            Not built yet: anything but None raises NotImplementedError.
+        class_weight : dict, list of dict, "balanced" or None, default None
+            What the weight of each example is multiplied by, by its class: ``{1: 5.0}``, where
+            classes that are left out have 1; or "balanced", ``n / (classes * count)``, with
+            weights counted as they are, so that all classes count alike.  For integer classes,
+            one-hot rows, or 0 and 1 (-1 and 1 for hinge) of one output; for those of several
+            outputs "balanced" or a list with a dict for each, whose factors are multiplied.
+            Examples held out by ``validation_fraction`` are weighed like the rest;
+            ``validation_data`` count as their own third entry says.
 
         Returns
         -------
@@ -386,7 +393,6 @@ class Sequential:
         >>> net.predict(X).round().ravel()
         array([0., 1., 1., 0.], dtype=float32)
         """
-        _refuse_unbuilt(class_weight=class_weight)
         with self._fit_alone():
             with self._unchanged_if_refused():
                 row = resolve_loss(loss, self.layers[-1].activation)
@@ -404,7 +410,7 @@ class Sequential:
                 if threads is not None:
                     threads = check_integer(threads, "threads", 1)
                 path = backends.in_force(backend)
-                data = self._data(X, y, row, sample_weight, self.inputs)
+                data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
                 held = self._held_out(validation_data, fraction, row, data.X.shape[1])
                 if self._layout is None:
                     self._build(data.X.shape[1])
@@ -438,6 +444,7 @@ class Sequential:
         optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
         *,
         sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight | None = None,
         backend: str | None = None,
     ) -> float:
         """Take one step on these examples, keeping the optimizer's state between calls.
@@ -449,6 +456,8 @@ class Sequential:
         ----------
         X, y, loss, optimizer, sample_weight, backend
             As in `fit`.
+        class_weight : dict, list of dict or None, default None
+            As in `fit`, but for "balanced", which needs to see all examples.
 
         Returns
         -------
@@ -472,8 +481,13 @@ class Sequential:
             with self._unchanged_if_refused():
                 row = resolve_loss(loss, self.layers[-1].activation)
                 row_of(optimizer)
+                if isinstance(class_weight, str) and class_weight == "balanced":
+                    raise ValueError(
+                        "class_weight='balanced' needs all examples at once, which train_on_batch "
+                        "does not see. Give a dict from class to weight."
+                    )
                 path = backends.in_force(backend)
-                data = self._data(X, y, row, sample_weight, self.inputs)
+                data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
                 if self._layout is None:
                     self._build(data.X.shape[1])
                 state = None if self._state is None else self._state.continued(optimizer)
@@ -527,6 +541,7 @@ class Sequential:
         sample_weight: object,
         inputs: int | None,
         where: str = "",
+        class_weight: object = None,
     ) -> Data:
         """Lead examples through the gate; `where` names the argument they came in, if not X."""
         names = ("X", "y", "sample_weight")
@@ -539,6 +554,7 @@ class Sequential:
             y, loss.targets, self.outputs, n, self.dtype, names[1], names[0], each=loss.outputs
         )
         weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
+        weights = gate.class_weights(class_weight, targets, weights, loss.targets, self.dtype)
         return Data(features, targets, weights)
 
     def _held_out(
@@ -1082,12 +1098,3 @@ def _streams(rng: object) -> tuple[np.random.Generator, np.random.Generator]:
             f"got {describe(rng)}."
         ) from None
     return weights, orders
-
-
-def _refuse_unbuilt(**keywords: object) -> None:
-    """Refuse keywords whose feature does not exist yet: ignoring one would be a lie."""
-    for name, value in keywords.items():
-        if value is not None:
-            raise NotImplementedError(
-                f"{name} is not built yet: leave it at None; got {describe(value)}."
-            )

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn.gate import Targets, features, output_buffer, row_or_rows, sample_weights, targets
+from fastnn.gate import (
+    Targets,
+    class_weights,
+    features,
+    output_buffer,
+    row_or_rows,
+    sample_weights,
+    targets,
+)
 
 NUMBERS = np.arange(12.0).reshape(4, 3) % 5
 BITS = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -1166,6 +1174,160 @@ def test_sample_weights_copies_nothing_that_fits() -> None:
 def test_sample_weights_refuses(w: Any, parts: tuple[str, ...]) -> None:
     with refused(ValueError, *parts):
         sample_weights(w, 4, "float32")
+
+
+# Class weights
+
+ALIKE = np.empty(0, "f4")
+
+
+def weighed(class_weight: Any, y: Any, kind: Any, outputs: int, w: Any = None) -> list[float]:
+    """Lead targets and both kinds of weights through the gate."""
+    wanted = targets(y, kind, outputs, len(y), "float64")
+    weights = sample_weights(w, len(y), "float64")
+    result = class_weights(class_weight, wanted, weights, kind, "float64")
+    check_fit(result, "float64")
+    return list(result)
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "outputs"),
+    [
+        ([2, 0, 1, 2], "classes", 3),
+        (np.eye(3)[[2, 0, 1, 2]], "classes", 3),
+        ([2, 0, 1, 2], "sides", 3),
+    ],
+    ids=["labels", "one-hot", "hinge"],
+)
+def test_a_class_has_its_factor(y: Any, kind: Any, outputs: int) -> None:
+    assert weighed({0: 0.5, 2: 3}, y, kind, outputs) == [3, 0.5, 1, 3]
+    assert weighed({np.int64(0): np.float32(0.5), True: 2}, y, kind, outputs) == [1, 0.5, 2, 1]
+    assert weighed({0: 0.5, 2: 3}, y, kind, outputs, [1, 2, 3, 4]) == [3, 1, 3, 12]
+    assert weighed({}, y, kind, outputs) == [1, 1, 1, 1]
+    assert weighed({2: 0}, y, kind, outputs) == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "sides"])
+def test_bits_are_two_classes(kind: Any) -> None:
+    assert weighed({1: 4}, [0, 1, 1], kind, 1) == [1, 4, 4]
+    assert weighed({0: 3, 1: 4}, [[True], [False], [True]], kind, 1) == [4, 3, 4]
+
+
+def test_the_side_minus_one_has_two_names() -> None:
+    for y in ([-1, 1, -1], [0, 1, 0]):
+        for label in (-1, 0):
+            assert weighed({label: 3}, y, "sides", 1) == [3, 1, 3]
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "sides"])
+def test_factors_of_several_outputs_are_multiplied(kind: Any) -> None:
+    y = [[0, 1], [1, 1], [0, 0]]
+    assert weighed([{1: 2}, {0: 5, 1: 3}], y, kind, 2) == [3, 6, 5]
+    assert weighed(({1: 2}, {}), y, kind, 2, [1, 2, 1]) == [1, 4, 1]
+    # Three to two in the first column, and one to two in the second.
+    np.testing.assert_allclose(weighed("balanced", y, kind, 2), [9 / 16, 9 / 8, 9 / 8])
+
+
+def test_balanced_classes_count_alike() -> None:
+    y = np.array([0, 0, 0, 3, 1, 0])
+    found = np.array(weighed("balanced", y, "classes", 5))
+    sums = np.bincount(y, found)
+    # Three classes occur; all together the examples count as before.
+    np.testing.assert_allclose(sums, [2, 2, 0, 2])
+    w = np.array([1, 2, 1, 4, 0, 0.5])
+    sums = np.bincount(y, weighed("balanced", y, "classes", 5, w))
+    np.testing.assert_allclose(sums, [w.sum() / 2, 0, 0, w.sum() / 2])
+    # Examples without weight may as well not be there.
+    assert weighed("balanced", y, "classes", 5, w)[:4] == pytest.approx(
+        weighed("balanced", y[[0, 1, 2, 3, 5]], "classes", 5, w[[0, 1, 2, 3, 5]])[:4]
+    )
+    large = np.full(6, 5e307)
+    np.testing.assert_allclose(weighed("balanced", y, "classes", 5, large), 5e307 * found)
+
+
+def test_balanced_is_scikit_learn_s() -> None:
+    compute = pytest.importorskip("sklearn.utils.class_weight").compute_class_weight
+    rng = np.random.default_rng(0)
+    y, w = rng.integers(0, 4, 50), rng.uniform(0.1, 3, 50)
+    for weights in (None, w):
+        theirs = compute("balanced", classes=np.arange(4), y=y, sample_weight=weights)[y]
+        expected = theirs if weights is None else theirs * weights
+        np.testing.assert_allclose(weighed("balanced", y, "classes", 4, weights), expected)
+    bits = (rng.random((50, 3)) < 0.3).astype(int)
+    expected = np.prod(
+        [compute("balanced", classes=np.arange(2), y=column)[column] for column in bits.T], axis=0
+    )
+    np.testing.assert_allclose(weighed("balanced", bits, "probabilities", 3), expected)
+
+
+def test_without_class_weights_nothing_is_touched() -> None:
+    w = sample_weights([1, 2], 2, "float32")
+    y = targets([0.5, 2.0], "real", 1, 2, "float32")
+    assert class_weights(None, y, w, "real", "float32") is w
+
+
+def test_class_weights_leave_what_came_alone() -> None:
+    w = np.array([1.0, 2.0], "f4")
+    given = {0: 2.0}
+    y = targets([0, 1], "classes", 2, 2, "float32")
+    class_weights(given, y, sample_weights(w, 2, "float32"), "classes", "float32")
+    assert w.tolist() == [1, 2]
+    assert given == {0: 2.0}
+
+
+LABELS_OF_3 = ([0, 2, 1], "classes", 3)
+BITS_OF_1 = ([0, 1, 1], "probabilities", 1)
+BITS_OF_2 = ([[0, 1], [1, 1], [0, 0]], "probabilities", 2)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "y", "error", "parts"),
+    [
+        ({0: 1}, ([0.5, 1, 2], "real", 1), ValueError,
+         ("class_weight needs a loss on classes", "sample_weight.")),
+        ("balanced", ([0.5, 1, 2], "counts", 1), ValueError,
+         ("class_weight needs a loss on classes",)),
+        ({0: 1}, ([0, 0.5, 1], "probabilities", 1), ValueError,
+         ("class_weight needs classes", "probability 0.5 at row 1, column 0")),
+        ("balanced", ([[0, 1], [0.25, 0.75], [1, 0]], "classes", 2), ValueError,
+         ("class_weight needs classes", "probability 0.25 at row 1, column 0")),
+        ({3: 1}, LABELS_OF_3, ValueError,
+         ("class_weight must have classes as keys, integers from 0 to 2; got 3 (int)",)),
+        ({-1: 1}, LABELS_OF_3, ValueError, ("class_weight", "0 to 2; got -1 (int)")),
+        ({-1: 1}, BITS_OF_1, ValueError, ("class_weight", "0 to 1; got -1 (int)")),
+        ({"a": 1}, LABELS_OF_3, ValueError, ("class_weight", "got 'a' (str)")),
+        ({0.5: 1}, LABELS_OF_3, ValueError, ("class_weight", "got 0.5 (float)")),
+        ({2: 1}, ([-1, 1, 1], "sides", 1), ValueError,
+         ("class_weight", "0 to 1 or -1 and 1; got 2 (int)")),
+        ({-1: 1, 0: 2}, ([-1, 1, 1], "sides", 1), ValueError, ("class_weight", "got -1 (int)")),
+        ({0: -1}, LABELS_OF_3, ValueError, ("class_weight[0] must be", "of at least 0", "got -1")),
+        ({0: np.nan}, LABELS_OF_3, ValueError, ("class_weight[0] must be", "got nan")),
+        ({0: "1"}, LABELS_OF_3, TypeError, ("class_weight[0] must be", "got '1' (str)")),
+        ({0: None}, LABELS_OF_3, TypeError, ("class_weight[0] must be", "got None")),
+        ("balance", LABELS_OF_3, ValueError,
+         ("class_weight must be 'balanced' or a dict", "got 'balance' (str)")),
+        ([1, 2, 3], LABELS_OF_3, TypeError, ("class_weight must be 'balanced' or a", "(list)")),
+        ([{0: 1}], LABELS_OF_3, TypeError, ("class_weight must be 'balanced' or a", "(list)")),
+        (2.0, LABELS_OF_3, TypeError, ("class_weight must be", "2.0 (float)")),
+        ({0: 1}, BITS_OF_2, TypeError,
+         ("class_weight must be 'balanced' or a list of 2 dicts, one an output", "(dict)")),
+        ([{0: 1}], BITS_OF_2, ValueError, ("class_weight", "2 dicts", "got 1 of them.")),
+        ([{0: 1}, 2], BITS_OF_2, TypeError, ("class_weight", "2 dicts", "(list)")),
+        ([{0: 1}, {2: 1}], BITS_OF_2, ValueError, ("class_weight[1] must have", "got 2 (int)")),
+        ([{0: 1}, {0: -1}], BITS_OF_2, ValueError, ("class_weight[1][0] must be", "got -1")),
+        ({0: 0, 1: 0, 2: 0}, LABELS_OF_3, ValueError,
+         ("class_weight must leave at least one example a weight above 0",)),
+        ({0: 1e300}, LABELS_OF_3, ValueError,
+         ("class_weight times sample_weight has", "at row 0", "float32")),
+    ],
+)  # fmt: skip
+def test_class_weights_refuses(
+    class_weight: Any, y: Any, error: type[Exception], parts: tuple[str, ...]
+) -> None:
+    values, kind, outputs = y
+    wanted = targets(values, kind, outputs, 3, "float32")
+    with refused(error, *parts):
+        class_weights(class_weight, wanted, ALIKE, kind, "float32")
 
 
 # The fast path

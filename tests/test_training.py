@@ -374,6 +374,92 @@ def test_train_on_batch_may_change_path_between_calls():
     np.testing.assert_allclose(pure.parameters, mixed.parameters, rtol=1e-11)
 
 
+# Class weights.
+
+
+def by_class(weights, labels=LABELS):
+    return np.array([weights[label] for label in labels])
+
+
+@both_backends
+@pytest.mark.parametrize("form", ["labels", "one-hot", "hinge"])
+def test_class_weights_are_sample_weights(form, backend):
+    weights = {0: 0.5, 1: 2.0, 2: 4.0}
+    y = np.eye(3)[LABELS] if form == "one-hot" else LABELS
+    settings = {
+        "epochs": 3, "batch_size": 4, "backend": backend, "metrics": "accuracy",
+        "loss": "hinge" if form == "hinge" else "auto",
+    }  # fmt: skip
+    for mine in (None, W):
+        one, other = classifier(), classifier()
+        first = one.fit(X, y, class_weight=weights, sample_weight=mine, **settings)
+        both = by_class(weights) * (1 if mine is None else W)
+        second = other.fit(X, y, sample_weight=both, **settings)
+        assert same(one, other)
+        assert dict(first) == dict(second)
+
+
+@both_backends
+def test_balanced_classes_weigh_alike(backend):
+    counts = np.bincount(LABELS, W)
+    weights = dict(enumerate(W.sum() / (3 * counts)))
+    one, other = classifier("float64"), classifier("float64")
+    one.fit(X, LABELS, class_weight="balanced", sample_weight=W, backend=backend)
+    other.fit(X, LABELS, class_weight=weights, sample_weight=W, backend=backend)
+    np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-12)
+
+
+@both_backends
+def test_class_weights_of_bits(backend):
+    bits = np.stack([LABELS == 0, LABELS < 2], axis=1).astype(int)
+    for y, weights, factors in (
+        (bits[:, 0], {1: 5.0}, np.where(bits[:, 0], 5, 1)),
+        (bits, [{1: 5.0}, {0: 2.0}], np.where(bits[:, 0], 5, 1) * np.where(bits[:, 1], 1, 2)),
+    ):
+        one, other = (
+            fn.Sequential([fn.Dense(np.atleast_2d(y.T).shape[0], "sigmoid")], 3) for _ in range(2)
+        )
+        one.fit(X, y, epochs=2, class_weight=weights, backend=backend)
+        other.fit(X, y, epochs=2, sample_weight=factors, backend=backend)
+        assert same(one, other)
+
+
+def test_a_fraction_held_out_is_weighed_like_the_rest_and_given_data_are_not():
+    weights = {0: 0.5, 1: 2.0, 2: 4.0}
+    held = {"validation_fraction": 0.3}
+    first = classifier().fit(X, LABELS, class_weight=weights, **held)
+    second = classifier().fit(X, LABELS, sample_weight=by_class(weights), **held)
+    assert first["val_loss"] == second["val_loss"]
+    net = classifier()
+    history = net.fit(X, LABELS, class_weight=weights, validation_data=(X, LABELS))
+    assert history["val_loss"][-1] == pytest.approx(net.evaluate(X, LABELS)["loss"])
+    assert history["val_loss"][-1] != pytest.approx(
+        net.evaluate(X, LABELS, sample_weight=by_class(weights))["loss"]
+    )
+
+
+@both_backends
+def test_class_weights_of_one_batch(backend):
+    weights = {0: 0.5, 2: 4.0}
+    one, other = classifier(), classifier()
+    factors = by_class({1: 1.0} | weights) * W
+    found = one.train_on_batch(X, LABELS, class_weight=weights, sample_weight=W, backend=backend)
+    assert found == other.train_on_batch(X, LABELS, sample_weight=factors, backend=backend)
+    assert same(one, other)
+    before = everything(one)
+    with pytest.raises(ValueError, match="class_weight='balanced' needs all examples at once"):
+        one.train_on_batch(X, LABELS, class_weight="balanced")
+    with pytest.raises(ValueError, match="class_weight must have classes as keys"):
+        one.train_on_batch(X, LABELS, class_weight={3: 1.0})
+    assert everything(one) == before
+
+
+def test_class_weights_that_leave_nothing_to_validate_on_are_refused():
+    labels = np.where(np.arange(23) == 5, 1, 0)
+    with pytest.raises(ValueError, match="none of any weight to validate on"):
+        classifier().fit(X, labels, class_weight={0: 0.0}, validation_fraction=0.1)
+
+
 # Validation.
 
 
@@ -1115,29 +1201,6 @@ def test_fits_of_different_networks_in_threads_give_the_bits_they_give_alone():
 
 # What is refused.
 
-NOT_BUILT = [
-    ("class_weight", {0: 1.0}),
-    ("class_weight", "balanced"),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), NOT_BUILT, ids=[f"{n}={v}"[:20] for n, v in NOT_BUILT])
-def test_what_is_not_built_yet_raises(name, value):
-    net = network(rng=9)
-    before = everything(net)
-    with pytest.raises(NotImplementedError, match=rf"{name}.*not built yet.*None") as caught:
-        net.fit(X, Y, **{name: value})
-    assert len(str(caught.value)) < 300
-    assert everything(net) == before
-    net.fit(X, Y, epochs=1, **{name: None})
-
-
-def test_a_long_value_of_something_not_built_is_told_in_short():
-    with pytest.raises(NotImplementedError) as caught:
-        network().fit(X, Y, class_weight=dict.fromkeys(range(1000), 1.0))
-    assert len(str(caught.value)) < 300
-
-
 # Each: arguments, the error's type, and what its message must say.
 WRONG = {
     "loss unknown": ({"loss": "mean_square_error"}, ValueError,
@@ -1183,6 +1246,10 @@ WRONG = {
                                ("sample_weight", "infinity")),
     "sample_weight text": ({"sample_weight": ["a"] * 23}, TypeError,
                            ("sample_weight", "'a' (str)")),
+    "class_weight of numbers": ({"class_weight": {0: 2.0}}, ValueError,
+                                ("class_weight needs a loss on classes", "sample_weight")),
+    "class_weight balanced": ({"class_weight": "balanced"}, ValueError,
+                              ("class_weight needs a loss on classes",)),
     "validation_data text": ({"validation_data": "0.2"}, TypeError,
                              ("validation_data must be (X, y)", "'0.2' (str)")),
     "validation_data number": ({"validation_data": 0.2}, TypeError,
