@@ -480,9 +480,13 @@ class Warmup:
 
 @dataclass(frozen=True, slots=True)
 class FromFunction:
-    """A function of the user's own: of the epochs so far, 2.5 in the middle of the third."""
+    """A function of the user's own: of the epochs so far, 2.5 in the middle of the third.
+
+    ``argument`` is the name of the caller's argument, for the message.
+    """
 
     function: Callable[[float], float]
+    argument: str = "schedule"
 
     def rate(
         self, step: int, steps_per_epoch: int, epochs: float, base: float,
@@ -490,7 +494,7 @@ class FromFunction:
     ) -> float:  # fmt: skip
         """Return the base times what the function gives."""
         factor: object = self.function(step / steps_per_epoch)
-        return base * check_real(factor, "what schedule gives", low=0.0)
+        return base * check_real(factor, f"what {self.argument} gives", low=0.0)
 
 
 SCHEDULES: dict[str, type[Any]] = {
@@ -543,7 +547,7 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         if isinstance(schedule, Schedule):
             return schedule
         if callable(schedule):
-            return FromFunction(schedule)
+            return FromFunction(schedule, argument)
     hint = f" Did you mean {schedule.__name__}()?" if isinstance(schedule, type) else ""
     listed = ", ".join(f"fastnn.{record.__name__}(...)" for record in SCHEDULES.values())
     raise TypeError(
@@ -563,13 +567,41 @@ def rates(
 ) -> NDArray[np.float64]:
     """Return the learning rates of the steps from first to before last.
 
+    Parameters
+    ----------
+    schedule : Schedule
+        The record or object.
+    first, last : int
+        Steps, counted from 0 through the whole fit; at least one.
+    steps_per_epoch, epochs, base, history
+        What a schedule reads.
+
+    Returns
+    -------
+    ndarray of float64, shape (last - first,)
+        Finite and at least 0.
+
+    Raises
+    ------
+    ValueError
+        If the schedule gives anything else.
+
     Examples
     --------
     >>> rates(StepDecay(every=1, factor=0.5), 0, 6, steps_per_epoch=2, epochs=3, base=1.0)
     array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
     """
-    steps = range(first, last)
-    return np.array([schedule.rate(s, steps_per_epoch, epochs, base, history) for s in steps])
+    # A plateau's rate depends on the history alone, and is dear to find in a long one.
+    steady = isinstance(schedule, ReduceOnPlateau)
+    steps = range(first, first + 1 if steady else last)
+    found = np.array([schedule.rate(s, steps_per_epoch, epochs, base, history) for s in steps])
+    right = np.isfinite(found) & (found >= 0.0)
+    if not right.all():
+        raise ValueError(
+            "schedule must give learning rates that are finite and at least 0; "
+            f"got {found[~right][0]!r}."
+        )
+    return np.repeat(found, last - first) if steady else found
 
 
 def _half_cosine(place: float) -> float:

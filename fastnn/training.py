@@ -77,7 +77,8 @@ class TrainingState:
     moments : ndarray (rule's own, size)
         Vectors like the parameters, in the same layout; zeros before the first step.
     numbers : ndarray of float64 (codes.NUMBERS,)
-        The count of steps taken, and the record's numbers, as the engine reads them.
+        The count of steps taken, and the record's numbers, as the engine reads them; under a
+        schedule with the learning rate of the last step.
     """
 
     optimizer: Optimizer
@@ -242,7 +243,8 @@ class ReferenceStepper:
                         job.order_key, number + epoch, len(self.order)
                     )
                 if self.rates.size:
-                    job.state.learn_at(float(self.rates[step - first]))
+                    # Not through the record, which refuses the 0 that a schedule may end at.
+                    job.state.numbers[codes.LEARNING_RATE] = self.rates[step - first]
                 rows = self.order[within * job.batch_size : (within + 1) * job.batch_size]
                 batch = job.data.take(rows)
                 total = batch.total
@@ -279,6 +281,7 @@ class ReferenceStepper:
         l2 = [block.l2 * share for block in layout.blocks]
         t = int(state.numbers[codes.STEPS]) + 1
         hyper = hyperparameters(state.optimizer)
+        hyper["learning_rate"] = float(state.numbers[codes.LEARNING_RATE])
         if conventions.bare_epsilon and "beta_2" in hyper:
             # (sqrt(v) + epsilon) / sqrt(1 - beta_2^t) is the root of v_hat plus this:
             hyper["epsilon"] /= float(np.sqrt(1.0 - hyper["beta_2"] ** t))
@@ -556,13 +559,7 @@ def _rates(
                 job.schedule, before + begin, before + end, job.steps, epochs, base, known
             )
         )
-    rates = np.concatenate(parts)
-    if not (np.isfinite(rates).all() and (rates >= 0.0).all()):
-        wrong = rates[~(rates >= 0.0) | ~np.isfinite(rates)][0]
-        raise ValueError(
-            f"schedule must give learning rates that are finite and at least 0; got {wrong!r}."
-        )
-    return rates
+    return np.concatenate(parts)
 
 
 def _check_finite(job: Job) -> None:

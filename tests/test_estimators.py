@@ -667,8 +667,10 @@ def test_a_fit_that_goes_on_says_what_it_cannot_change():
         one.set_params(hidden_layer_sizes=3).fit(X, _f)
     assert [W.shape for W in one.coefs_] == [(4, 6), (6, 5), (5, 1)]
     one.set_params(hidden_layer_sizes=(6, 5))
-    with pytest.raises(ValueError, match="y must have 1 outputs"):
+    with pytest.raises(ValueError, match=r"a last layer of 1 units.* 2 outputs of y, .* need 2"):
         one.fit(X, X[:, :2])
+    with pytest.raises(ValueError, match="loss='gaussian_nll' and 1 outputs of y, which need 2"):
+        one.set_params(loss="gaussian_nll").fit(X, _f)
     with pytest.raises(ValueError, match="the loss must be the one of the fit that goes on"):
         one.set_params(loss="poisson").fit(X, _f**2)
 

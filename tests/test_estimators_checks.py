@@ -39,7 +39,16 @@ OTHERS = [
 TOO_WEAK = [OTHERS[1], OTHERS[3], OTHERS[8]]
 
 # What is ours alone must pass what nothing else does.
-OURS_ALONE = [{"dtype": "float64", "max_time": 60.0}]
+OURS_ALONE = [
+    {"dtype": "float64", "max_time": 60.0},
+    {"learning_rate": "one_cycle", "learning_rate_init": 0.005},
+    {"learning_rate": fn.Warmup(2), "solver": "nadam"},
+]
+LOSSES = [
+    fn.MLPClassifier(loss="hinge"),
+    fn.MLPClassifier(loss="mean_squared_error", learning_rate="cosine"),
+    fn.MLPRegressor("gaussian_nll", learning_rate="plateau"),
+]
 
 
 @parametrize_with_checks(
@@ -48,6 +57,7 @@ OURS_ALONE = [{"dtype": "float64", "max_time": 60.0}]
         for kind in (fn.MLPClassifier, fn.MLPRegressor)
         for parameters in [*FLAWLESS, *OURS_ALONE]
     ]
+    + LOSSES
 )
 def test_checks(estimator, check):
     check(estimator)

@@ -231,7 +231,7 @@ PARAMETERS = {
     "solver": ["ghost", None, 3, ["adam"]],
     "alpha": [-1.0, np.nan, np.inf, "1", None, [1.0], 1j, 10**400],
     "batch_size": [0, -1, 1.5, "all", None, np.inf],
-    "learning_rate": ["ghost", None, 0.1],
+    "learning_rate": ["ghost", None, 0.1, "onecycle", ["cosine"], fn.OneCycle, fn.SGD(0.1), {}],
     "learning_rate_init": [0, -0.1, np.nan, np.inf, "fast", None, 10**400],
     "power_t": [-1, np.nan, "1", None, 10**400],
     "max_iter": [0, -1, 1.5, None, "1", np.inf],
@@ -265,8 +265,10 @@ PARAMETERS = {
 
 PARAMETERS_OF_ONE = {
     "classifier": {"class_weight": ["heavy", 3, {"ghost": 1.0}, {0: "x"}, [1.0] * 12,
-                                    {0: 0, 1: 0, 2: 0}, {0: np.nan}]},
-    "regressor": {"loss": ["ghost", None, 3, "huber_loss", "binary", fn.Huber, "gaussian_nll"]},
+                                    {0: 0, 1: 0, 2: 0}, {0: np.nan}],
+                   "loss": ["ghost", None, 3, "poisson", "quantile", "cross_entropy", fn.Huber,
+                            fn.Quantile()]},
+    "regressor": {"loss": ["ghost", None, 3, "huber_loss", "binary", fn.Huber, "hinge"]},
 }  # fmt: skip
 
 CASES = {

@@ -48,13 +48,15 @@ ALLOWED = {
     "estimators.base": {
         "backends", "estimators.examples", "estimators.fitted", "estimators.judge",
         "estimators.lbfgs", "estimators.pace", "estimators.parameters", "estimators.stochastic",
-        "estimators.watchers", "estimators.weights", "data", "gate", "losses", "names", "training",
+        "estimators.watchers", "estimators.weights", "data", "gate", "names", "training",
     },
     "estimators.classifier": {
         "estimators.base", "estimators.conversion", "estimators.examples", "estimators.judge",
         "estimators.parameters", "gate",
     },
-    "estimators.conversion": {"activations", "estimators.pace", "layout", "names", "optimizers"},
+    "estimators.conversion": {
+        "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
+    },
     "estimators.examples": {"data", "gate", "kernels.codes", "training"},
     "estimators.fitted": {
         "data", "estimators.examples", "estimators.judge", "estimators.weights", "network",
@@ -66,9 +68,12 @@ ALLOWED = {
         "data", "estimators.examples", "estimators.judge", "estimators.parameters",
         "estimators.watchers", "prediction",
     },
-    "estimators.pace": {"estimators.parameters", "kernels.codes", "optimizers", "training"},
+    "estimators.pace": {
+        "estimators.judge", "estimators.parameters", "kernels.codes", "optimizers", "schedules",
+        "training",
+    },
     "estimators.parameters": {
-        "activations", "callbacks", "conventions", "losses", "names", "optimizers",
+        "activations", "callbacks", "conventions", "losses", "names", "optimizers", "schedules",
     },
     "estimators.regressor": {
         "estimators.base", "estimators.conversion", "estimators.examples", "estimators.judge",

@@ -353,12 +353,13 @@ def test_a_fit_asks_for_every_step_once_the_epoch_before_is_recorded(backend):
     assert found.tobytes() == plain.tobytes()
 
 
-def test_a_rate_of_zero_leaves_the_weights_and_a_factor_is_a_smaller_rate():
-    start, _ = fitted(lambda epoch: 0.0)
-    first, _ = fitted(lambda epoch: 0.0, epochs=1)
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_a_rate_of_zero_leaves_the_weights_and_a_factor_is_a_smaller_rate(backend):
+    start, _ = fitted(lambda epoch: 0.0, backend=backend)
+    first, _ = fitted(lambda epoch: 0.0, epochs=1, backend=backend)
     assert start.tobytes() == first.tobytes()
-    half, _ = fitted(lambda epoch: 0.5)
-    smaller, _ = fitted(None, optimizer=fn.SGD(0.05, momentum=0.5))
+    half, _ = fitted(lambda epoch: 0.5, backend=backend)
+    smaller, _ = fitted(None, optimizer=fn.SGD(0.05, momentum=0.5), backend=backend)
     np.testing.assert_allclose(half, smaller, rtol=1e-13)
 
 

@@ -25,13 +25,12 @@ from fastnn.estimators.examples import Examples, examples, feed
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
-from fastnn.estimators.pace import Pace
+from fastnn.estimators.pace import Pace, schedule_of
 from fastnn.estimators.parameters import SOLVERS, Objective, hidden_sizes, plain
 from fastnn.estimators.stochastic import NOT_FINITE, Descent
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, given
 from fastnn.gate import Targets
-from fastnn.losses import resolve_loss
 from fastnn.names import describe
 from fastnn.training import Job
 
@@ -81,7 +80,7 @@ class Perceptron(Fitted, ABC):
     ) -> float:
         """Return the score of outputs, without asking a scorer."""
 
-    def _weigh(self, y: Array, weights: Array | None) -> Array | None:
+    def _weigh(self, y: Array, targets: Targets, weights: Array | None) -> Array | None:
         """Return the weights of examples to train with."""
         return weights
 
@@ -149,6 +148,7 @@ class Perceptron(Fitted, ABC):
             raise ValueError(
                 f"clip_norm needs a solver that takes steps; got solver={self.solver!r}."
             )
+        schedule_of(self, None)  # Refuses what is no learning_rate before anything is changed.
         as_given = X, y, sample_weight
         sizes = hidden_sizes(self.hidden_layer_sizes)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -161,10 +161,10 @@ class Perceptron(Fitted, ABC):
         held = None if validation_data is None else self._held_out(validation_data, dtype)
         self._random_state = check_random_state(self.random_state)
         if first:
-            self._start([X.shape[1], *sizes, self.n_outputs_], dtype)
+            self._start([X.shape[1], *sizes, self._objective.units(self.n_outputs_)], dtype)
         else:
             self._go_on(sizes, dtype)
-        weights = self._weigh(y, sample_weight)
+        weights = self._weigh(y, targets, sample_weight)
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if self.early_stopping and held is None and SOLVERS[self.solver] is not None:
             known, held = self._split(known, y, weights)
@@ -221,9 +221,11 @@ class Perceptron(Fitted, ABC):
                 f"on with layers of {hidden}.",
                 stacklevel=5,
             )
-        if outputs != self.n_outputs_:
+        needed = self._objective.units(self.n_outputs_)
+        if outputs != needed:
             raise ValueError(
-                f"y must have {outputs} outputs, as in the fit that goes on; got {self.n_outputs_}."
+                f"y and loss must need a last layer of {outputs} units, as in the fit that goes on;"
+                f" got loss={self.loss!r} and {self.n_outputs_} outputs of y, which need {needed}."
             )
         if self._objective.out_activation != self.out_activation_:
             raise ValueError(
@@ -240,7 +242,7 @@ class Perceptron(Fitted, ABC):
         return Measure(
             layout=weights.layout(0.0 if full_batch else plain(self.alpha, "alpha")),
             vector=weights.vector,
-            loss=resolve_loss(row.loss, weights.network.layers[-1].activation),
+            loss=row.row,
             conventions=row.conventions(self.n_outputs_, weights.network.dtype, self.solver),
             constant=row.constant,
             backend=backends.in_force(),
@@ -299,7 +301,6 @@ class Perceptron(Fitted, ABC):
 
     def _watchers(self, judge: Judge | None, as_given: tuple[Any, Any, Any]) -> Watchers:
         """Return who is told of every epoch."""
-        names = ("loss",) if judge is None else ("loss", "val_loss", judge.name)
 
         def snapshot() -> dict[str, Any]:
             coefs, intercepts = self._weights.coefs, self._weights.intercepts
@@ -311,7 +312,7 @@ class Perceptron(Fitted, ABC):
         # One more than may be run: L-BFGS begins an iteration before it knows that it is done.
         steps = self.max_iter + (SOLVERS[self.solver] is None)
         network = self._weights.network
-        return Watchers.of(self, steps, tuple(dict.fromkeys(names)), network, as_given, snapshot)
+        return Watchers.of(self, steps, _recorded(judge), network, as_given, snapshot)
 
     def _descend(
         self,
@@ -326,9 +327,10 @@ class Perceptron(Fitted, ABC):
         """Run a stochastic solver."""
         batch = self._batch(len(known))
         if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = Pace(self, measure.vector)
+            self._optimizer = Pace(self, measure.vector, schedule_of(self, judge))
         pace = self._optimizer
         pace.check(measure.vector)
+        pace.begin(_recorded(judge))
 
         clip_norm = None if self.clip_norm is None else plain(self.clip_norm, "clip_norm")
 
@@ -365,6 +367,12 @@ class Perceptron(Fitted, ABC):
                 stacklevel=6,
             )
         return int(min(self.batch_size, examples))
+
+
+def _recorded(judge: Judge | None) -> tuple[str, ...]:
+    """Return the names of what every epoch gives."""
+    names = ("loss",) if judge is None else ("loss", "val_loss", judge.name)
+    return tuple(dict.fromkeys(names))
 
 
 def _check_total(known: Examples, whose: str) -> None:

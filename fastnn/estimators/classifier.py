@@ -6,13 +6,13 @@ attribute.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
@@ -21,7 +21,7 @@ from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS, Examples
 from fastnn.estimators.judge import accuracy
-from fastnn.estimators.parameters import CLASSIFIER, OBJECTIVES, Objective
+from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective
 from fastnn.gate import Targets
 
 __all__ = ["MLPClassifier"]
@@ -52,18 +52,28 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         L2 regularisation, ``alpha / 2 * sum(W**2)``, divided by the examples of each batch (or
         their weights).
     batch_size : int or "auto", default "auto"
-        Examples a step; "auto" is 200, or all where there are fewer.
-    learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
-        For "sgd": ``learning_rate_init`` throughout; divided by ``t ** power_t``, where t counts
-        the examples seen; or divided by 5 whenever nothing improves.
+        Examples a step; "auto" is 200, or all where there are fewer.  Not used when
+        ``solver="lbfgs"``.
+    learning_rate : str, Schedule or callable, default "constant"
+        How the learning rate goes.  scikit-learn's three ways are only used when
+        ``solver="sgd"``: "constant" is ``learning_rate_init`` throughout; with "invscaling" it is
+        divided by ``t ** power_t``, where t counts the examples seen; with "adaptive" it is
+        divided by 5 whenever nothing improves.  More than scikit-learn, for every solver but
+        "lbfgs": a schedule of the library, as "one_cycle", "cosine", "plateau", "step",
+        "exponential", "inverse_scaling" or "warmup", or as an object such as ``fn.OneCycle()``;
+        or a function of the epochs so far, a float, that gives a factor.  These are laid out for
+        ``max_iter`` epochs, with ``learning_rate_init`` for their base.  "plateau" takes a tenth
+        of the rate whenever the score of examples held out, or else the loss, has for half of
+        ``n_iter_no_change`` epochs not got better by more than ``tol``.
     learning_rate_init : float, default 0.001
-        The first learning rate.
+        The first learning rate, or what a schedule takes parts of: the greatest for "one_cycle".
+        Not used when ``solver="lbfgs"``.
     power_t : float, default 0.5
-        The exponent of "invscaling".
+        The exponent of "invscaling".  Only used when ``solver="sgd"``.
     max_iter : int, default 200
         Most epochs, or iterations of "lbfgs".
     shuffle : bool, default True
-        Whether every epoch has an order of its own.
+        Whether every epoch has an order of its own.  Not used when ``solver="lbfgs"``.
     random_state : None, int or RandomState, default None
         Where first weights, the split for early stopping, and orders are drawn from.
     tol : float, default 0.0001
@@ -71,25 +81,29 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     verbose : bool or int, default False
         Whether every epoch prints a line.
     warm_start : bool, default False
-        Whether a further `fit` goes on from the weights there are.
+        Whether a further `fit` goes on from the weights there are.  Optimizer and schedule begin
+        anew.
     momentum : float, default 0.9
-        For "sgd", 0 to 1.
+        0 to 1.  Only used when ``solver="sgd"``.
     nesterovs_momentum : bool, default True
-        Whether "sgd" looks ahead.
+        Whether momentum looks ahead.  Only used when ``solver="sgd"`` and ``momentum > 0``.
     early_stopping : bool, default False
         Whether to hold examples out, to stop when their score gets no better, and to end with
-        the weights of the best score.
+        the weights of the best score.  Not used when ``solver="lbfgs"``.
     validation_fraction : float, default 0.1
-        The share that is held out.
+        The share that is held out.  Only used when ``early_stopping=True``.
     beta_1, beta_2 : float, default 0.9 and 0.999
-        How much "adam", "adamw", "nadam" and "radam" keep of their running means.
+        How much is kept of the running means of gradients and of their squares.  Only used when
+        ``solver`` is "adam", "adamw", "nadam" or "radam".
     epsilon : float, default 1e-8
         What "adam" adds to the root of the second mean, before it is corrected; the library's
-        others, but for "rprop", add it to what they divide by.
+        others add it to what they divide by.  Not used when ``solver`` is "sgd", "rprop" or
+        "lbfgs".
     n_iter_no_change : int, default 10
-        Epochs without improvement after which a fit stops; infinity for never.
+        Epochs without improvement after which a fit stops; infinity for never.  Not used when
+        ``solver="lbfgs"``.
     max_fun : int, default 15000
-        Most evaluations of "lbfgs".
+        Most evaluations.  Only used when ``solver="lbfgs"``.
     class_weight : dict, list of dict, "balanced" or None, default None
         How much the examples of each class count, beside ``sample_weight``; "balanced" lets all
         classes count alike.  A list has one dict for each of several labels.
@@ -109,15 +123,22 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         What to compute in; None follows X.
     clip_norm : float, default None
         Most length of a step's gradient, over all weights and biases: a longer one is scaled
-        down to it.  Not with "lbfgs".
+        down to it.  Refused when ``solver="lbfgs"``.
     weight_decay : float, default None
-        For "adamw": by which part of itself, times the learning rate, each weight shrinks a
-        step, beside ``alpha``; None is 0.01.
+        By which part of itself, times the learning rate, each weight shrinks a step, beside
+        ``alpha``; None is 0.01.  Only used when ``solver="adamw"``.
     rho : float, default None
-        How much "rmsprop" keeps of its running mean of squares; None is 0.9.
+        How much is kept of the running mean of squares; None is 0.9.  Only used when
+        ``solver="rmsprop"``.
     n_threads : int, default None
         How many threads may compute the steps of a fit; None for what `set_threads` and the
         machine allow.  Results do not depend on it.
+    loss : str or Huber, default "log_loss"
+        What is minimised.  "log_loss" is scikit-learn's: cross-entropy, of softmax or logistic
+        outputs.  The library's "mean_squared_error" (the Brier score), "mean_absolute_error",
+        "huber" or ``fn.Huber(delta)``, and "log_cosh" compare the same outputs with 0 and 1.
+        "hinge" asks of identity outputs that they lie beyond 1 or -1, each class against the
+        rest; it gives `decision_function` and no probabilities.
 
     Attributes
     ----------
@@ -140,7 +161,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     feature_names_in_ : ndarray
         Names of the columns, where X had some.
     out_activation_ : str
-        "softmax" for several classes, "logistic" for two and for several labels.
+        "softmax" for several classes, "logistic" for two and for several labels; "identity" with
+        ``loss="hinge"``.
     network_ : Sequential
         The fitted network.
 
@@ -174,8 +196,6 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CLASSIFIER
     _score_name: ClassVar[str] = "accuracy"
-    # scikit-learn's class has it as an attribute.
-    loss: ClassVar[str] = "log_loss"
 
     def __init__(
         self,
@@ -215,6 +235,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         weight_decay: Any = None,
         rho: Any = None,
         n_threads: Any = None,
+        loss: Any = "log_loss",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -251,6 +272,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.rho = rho
         self.n_threads = n_threads
+        self.loss = loss
 
     # Learning.
 
@@ -258,6 +280,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Take one epoch over these examples, keeping weights and the optimizer's state.
+
+        A schedule of the learning rate counts on: each call is one of its ``max_iter`` epochs.
 
         Parameters
         ----------
@@ -277,7 +301,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             With ``solver="lbfgs"``, which has no such steps.
         TypeError, ValueError, DivergenceError
             As in `fit`; a ValueError with ``early_stopping=True`` and ``class_weight="balanced"``,
-            which need to see all examples.
+            which need to see all examples, and where a ``learning_rate`` that depends on
+            ``max_iter`` is asked for more epochs.
         """
         if self.class_weight == "balanced":
             raise ValueError(
@@ -309,8 +334,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     @property
     def _objective(self) -> Objective:
-        several = self._label_binarizer.y_type_ == "multiclass"
-        return OBJECTIVES["multiclass" if several else "binary"]
+        return class_objective(self.loss, self._label_binarizer.y_type_ == "multiclass")
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
@@ -362,9 +386,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             values = labels[:, np.newaxis]
         return Targets(np.empty(0, np.int64), np.ascontiguousarray(values, dtype=dtype))
 
-    def _weigh(self, y: Array, weights: Array | None) -> Array | None:
+    def _weigh(self, y: Array, targets: Targets, weights: Array | None) -> Array | None:
         if self.class_weight is None:
             return weights
+        if isinstance(self.class_weight, str):
+            return _balanced(targets, weights)
         try:
             by_class = np.asarray(compute_sample_weight(self.class_weight, y), np.float64)
         except (TypeError, ValueError) as problem:
@@ -388,10 +414,38 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         elif len(self.classes_) == 1:
             right = np.ones(len(found), bool)
         else:
-            right = ((found > 0.5) == (known.targets.values > 0.5)).all(axis=1)
+            right = ((found > self._edge) == (known.targets.values > 0.5)).all(axis=1)
         return accuracy(right, weights)
 
     # Predicting.
+
+    @property
+    def _probable(self) -> bool:
+        """Whether outputs are probabilities: of the weights there are, else of those to come."""
+        if hasattr(self, "out_activation_"):
+            return bool(self.out_activation_ != "identity")
+        return not (isinstance(self.loss, str) and self.loss == "hinge")
+
+    @property
+    def _edge(self) -> float:
+        """Beyond which output an example belongs to a class."""
+        return 0.5 if self._probable else 0.0
+
+    def _check_probable(self) -> Literal[True]:
+        """Let probabilities be where there are some."""
+        if not self._probable:
+            raise AttributeError(
+                "probability estimates are not available for loss='hinge'; use decision_function."
+            )
+        return True
+
+    def _check_margins(self) -> Literal[True]:
+        """Let margins be where there are no probabilities, as in scikit-learn's class."""
+        if self._probable:
+            raise AttributeError(
+                f"decision_function is for loss='hinge'; with loss={self.loss!r} use predict_proba."
+            )
+        return True
 
     def predict(self, X: Any) -> Any:
         """Return the class of every example.
@@ -412,11 +466,35 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         if binarizer.y_type_ == "multiclass":
             return classes.take(found.argmax(axis=1))
         if binarizer.y_type_ != "binary":
-            return binarizer.inverse_transform(found)
+            return binarizer.inverse_transform(found, self._edge)
         if len(classes) == 1:
             return np.repeat(classes, len(found))
-        return classes.take(found[:, 0] > 0.5)
+        return classes.take(found[:, 0] > self._edge)
 
+    @available_if(lambda estimator: estimator._check_margins())  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> Floats:
+        """Return on which side of every class an example lies, and how far.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+
+        Returns
+        -------
+        ndarray, shape (n,) or (n, classes)
+            The outputs: above 0 for the second of two classes, and for each of several labels
+            that an example bears; the greatest for the likeliest of several classes.
+
+        Raises
+        ------
+        AttributeError
+            With any loss but "hinge"; those give probabilities.
+        """
+        found = self._forward(X)
+        return found.ravel() if self.n_outputs_ == 1 else found
+
+    @available_if(lambda estimator: estimator._check_probable())  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Floats:
         """Return the probability of every class.
 
@@ -429,6 +507,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         -------
         ndarray, shape (n, classes)
             In the order of ``classes_``.  Rows sum to 1, but for several labels at once.
+
+        Raises
+        ------
+        AttributeError
+            With ``loss="hinge"``, which gives no probabilities.
         """
         found = self._forward(X)
         if self.n_outputs_ == 1:
@@ -436,6 +519,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             return np.vstack([1 - likely, likely]).T
         return found
 
+    @available_if(lambda estimator: estimator._check_probable())  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Floats:
         """Return the logarithm of the probability of every class.
 
@@ -448,6 +532,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         -------
         ndarray, shape (n, classes)
             ``log(predict_proba(X))``.
+
+        Raises
+        ------
+        AttributeError
+            With ``loss="hinge"``, which gives no probabilities.
         """
         likely = self.predict_proba(X)
         logs: Floats = np.log(likely, out=likely)
@@ -515,3 +604,19 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _balanced(targets: Targets, weights: Array | None) -> Array:
+    """Return weights of examples by which all classes count alike, in each column of targets."""
+    columns = [targets.labels] if targets.labels.size else list(targets.values.T)
+    balanced = np.ones(len(targets)) if weights is None else np.array(weights, np.float64)
+    # Examples without weight may as well not be there.
+    kept = balanced != 0.0
+    w = balanced[kept]
+    for column in columns:
+        classes, places = np.unique(column[kept], return_inverse=True)
+        factors = compute_class_weight(
+            "balanced", classes=classes, y=classes[places], sample_weight=w
+        )
+        balanced[kept] *= factors[places]
+    return balanced

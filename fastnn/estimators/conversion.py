@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastnn.activations import ACTIVATIONS
 from fastnn.estimators.pace import Pace
+from fastnn.estimators.parameters import RATES
 from fastnn.layout import Layout
 from fastnn.names import describe, lookup
 from fastnn.optimizers import SGD, Adam
@@ -28,7 +29,8 @@ _PRIVATE = ("_label_binarizer", "_no_improvement_count")
 
 # What scikit-learn's classes take; its "squared_error" is half the library's, and has another
 # multiple of its gradient.
-_KNOWN = {"loss": ("squared_error", "poisson"), "solver": ("adam", "sgd", "lbfgs")}
+_KNOWN = {"learning_rate": RATES, "solver": ("adam", "sgd", "lbfgs")}
+_LOSSES = {"MLPClassifier": ("log_loss",), "MLPRegressor": ("squared_error", "poisson")}
 
 # The library's names of what scikit-learn has too.
 _NAMES = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
@@ -63,11 +65,11 @@ def to_sklearn(ours: Any) -> Any:
     given = ours.get_params()
     parameters = {name: given[name] for name in kind().get_params()}
     parameters["activation"] = _one_activation(ours)
-    for name, known in _KNOWN.items():
-        if name in parameters and parameters[name] not in known:
+    for name, known in (("loss", _LOSSES[type(ours).__name__]), *_KNOWN.items()):
+        if given[name] not in known:
             raise ValueError(
                 f"{name} must be one that scikit-learn has, {', '.join(map(repr, known))}; "
-                f"got {parameters[name]!r}."
+                f"got {given[name]!r}."
             )
     theirs = kind(**parameters)
     _hand_over(ours, theirs)
@@ -140,6 +142,11 @@ def _optimizer(ours: Any) -> Any:
     """Return the state of an optimizer in scikit-learn's form."""
     pace: Pace = ours._optimizer
     layout, record = ours._weights.network.layout, pace.state.optimizer
+    if pace.scheduled is not None:
+        raise ValueError(
+            "the learning_rate that partial_fit goes on with must be one that scikit-learn has; "
+            f"got {pace.scheduled!r}."
+        )
     moments = [[view.copy() for view in _views(layout, moment)] for moment in pace.state.moments]
     theirs: Any
     if isinstance(record, Adam):

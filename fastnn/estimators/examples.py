@@ -24,6 +24,7 @@ __all__ = ["FORMATS", "Examples", "Feed", "examples", "feed", "rows_of"]
 
 Floats = NDArray[np.floating]
 Places = NDArray[np.int64]
+Rates = NDArray[np.float64]
 
 # Sparse formats that scikit-learn lets through as they are.
 FORMATS = ["csr", "csc"]
@@ -160,9 +161,9 @@ class DenseFeed:
         """Return how many steps a slice shall take, where so many would be served in time."""
         return fitting
 
-    def run(self, first: int, last: int) -> Slice:
-        """Take the steps from first to before last of an epoch."""
-        return _steps(self._stepper, first, last)
+    def run(self, first: int, last: int, rates: Rates) -> Slice:
+        """Take the steps from first to before last of an epoch, at these learning rates if any."""
+        return _steps(self._stepper, first, last, rates)
 
     def take(self, moments: bool = False) -> None:
         """Take over weights, and moments if asked, as they are now."""
@@ -189,13 +190,13 @@ class SparseFeed:
         """Return how many steps a slice shall take: always as many as fill the buffer."""
         return self._length
 
-    def run(self, first: int, last: int) -> Slice:
-        """Take the steps from first to before last of an epoch."""
+    def run(self, first: int, last: int, rates: Rates) -> Slice:
+        """Take the steps from first to before last of an epoch, at these learning rates if any."""
         rows = self.order[first * self._batch : last * self._batch]
         self._buffer.fill(rows)
         self._turn_to(len(rows))
         assert self._latest is not None
-        return _steps(self._latest, 0, last - first)
+        return _steps(self._latest, 0, last - first, rates)
 
     def _turn_to(self, rows: int) -> None:
         """Go on with the stepper for so many rows: one for whole slices, one for the last."""
@@ -221,8 +222,9 @@ class SparseFeed:
             self._latest.show(moments)
 
 
-def _steps(stepper: Stepper, first: int, last: int) -> Slice:
+def _steps(stepper: Stepper, first: int, last: int, rates: Rates) -> Slice:
     """Let a stepper take steps of one epoch, in the order that it holds."""
+    stepper.rates = rates
     return stepper.run(first, last, 0, np.zeros((1, codes.RECORD_COLUMNS)))
 
 

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.estimators.parameters import SOLVERS, plain
+from fastnn import schedules
+from fastnn.estimators.judge import Judge
+from fastnn.estimators.parameters import RATES, SOLVERS, plain
 from fastnn.kernels import codes
 from fastnn.optimizers import Adam
+from fastnn.schedules import ReduceOnPlateau, Schedule, resolve_schedule
 from fastnn.training import TrainingState
 
-__all__ = ["Pace"]
+__all__ = ["Pace", "schedule_of"]
 
 Floats = NDArray[np.floating]
+Vector = NDArray[np.float64]
 
 # Below it "adaptive" gives up.
 _SLOWEST = 1e-6
+
+
+def schedule_of(estimator: Any, judge: Judge | None) -> Schedule | None:
+    """Return the library's schedule that ``learning_rate`` asks for; None for scikit-learn's own.
+
+    "plateau" watches what the fit is judged by, and is twice as impatient as what ends the fit:
+    else both would come at once.
+    """
+    asked = estimator.learning_rate
+    if isinstance(asked, str) and asked in RATES:
+        return None
+    if isinstance(asked, str) and asked == "plateau":
+        patient = estimator.n_iter_no_change
+        return ReduceOnPlateau(
+            "loss" if judge is None else judge.name,
+            patience=10 if patient == math.inf else max(1, int(patient) // 2),
+            min_delta=plain(estimator.tol, "tol"),
+            mode="min" if judge is None or judge.sign < 0.0 else "max",
+        )
+    return resolve_schedule(asked, "learning_rate")
 
 
 class Pace:
@@ -31,24 +56,38 @@ class Pace:
         Whose parameters set the rule; later changes of them do not count.
     parameters : ndarray (size,)
         The vector to be trained.
+    scheduled : Schedule or None, default None
+        The library's schedule of the learning rate.
 
     Attributes
     ----------
     state : TrainingState
         What the engine reads and writes.
-    learning_rate_init, schedule, power_t
+    learning_rate_init, power_t
         As the estimator had them.
+    schedule : {"constant", "invscaling", "adaptive"}
+        Which of scikit-learn's rules moves the learning rate.
+    scheduled : Schedule or None
+        As given; it goes before that rule.
     learning_rate : float
-        At present: for Adam the one of the last step, with its corrections, as in scikit-learn.
+        At present.  Of the last step, for Adam with its corrections, as in scikit-learn; under a
+        schedule what that one gave.
     """
 
-    def __init__(self, estimator: Any, parameters: Floats) -> None:
+    def __init__(
+        self, estimator: Any, parameters: Floats, scheduled: Schedule | None = None
+    ) -> None:
         make = SOLVERS[estimator.solver]
         assert make is not None, estimator.solver
         self.learning_rate_init = estimator.learning_rate_init
         self.state = TrainingState.fresh(make(estimator, parameters.dtype), parameters)
-        self.schedule = estimator.learning_rate if estimator.solver == "sgd" else "constant"
+        own = estimator.solver == "sgd" and scheduled is None
+        self.schedule = estimator.learning_rate if own else "constant"
         self.power_t = plain(estimator.power_t, "power_t")
+        self.scheduled = scheduled
+        self._epochs = 0
+        # What a schedule sees of the epochs so far.
+        self._history: dict[str, list[float]] = {}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         """Come back from a file; what was mapped from it becomes memory that can be written."""
@@ -59,6 +98,8 @@ class Pace:
     @property
     def learning_rate(self) -> float:
         """The present one."""
+        if self.scheduled is not None:
+            return float(self.state.numbers[codes.LEARNING_RATE])
         optimizer = self.state.optimizer
         if not isinstance(optimizer, Adam) or not self.state.steps:
             return float(optimizer.learning_rate)
@@ -80,8 +121,52 @@ class Pace:
                 f"on with; got {parameters.size}."
             )
 
-    def epoch_ends(self, seen: int) -> None:
-        """Slow down with the number of examples seen, where that is the schedule."""
+    def begin(self, names: Iterable[str]) -> None:
+        """Get ready for epochs that record these values."""
+        for name in names:
+            self._history.setdefault(name, [])
+
+    def rates(self, first: int, last: int, steps: int, epochs: int) -> Vector:
+        """Return the scheduled learning rates of steps of the coming epoch; none without schedule.
+
+        Parameters
+        ----------
+        first, last : int
+            From which step of the epoch on, and before which.
+        steps : int
+            How many the epoch has.
+        epochs : int
+            How many epochs the schedule is laid out for.
+        """
+        if self.scheduled is None:
+            return np.zeros(0)
+        begin = self._epochs * steps
+        found = self._ask(begin + first, begin + last, steps, epochs)
+        if self._epochs >= epochs:
+            longer = self._ask(begin + first, begin + last, steps, self._epochs + 1)
+            if not np.array_equal(found, longer):
+                raise ValueError(
+                    f"learning_rate is laid out for max_iter={epochs} epochs, and as many are "
+                    "over. Raise max_iter to go on, or fit anew with a learning_rate that does not "
+                    "depend on how long training takes."
+                )
+        return found
+
+    def _ask(self, first: int, last: int, steps: int, epochs: int) -> Vector:
+        """Ask the schedule for the learning rates of steps, counted from the first of all."""
+        assert self.scheduled is not None
+        base = self.state.optimizer.learning_rate
+        try:
+            return schedules.rates(self.scheduled, first, last, steps, epochs, base, self._history)
+        except ValueError as problem:
+            raise ValueError(f"learning_rate cannot be followed: {problem}") from problem
+
+    def epoch_ends(self, seen: int, logs: Mapping[str, float]) -> None:
+        """Take down what an epoch gave; slow down with the number of examples seen if asked."""
+        if self.scheduled is not None:
+            self._epochs += 1
+            for name, value in logs.items():
+                self._history[name].append(value)
         if self.schedule == "invscaling":
             self._learn_at(self.learning_rate_init / _power(seen + 1, self.power_t))
 

@@ -18,8 +18,8 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from fastnn.activations import ACTIVATIONS
 from fastnn.callbacks import Callback
 from fastnn.conventions import Conventions
-from fastnn.losses import Huber, LossLike, Quantile
-from fastnn.names import describe
+from fastnn.losses import Huber, Loss, LossLike, Quantile, resolve_loss
+from fastnn.names import describe, lookup
 from fastnn.optimizers import (
     SGD,
     Adagrad,
@@ -31,14 +31,17 @@ from fastnn.optimizers import (
     RMSprop,
     Rprop,
 )
+from fastnn.schedules import SCHEDULES, Schedule
 
 __all__ = [
     "CLASSIFIER",
     "COMMON",
     "OBJECTIVES",
+    "RATES",
     "REGRESSOR",
     "SOLVERS",
     "Objective",
+    "class_objective",
     "hidden_sizes",
     "objective_of",
     "plain",
@@ -48,6 +51,9 @@ Array = NDArray[Any]
 
 # The largest momentum below 1: scikit-learn allows 1 itself, and 1 is what float32 makes of it.
 _ALMOST_ONE = float(np.nextafter(1.0, 0.0))
+
+# scikit-learn's ways of the learning rate, which move it for "sgd" alone.
+RATES = ("constant", "invscaling", "adaptive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,15 @@ class Objective:
     out_activation: str
     scales: Callable[[int], tuple[float, float]] = lambda outputs: (1.0, 1.0)
     constant: Callable[[Array], Array] | None = None
+
+    @property
+    def row(self) -> Loss:
+        """Its row in `fastnn.losses`."""
+        return resolve_loss(self.loss, lookup(ACTIVATIONS, self.out_activation, "activation").name)
+
+    def units(self, outputs: int) -> int:
+        """Return the width of the last layer for so many outputs."""
+        return outputs * self.row.outputs
 
     def conventions(self, outputs: int, dtype: DTypeLike, solver: str) -> Conventions:
         """Return how scikit-learn counts for so many outputs, this dtype and this solver."""
@@ -103,10 +118,24 @@ OBJECTIVES: dict[str, Objective] = {
     "huber": Objective("huber", "identity"),
     "log_cosh": Objective("log_cosh", "identity"),
     "quantile": Objective("quantile", "identity"),
+    "gaussian_nll": Objective("gaussian_nll", "identity"),
     "poisson": Objective("poisson", "exp", lambda m: (float(m), float(m)), _deviance),
     "multiclass": Objective("cross_entropy", "softmax"),
     "binary": Objective("binary_cross_entropy", "logistic", lambda m: (float(m), float(m))),
 }
+
+
+# The library's losses that make sense of outputs that are probabilities of classes.
+_OF_PROBABILITIES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh")
+
+
+def class_objective(loss: Any, several: bool) -> Objective:
+    """Return the row of a classifier's loss, where one of several classes is right or not."""
+    if isinstance(loss, str) and loss == "log_loss":
+        return OBJECTIVES["multiclass" if several else "binary"]
+    if isinstance(loss, str) and loss == "hinge":
+        return Objective("hinge", "identity")
+    return Objective(loss, "softmax" if several else "logistic")
 
 
 def objective_of(loss: Any) -> Objective:
@@ -190,7 +219,7 @@ COMMON: dict[str, Any] = {
     "solver": [StrOptions(set(SOLVERS))],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [StrOptions({*RATES, *SCHEDULES}), Schedule, callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -221,7 +250,10 @@ COMMON: dict[str, Any] = {
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
 }
 
-CLASSIFIER: dict[str, Any] = COMMON | {"class_weight": [dict, list, StrOptions({"balanced"}), None]}
+CLASSIFIER: dict[str, Any] = COMMON | {
+    "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    "loss": [StrOptions({"log_loss", "hinge", *_OF_PROBABILITIES}), Huber],
+}
 
 REGRESSOR: dict[str, Any] = COMMON | {
     "loss": [StrOptions(set(OBJECTIVES) - {"multiclass", "binary"}), Huber, Quantile]

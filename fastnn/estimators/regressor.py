@@ -39,7 +39,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         mean but its gradient that of their sum.  "poisson" predicts through an exponential, for
         y of at least 0.  More than scikit-learn: the library's "mean_squared_error",
         "mean_absolute_error", "huber", "log_cosh" and "quantile", whose gradients are those of
-        the loss; ``fn.Huber(delta)`` and ``fn.Quantile(quantile)`` set their numbers.
+        the loss; ``fn.Huber(delta)`` and ``fn.Quantile(quantile)`` set their numbers; and
+        "gaussian_nll", which learns the variance of each output beside its mean.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init
         As in `MLPClassifier`.
     power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum
@@ -61,7 +62,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     validation_scores_, best_validation_score_, validation_loss_curve_
         As in `MLPClassifier`; a score is R^2 unless ``monitor`` says otherwise.
     n_features_in_, feature_names_in_, n_layers_, n_outputs_, network_
-        As in `MLPClassifier`.
+        As in `MLPClassifier`.  With ``loss="gaussian_nll"`` the network has twice as many outputs:
+        means, followed by the logarithms of the variances.
     out_activation_ : str
         "identity", or "exp" with ``loss="poisson"``.
 
@@ -174,6 +176,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one epoch over these examples, keeping weights and the optimizer's state.
 
+        A schedule of the learning rate counts on: each call is one of its ``max_iter`` epochs.
+
         Parameters
         ----------
         X, y, sample_weight
@@ -189,7 +193,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         AttributeError
             With ``solver="lbfgs"``, which has no such steps.
         TypeError, ValueError, DivergenceError
-            As in `fit`; a ValueError with ``early_stopping=True``.
+            As in `fit`; a ValueError with ``early_stopping=True``, and where a ``learning_rate``
+            that depends on ``max_iter`` is asked for more epochs.
         """
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -215,25 +220,56 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _quick_score(
         self, found: Floats, known: Examples, y: Array, weights: Array | None
     ) -> float:
-        return r2(y, found, weights) if np.isfinite(found).all() else float("nan")
+        means = found[:, : self.n_outputs_]
+        return r2(y, means, weights) if np.isfinite(found).all() else float("nan")
 
     # Predicting.
 
-    def predict(self, X: Any) -> Floats:
+    def predict(self, X: Any, *, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
         """Return what is expected for every example.
 
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
             Examples, one a row.
+        return_std : bool, default False
+            Whether to return standard deviations too; needs ``loss="gaussian_nll"``.
 
         Returns
         -------
-        ndarray, shape (n,) or (n, m)
+        means : ndarray, shape (n,) or (n, m)
             Flat where there is one output.
+        deviations : ndarray, shape (n,) or (n, m)
+            How far y is expected to lie from the means; only with ``return_std=True``.
+
+        Raises
+        ------
+        ValueError
+            If deviations are asked of an estimator that was fitted with another loss.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.uniform(-1, 1, (1000, 1))
+        >>> y = X[:, 0] + np.where(X[:, 0] > 0, 0.5, 0.1) * rng.normal(size=1000)
+        >>> reg = fn.MLPRegressor("gaussian_nll", 20, solver="lbfgs", max_iter=2000, random_state=0)
+        >>> means, deviations = reg.fit(X, y).predict([[-0.5], [0.5]], return_std=True)
+        >>> deviations.round(1)
+        array([0.1, 0.5])
         """
         found = self._forward(X)
-        return found.ravel() if found.shape[1] == 1 else found
+        parts = np.split(found, found.shape[1] // self.n_outputs_, axis=1)
+        means, *logs = (part.ravel() if part.shape[1] == 1 else part for part in parts)
+        if not return_std:
+            return means
+        if not logs:
+            raise ValueError(
+                "return_std=True needs an estimator fitted with loss='gaussian_nll', which learns "
+                f"variances too; got one of loss={self.loss!r}."
+            )
+        return means, np.exp(0.5 * logs[0])
 
     # Changing sides.
 

@@ -83,6 +83,7 @@ class Descent:
         self._constant = _constants(measure.constant, known, batch)
         self._examples = len(known)
         self._tol = plain(estimator.tol, "tol")
+        self._steps = -(-len(known) // batch)
         self._length = 1
         self._saved = self._vector.copy(), pace.state.copy()
 
@@ -141,12 +142,13 @@ class Descent:
     def _epoch(self) -> float:
         """Take all steps of an epoch; return its loss."""
         loss_sum = counted = 0.0
-        first, steps = 0, -(-self._examples // self._batch)
+        first, steps = 0, self._steps
         while first < steps:
             last = min(first + self._feed.length(self._length), steps)
+            rates = self._rates(first, last)
             began = time.perf_counter()
             self._saved = self._vector.copy(), self._pace.state.copy()
-            done = self._feed.run(first, last)
+            done = self._feed.run(first, last, rates)
             self._feed.show(moments=True)
             if done.trouble:
                 self._diverged(first, first + done.done)
@@ -156,6 +158,10 @@ class Descent:
             first = last
         loss = float(loss_sum / counted) if counted else 0.0
         return loss + self._constant(self._feed.order)
+
+    def _rates(self, first: int, last: int) -> NDArray[np.float64]:
+        """Return the scheduled learning rates of steps of this epoch, or none."""
+        return self._pace.rates(first, last, self._steps, self._estimator.max_iter)
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
@@ -174,7 +180,7 @@ class Descent:
         self._feed.take(moments=True)
         if step > first:
             # Steps repeat bit for bit, so this ends at the weights before the bad step.
-            self._feed.run(first, step)
+            self._feed.run(first, step, self._rates(first, step))
             self._feed.show(moments=True)
         epoch = self._estimator.n_iter_ + 1
         raise DivergenceError(
@@ -204,7 +210,7 @@ class Descent:
             one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
             if loss < one.best_loss_:
                 one.best_loss_ = loss
-        self._pace.epoch_ends(one.t_)
+        self._pace.epoch_ends(one.t_, self._logs())
 
     def _score(self, judge: Judge) -> None:
         """Score the validation examples; keep the weights where it is the best."""
