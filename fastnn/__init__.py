@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn.estimators import MLPRegressor as MLPRegressor
     from fastnn.history import History as History
     from fastnn.layers import Dense as Dense
+    from fastnn.layers import Dropout as Dropout
     from fastnn.losses import Huber as Huber
     from fastnn.losses import Quantile as Quantile
     from fastnn.network import Sequential as Sequential
@@ -63,6 +64,7 @@ _HOMES = {
     "Dense": "layers",
     "Diagnosis": "diagnosis",
     "DivergenceError": "errors",
+    "Dropout": "layers",
     "EarlyStopping": "callbacks",
     "ExponentialDecay": "schedules",
     "History": "history",

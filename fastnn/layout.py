@@ -3,6 +3,8 @@
 `Layout` turns layer sizes into names, offsets and shapes in one flat vector.  `Program` turns
 a layout into the integer table that the engine walks: one row an operation, with the places in
 the workspace that it reads and writes.  Sizes and offsets count elements.
+
+This file is long because names, table and workspace are one account of the same places.
 """
 
 from __future__ import annotations
@@ -87,6 +89,8 @@ class Block:
         Name of its row.
     l2 : float
         Strength of its L2 regularisation.
+    dropout : float
+        Part of what it reads that is dropped in training.
     W : Entry
         Where its weights lie.
     b : Entry or None
@@ -98,6 +102,7 @@ class Block:
     outputs: int
     activation: str
     l2: float
+    dropout: float
     W: Entry
     b: Entry | None
 
@@ -135,16 +140,16 @@ class Layout:
         self.size = sum(entry.size for entry in self)
 
     @classmethod
-    def of(cls, inputs: int, layers: Sequence[tuple[int, int, str, bool, float]]) -> Layout:
-        """Lay out layers given as (place, units, activation, bias, l2)."""
+    def of(cls, inputs: int, layers: Sequence[tuple[int, int, str, bool, float, float]]) -> Layout:
+        """Lay out layers given as (place, units, activation, bias, l2, dropout); see `Block`."""
         blocks = []
         offset = 0
-        for place, units, activation, bias, l2 in layers:
+        for place, units, activation, bias, l2, dropout in layers:
             W = Entry(f"{place}.W", offset, (inputs, units))
             offset += W.size
             b = Entry(f"{place}.b", offset, (units,)) if bias else None
             offset += units if bias else 0
-            blocks.append(Block(place, inputs, units, activation, l2, W, b))
+            blocks.append(Block(place, inputs, units, activation, l2, dropout, W, b))
             inputs = units
         return cls(blocks)
 
@@ -242,6 +247,7 @@ class Program:
         gradient: bool = False,
         keep: bool = False,
         penalty: bool = True,
+        dropping: bool = False,
         moments: int = 0,
         clipping: bool = False,
         threads: int = 1,
@@ -265,6 +271,8 @@ class Program:
             Whether every Z, A and dZ of all rows is to be found in the workspace afterwards.
         penalty : bool
             Whether the layers' L2 regularisation counts.
+        dropping : bool
+            Whether layers read what dropout leaves, as in training.
         moments : int
             Vectors of moments that training keeps; 0 where the gradient itself is wanted.
         clipping : bool
@@ -275,8 +283,9 @@ class Program:
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
         chunk = rows if keep else min(rows, max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // sum(widths)))
         height = _up(chunk, tiling.rows)
-        table = np.full((len(blocks), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
-        constants = np.zeros((len(blocks), codes.CONSTANT_COLUMNS))
+        operations = _operations(blocks, dropping)
+        table = np.full((len(operations), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
+        constants = np.zeros((len(operations), codes.CONSTANT_COLUMNS))
         plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
         room = _Room()
 
@@ -284,10 +293,13 @@ class Program:
             return tall * _up(wide, tiling.panel)
 
         units = 0
-        for row, block in zip(table, blocks, strict=True):
+        for row, (code, block) in zip(table, operations, strict=True):
+            row[codes.OPERATION] = code
+            row[codes.UNITS] = units
+            if code == codes.DROPOUT:
+                continue
             row[codes.PACKED] = room(panels(_up(block.inputs, tiling.units), block.outputs))
             row[codes.BIASES] = room(panels(1, block.outputs))
-            row[codes.UNITS] = units
             units += -(-block.inputs // tiling.units) * -(-block.outputs // tiling.panel)
         state = room.end
         groups = min(_GROUPS, -(-rows // chunk)) if gradient else 1
@@ -297,13 +309,18 @@ class Program:
         room((moments + kept * groups) * state)
         private = room.end
         source, dsource = room(panels(height, widths[0])), codes.NONE
-        for row, constant, block in zip(table, constants, blocks, strict=True):
+        for row, constant, (code, block) in zip(table, constants, operations, strict=True):
+            if code == codes.DROPOUT:
+                # Inputs are not needed as they were; what a layer gave is, for its slope.
+                result = source if block is blocks[0] else room(panels(height, block.inputs))
+                _drop(row, constant, block, source, result, dsource)
+                source = result
+                continue
             activation = ACTIVATIONS[block.activation]
             if loss is not None and loss.activation is not None and block is blocks[-1]:
                 activation = ACTIVATIONS["identity"]
             keeps_z = keep or (gradient and activation.derivative_from == "Z")
             size = panels(height, block.outputs)
-            row[codes.OPERATION] = codes.DENSE
             row[codes.ACTIVATION] = activation.code
             row[codes.INPUTS] = block.inputs
             row[codes.OUTPUTS] = block.outputs
@@ -350,6 +367,31 @@ class Program:
             _shifted(plan, shifts, _PRIVATE_IN_PLAN),
             room.end,
         )
+
+
+def _operations(blocks: Sequence[Block], dropping: bool) -> list[tuple[int, Block]]:
+    """Return the operations of layers in their order, each with the layer that it belongs to."""
+    operations = []
+    for block in blocks:
+        if dropping and block.dropout:
+            operations.append((codes.DROPOUT, block))
+        operations.append((codes.DENSE, block))
+    return operations
+
+
+def _drop(
+    row: NDArray[np.int64], constant: NDArray[np.float64], block: Block, source: int, result: int,
+    dsource: int,
+) -> None:  # fmt: skip
+    """Write the operation that drops from what a layer reads; the gradient stays where it is."""
+    row[codes.ACTIVATION] = codes.IDENTITY
+    row[codes.INPUTS] = row[codes.OUTPUTS] = block.inputs
+    row[codes.SOURCE] = source
+    row[codes.RESULT] = row[codes.Z] = result
+    row[codes.DSOURCE] = row[codes.DRESULT] = dsource
+    row[codes.PLACE] = block.place - 1
+    row[codes.THRESHOLD] = min(round(block.dropout * 2**32), 2**32 - 1)
+    constant[codes.KEPT_SCALE] = 1.0 / (1.0 - block.dropout)
 
 
 def _shifted(numbers: NDArray[np.int64], shifts: Any, places: Sequence[int]) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from fastnn.errors import DivergenceError, ModelFileError
 from fastnn.formats import safetensors
 from fastnn.history import History
 from fastnn.initializers import draw_weights
-from fastnn.layers import Dense, check_layers, from_dict, to_dict
+from fastnn.layers import Dense, Layer, check_layers, described, from_dict, to_dict
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
@@ -48,23 +48,24 @@ _FORMAT_VERSION = 1
 
 
 class Sequential:
-    """A multilayer perceptron: dense layers, one after the other.
+    """A multilayer perceptron: layers, one after the other.
 
     Parameters
     ----------
-    layers : list of Dense
-        At least one; the last one gives the predictions.
+    layers : list of Dense and Dropout
+        At least one; the last one is a Dense and gives the predictions.
     inputs : int, optional
         Number of features, p.  Left out, it is taken from X at the first fit.  From then on it
         is fixed.
     dtype : {"float32", "float64"}, default "float32"
         What parameters and everything computed are.
     rng : None, int, SeedSequence or Generator, default 0
-        Seed of the first weights and of the order of examples; None takes a fresh one.
+        Seed of the first weights, of the order of examples and of what `Dropout` drops; None
+        takes a fresh one.
 
     Attributes
     ----------
-    layers : tuple of Dense
+    layers : tuple of Dense and Dropout
         As given.
     inputs : int or None
         Number of features; None before it is known.
@@ -90,16 +91,17 @@ class Sequential:
 
     def __init__(
         self,
-        layers: Sequence[Dense],
+        layers: Sequence[Layer],
         inputs: int | None = None,
         dtype: DTypeLike = "float32",
         rng: Any = 0,
     ) -> None:
         self.layers = check_layers(layers)
         self.dtype = _check_dtype(dtype)
-        weights, orders = _streams(rng)
-        self._weights_rng = weights
-        self._streams = training.Streams(int(orders.integers(2**64, dtype=np.uint64)))
+        self._weights_rng, *others = _streams(rng)
+        self._streams = training.Streams(
+            *(int(other.integers(2**64, dtype=np.uint64)) for other in others)
+        )
         self._state: training.TrainingState | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
@@ -110,11 +112,7 @@ class Sequential:
 
     def _build(self, inputs: int) -> None:
         """Fix the input width and draw the first weights."""
-        described = [
-            (place, layer.units, layer.activation, layer.bias, layer.l2)
-            for place, layer in enumerate(self.layers)
-        ]
-        layout = Layout.of(inputs, described)
+        layout = _layout(inputs, self.layers)
         try:
             parameters = aligned_zeros(layout.size, self.dtype)
         except (MemoryError, ValueError, OverflowError):
@@ -122,7 +120,9 @@ class Sequential:
                 f"these units and inputs make {layout.size:,} parameters of {self.dtype}, more "
                 "than this machine can hold."
             ) from None
-        for layer, W in zip(self.layers, layout.weights(parameters), strict=True):
+        for (_, layer, _), W in zip(
+            described(self.layers), layout.weights(parameters), strict=True
+        ):
             with np.errstate(over="ignore"):
                 W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], self._weights_rng)
             if not np.isfinite(W).all():
@@ -143,7 +143,14 @@ class Sequential:
     @property
     def outputs(self) -> int:
         """Number of outputs."""
-        return self.layers[-1].units
+        return self._last.units
+
+    @property
+    def _last(self) -> Dense:
+        """The layer that gives the predictions."""
+        last = self.layers[-1]
+        assert isinstance(last, Dense)
+        return last
 
     @property
     def layout(self) -> Layout:
@@ -250,10 +257,14 @@ class Sequential:
         rows = [("layer", "kind", "activation", "output", "parameters")]
         inputs = self.inputs
         for place, layer in enumerate(self.layers):
-            count = "?" if inputs is None else str((inputs + layer.bias) * layer.units)
-            kind = type(layer).__name__
-            rows.append((str(place), kind, layer.activation, f"(n, {layer.units})", count))
-            inputs = layer.units
+            if isinstance(layer, Dense):
+                said = layer.activation
+                count = "?" if inputs is None else str((inputs + layer.bias) * layer.units)
+                inputs = layer.units
+            else:
+                said, count = f"rate {layer.rate:g}", "0"
+            width = "?" if inputs is None else inputs
+            rows.append((str(place), type(layer).__name__, said, f"(n, {width})", count))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         lines = [
             f"{row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  "
@@ -395,7 +406,7 @@ class Sequential:
         """
         with self._fit_alone():
             with self._unchanged_if_refused():
-                row = resolve_loss(loss, self.layers[-1].activation)
+                row = resolve_loss(loss, self._last.activation)
                 measured = resolve(metrics, row.targets)
                 called = as_callbacks(callbacks)
                 row_of(optimizer)
@@ -429,6 +440,8 @@ class Sequential:
                     backend=path,
                     shuffle=shuffle,
                     order_key=self._streams.order_key,
+                    mask_key=self._streams.mask_key,
+                    steps_before=self._streams.steps,
                     clip_norm=clip_norm,
                     threads=threads,
                     schedule=None if schedule is None else resolve_schedule(schedule),
@@ -479,7 +492,7 @@ class Sequential:
         """
         with self._fit_alone():
             with self._unchanged_if_refused():
-                row = resolve_loss(loss, self.layers[-1].activation)
+                row = resolve_loss(loss, self._last.activation)
                 row_of(optimizer)
                 if isinstance(class_weight, str) and class_weight == "balanced":
                     raise ValueError(
@@ -503,8 +516,10 @@ class Sequential:
                     batch_size=len(data),
                     state=state,
                     backend=path,
+                    mask_key=self._streams.mask_key,
+                    steps_before=self._streams.steps - state.steps,
                 )
-            value = training.train_on_batch(job)
+            value = training.train_on_batch(job, self._streams)
             self._state = state
             return value
 
@@ -711,7 +726,7 @@ class Sequential:
         Returns
         -------
         ndarray, shape (n, units of the layer)
-            Its activations.
+            Its activations; what a `Dropout` passes on is what it reads.
 
         Raises
         ------
@@ -734,7 +749,10 @@ class Sequential:
                 f"got {layer}."
             )
         features = gate.features(X, self.dtype, layout.inputs)
-        chosen = layout.blocks[: range(count)[place] + 1]
+        chosen = [block for block in layout.blocks if block.place <= range(count)[place]]
+        if not chosen:
+            # A dropout of inputs leaves them as they are.
+            return features.copy()
         path = backends.in_force(backend)
         return prediction.predictions(
             layout, self._parameters, features, backend=path, blocks=chosen
@@ -786,7 +804,7 @@ class Sequential:
     ) -> tuple[Loss, Data, str]:
         """Return the loss's row, the examples and the path that a question is answered with."""
         inputs = self.layout.inputs
-        row = resolve_loss(loss, self.layers[-1].activation)
+        row = resolve_loss(loss, self._last.activation)
         path = backends.in_force(backend)
         return row, self._data(X, y, row, sample_weight, inputs), path
 
@@ -904,6 +922,8 @@ class Sequential:
         seen = self.trace(X, y, loss, backend=backend)
         stepped = self.copy()
         stepped._state = None
+        # One step without dropout, as all else here is measured without it.
+        stepped._layout = _layout(layout.inputs, self.layers, dropping=False)
         try:
             stepped.train_on_batch(X, y, loss, optimizer, backend=backend)
         except DivergenceError:
@@ -987,6 +1007,8 @@ class Sequential:
             # Python's integers are exact, JSON readers' need not be.
             "order_key": str(self._streams.order_key),
             "orders_drawn": self._streams.drawn,
+            "mask_key": str(self._streams.mask_key),
+            "steps_taken": self._streams.steps,
         }
         tensors = {entry.name: layout.view(self._parameters, entry) for entry in layout}
         safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
@@ -1038,27 +1060,22 @@ def load(path: str | os.PathLike[str]) -> Sequential:
 
 def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     """Return the network of a file's description and arrays, or raise what does not fit."""
-    expected = {"version", "layers", "inputs", "dtype", "order_key", "orders_drawn"}
+    expected = {
+        "version", "layers", "inputs", "dtype", "order_key", "orders_drawn", "mask_key",
+        "steps_taken",
+    }  # fmt: skip
     if not isinstance(description, dict) or description.keys() != expected:
         came = ", ".join(description) if isinstance(description, dict) else describe(description)
         raise ValueError(f"a network must have {', '.join(sorted(expected))}; got {came}.")
     version = check_integer(description["version"], "version", 1)
     if version != _FORMAT_VERSION:
         raise ValueError(f"version must be {_FORMAT_VERSION}; got {version}.")
-    key = description["order_key"]
-    if not isinstance(key, str) or not (key.isascii() and key.isdigit() and len(key) <= 20):
-        raise ValueError(f"order_key must be a string of digits; got {describe(key)}.")
-    drawn = check_integer(description["orders_drawn"], "orders_drawn", 0)
-    if drawn >= 2**63:
-        raise ValueError(f"orders_drawn must be below 2**63; got {drawn}.")
+    keys = [_key(description, name) for name in ("order_key", "mask_key")]
+    counts = [_count(description, name) for name in ("orders_drawn", "steps_taken")]
     dtype = _check_dtype(description["dtype"])
     layers = [from_dict(layer) for layer in description["layers"]]
     inputs = check_integer(description["inputs"], "inputs", 1)
-    described = [
-        (place, layer.units, layer.activation, layer.bias, layer.l2)
-        for place, layer in enumerate(check_layers(layers))
-    ]
-    layout = Layout.of(inputs, described)
+    layout = _layout(inputs, check_layers(layers))
     shapes = {name: array.shape for name, array in tensors.items()}
     # Checked before any weight is drawn: a lying description must not cost memory.
     if shapes != {entry.name: entry.shape for entry in layout}:
@@ -1068,8 +1085,33 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     net = Sequential(layers, inputs, dtype)
     for entry in layout:
         layout.view(net._parameters, entry)[:] = tensors[entry.name]
-    net._streams = training.Streams(int(key) % 2**64, drawn)
+    net._streams = training.Streams(*keys, *counts)
     return net
+
+
+def _key(description: dict[str, Any], name: str) -> int:
+    """Return the key of a stream from a file's description."""
+    key = description[name]
+    if not isinstance(key, str) or not (key.isascii() and key.isdigit() and len(key) <= 20):
+        raise ValueError(f"{name} must be a string of digits; got {describe(key)}.")
+    return int(key) % 2**64
+
+
+def _count(description: dict[str, Any], name: str) -> int:
+    """Return how far a stream is from a file's description."""
+    count = check_integer(description[name], name, 0)
+    if count >= 2**63:
+        raise ValueError(f"{name} must be below 2**63; got {count}.")
+    return count
+
+
+def _layout(inputs: int, layers: Sequence[Layer], *, dropping: bool = True) -> Layout:
+    """Return where the parameters of layers lie, of which training drops units if asked."""
+    return Layout.of(
+        inputs,
+        [(place, layer.units, layer.activation, layer.bias, layer.l2, dropping * rate)
+         for place, layer, rate in described(layers)],
+    )  # fmt: skip
 
 
 def _check_dtype(dtype: object) -> np.dtype[Any]:
@@ -1083,18 +1125,17 @@ def _check_dtype(dtype: object) -> np.dtype[Any]:
     return _DTYPES[name]
 
 
-def _streams(rng: object) -> tuple[np.random.Generator, np.random.Generator]:
-    """Return the streams of first weights and of orders."""
+def _streams(rng: object) -> list[np.random.Generator]:
+    """Return the streams of first weights, of orders and of what dropout keeps."""
     if isinstance(rng, np.random.SeedSequence):
         # Spawning counts in the sequence itself, which stays the caller's.
         rng = copy.deepcopy(rng)
     try:
         if isinstance(rng, bool):
             raise TypeError
-        weights, orders, _ = np.random.default_rng(rng).spawn(3)  # type: ignore[arg-type]
+        return np.random.default_rng(rng).spawn(3)  # type: ignore[arg-type]
     except (TypeError, ValueError) as problem:
         raise type(problem)(
             "rng must be None, an integer of at least 0, a SeedSequence or a Generator; "
             f"got {describe(rng)}."
         ) from None
-    return weights, orders

@@ -33,6 +33,7 @@ __all__ = [
     "mean_loss",
     "predictions",
     "textbook",
+    "textbook_trace",
     "trace",
 ]
 
@@ -143,7 +144,7 @@ class Run:
         self.workspace = aligned_zeros(program.workspace, dtype)
         self.numbers = np.zeros(codes.NUMBERS)
         self.report = np.zeros(codes.REPORT_ENTRIES)
-        self.draw = np.zeros(2, np.uint64)
+        self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
         self._parts, self._most, self._limit = parts, most, threads
         plan = program.plan[0]
         chunks = -(-batch // int(plan[codes.CHUNK]))
@@ -509,19 +510,42 @@ def _textbook_pass(
     loss: Loss,
     data: Data,
     limit: float = math.inf,
+    D: Sequence[Floats | None] | None = None,
 ) -> tuple[float, list[Floats], list[Floats], list[Floats], list[Floats], list[Floats | None]]:
-    """Go forward and backward on the reference: loss, Z, A, dZ, dW, db in its orientation."""
+    """Go forward and backward on the reference: loss, Z, A, dZ, dW, db in its orientation.
+
+    D is what dropout does to what each layer reads, if it does anything.
+    """
     W, b, activations = textbook(layout, parameters)
     X, Y, w = data.columns(layout.outputs)
     with np.errstate(all="ignore"):
-        Z, A = reference.forward(W, b, activations, X)
+        Z, A = reference.forward(W, b, activations, X, D)
         value = reference.mean_loss(
             loss.name, activations[-1], Z[-1], A[-1], Y, w, limit, **loss.settings
         )
         dZ, dW, db = reference.backward(
-            W, b, activations, loss.name, X, Z, A, Y, w, **loss.settings
+            W, b, activations, loss.name, X, Z, A, Y, w, D, **loss.settings
         )
     return float(value), Z, A, dZ, dW, db
+
+
+def textbook_trace(
+    layout: Layout,
+    parameters: Floats,
+    loss: Loss,
+    data: Data,
+    D: Sequence[Floats | None] | None = None,
+) -> Trace:
+    """Return every intermediate on the reference, of a step of training where D is given."""
+    value, Z, A, dZ, dW, db = _textbook_pass(layout, parameters, loss, data, D=D)
+    return Trace(
+        loss=value,
+        Z=[np.ascontiguousarray(matrix.T) for matrix in Z],
+        A=[np.ascontiguousarray(matrix.T) for matrix in A],
+        dZ=[np.ascontiguousarray(matrix.T) for matrix in dZ],
+        dW=[np.ascontiguousarray(matrix.T) for matrix in dW],
+        db=[None if bias is None else bias.reshape(-1).copy() for bias in db],
+    )
 
 
 def trace(
@@ -533,15 +557,7 @@ def trace(
 ) -> Trace:
     """Return every intermediate of one pass over the examples, taken as one batch."""
     if backend == "reference":
-        value, Z, A, dZ, dW, db = _textbook_pass(layout, parameters, loss, data)
-        return Trace(
-            loss=value,
-            Z=[np.ascontiguousarray(matrix.T) for matrix in Z],
-            A=[np.ascontiguousarray(matrix.T) for matrix in A],
-            dZ=[np.ascontiguousarray(matrix.T) for matrix in dZ],
-            dW=[np.ascontiguousarray(matrix.T) for matrix in dW],
-            db=[None if bias is None else bias.reshape(-1).copy() for bias in db],
-        )
+        return textbook_trace(layout, parameters, loss, data)
     run = Run(layout.blocks, parameters.dtype, data, loss, gradient=True, keep=True, penalty=False)
     run.load(parameters)
     value = _mean(run(codes.GRADIENT))

@@ -7,10 +7,12 @@ layers stand in lists and are counted from 0:
     W (h, h_below)  weights of a layer             b (h, 1)      its biases, or None
     Z (h, d)        W A_below + b                  A (h, d)      f(Z); the last one is Yhat
     dZ, dW, db      derivatives of the loss J      w (d,)        weights of examples, or None
+    D (h_below, d)  what dropout does to A_below: 0, or 1 over the part that stays; or None
 
 Results have the dtype of what comes in and nothing is modified.  Nothing is checked: names,
 shapes, weights that sum to zero and ``np.errstate`` are the caller's care.  Activations, losses
-and optimizers beside the first stand in `reference_tables`; a loss's own number comes by name.
+and optimizers beside the first stand in `reference_tables`, what is drawn at random in
+`reference_draws`; a loss's own number comes by name.
 
 Examples
 --------
@@ -38,6 +40,7 @@ from fastnn.reference_tables import Array, Curve, Hyper, Pair, State, Step
 Arrays: TypeAlias = Sequence[Array]
 Biases: TypeAlias = Sequence[Array | None]
 Names: TypeAlias = Sequence[str]
+Drops: TypeAlias = Sequence[Array | None] | None
 Layer: TypeAlias = tuple[Array, Array | None]
 LayerState: TypeAlias = tuple[State, State | None]
 
@@ -141,12 +144,19 @@ def linear(W: Array, b: Array | None, A: Array) -> Array:
     return W @ A if b is None else W @ A + b
 
 
-def forward(W: Arrays, b: Biases, activations: Names, X: Array) -> tuple[list[Array], list[Array]]:
+def dropped(A: Array, D: Array | None) -> Array:
+    """Return ``D * A``, and 0 where D is 0 whatever A is; A itself where nothing is dropped."""
+    return A if D is None else np.multiply(D, A, out=np.zeros_like(A), where=D != 0)
+
+
+def forward(
+    W: Arrays, b: Biases, activations: Names, X: Array, D: Drops = None
+) -> tuple[list[Array], list[Array]]:
     """Return every layer's Z and A, the first layer fed by X and each other by the one below."""
     Z: list[Array] = []
     A: list[Array] = []
-    for W_l, b_l, name in zip(W, b, activations, strict=True):
-        Z.append(linear(W_l, b_l, A[-1] if A else X))
+    for W_l, b_l, name, D_l in zip(W, b, activations, D or [None] * len(W), strict=True):
+        Z.append(linear(W_l, b_l, dropped(A[-1] if A else X, D_l)))
         A.append(ACTIVATIONS[name][0](Z[-1]))
     return Z, A
 
@@ -181,9 +191,11 @@ def output_gradient(
     return dZ / Y.shape[1] if w is None else dZ * (w / np.sum(w))
 
 
-def hidden_gradient(W_next: Array, dZ_next: Array, activation: str, Z: Array, A: Array) -> Array:
-    """Return ``dZ = (W_next^T dZ_next) * f'(Z)`` of a hidden layer."""
-    return ACTIVATIONS[activation][1](W_next.T @ dZ_next, Z, A)
+def hidden_gradient(
+    W_next: Array, dZ_next: Array, activation: str, Z: Array, A: Array, D_next: Array | None = None
+) -> Array:
+    """Return ``dZ = D_next * (W_next^T dZ_next) * f'(Z)`` of a hidden layer."""
+    return ACTIVATIONS[activation][1](dropped(W_next.T @ dZ_next, D_next), Z, A)
 
 
 def weight_gradient(dZ: Array, A_below: Array) -> Array:
@@ -198,13 +210,15 @@ def bias_gradient(dZ: Array) -> Array:
 
 def backward(
     W: Arrays, b: Biases, activations: Names, loss: str, X: Array, Z: Arrays, A: Arrays, Y: Array,
-    w: Array | None = None, **number: float,
+    w: Array | None = None, D: Drops = None, **number: float,
 ) -> tuple[list[Array], list[Array], list[Array | None]]:  # fmt: skip
     """Return dZ, dW and db of every layer, from the last one down."""
+    D = D or [None] * len(W)
     dZ = [output_gradient(loss, activations[-1], Z[-1], A[-1], Y, w, **number)]
-    for layer in reversed(range(len(W) - 1)):
-        dZ = [hidden_gradient(W[layer + 1], dZ[0], activations[layer], Z[layer], A[layer]), *dZ]
-    dW = [weight_gradient(dZ_l, A_l) for dZ_l, A_l in zip(dZ, [X, *A[:-1]], strict=True)]
+    for n in reversed(range(len(W) - 1)):
+        dZ = [hidden_gradient(W[n + 1], dZ[0], activations[n], Z[n], A[n], D[n + 1]), *dZ]
+    A_below = [dropped(A_l, D_l) for A_l, D_l in zip([X, *A[:-1]], D, strict=True)]
+    dW = [weight_gradient(dZ_l, A_l) for dZ_l, A_l in zip(dZ, A_below, strict=True)]
     db = [None if b_l is None else bias_gradient(dZ_l) for b_l, dZ_l in zip(b, dZ, strict=True)]
     return dZ, dW, db
 
@@ -259,12 +273,12 @@ def train_step(
     W: Arrays, b: Biases, activations: Names, loss: str, l2: Sequence[float], X: Array, Y: Array,
     w: Array | None, optimizer: str, hyper: Hyper, states: Sequence[LayerState], t: int,
     clip_norm: float | None = None, scales: Sequence[float] = (1, 1), limit: float = np.inf,
-    **number: float,
+    D: Drops = None, **number: float,
 ) -> tuple[list[Array], list[Array | None], list[LayerState], float]:  # fmt: skip
     """Return W, b and states after one step, and the loss before it; scales of it and dJ."""
-    Z, A = forward(W, b, activations, X)
+    Z, A = forward(W, b, activations, X, D)
     J = scales[0] * mean_loss(loss, activations[-1], Z[-1], A[-1], Y, w, limit, **number)
-    _, dW, db = backward(W, b, activations, loss, X, Z, A, Y, w, **number)
+    _, dW, db = backward(W, b, activations, loss, X, Z, A, Y, w, D, **number)
     dW = [scales[1] * dW_l + R_l for dW_l, R_l in zip(dW, l2_gradient(W, l2), strict=True)]
     db = [None if db_l is None else scales[1] * db_l for db_l in db]
     dW, db = (dW, db) if clip_norm is None else clipped(dW, db, clip_norm)
@@ -272,27 +286,3 @@ def train_step(
     stepped = [layer_step(OPTIMIZERS[optimizer], *layer, t, hyper) for layer in layers]
     J += l2_penalty(W, l2)
     return [s[0] for s in stepped], [s[1] for s in stepped], [s[2] for s in stepped], J
-
-
-# The order of an epoch, drawn from a key; the native path draws the very same.
-
-GOLDEN = 0x9E3779B97F4A7C15
-
-
-def hash64(x: Array) -> Array:
-    """Return the finaliser of splitmix64 (Steele, Lea & Flood 2014) of a uint64 array."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def permutation(key: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
-    """Return 0..n-1 shuffled by Fisher & Yates, swap i taking its place from the i-th hash."""
-    stream = hash64(np.array([(int(key) + (epoch + 1) * GOLDEN) % 2**64], dtype=np.uint64))
-    places = np.arange(1, n + 1, dtype=np.uint64)
-    h = hash64(stream + places * np.uint64(GOLDEN))
-    J = ((h >> np.uint64(32)) * places) >> np.uint64(32)
-    order = np.arange(n, dtype=np.int64)
-    for i in range(n - 1, 0, -1):
-        order[i], order[J[i]] = order[J[i]], order[i]
-    return order

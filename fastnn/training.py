@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference, schedules
+from fastnn import reference, reference_draws, schedules
 from fastnn.callbacks import Callback, Trainable
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
@@ -31,7 +31,7 @@ from fastnn.layout import Block, Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
-from fastnn.prediction import Run, mean_loss, predictions, textbook, trace
+from fastnn.prediction import Run, mean_loss, predictions, textbook, textbook_trace
 from fastnn.progress import Progress
 from fastnn.schedules import Schedule
 
@@ -58,12 +58,15 @@ _SAVING_SHARE = 50
 class Streams:
     """Where a network's randomness comes from after its weights are drawn.
 
-    Every epoch's order is a function of the key and of how many were drawn before it, so that
+    Every epoch's order is a function of a key and of how many were drawn before it, and what
+    dropout keeps in a step one of another key and of how many steps were taken before it, so that
     a later fit goes on where the last one stopped.
     """
 
     order_key: int
+    mask_key: int
     drawn: int = 0
+    steps: int = 0
 
 
 @dataclass(slots=True)
@@ -189,11 +192,12 @@ class NativeStepper:
             job.layout.blocks, job.parameters.dtype, job.data, job.loss,
             batch_size=job.batch_size, gradient=True, order=self.order, threads=job.threads,
             moments=len(job.state.moments), clipping=job.clip_norm is not None,
-            conventions=job.conventions,
+            dropping=True, conventions=job.conventions,
         )  # fmt: skip
         code = row_of(job.state.optimizer).code
         self._run.optimize_with(code, job.state.numbers, job.shuffle)
-        self._run.draw[0] = job.order_key
+        self._run.draw[codes.ORDER_KEY] = job.order_key
+        self._run.draw[codes.MASK_KEY] = job.mask_key
         self.report = self._run.report
         self.rates = np.zeros(0)
         # Before a first step the moments are zeros, as is the room that they get.
@@ -201,7 +205,8 @@ class NativeStepper:
 
     def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
-        self._run.draw[1] = number
+        self._run.draw[codes.ORDER] = number
+        self._run.draw[codes.STEP] = self._job.step
         if self._job.clip_norm is not None:
             self._run.numbers[codes.CLIP_NORM] = self._job.clip_norm
         self._run(codes.TRAIN, first, last, record, self.rates)
@@ -239,7 +244,7 @@ class ReferenceStepper:
             for step in range(first, last):
                 epoch, within = divmod(step, job.steps)
                 if within == 0 and job.shuffle:
-                    self.order[:] = reference.permutation(
+                    self.order[:] = reference_draws.permutation(
                         job.order_key, number + epoch, len(self.order)
                     )
                 if self.rates.size:
@@ -289,7 +294,8 @@ class ReferenceStepper:
         W, b, states, loss = reference.train_step(
             W, b, activations, self._job.loss.name, l2, X, Y, w,
             type(state.optimizer).__name__, hyper, states, t, self._job.clip_norm,
-            conventions.scales, conventions.loss_limit, **self._job.loss.settings,
+            conventions.scales, conventions.loss_limit, _drops(self._job, len(batch)),
+            **self._job.loss.settings,
         )  # fmt: skip
         if not np.isfinite(loss):
             return loss, codes.LOSS_NOT_FINITE
@@ -317,6 +323,20 @@ def _flat(layout: Layout, W: Sequence[Floats], b: Sequence[Floats | None]) -> Fl
     return np.concatenate(pieces)
 
 
+def _drops(job: Job, examples: int) -> list[Floats | None]:
+    """Return what dropout does in the step that comes next to what each layer reads."""
+    drops: list[Floats | None] = []
+    for block in job.layout.blocks:
+        if not block.dropout:
+            drops.append(None)
+            continue
+        kept = reference_draws.kept(
+            job.mask_key, job.step, block.place - 1, block.inputs, examples, block.dropout
+        )
+        drops.append(kept * job.parameters.dtype.type(1.0 / (1.0 - block.dropout)))
+    return drops
+
+
 STEPPERS: dict[str, type[NativeStepper] | type[ReferenceStepper]] = {
     "native": NativeStepper,
     "reference": ReferenceStepper,
@@ -326,7 +346,7 @@ STEPPERS: dict[str, type[NativeStepper] | type[ReferenceStepper]] = {
 def _draw(order: NDArray[np.int64], key: int, number: int, backend: str) -> None:
     """Write an order of examples, the same on both paths."""
     if backend == "reference":
-        order[:] = reference.permutation(key, number, len(order))
+        order[:] = reference_draws.permutation(key, number, len(order))
         return
     from fastnn.kernels.order import draw_order
 
@@ -420,6 +440,8 @@ class Job:
     backend: str
     shuffle: bool = False
     order_key: int = 0
+    mask_key: int = 0
+    steps_before: int = 0  # in the stream of dropout's masks, before the state's first one
     clip_norm: float | None = None
     threads: int | None = None
     conventions: Conventions = OWN
@@ -429,6 +451,11 @@ class Job:
     def steps(self) -> int:
         """Steps an epoch; the last batch may be short."""
         return -(-len(self.data) // self.batch_size)
+
+    @property
+    def step(self) -> int:
+        """Number of the next step in the stream of dropout's masks."""
+        return (self.steps_before + self.state.steps) % 2**64
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -479,7 +506,7 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     run : FitRun
         From `begin`; its history is written.
     streams : Streams
-        Where the orders come from; goes on.
+        Where orders and masks come from; goes on.
 
     Returns
     -------
@@ -519,6 +546,8 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
         slices.show()
         run.shown.close("failed")
         raise
+    finally:
+        streams.steps = job.step
     for callback in run.callbacks:
         callback.on_fit_end(run)
     run.history.seconds = time.perf_counter() - began
@@ -600,7 +629,7 @@ class _Slices:
     job : Job
         What is trained.
     streams : Streams
-        Where the orders come from; goes on.
+        Where orders and masks come from; goes on.
     apart : bool
         Whether somebody looks at the weights after every epoch, so that no slice may go on into
         the next one.
@@ -686,6 +715,7 @@ class _Slices:
         if self._job.shuffle:
             self._streams.drawn = self._first_order + epoch + len(record)
         done = self._run(epoch, first, last, record)
+        self._streams.steps = self._job.step
         self._count()
         if done.trouble:
             return self._diverged(run, epoch * steps + first + done.done, done.trouble)
@@ -795,7 +825,8 @@ def _where_it_began(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
 ) -> tuple[Block, str]:
     """Follow a bad step in the textbook's order; return the first layer with a non-finite part."""
-    seen = trace(job.layout, job.parameters, job.loss, batch, backend="reference")
+    drops = _drops(job, len(batch))
+    seen = textbook_trace(job.layout, job.parameters, job.loss, batch, drops)
     blocks = job.layout.blocks
     for block, Z, A in zip(blocks, seen.Z, seen.A, strict=True):
         if not np.isfinite(Z).all():
@@ -844,10 +875,10 @@ def _remedy(job: Job) -> str:
     return (", or ".join(advice) if len(advice) < 3 else "; ".join(advice)) + "."
 
 
-def train_on_batch(job: Job) -> float:
+def train_on_batch(job: Job, streams: Streams) -> float:
     """Take one step on all of the job's data; return the loss before it, with the penalty."""
     run = begin(job, _Nobody(job.parameters), 1, (), False)
-    slices = _Slices(job, Streams(0), apart=True, run=run)
+    slices = _Slices(job, streams, apart=True, run=run)
     try:
         diverged = slices.advance(run)
         if diverged is not None:
@@ -857,6 +888,8 @@ def train_on_batch(job: Job) -> float:
         # A step that nobody heard of is not to be there, nor half of it.
         slices.restore()
         raise
+    finally:
+        streams.steps = job.step
     return slices.losses[0]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import reference
+from fastnn import reference_draws
 from fastnn.kernels import _cache
 from fastnn.kernels._jit import entry
 
@@ -338,7 +338,7 @@ draw_order(order, np.array([42, 0], np.uint64))
 stats = draw_order.stats
 print(order.tolist(), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
-ORDER = str(reference.permutation(42, 0, 17).tolist())
+ORDER = str(reference_draws.permutation(42, 0, 17).tolist())
 
 
 def start(folder, root=None):

@@ -13,7 +13,7 @@ from cases import DTYPES, JIT, NETWORKS, PAIRS, RULES, TARGETS, Shape, data, err
 from numba.core.event import install_recorder
 
 import fastnn as fn
-from fastnn import layout, reference, training
+from fastnn import layout, reference_draws, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels.epoch import engine, load, store
@@ -412,7 +412,7 @@ def drawn(key, draw, n):
 def test_the_native_order_is_the_reference_s(key, n):
     for draw in (0, 1, 2, 1000, 2**32):
         order = drawn(key, draw, n)
-        assert order.tolist() == reference.permutation(key, draw, n).tolist()
+        assert order.tolist() == reference_draws.permutation(key, draw, n).tolist()
         assert sorted(order) == list(range(n))
 
 

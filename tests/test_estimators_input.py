@@ -258,6 +258,8 @@ PARAMETERS = {
     "max_time": [0, -1, np.nan, np.inf, "1", 10**400],
     "dtype": ["float16", "f8", int, np.float16, 32, object()],
     "clip_norm": [0, -1.0, np.nan, np.inf, "1", 10**400],
+    "dropout": [-0.1, 1.0, np.nan, "1", None, [0.1, 0.1, 0.1, 0.1], [2], ["1"], [None], [[0.1]],
+                [np.array([0.1, 0.2])], np.array([0.1])],
     "weight_decay": [-0.1, np.nan, "1"],
     "rho": [-0.1, 1.0, np.nan, "1"],
     "n_threads": [0, -1, 1.5, "1", np.inf],

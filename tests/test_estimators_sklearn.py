@@ -508,7 +508,7 @@ def test_signatures_begin_as_theirs(kind):
             (p.name, p.default, p.kind) for p in theirs.values()
         ]
         more = list(ours.values())[len(theirs) :]
-        off = (None, "auto", "log_loss", False)
+        off = (None, "auto", "log_loss", False, 0.0)
         assert all(p.kind is p.KEYWORD_ONLY and p.default in off for p in more)
 
 

@@ -17,6 +17,7 @@ from fastnn.initializers import INITIALIZERS
 from fastnn.layers import from_dict, to_dict
 
 LAYER = fn.Dense(7, "relu", bias=False, initializer="lecun_normal", l2=0.25)
+DROPOUT = fn.Dropout(0.25)
 
 
 def test_a_layer_is_what_it_was_given():
@@ -39,6 +40,38 @@ def test_a_layer_is_frozen_and_has_room_for_nothing_else():
         LAYER.weights = np.zeros(3)
 
 
+def test_a_dropout_is_a_rate_and_nothing_else():
+    assert DROPOUT.rate == 0.25
+    assert repr(DROPOUT) == "Dropout(rate=0.25)"
+    assert type(fn.Dropout(np.float32(0.5)).rate) is type(fn.Dropout(0).rate) is float
+    assert fn.Dropout(0) != fn.Dense(1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DROPOUT.rate = 0.5
+    with pytest.raises(TypeError):
+        fn.Dropout()
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind", "came"),
+    [
+        (1.0, ValueError, "1.0"),
+        (-0.1, ValueError, "-0.1"),
+        (50, ValueError, "50"),
+        (math.nan, ValueError, "nan"),
+        ("0.5", TypeError, "'0.5' (str)"),
+        (True, TypeError, "True (bool)"),
+        (None, TypeError, "None"),
+        ([0.5], TypeError, "[0.5] (list)"),
+    ],
+    ids=str,
+)
+def test_a_rate_is_a_part_and_never_the_whole(rate, kind, came):
+    with pytest.raises(kind) as caught:
+        fn.Dropout(rate)
+    assert str(caught.value) == f"rate must be a number in [0.0, 1.0); got {came}."
+    assert type(caught.value) is kind
+
+
 def test_equal_layers_are_equal_and_may_be_keys():
     twin = dataclasses.replace(LAYER)
     assert twin == LAYER
@@ -51,7 +84,8 @@ def test_equal_layers_are_equal_and_may_be_keys():
     "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
 def test_copies_and_pickles_are_equal(again):
-    assert again(LAYER) == LAYER
+    for layer in (LAYER, DROPOUT):
+        assert again(layer) == layer
 
 
 @pytest.mark.parametrize("row", ACTIVATIONS.values(), ids=lambda row: row.name)
@@ -170,6 +204,9 @@ def test_a_layer_survives_json():
         data = json.loads(json.dumps(to_dict(layer)))
         assert data["layer"] == "Dense"
         assert from_dict(data) == layer
+    data = json.loads(json.dumps(to_dict(DROPOUT)))
+    assert data == {"layer": "Dropout", "rate": 0.25}
+    assert from_dict(data) == DROPOUT
 
 
 @pytest.mark.parametrize(
@@ -186,6 +223,10 @@ def test_a_layer_survives_json():
         {"layer": "Dense", "units": "3"},
         {"layer": "Dense", "units": 3, "l2": math.nan},
         {"layer": ["Dense"], "units": 3},
+        {"layer": "Dropout"},
+        {"layer": "Dropout", "rate": 1.0},
+        {"layer": "Dropout", "rate": 0.5, "units": 3},
+        {"layer": "dropout", "rate": 0.5},
     ],
     ids=repr,
 )

@@ -19,7 +19,11 @@ LINE = 16
 TILINGS = {"sse": Tiling(8, 6, 4), "avx2": Tiling(16, 6, 4), "avx512": Tiling(32, 8, 8)}
 TILING = TILINGS["avx2"]
 
-DESCRIBED = [(0, 17, "relu", True, 0.1), (1, 3, "tanh", False, 0.0), (3, 5, "softmax", True, 0.2)]
+DESCRIBED = [
+    (0, 17, "relu", True, 0.1, 0.0),
+    (1, 3, "tanh", False, 0.0, 0.0),
+    (3, 5, "softmax", True, 0.2, 0.5),
+]
 
 
 @pytest.fixture
@@ -76,11 +80,11 @@ def test_arrays_follow_each_other_without_padding(layout):
 
 
 def test_blocks_hold_what_computing_needs(layout):
-    found = [(b.place, b.inputs, b.outputs, b.activation, b.l2) for b in layout.blocks]
+    found = [(b.place, b.inputs, b.outputs, b.activation, b.l2, b.dropout) for b in layout.blocks]
     assert found == [
-        (0, 4, 17, "relu", 0.1),
-        (1, 17, 3, "tanh", 0.0),
-        (3, 3, 5, "softmax", 0.2),
+        (0, 4, 17, "relu", 0.1, 0.0),
+        (1, 17, 3, "tanh", 0.0, 0.0),
+        (3, 3, 5, "softmax", 0.2, 0.5),
     ]
     assert [b.W for b in layout.blocks] == [layout[name] for name in ("0.W", "1.W", "3.W")]
     assert [b.b for b in layout.blocks] == [layout["0.b"], None, layout["3.b"]]
@@ -230,7 +234,7 @@ def test_groups_follow_from_the_shape_alone(layout):
     assert groups(1000 * chunk) == 16
     assert groups(10 * chunk, moments=2, clipping=True) == 10
     # Weights of which sixteen copies would not stay in the cache are summed once.
-    heavy = Layout.of(500, [(0, 500, "relu", True, 0.0)]).blocks
+    heavy = Layout.of(500, [(0, 500, "relu", True, 0.0, 0.0)]).blocks
     assert groups(10**6, heavy) == 1
     # Nothing is summed on the way forward, and where everything is kept there is one chunk.
     assert Program.of(layout.blocks, 10 * chunk, TILING).plan[0, codes.GROUPS] == 1
@@ -273,7 +277,7 @@ def test_the_table_says_what_the_layout_says(layout):
 @pytest.mark.parametrize(("last", "loss"), PAIRS)
 def test_a_matched_loss_takes_the_last_activation_over(last, loss):
     row = LOSSES[loss]
-    blocks = Layout.of(2, [(0, 3, last, True, 0.0), (1, 3, last, True, 0.0)]).blocks
+    blocks = Layout.of(2, [(0, 3, last, True, 0.0, 0.0), (1, 3, last, True, 0.0, 0.0)]).blocks
     found = Program.of(blocks, 1, TILING, loss=row).table[0, :, codes.ACTIVATION].tolist()
     ends = "identity" if row.activation == last else last
     assert found == [ACTIVATIONS[last].code, ACTIVATIONS[ends].code]
@@ -311,7 +315,7 @@ def test_an_activation_may_ask_for_z(name, dtype, monkeypatch):
 
 
 def test_a_chunk_is_the_batch_or_what_stays_in_the_cache():
-    narrow, wide = ([(0, units, "relu", True, 0.0)] for units in (9, 60_000))
+    narrow, wide = ([(0, units, "relu", True, 0.0, 0.0)] for units in (9, 60_000))
     blocks = Layout.of(1, narrow).blocks
     assert Program.of(blocks, 17, TILING).plan[0, codes.CHUNK] == 17
     assert Program.of(blocks, 10**6, TILING).plan[0, codes.CHUNK] == 2**15 // 10

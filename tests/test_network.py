@@ -92,13 +92,26 @@ def test_the_list_of_layers_may_change_afterwards():
         (
             {"layers": [fn.Dense(2), 3]},
             TypeError,
-            "layers[1] must be a layer, one of fastnn.Dense(...); got 3 (int).",
+            "layers[1] must be a layer, one of fastnn.Dense(...), fastnn.Dropout(...); "
+            "got 3 (int).",
         ),
         (
             {"layers": [fn.Dense]},
             TypeError,
-            "layers[0] must be a layer, one of fastnn.Dense(...); "
+            "layers[0] must be a layer, one of fastnn.Dense(...), fastnn.Dropout(...); "
             "got <class 'fastnn.layers.Dense'> (type).",
+        ),
+        (
+            {"layers": [fn.Dense(2), fn.Dropout(0.5)]},
+            ValueError,
+            "layers must end with a Dense layer, which gives the predictions; "
+            "got Dropout(rate=0.5) at the end.",
+        ),
+        (
+            {"layers": [fn.Dropout(0.5), fn.Dropout(0.1), fn.Dense(2)]},
+            ValueError,
+            "layers[1] must be a Dense layer, which reads what Dropout(rate=0.5) before it "
+            "leaves; got Dropout(rate=0.1).",
         ),
         ({"inputs": 0}, ValueError, "inputs must be an integer of at least 1; got 0."),
         ({"inputs": -1}, ValueError, "inputs must be an integer of at least 1; got -1."),

@@ -106,13 +106,15 @@ ALLOWED = {
     },
     "progress": {"names"},
     "reference": {"reference_tables"},
+    "reference_draws": set(),
     "reference_tables": set(),
     "schedules": {"metrics", "names"},
     "system": {"names"},
     "threads": {"names", "system"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",
-        "losses", "metrics", "optimizers", "prediction", "progress", "reference", "schedules",
+        "losses", "metrics", "optimizers", "prediction", "progress", "reference",
+        "reference_draws", "schedules",
     },
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
@@ -125,6 +127,9 @@ ALLOWED = {
     },
     "kernels.codes": set(),
     "kernels.curves": {"kernels.codes", "kernels.fits", "kernels.simd", "kernels.vector_math"},
+    "kernels.dropout": {
+        "kernels._jit", "kernels.codes", "kernels.order", "kernels.panels", "kernels.simd",
+    },
     "kernels.elementwise": {
         "kernels._jit", "kernels.codes", "kernels.curves", "kernels.rows", "kernels.simd",
         "kernels.vector_math",
@@ -142,8 +147,8 @@ ALLOWED = {
     },
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
-        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.matmul",
-        "kernels.panels", "kernels.update", "kernels.views",
+        "kernels._jit", "kernels.codes", "kernels.dropout", "kernels.elementwise",
+        "kernels.matmul", "kernels.panels", "kernels.update", "kernels.views",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.rows": {"kernels.simd"},
@@ -173,7 +178,7 @@ LAZY = {
 MEETING = {"prediction", "training"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
 GENERATORS = {
-    "kernels._parts",
+    "kernels._parts", "kernels.dropout",
     "kernels.elementwise", "kernels.matmul", "kernels.output", "kernels.panels", "kernels.rows",
     "kernels.simd", "kernels.single", "kernels.team", "kernels.update", "kernels.views",
 }  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import reference as ref
+from fastnn import reference_draws as draws
 from fastnn import reference_tables as more
 
 WIDTHS = (2, 3, 2, 3)
@@ -774,38 +775,38 @@ def test_training_lowers_the_loss():
 
 
 def test_hash_gives_the_published_stream_of_splitmix64():
-    counters = np.arange(1, 4, dtype=np.uint64) * np.uint64(ref.GOLDEN)
+    counters = np.arange(1, 4, dtype=np.uint64) * np.uint64(draws.GOLDEN)
     expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    assert ref.hash64(counters).tolist() == expected
+    assert draws.hash64(counters).tolist() == expected
 
 
 def test_order_is_pinned():
-    assert ref.permutation(1, 0, 10).tolist() == [9, 5, 0, 3, 7, 6, 4, 8, 1, 2]
+    assert draws.permutation(1, 0, 10).tolist() == [9, 5, 0, 3, 7, 6, 4, 8, 1, 2]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 17, 1000])
 @pytest.mark.parametrize("key", [0, 1, 2**63, 2**64 - 1, np.uint64(2**64 - 1)])
 def test_order_is_a_permutation(key, n):
-    order = ref.permutation(key, 2**40, n)
+    order = draws.permutation(key, 2**40, n)
     assert order.dtype == np.int64
     assert sorted(order.tolist()) == list(range(n))
 
 
 def test_order_follows_key_and_epoch_alone():
-    orders = {tuple(ref.permutation(key, epoch, 50)) for key in range(5) for epoch in range(5)}
+    orders = {tuple(draws.permutation(key, epoch, 50)) for key in range(5) for epoch in range(5)}
     assert len(orders) == 25
-    assert np.array_equal(ref.permutation(3, 4, 50), ref.permutation(3, 4, 50))
+    assert np.array_equal(draws.permutation(3, 4, 50), draws.permutation(3, 4, 50))
 
 
 @pytest.mark.parametrize("by", ["epoch", "key"])
 def test_order_puts_every_example_everywhere_equally_often(by):
-    n, draws = 10, 4000
+    n, times = 10, 4000
     counts = np.zeros((n, n))
-    for i in range(draws):
-        order = ref.permutation(7, i, n) if by == "epoch" else ref.permutation(i, 0, n)
+    for i in range(times):
+        order = draws.permutation(7, i, n) if by == "epoch" else draws.permutation(i, 0, n)
         counts[np.arange(n), order] += 1
     # Chi-square with (n - 1)^2 = 81 degrees of freedom: 81 on the average, give or take 12.7.
-    chi_square = np.sum((counts - draws / n) ** 2 / (draws / n))
+    chi_square = np.sum((counts - times / n) ** 2 / (times / n))
     assert 81 - 4 * 12.7 < chi_square < 81 + 4 * 12.7
 
 
@@ -858,8 +859,9 @@ def test_a_train_step_clips_the_gradient_with_its_penalty():
     [
         (ref, 300, {"__future__", "collections", "typing", "numpy", "fastnn"}),
         (more, 300, {"__future__", "collections", "math", "typing", "numpy"}),
+        (draws, 100, {"__future__", "typing", "numpy"}),
     ],
-    ids=["reference", "reference_tables"],
+    ids=["reference", "reference_tables", "reference_draws"],
 )
 def test_source_stays_short_and_needs_numpy_alone(room, lines, needed):
     source = Path(room.__file__).read_text(encoding="utf-8")
@@ -880,7 +882,9 @@ def test_source_stays_short_and_needs_numpy_alone(room, lines, needed):
 PAGE = Path(__file__).parents[1] / "docs" / "mathematics.md"
 
 
-@pytest.mark.parametrize("room", [ref, more], ids=["reference", "reference_tables"])
+@pytest.mark.parametrize(
+    "room", [ref, more, draws], ids=["reference", "reference_tables", "reference_draws"]
+)
 def test_page_of_mathematics_names_every_function_of_the_reference(room):
     text = PAGE.read_text(encoding="utf-8")
     tree = ast.parse(Path(room.__file__).read_text(encoding="utf-8"))

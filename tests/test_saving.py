@@ -354,6 +354,8 @@ OF_A_NETWORK = {
     "dtype": (),
     "order_key": (),
     "orders_drawn": (0,),
+    "mask_key": (),
+    "steps_taken": (0,),
 }
 OF_A_LAYER = {
     "layer": (),
@@ -442,10 +444,11 @@ def test_sizes_that_no_memory_could_hold_are_refused_at_once(rewritten):
     refused(rewritten(lambda d: d.update(layers=[d["layers"][0]] * 4000)))
 
 
-def test_an_order_that_cannot_have_been_drawn_is_refused_or_fits(rewritten):
+@pytest.mark.parametrize("count", ["orders_drawn", "steps_taken"])
+def test_a_count_that_nobody_reached_is_refused_or_fits(count, rewritten):
     """What is loaded can also be fitted."""
     for drawn in (2**53, 2**62, 2**63, 2**64 - 1, 2**64, 10**30):
-        path = rewritten(lambda d, drawn=drawn: d.update(orders_drawn=drawn))
+        path = rewritten(lambda d, drawn=drawn: d.update({count: drawn}))
         try:
             net = fn.load(path)
         except fn.ModelFileError:

@@ -20,7 +20,7 @@ import pytest
 from cases import JIT
 
 import fastnn as fn
-from fastnn import reference, training
+from fastnn import reference_draws, training
 from fastnn.kernels import codes
 
 BACKENDS = ("native", "reference")
@@ -1088,7 +1088,7 @@ def test_a_shuffled_fit_diverges_at_the_example_it_names(backend):
     y = Y.copy()
     y[7] = 1e30
     net = network()
-    order = reference.permutation(net._streams.order_key, 0, 23)
+    order = reference_draws.permutation(net._streams.order_key, 0, 23)
     with pytest.raises(fn.DivergenceError) as caught:
         net.fit(X, y, batch_size=1, epochs=2, backend=backend)
     assert order[caught.value.step - 1] == 7

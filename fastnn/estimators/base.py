@@ -29,7 +29,7 @@ from fastnn.estimators.pace import Pace, schedule_of
 from fastnn.estimators.parameters import SOLVERS, Objective, hidden_sizes, plain
 from fastnn.estimators.stochastic import NOT_FINITE, Descent
 from fastnn.estimators.watchers import Watchers
-from fastnn.estimators.weights import Weights, draw, given
+from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
 from fastnn.names import describe
 from fastnn.training import Job
@@ -144,10 +144,11 @@ class Perceptron(Fitted, ABC):
         """Fit from the start, go on from the weights there are, or take one epoch more."""
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if self.clip_norm is not None and SOLVERS[self.solver] is None:
-            raise ValueError(
-                f"clip_norm needs a solver that takes steps; got solver={self.solver!r}."
-            )
+        for name, off in (("clip_norm", self.clip_norm is None), ("dropout", not self._drops())):
+            if SOLVERS[self.solver] is None and not off:
+                raise ValueError(
+                    f"{name} needs a solver that takes steps; got solver={self.solver!r}."
+                )
         schedule_of(self, None)  # Refuses what is no learning_rate before anything is changed.
         as_given = X, y, sample_weight
         sizes = hidden_sizes(self.hidden_layer_sizes)
@@ -185,6 +186,11 @@ class Perceptron(Fitted, ABC):
             raise ValueError(NOT_FINITE)
         return self
 
+    def _drops(self) -> bool:
+        """Tell whether a step drops anything."""
+        several = isinstance(self.dropout, list | tuple)
+        return any(hidden_dropouts(self.dropout, len(self.dropout) if several else 1))
+
     def _dtype(self, X: Any, *, first: bool) -> np.dtype[Any]:
         """Return what to compute in: as asked, or as scikit-learn would."""
         full_batch = SOLVERS[self.solver] is None
@@ -202,7 +208,7 @@ class Perceptron(Fitted, ABC):
         self.t_ = 0
         self.n_layers_ = len(units)
         self.out_activation_ = self._objective.out_activation
-        weights = Weights(units, self.activation, self.out_activation_, dtype)
+        weights = Weights(units, self.activation, self.out_activation_, self.dropout, dtype)
         if self.coefs_init is None or self.intercepts_init is None:
             draw(weights, self.activation, self._random_state)
         if self.coefs_init is not None:
@@ -333,6 +339,9 @@ class Perceptron(Fitted, ABC):
         pace.begin(_recorded(judge))
 
         clip_norm = None if self.clip_norm is None else plain(self.clip_norm, "clip_norm")
+        mask_key = draw_key(self._random_state) if self._drops() else 0
+        # Counted on from the examples seen, of which an epoch has more than steps.
+        steps_before = self.t_ - pace.state.steps
 
         def job(part: Data) -> Job:
             return Job(
@@ -346,6 +355,8 @@ class Perceptron(Fitted, ABC):
                 state=pace.state,
                 backend=measure.backend,
                 clip_norm=clip_norm,
+                mask_key=mask_key,
+                steps_before=steps_before,
                 threads=self.n_threads,
                 conventions=measure.conventions,
             )

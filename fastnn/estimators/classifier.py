@@ -124,6 +124,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     clip_norm : float, default None
         Most length of a step's gradient, over all weights and biases: a longer one is scaled
         down to it.  Refused when ``solver="lbfgs"``.
+    dropout : float or sequence of float, default 0.0
+        The part of each hidden layer's units that a step drops at random, at least 0 and less
+        than 1; several numbers, one a layer.  Scores and predictions drop nothing.  Refused when
+        ``solver="lbfgs"``.
     weight_decay : float, default None
         By which part of itself, times the learning rate, each weight shrinks a step, beside
         ``alpha``; None is 0.01.  Only used when ``solver="adamw"``.
@@ -232,6 +236,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         max_time: Any = None,
         dtype: Any = None,
         clip_norm: Any = None,
+        dropout: Any = 0.0,
         weight_decay: Any = None,
         rho: Any = None,
         n_threads: Any = None,
@@ -269,6 +274,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.max_time = max_time
         self.dtype = dtype
         self.clip_norm = clip_norm
+        self.dropout = dropout
         self.weight_decay = weight_decay
         self.rho = rho
         self.n_threads = n_threads

@@ -28,6 +28,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     # Parameters and what validation learns, which scikit-learn's classes set.
     activation: Any
+    dropout: Any
     dtype: Any
     n_features_in_: int
     out_activation_: str
@@ -66,7 +67,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             or X.shape[1] != self.n_features_in_
             or not (X.size and X.flags.c_contiguous and X.flags.aligned)
             or "feature_names_in_" in self.__dict__
-            or not weights.are(self.coefs_, self.intercepts_, self.activation, self.out_activation_)
+            or not weights.are(*self._described())
         ):
             return None
         found: Floats
@@ -92,7 +93,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _current(self, dtype: DTypeLike | None = None) -> Weights:
         """Return the weights as they are, also where the user has set them by hand."""
         weights: Weights | None = self.__dict__.get("_weights")
-        described = self.coefs_, self.intercepts_, self.activation, self.out_activation_
+        described = self._described()
         if (
             weights is not None
             and (dtype is None or weights.network.dtype == dtype)
@@ -100,6 +101,11 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ):
             return weights
         return Weights.of(*described, dtype)
+
+    def _described(self) -> tuple[Any, Any, Any, Any, Any]:
+        """Return what `Weights` are of."""
+        kinds = self.activation, self.out_activation_, self.dropout
+        return (self.coefs_, self.intercepts_, *kinds)
 
     @property
     def network_(self) -> Sequential:

@@ -245,6 +245,7 @@ COMMON: dict[str, Any] = {
     "max_time": [Interval(Real, 0, None, closed="neither"), None],
     "dtype": [StrOptions({"float32", "float64"}), Options(type, {np.float32, np.float64}), None],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "weight_decay": [Interval(Real, 0, None, closed="left"), None],
     "rho": [Interval(Real, 0, 1, closed="left"), None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],

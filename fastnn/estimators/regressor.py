@@ -49,7 +49,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         As in `MLPClassifier`.
     n_iter_no_change, max_fun, monitor_mode, callbacks, coefs_init, intercepts_init, max_time, dtype
         As in `MLPClassifier`.
-    clip_norm, weight_decay, rho, n_threads
+    clip_norm, dropout, weight_decay, rho, n_threads
         As in `MLPClassifier`.
     monitor : None, "loss", str or callable, default None
         What is scored on examples held out: R^2, their loss, or any scorer of scikit-learn by
@@ -129,6 +129,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         max_time: Any = None,
         dtype: Any = None,
         clip_norm: Any = None,
+        dropout: Any = 0.0,
         weight_decay: Any = None,
         rho: Any = None,
         n_threads: Any = None,
@@ -165,6 +166,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self.max_time = max_time
         self.dtype = dtype
         self.clip_norm = clip_norm
+        self.dropout = dropout
         self.weight_decay = weight_decay
         self.rho = rho
         self.n_threads = n_threads

@@ -7,6 +7,7 @@ prediction reads the vector beneath them; arrays of the user's own are copied at
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,12 +18,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnn import gate
 from fastnn.activations import ACTIVATIONS
-from fastnn.layers import Dense
+from fastnn.layers import Dense, Dropout, Layer, described
 from fastnn.layout import Layout
-from fastnn.names import lookup
+from fastnn.names import check_real, lookup
 from fastnn.network import Sequential
 
-__all__ = ["Weights", "draw", "given", "hidden_activations"]
+__all__ = ["Weights", "draw", "draw_key", "given", "hidden_activations", "hidden_dropouts"]
 
 Floats = NDArray[np.floating]
 
@@ -38,6 +39,8 @@ class Weights:
         The estimator's.
     out_activation : str
         Activation of the last layer.
+    dropout : float or sequence of float
+        The estimator's.
     dtype : dtype
         float32 or float64.
 
@@ -50,14 +53,23 @@ class Weights:
     """
 
     def __init__(
-        self, units: Sequence[int], activation: Any, out_activation: str, dtype: DTypeLike
+        self,
+        units: Sequence[int],
+        activation: Any,
+        out_activation: str,
+        dropout: Any,
+        dtype: DTypeLike,
     ) -> None:
-        names = [*hidden_activations(activation, len(units) - 2), out_activation]
-        layers = [Dense(width, name) for width, name in zip(units[1:], names, strict=True)]
+        hidden = len(units) - 2
+        names = [*hidden_activations(activation, hidden), out_activation]
+        rates = [*hidden_dropouts(dropout, hidden), 0.0]
+        layers: list[Layer] = []
+        for width, name, rate in zip(units[1:], names, rates, strict=True):
+            layers += [Dense(width, name), Dropout(rate)] if rate else [Dense(width, name)]
         self.network = Sequential(layers, int(units[0]), np.dtype(dtype))
         self.coefs = self.network.weights
         self.intercepts = [b for b in self.network.biases if b is not None]
-        self._described = activation, out_activation
+        self._described = activation, out_activation, dropout
 
     @classmethod
     def of(
@@ -66,6 +78,7 @@ class Weights:
         intercepts: Any,
         activation: Any,
         out_activation: str,
+        dropout: Any,
         dtype: DTypeLike | None = None,
     ) -> Weights:
         """Return a copy of weights and biases that may come from anywhere."""
@@ -73,7 +86,7 @@ class Weights:
         if dtype is None:
             single = all(np.asarray(part).dtype == np.float32 for part in (*coefs, *intercepts))
             dtype = np.float32 if single else np.float64
-        weights = cls(units, activation, out_activation, dtype)
+        weights = cls(units, activation, out_activation, dropout, dtype)
         weights.network.set_weights(
             [part for pair in zip(coefs, intercepts, strict=True) for part in pair]
         )
@@ -91,21 +104,22 @@ class Weights:
 
     def layout(self, alpha: float) -> Layout:
         """Return the layout of the vector, with the strength of L2."""
-        layers = self.network.layers
         return Layout.of(
             self.network.layout.inputs,
-            [(place, layer.units, layer.activation, layer.bias, alpha)
-             for place, layer in enumerate(layers)],
+            [(place, layer.units, layer.activation, layer.bias, alpha, rate)
+             for place, layer, rate in described(self.network.layers)],
         )  # fmt: skip
 
-    def are(self, coefs: Any, intercepts: Any, activation: Any, out_activation: str) -> bool:
+    def are(
+        self, coefs: Any, intercepts: Any, activation: Any, out_activation: str, dropout: Any
+    ) -> bool:
         """Tell whether these are the very views of this vector, in a network of this kind."""
         return (
             len(coefs) == len(self.coefs)
             and len(intercepts) == len(self.intercepts)
             and all(map(operator.is_, coefs, self.coefs))
             and all(map(operator.is_, intercepts, self.intercepts))
-            and (activation, out_activation) == self._described
+            and (activation, out_activation, dropout) == self._described
         )
 
 
@@ -138,6 +152,21 @@ def hidden_activations(activation: Any, hidden: int) -> list[str]:
     return [lookup(ACTIVATIONS, name, "activation").name for name in names]
 
 
+def hidden_dropouts(dropout: Any, hidden: int) -> list[float]:
+    """Return the part of each hidden layer that is dropped, or say what is wrong with them."""
+    several = isinstance(dropout, list | tuple)
+    rates = list(dropout) if several else [dropout] * hidden
+    if len(rates) != hidden:
+        raise ValueError(
+            f"dropout must be one number, or {hidden}, one for each hidden layer; got {dropout!r}."
+        )
+    names = [f"dropout[{place}]" if several else "dropout" for place in range(hidden)]
+    return [
+        check_real(rate, name, low=0.0, high=1.0, high_open=True)
+        for rate, name in zip(rates, names, strict=True)
+    ]
+
+
 def draw(weights: Weights, activation: Any, rng: np.random.RandomState) -> None:
     """Draw first weights and biases as scikit-learn does, in its order.
 
@@ -153,6 +182,11 @@ def draw(weights: Weights, activation: Any, rng: np.random.RandomState) -> None:
         bound = np.sqrt((2.0 if logistic else 6.0) / sum(W.shape))
         W[:] = rng.uniform(-bound, bound, W.shape)
         b[:] = rng.uniform(-bound, bound, b.shape)
+
+
+def draw_key(rng: np.random.RandomState) -> int:
+    """Draw the key of what dropout keeps from a copy, so that all else is drawn as without it."""
+    return int.from_bytes(copy.deepcopy(rng).bytes(8), "little")
 
 
 def given(views: Sequence[Floats], arrays: Any, argument: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 # Operations: what a row of the operation table asks for.
 DENSE: Final = 0
+DROPOUT: Final = 1
 
 # Columns of the operation table; offsets count elements, not bytes.
 OPERATION: Final = 0
@@ -28,13 +29,16 @@ PACKED: Final = 11  # workspace: W in panels
 BIASES: Final = 12  # workspace: b, whole panels of it
 TRANSPOSED: Final = 13  # workspace: the transpose of W in panels, or NONE where nobody asks for it
 UNITS: Final = 14  # number of the operation's first tile of weight gradients among all
-TABLE_COLUMNS: Final = 15
+PLACE: Final = 15  # of a dropout in the layer list
+THRESHOLD: Final = 16  # of a dropout: hashes from here on, of 32 bits, keep a unit
+TABLE_COLUMNS: Final = 17
 NONE: Final = -1
 
 # Columns of the constants that go with each operation.
 L2: Final = 0
 LOSS_NUMBER: Final = 1  # the loss's own, in the last operation's row
-CONSTANT_COLUMNS: Final = 2
+KEPT_SCALE: Final = 2  # what a dropout multiplies by where it keeps
+CONSTANT_COLUMNS: Final = 3
 
 # Activations.
 IDENTITY: Final = 0
@@ -109,6 +113,13 @@ LOSSES: Final = 21  # workspace: the loss of each row of a chunk
 SHARES: Final = 22  # workspace: the part of each row of a chunk in the batch's mean
 WIDEST: Final = 23  # columns of the widest result: what FLAT and DFLAT have for each row
 PLAN_ENTRIES: Final = 24
+
+# Entries of the draw: keys of the streams, and how far they are.
+ORDER_KEY: Final = 0
+ORDER: Final = 1  # number of the present epoch's order
+MASK_KEY: Final = 2
+STEP: Final = 3  # number of the first step that a call takes
+DRAW_ENTRIES: Final = 4
 
 # Entries of the optimizer's numbers: steps taken, then the record's own.
 STEPS: Final = 0

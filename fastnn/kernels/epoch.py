@@ -15,7 +15,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel
 from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row_losses
 from fastnn.kernels.matmul import BATCH_ROWS
-from fastnn.kernels.order import shuffle
+from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import pack, unpack
 from fastnn.kernels.passes import (
     backward,
@@ -90,9 +90,9 @@ def step_chunk(
 
 @kernel
 def sum_groups(
-    M: Any, table: Any, plan: Any, conventions: Any, number: float, sums: Any, picks: Any, X: Any,
-    labels: Any, values: Any, weights: Any, order: Any, total: float, first: int, last: int,
-    groups: int, place: int, size: int,
+    M: Any, table: Any, constants: Any, plan: Any, conventions: Any, sums: Any, picks: Any, X: Any,
+    labels: Any, values: Any, weights: Any, order: Any, stream: Any, total: float, first: int,
+    last: int, groups: int, place: int, size: int,
 ) -> None:  # fmt: skip
     """Sum the gradients of the groups of chunks that are this thread's, and each chunk's loss.
 
@@ -101,6 +101,7 @@ def sum_groups(
     """
     chunk, height = plan[codes.CHUNK], plan[codes.HEIGHT]
     top = table[table.shape[0] - 1]
+    number = constants[table.shape[0] - 1, codes.LOSS_NUMBER]
     chunks = (last - first + chunk - 1) // chunk
     for group in range(groups * place // size, groups * (place + 1) // size):
         beginning = chunks * group // groups
@@ -108,12 +109,12 @@ def sum_groups(
             start = first + c * chunk
             rows = min(chunk, last - start)
             gather(M, table[0, codes.SOURCE], height, picks, X, order, start, 0, rows)
-            forward(M, table, plan, 0, rows)
+            forward(M, table, constants, plan, stream, start - first, 0, rows)
             row_losses(
                 M, top, plan, conventions, number, picks, labels, values, weights, total, 0, rows
             )
             sums[2 * plan[codes.UNIT_COUNT] + c] = chunk_loss(M, plan, conventions, rows)
-            backward(M, table, plan, 0, rows)
+            backward(M, table, constants, plan, stream, start - first, 0, rows)
             sum_chunk(M, table, plan, rows, 0, plan[codes.UNIT_COUNT], group, c == beginning)
 
 
@@ -194,8 +195,9 @@ def engine(
         Read only.
     order : int64 (n,), or (0,) for X's own order
         Read; written where the plan asks for epochs in an order of their own.
-    draw : uint64 (2,)
-        Key of these orders, and the number of the present epoch's.
+    draw : uint64 (codes.DRAW_ENTRIES,)
+        Keys of these orders and of what dropout keeps; the numbers of the present epoch's order
+        and of the first step that is taken.
     out : (n, outputs), or (0, 0)
         Written: the last operation's result for each example.
     """
@@ -220,14 +222,14 @@ def engine(
         )
     steps = (X.shape[0] + batch - 1) // batch
     rates = M[plan[codes.RATES_AT] : plan[codes.RATES_AT] + 2 * codes.RATES]
-    done, trouble = 0, codes.FINE
+    done, taken, trouble = 0, 0, codes.FINE
     for step in range(first_step, last_step):
         epoch, within = step // steps, step % steps
         if within == 0 and plan[codes.SHUFFLE] and training:
             # Somebody may still be asking for the weights of the last batch.
             barrier(signals, size)
             if place == 0:
-                shuffle(order, draw[0], draw[1] + np.uint64(epoch))
+                shuffle(order, draw[codes.ORDER_KEY], draw[codes.ORDER] + np.uint64(epoch))
             barrier(signals, size)
         first, last = within * batch, min((within + 1) * batch, X.shape[0])
         total = batch_weight(weights, order, first, last)
@@ -238,13 +240,15 @@ def engine(
             if etas.size:
                 numbers[codes.LEARNING_RATE] = etas[step - first_step]
             prepare_rates(rates, numbers, conventions, plan[codes.OPTIMIZER])
+        stream = stream_of(draw[codes.MASK_KEY], draw[codes.STEP] + np.uint64(taken))
+        taken += 1
         share = 1.0 / total if conventions[codes.SHARED_PENALTY] != 0.0 else 1.0
         loss = 0.0
         groups = min(plan[codes.GROUPS], (last - first + chunk - 1) // chunk)
         if groups > 1:
             sum_groups(
-                M, tables[place], plans[place], conventions, number, sums, picks, X, labels, values,
-                weights, order, total, first, last, groups, place, size,
+                M, tables[place], constants, plans[place], conventions, sums, picks, X, labels,
+                values, weights, order, stream, total, first, last, groups, place, size,
             )  # fmt: skip
             barrier(signals, size)
             loss = sum_of(sums[2 * plan[codes.UNIT_COUNT] :][: (last - first + chunk - 1) // chunk])
@@ -257,7 +261,7 @@ def engine(
             low = tiles * place // size * BATCH_ROWS
             high = min(tiles * (place + 1) // size * BATCH_ROWS, rows)
             gather(M, bottom[codes.SOURCE], height, picks, X, order, start, low, high)
-            forward(M, table, plan, low, high)
+            forward(M, table, constants, plan, stream, start - first, low, high)
             if out.size:
                 hand_out(out, M, top[codes.RESULT], height, picks, low, high)
             if plan[codes.LOSS_CODE] == codes.NO_LOSS:
@@ -268,7 +272,7 @@ def engine(
                 M, top, plan, conventions, number, picks, labels, values, weights, total, low, high
             )
             if top[codes.DRESULT] >= 0:
-                backward(M, table, plan, low, high)
+                backward(M, table, constants, plan, stream, start - first, low, high)
             barrier(signals, size)
             loss += chunk_loss(M, plan, conventions, rows)
             if training and not np.isfinite(loss):
@@ -323,10 +327,12 @@ def engine(
 def load(table: Any, M: Any, shift: int, vector: Any) -> None:
     """Pack a vector of parameters, or of moments, which lie a shift behind them.
 
-    Reads: vector (size,).  Writes: in M, every operation's PACKED and BIASES, shifted; where
+    Reads: vector (size,).  Writes: in M, every layer's PACKED and BIASES, shifted; where
     the shift is 0 also its TRANSPOSED.
     """
     for row in table:
+        if row[codes.OPERATION] != codes.DENSE:
+            continue
         inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
         W = matrix(vector, row[codes.W], inputs, outputs)
         pack(M, row[codes.PACKED] + shift, tall(inputs), W)
@@ -340,9 +346,11 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
 def store(table: Any, M: Any, shift: int, vector: Any) -> None:
     """Unpack what `load` packs, or a gradient, which lies behind the moments.
 
-    Reads: in M, every operation's PACKED and BIASES, shifted.  Writes: vector (size,).
+    Reads: in M, every layer's PACKED and BIASES, shifted.  Writes: vector (size,).
     """
     for row in table:
+        if row[codes.OPERATION] != codes.DENSE:
+            continue
         inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
         W = matrix(vector, row[codes.W], inputs, outputs)
         unpack(W, M, row[codes.PACKED] + shift, tall(inputs))

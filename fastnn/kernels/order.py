@@ -1,4 +1,4 @@
-"""The order of an epoch: a shuffle that follows from a key and a number alone."""
+"""What is drawn at random: hashes, and an epoch's order, from a key and a number alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.kernels._jit import entry, kernel
 
-__all__ = ["draw_order", "shuffle"]
+__all__ = ["draw_order", "drawn", "shuffle", "stream_of"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -26,6 +26,18 @@ def hash64(x: Any) -> Any:
 
 
 @kernel
+def stream_of(key: Any, number: Any) -> Any:
+    """Return the stream of a key and a number, all uint64."""
+    return hash64(key + (number + _ONE) * _GOLDEN)
+
+
+@kernel
+def drawn(stream: Any, place: int) -> Any:
+    """Return the hash at a place of a stream, uint64."""
+    return hash64(stream + (np.uint64(place) + _ONE) * _GOLDEN)
+
+
+@kernel
 def shuffle(order: Any, key: Any, number: Any) -> None:
     """Shuffle the numbers 0, 1, ..., n - 1 (Fisher & Yates), the same for the same draw.
 
@@ -34,11 +46,11 @@ def shuffle(order: Any, key: Any, number: Any) -> None:
 
     Reads: key and number of the draw, uint64.  Writes: order, int64 (n,).
     """
-    stream = hash64(key + (number + _ONE) * _GOLDEN)
+    stream = stream_of(key, number)
     for i in range(order.size):
         order[i] = i
     for i in range(order.size - 1, 0, -1):
-        bits = hash64(stream + np.uint64(i + 1) * _GOLDEN) >> _32
+        bits = drawn(stream, i) >> _32
         j = np.int64((bits * np.uint64(i + 1)) >> _32)
         order[i], order[j] = order[j], order[i]
 

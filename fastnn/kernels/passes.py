@@ -10,6 +10,7 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.elementwise import activation_backward, activation_forward
 from fastnn.kernels.matmul import (
     AS_IT_IS,
@@ -125,7 +126,7 @@ def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: in
 def deactivate_rows(
     M: Any, row: Any, flat: int, dflat: int, height: int, first: int, last: int
 ) -> None:
-    """Compute dZ = dA f'(Z) of some rows of the last operation, or of a softmax.
+    """Compute dZ = dA f'(Z) of some rows: of the last operation, below a dropout, of a softmax.
 
     Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
     May overwrite: room for the rows at flat and dflat.
@@ -193,14 +194,14 @@ def slope_in_registers(activation: int) -> int:
 
 
 @kernel
-def dense_backward(
-    M: Any, row: Any, below: Any, flat: int, dflat: int, height: int, first: int, last: int
-) -> None:
+def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: int) -> None:
     """Compute dA = dZ W^T of some rows, and dZ = dA f'(Z) of the operation below.
+
+    A softmax below, which takes whole rows, is left to `deactivate_rows`; a dropout has no slope.
 
     Reads: the operation's DRESULT and TRANSPOSED, and what the one below left.
     Writes: the DRESULT of the one below, of rows rounded up to whole tiles.
-    May overwrite: room for the rows at flat and dflat.
+    May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
@@ -228,35 +229,58 @@ def dense_backward(
                 )  # fmt: skip
                 if ready and sweeping:
                     deactivate_panel(M, below, height, block, rows, j)
-    if activation == codes.SOFTMAX:
-        deactivate_rows(M, below, flat, dflat, height, first, last)
 
 
 @kernel
-def forward(M: Any, table: Any, plan: Any, first: int, last: int) -> None:
+def forward(
+    M: Any, table: Any, constants: Any, plan: Any, stream: Any, begun: int, first: int, last: int
+) -> None:
     """Walk the table down: every Z and A of some rows of a chunk.
 
-    Reads: packed weights, and the first operation's source.  Writes: every operation's Z and
-    result.  May overwrite: these rows of FLAT.
+    Reads: packed weights, and the first operation's source; the step's stream, and begun, the
+    rows of the batch before the chunk.  Writes: every operation's Z and result.
+    May overwrite: these rows of FLAT.
     """
+    height = plan[codes.HEIGHT]
     flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
-    for row in table:
-        dense_forward(M, row, flat, plan[codes.HEIGHT], first, last)
+    for r in range(table.shape[0]):
+        row = table[r]
+        if row[codes.OPERATION] == codes.DROPOUT:
+            scale = constants[r, codes.KEPT_SCALE]
+            dropout_forward(M, row, scale, height, stream, begun, first, last)
+        else:
+            dense_forward(M, row, flat, height, first, last)
 
 
 @kernel
-def backward(M: Any, table: Any, plan: Any, first: int, last: int) -> None:
+def backward(
+    M: Any, table: Any, constants: Any, plan: Any, stream: Any, begun: int, first: int, last: int
+) -> None:
     """Walk the table up: every dZ of some rows of a chunk.
 
-    Reads: what `forward` left, and the last operation's DRESULT.  Writes: every DRESULT.
-    May overwrite: these rows of FLAT and DFLAT.
+    Reads: what `forward` left and was given, and the last operation's DRESULT.
+    Writes: every DRESULT.  May overwrite: these rows of FLAT and DFLAT.
     """
     apart, height = first * plan[codes.WIDEST], plan[codes.HEIGHT]
     flat, dflat = plan[codes.FLAT] + apart, plan[codes.DFLAT] + apart
     top = table[table.shape[0] - 1]
     deactivate_rows(M, top, flat, dflat, height, first, last)
     for r in range(table.shape[0] - 1, 0, -1):
-        dense_backward(M, table[r], table[r - 1], flat, dflat, height, first, last)
+        row, below = table[r], table[r - 1]
+        if row[codes.DSOURCE] < 0:
+            # Only the inputs are left, and what dropout made of them.
+            break
+        scale, activation = constants[r, codes.KEPT_SCALE], below[codes.ACTIVATION]
+        ready = activation != codes.SOFTMAX
+        if row[codes.OPERATION] == codes.DENSE:
+            dense_backward(M, row, below, height, first, last)
+        elif activation == codes.RELU:
+            dropped_relu_backward(M, row, scale, height, first, last)
+        else:
+            dropout_backward(M, row, scale, height, stream, begun, first, last)
+            ready = False
+        if not ready:
+            deactivate_rows(M, below, flat, dflat, height, first, last)
 
 
 @kernel

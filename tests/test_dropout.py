@@ -1,0 +1,616 @@
+"""Dropout: what it keeps, in every way that a step is taken, and where it keeps out."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from cases import DTYPES, JIT, RULES, Shape, data, error
+
+import fastnn as fn
+from fastnn import layout, reference, reference_draws, threads, training
+from fastnn.activations import ACTIVATIONS
+from fastnn.kernels import codes
+from fastnn.layout import Program, Tiling, aligned_zeros
+from fastnn.losses import LOSSES
+
+BACKENDS = ("native", "reference")
+STEP_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+both_backends = pytest.mark.parametrize("backend", BACKENDS)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+# Widths that are multiples of nothing, of half a panel and of more than one.
+SHAPE = Shape(61, 35, 17, 70, 3) if JIT else Shape(9, 3, 3, 5, 2)
+BATCH = 23 if JIT else 4
+
+# How a batch goes through: whole; in chunks, of odd lengths too; in groups of chunks.
+WAYS = {
+    "whole": (1 << 15, 512, 4),
+    "chunks": (1, 7 if JIT else 3, 99),
+    "groups": (1, 5 if JIT else 1, 2),
+}
+
+
+def go(monkeypatch, way):
+    """Let batches go through in one of the ways."""
+    for name, value in zip(
+        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), WAYS[way], strict=True
+    ):
+        monkeypatch.setattr(layout, name, value)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Use as many threads as are asked for, however little there is to do, on any machine."""
+    monkeypatch.setattr(threads, "usable_cores", lambda: 64)
+    monkeypatch.setattr(threads, "_STEP_SHARE", 1e-9)
+    monkeypatch.setattr(threads, "_CALL_SHARE", 1e-9)
+
+
+def network(hidden="tanh", dtype="float64", rates=(0.2, 0.5, 0.1), l2=0.01, shape=SHAPE, rng=3):
+    """Return a network with dropout of inputs and of both hidden layers; None leaves one out."""
+    dense = [
+        fn.Dense(shape.first, hidden, l2=l2),
+        fn.Dense(shape.second, hidden, l2=l2),
+        fn.Dense(shape.m, "softmax"),
+    ]
+    layers = []
+    for rate, layer in zip(rates, dense, strict=True):
+        layers += [layer] if rate is None else [fn.Dropout(rate), layer]
+    net = fn.Sequential(layers, shape.p, dtype, rng=rng)
+    for b in net.biases:
+        b[:] = np.linspace(-0.5, 0.5, b.size)
+    return net
+
+
+def examples(shape=SHAPE):
+    return data(shape, "cross_entropy")
+
+
+def what_was_read(rate, n, p, dtype="float64", backend="native", steps=1, place=0, **settings):
+    """Return what a layer read, (n, p), in each step, where all that it could read is 1.
+
+    With weights of zero and targets -I a step of gradient descent writes just that into the
+    weights: dW = A^T dZ, and dZ is a multiple of I.
+    """
+    below = [fn.Dense(p, initializer="zeros"), fn.Dense(p, initializer=0.0)][:place]
+    net = fn.Sequential(
+        [*below, fn.Dropout(rate), fn.Dense(n, bias=False, initializer="zeros")],
+        p,
+        dtype,
+        **settings,
+    )
+    for b in net.biases[:place]:
+        b[:] = 1.0
+    found = []
+    for _ in range(steps):
+        net.weights[-1][:] = 0.0
+        net.train_on_batch(
+            np.ones((n, p)), -np.eye(n), "mean_squared_error", fn.SGD(n * n / 2), backend=backend
+        )
+        found.append(-net.weights[-1].T.copy())
+        # What passes through weights of zero moves nothing below.
+        assert all((b == 1.0).all() for b in net.biases[:place])
+    return found, net
+
+
+# What is kept.
+
+
+@both_backends
+@each_dtype
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.3, 0.5, 0.99, 1 - 2**-40])
+def test_a_unit_stays_scaled_or_becomes_zero(rate, dtype, backend):
+    for place, (n, p) in ((0, (9, 5)), (1, (7, 33 if JIT else 4))):
+        (found, *_), net = what_was_read(rate, n, p, dtype, backend, place=place)
+        kept = reference_draws.kept(net._streams.mask_key, 0, place, p, n, rate).T
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, kept / (1 - rate), rtol=1e-5)
+        assert ((found == 0.0) == ~kept).all()
+        if rate == 0.0:
+            assert kept.all()
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("rate", [0.01, 0.25, 0.5, 0.9])
+def test_units_stay_as_often_as_they_should_and_for_themselves(rate):
+    n, p, steps = 64, 48, 150
+    found, _ = what_was_read(rate, n, p, steps=steps)
+    kept = np.array(found) != 0.0
+    spread = np.sqrt(rate * (1 - rate))
+    C = (kept - (1 - rate)) / spread
+    # By steps, examples, units and places: sums of squares, each 1 on the average.
+    for axes in ((1, 2), (0, 2), (0, 1), (0,)):
+        means = C.mean(axis=axes) * np.sqrt(C.size / C.mean(axis=axes).size)
+        assert abs(np.mean(means**2) - 1) < 5 * np.sqrt(2 / means.size), axes
+    # With neighbours, with the next row, and with the next step.
+    for one, other in (
+        (C[:, :, :-1], C[:, :, 1:]),
+        (C[:, :-1], C[:, 1:]),
+        (C[:-1], C[1:]),
+        (C[:, :, :-16], C[:, :, 16:]),
+    ):
+        assert abs(np.mean(one * other)) < 5 / np.sqrt(one.size)
+    assert abs(C.mean()) < 5 / np.sqrt(C.size)
+
+
+def test_what_is_kept_is_pinned():
+    """With whole numbers of Python's, which know no overflow."""
+    layer = int(reference_draws.draws(1, 2, 4)[3])
+    expected = []
+    for number in range(12):
+        x = (number + layer) % 2**32
+        x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
+        x = (x ^ (x >> 15) ^ (layer >> 32)) * 0x846CA68B % 2**32
+        expected.append(x >= 0.75 * 2**32)
+    kept = reference_draws.kept(1, 2, 3, 4, 3, 0.75)
+    assert kept.T.ravel().tolist() == expected
+    assert kept.astype(int).tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0], [1, 0, 0]]
+
+
+@both_backends
+def test_seed_step_and_layer_each_draw_their_own(backend):
+    found, _ = what_was_read(0.5, 16, 8, backend=backend, steps=3)
+    other, _ = what_was_read(0.5, 16, 8, backend=backend, rng=1)
+    above, _ = what_was_read(0.5, 16, 8, backend=backend, place=1)
+    patterns = {A.tobytes() for A in (*found, *other, *above)}
+    assert len(patterns) == 5
+    again, _ = what_was_read(0.5, 16, 8, backend=backend)
+    assert (again[0] == found[0]).all()
+
+
+def test_more_units_are_dropped_at_a_higher_rate_and_the_same_ones():
+    kept = [reference_draws.kept(5, 0, 0, 40, 30, rate) for rate in (0.0, 0.1, 0.5, 0.9)]
+    assert kept[0].all()
+    for more, fewer in pairwise(kept):
+        assert (more >= fewer).all()
+        assert more.sum() > fewer.sum()
+
+
+# Native steps equal reference steps, and calculus.
+
+
+@each_dtype
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_steps_are_the_reference_s_steps(hidden, way, dtype, monkeypatch):
+    go(monkeypatch, way)
+    known = examples()
+    for rates in ((0.2, 0.5, 0.1), (None, 0.9, None)):
+        twins = []
+        for backend in BACKENDS:
+            net = network(hidden, dtype, rates)
+            if hidden == "exp":
+                net.parameters[:] *= 0.2
+            losses = [
+                net.train_on_batch(
+                    known.X[rows], known.y[rows], optimizer=fn.SGD(0.05, 0.5), backend=backend,
+                    sample_weight=known.w[rows] if step % 2 else None,
+                )
+                for step, rows in enumerate((slice(0, BATCH), slice(BATCH, None)) * 2)
+            ]  # fmt: skip
+            twins.append((net.parameters, losses))
+        assert error(twins[0][0], twins[1][0]) <= 10 * STEP_TOLERANCE[dtype]
+        assert error(twins[0][1], twins[1][1]) <= 10 * STEP_TOLERANCE[dtype]
+
+
+@each_dtype
+@pytest.mark.parametrize("rule", RULES)
+def test_epochs_of_every_rule_are_the_reference_s(rule, dtype):
+    known, twins = examples(), []
+    for backend in BACKENDS:
+        net = network("relu", dtype)
+        history = net.fit(
+            known.X, known.y, optimizer=RULES[rule], epochs=3, batch_size=BATCH, backend=backend,
+            sample_weight=known.w, clip_norm=0.5,
+        )  # fmt: skip
+        twins.append((net.parameters, history["loss"], net._streams))
+    assert error(twins[0][0], twins[1][0]) <= {"float32": 1e-3, "float64": 1e-9}[dtype]
+    assert error(twins[0][1], twins[1][1]) <= {"float32": 1e-3, "float64": 1e-9}[dtype]
+    assert twins[0][2] == twins[1][2]
+
+
+@pytest.mark.parametrize("hidden", ["tanh", "sigmoid", "softplus", "softmax"])
+def test_the_gradient_is_that_of_the_loss_with_the_same_units_dropped(hidden):
+    rng = np.random.default_rng(0)
+    widths = (4, 5, 3, 2)
+    W = [rng.normal(size=shape) for shape in zip(widths[1:], widths, strict=False)]
+    b = [rng.normal(size=(h, 1)) for h in widths[1:]]
+    f, loss = [hidden, hidden, "identity"], "mean_squared_error"
+    X, Y = rng.normal(size=(4, 6)), rng.normal(size=(2, 6))
+    D = [reference_draws.kept(9, 0, place, h, 6, 0.4) / 0.6 for place, h in enumerate(widths[:-1])]
+
+    def J():
+        Z, A = reference.forward(W, b, f, X, D)
+        return reference.mean_loss(loss, f[-1], Z[-1], A[-1], Y)
+
+    Z, A = reference.forward(W, b, f, X, D)
+    _, dW, db = reference.backward(W, b, f, loss, X, Z, A, Y, D=D)
+    for arrays, slopes in ((W, dW), (b, db)):
+        for array, slope in zip(arrays, slopes, strict=True):
+            for place in np.ndindex(array.shape):
+                kept, step = array[place], 1e-5
+                array[place] = kept + step
+                above = J()
+                array[place] = kept - step
+                below = J()
+                array[place] = kept
+                assert slope[place] == pytest.approx((above - below) / (2 * step), abs=1e-7)
+
+
+def test_what_is_dropped_is_zero_whatever_it_was():
+    A = np.array([[np.inf, np.nan, 2.0]])
+    assert reference.dropped(A, np.array([[0.0, 0.0, 4.0]])).tolist() == [[0.0, 0.0, 8.0]]
+    assert reference.dropped(A, None) is A
+
+
+@both_backends
+def test_a_unit_that_overflowed_harms_nobody_where_it_is_dropped(backend):
+    n = 12
+    net = fn.Sequential(
+        [fn.Dense(1, "relu", initializer="constant"), fn.Dropout(0.5), fn.Dense(1)], 1, "float32"
+    )
+    kept = reference_draws.kept(net._streams.mask_key, 0, 1, 1, n, 0.5)[0]
+    assert 0 < kept.sum() < n
+    net.weights[0][:] = 1e15
+    X = np.where(kept, 0.0, 1e30)[:, None]
+    assert net.train_on_batch(X, np.zeros(n), optimizer=fn.SGD(0.1), backend=backend) == 0.0
+
+
+# The same bits.
+
+
+@each_dtype
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("hidden", ["relu", "tanh", "gelu", "softmax"])
+def test_a_fit_has_the_same_bits_in_any_number_of_threads(hidden, way, dtype, monkeypatch, eager):
+    go(monkeypatch, way)
+    known, found = examples(), []
+    for number in (1, 2, 3, 4, 8) if JIT else (1, 2):
+        net = network(hidden, dtype)
+        history = net.fit(
+            known.X, known.y, epochs=2, batch_size=BATCH, threads=number, sample_weight=known.w
+        )
+        found.append((net.parameters.tobytes(), history.to_dict(), net._streams))
+    assert found[1:] == [found[0]] * (len(found) - 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_way_through_a_batch_drops_no_other_units(way, monkeypatch):
+    known = examples()
+    whole = network()
+    whole.train_on_batch(known.X, known.y, optimizer=fn.SGD(1.0))
+    go(monkeypatch, way)
+    parts = network()
+    parts.train_on_batch(known.X, known.y, optimizer=fn.SGD(1.0))
+    assert error(parts.parameters, whole.parameters) < 1e-12
+
+
+def test_both_dtypes_drop_the_same_units():
+    for place, p in ((0, 5), (1, 33 if JIT else 4), (2, 17 if JIT else 3)):
+        single, double = (what_was_read(0.3, 9, p, dtype, place=place)[0] for dtype in DTYPES)
+        assert ((single[0] == 0.0) == (double[0] == 0.0)).all()
+
+
+@both_backends
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_slices_and_callbacks_change_no_bits(seconds, backend, monkeypatch):
+    known, settings = examples(), {"epochs": 4, "batch_size": BATCH, "backend": backend}
+    plain, sliced, watched = network(), network(), network()
+    plain.fit(known.X, known.y, **settings)
+    monkeypatch.setattr(training, "_SLICE_SECONDS", seconds)
+    sliced.fit(known.X, known.y, **settings)
+    watched.fit(known.X, known.y, callbacks=lambda run: None, **settings)
+    for net in (sliced, watched):
+        assert net.parameters.tobytes() == plain.parameters.tobytes()
+        assert net._streams == plain._streams
+
+
+@each_dtype
+def test_whatever_the_workspace_held_does_not_matter(dtype, monkeypatch):
+    known = examples()
+
+    def fit():
+        # A rule without moments, which are taken to be zeros before the first step.
+        net = network("sigmoid", dtype)
+        net.fit(known.X, known.y, optimizer=fn.SGD(0.1), epochs=2, batch_size=BATCH)
+        return net.parameters.tobytes()
+
+    before = fit()
+
+    def dirty(size, kind):
+        vector = aligned_zeros(size, kind)
+        vector[:] = 3.0
+        return vector
+
+    monkeypatch.setattr("fastnn.prediction.aligned_zeros", dirty)
+    assert fit() == before
+
+
+@both_backends
+@each_dtype
+def test_a_rate_of_zero_is_no_dropout(dtype, backend):
+    known, settings = examples(), {"epochs": 2, "batch_size": BATCH, "backend": backend}
+    without, with_none = network("relu", dtype, (None,) * 3), network("relu", dtype, (0.0,) * 3)
+    for net in (without, with_none):
+        net.fit(known.X, known.y, **settings)
+    assert with_none.parameters.tobytes() == without.parameters.tobytes()
+
+
+def test_an_example_without_weight_and_a_batch_without_any_change_nothing():
+    known = examples()
+    weights = np.ones(SHAPE.n)
+    weights[:BATCH] = 0.0
+    for backend in BACKENDS:
+        net, rest = network(), network()
+        options = {"optimizer": fn.SGD(0.1), "batch_size": BATCH, "epochs": 1, "shuffle": False,
+                   "backend": backend}  # fmt: skip
+        net.fit(known.X, known.y, sample_weight=weights, **options)
+        # A batch that takes no step draws no mask.
+        rest.fit(known.X[BATCH:], known.y[BATCH:], **options)
+        assert net._streams.steps == rest._streams.steps
+        assert error(net.parameters, rest.parameters) < 1e-12
+
+
+# Streams.
+
+
+def test_a_seed_s_weights_and_orders_are_the_same_with_dropout():
+    with_it, without = network(), network(rates=(None,) * 3)
+    assert with_it.parameters.tobytes() == without.parameters.tobytes()
+    assert with_it._streams == without._streams
+    assert with_it._streams.mask_key != with_it._streams.order_key
+    assert network(rng=4)._streams.mask_key != with_it._streams.mask_key
+
+
+@both_backends
+def test_two_fits_go_on_where_one_longer_fit_would_be(backend):
+    known = examples()
+    settings = {"optimizer": fn.SGD(0.1), "batch_size": BATCH, "backend": backend}
+    once, twice = network(), network()
+    once.fit(known.X, known.y, epochs=4, **settings)
+    for epochs in (1, 3):
+        twice.fit(known.X, known.y, epochs=epochs, **settings)
+    assert twice.parameters.tobytes() == once.parameters.tobytes()
+    assert twice._streams == once._streams
+    assert once._streams.steps == 4 * -(-SHAPE.n // BATCH)
+
+
+@both_backends
+def test_a_fit_and_single_steps_share_the_stream(backend):
+    known = examples()
+    settings = {"optimizer": fn.SGD(0.1), "backend": backend}
+    fitted, stepped = network(), network()
+    fitted.fit(known.X, known.y, epochs=4, batch_size=SHAPE.n, shuffle=False, **settings)
+    for _ in range(2):
+        stepped.train_on_batch(known.X, known.y, **settings)
+    # Another rule begins with a fresh state, and goes on in the stream all the same.
+    stepped.train_on_batch(known.X, known.y, optimizer=fn.SGD(0.1, momentum=0.0), backend=backend)
+    stepped.fit(known.X, known.y, epochs=1, batch_size=SHAPE.n, shuffle=False, **settings)
+    assert stepped._streams.steps == fitted._streams.steps == 4
+    assert error(stepped.parameters, fitted.parameters) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda net, path: net.copy(),
+        lambda net, path: pickle.loads(pickle.dumps(net)),
+        lambda net, path: (net.save(path), fn.load(path))[1],
+    ],
+    ids=["copy", "pickle", "file"],
+)
+def test_a_network_goes_on_in_its_stream_when_it_comes_back(again, tmp_path):
+    known, settings = examples(), {"epochs": 2, "batch_size": BATCH}
+    net = network()
+    net.fit(known.X, known.y, **settings)
+    twin = again(net, tmp_path / "net")
+    assert twin.layers == net.layers
+    assert twin._streams == net._streams
+    for one in (net, twin):
+        one.fit(known.X, known.y, **settings)
+    assert twin.parameters.tobytes() == net.parameters.tobytes()
+
+
+@both_backends
+def test_what_a_callback_saves_goes_on_in_the_stream(backend, tmp_path):
+    known = examples()
+    settings = {"optimizer": fn.SGD(0.1), "batch_size": BATCH, "backend": backend}
+
+    def keep(run):
+        if run.epoch == 2:
+            run.network.save(tmp_path / "net")
+
+    net = network()
+    net.fit(known.X, known.y, epochs=4, callbacks=keep, **settings)
+    twin = fn.load(tmp_path / "net")
+    twin.fit(known.X, known.y, epochs=2, **settings)
+    assert twin.parameters.tobytes() == net.parameters.tobytes()
+
+
+@both_backends
+def test_a_step_that_was_not_taken_draws_nothing(backend, monkeypatch):
+    known, net = examples(), network("relu", "float32")
+    net.train_on_batch(known.X, known.y, backend=backend)
+    before, twin = pickle.dumps(net._streams), net.copy()
+    with pytest.raises(fn.DivergenceError):
+        net.train_on_batch(known.X, known.y, optimizer=fn.Adam(1e39), backend=backend)
+    with pytest.raises(ValueError, match="sample_weight"):
+        net.train_on_batch(known.X, known.y, sample_weight=[1.0], backend=backend)
+    run = training.STEPPERS[backend].run
+
+    def interrupted(self, *arguments):
+        run(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.STEPPERS[backend], "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.train_on_batch(known.X, known.y, backend=backend)
+    assert pickle.dumps(net._streams) == before
+    for one in (net, twin):
+        one.train_on_batch(known.X, known.y, backend=backend)
+    assert twin.parameters.tobytes() == net.parameters.tobytes()
+
+
+# Divergence.
+
+
+@both_backends
+@pytest.mark.parametrize("share", [0, 1e9], ids=["saved always", "saved once"])
+@pytest.mark.parametrize("optimizer", [fn.SGD(0.8, momentum=0.5), fn.Adam(4e18)], ids=str)
+def test_a_divergence_goes_back_over_steps_with_the_same_units_dropped(
+    optimizer, share, backend, monkeypatch
+):
+    monkeypatch.setattr(training, "_SAVING_SHARE", share)
+    monkeypatch.setattr(training, "_SLICE_SECONDS", 1e9)
+    known = data(Shape(23, 3, 1, 1, 1), "mean_squared_error")
+    settings = {"optimizer": optimizer, "epochs": 900, "batch_size": 5, "backend": backend}
+    ends = []
+    for callbacks in ((), lambda run: None):
+        net = fn.Sequential([fn.Dropout(0.3), fn.Dense(1)], 3, "float32", rng=2)
+        with pytest.raises(fn.DivergenceError) as caught:
+            net.fit(known.X, known.y, callbacks=callbacks, **settings)
+        problem = caught.value
+        ends.append((str(problem), problem.epoch, problem.step, net.parameters.tobytes(),
+                     net._streams))  # fmt: skip
+    assert ends[0] == ends[1]
+    assert net._streams.steps == (problem.epoch - 1) * 5 + problem.step - 1
+    # The good steps alone lead to the same weights.
+    twin = fn.Sequential([fn.Dropout(0.3), fn.Dense(1)], 3, "float32", rng=2)
+    if problem.epoch > 1:
+        twin.fit(known.X, known.y, **settings | {"epochs": problem.epoch - 1})
+    assert (problem.step == 1) == (twin.parameters.tobytes() == net.parameters.tobytes())
+
+
+@both_backends
+def test_a_divergence_is_looked_for_with_the_same_units_dropped(backend):
+    """Only what dropout scales up overflows."""
+    net = fn.Sequential(
+        [fn.Dense(8, initializer="constant"), fn.Dropout(0.9), fn.Dense(1, initializer="constant")],
+        1, "float32",
+    )  # fmt: skip
+    net.weights[0][:] = 1e38
+    X = np.ones((16, 1))
+    assert np.isfinite(net.predict(X)).all()
+    with pytest.raises(fn.DivergenceError, match=r"weighted sums Z of layer 2 \(Dense, 1 units"):
+        net.train_on_batch(X, np.zeros(16), "mean_absolute_error", fn.SGD(1e-3), backend=backend)
+
+
+# Where it keeps out.
+
+
+@both_backends
+@each_dtype
+def test_only_training_drops(dtype, backend):
+    known = examples()
+    with_it, without = network("relu", dtype), network("relu", dtype, (None,) * 3)
+    X, y, path = known.X, known.y, {"backend": backend}
+    assert with_it.predict(X, **path).tobytes() == without.predict(X, **path).tobytes()
+    assert with_it.evaluate(X, y, **path) == without.evaluate(X, y, **path)
+    found, expected = (net.loss_and_gradient(X, y, **path) for net in (with_it, without))
+    assert found[0] == expected[0]
+    assert found[1].tobytes() == expected[1].tobytes()
+    found, expected = (net.trace(X, y, **path) for net in (with_it, without))
+    assert len(found.Z) == len(found.dW) == 3
+    for part in ("Z", "A", "dZ", "dW", "db"):
+        for a, b in zip(getattr(found, part), getattr(expected, part), strict=True):
+            assert a.tobytes() == b.tobytes()
+    with fn.backend(backend):
+        x = X.astype(dtype)
+        for rows in (x, x[0]):
+            assert with_it(rows).tobytes() == without(rows).tobytes()
+
+
+@both_backends
+def test_a_diagnosis_is_that_of_the_network_without_dropout(backend):
+    known = examples()
+    with_it, without = network("relu"), network("relu", rates=(None,) * 3)
+    before = with_it._streams.steps
+    found = with_it.diagnose(known.X, known.y, backend=backend)
+    expected = without.diagnose(known.X, known.y, backend=backend)
+    assert [layer.place for layer in found.layers] == [1, 3, 5]
+    for one, other in zip(found.layers, expected.layers, strict=True):
+        assert (one.mean, one.gradient_norm, one.update_ratio) == (
+            other.mean, other.gradient_norm, other.update_ratio,
+        )  # fmt: skip
+    assert with_it._streams.steps == before
+
+
+@both_backends
+def test_validation_drops_nothing(backend):
+    known, net = examples(), network()
+    history = net.fit(
+        known.X, known.y, epochs=1, validation_data=(known.X, known.y), backend=backend,
+        metrics="accuracy",
+    )  # fmt: skip
+    measured = net.evaluate(known.X, known.y, metrics="accuracy", backend=backend)
+    assert history["val_loss"] == [measured["loss"]]
+    assert history["val_accuracy"] == history["accuracy"] == [measured["accuracy"]]
+
+
+@both_backends
+def test_hidden_counts_in_the_layer_list(backend):
+    known = examples()
+    with_it, without = network(), network(rates=(None,) * 3)
+    for place, same in ((0, None), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2), (-1, 2), (-2, 1)):
+        found = with_it.hidden(known.X, place, backend=backend)
+        expected = known.X if same is None else without.hidden(known.X, same, backend=backend)
+        assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+    copied = np.array(known.X)
+    with_it.hidden(copied, 0, backend=backend)[:] = 0.0
+    assert copied.any()
+
+
+def test_a_network_with_dropout_describes_itself(tmp_path):
+    net = fn.Sequential(
+        [fn.Dropout(0.1), fn.Dense(4, "relu"), fn.Dropout(0.25), fn.Dense(2)], rng=0
+    )
+    assert "0  Dropout  rate 0.1    (n, ?)" in net.summary()
+    assert "inputs taken from X" in net.summary()
+    net.fit(np.ones((3, 5)), np.ones((3, 2)), epochs=1)
+    assert net.layout.names == ("1.W", "1.b", "3.W", "3.b")
+    assert net.outputs == 2
+    lines = net.summary().splitlines()
+    assert lines[1].split() == ["0", "Dropout", "rate", "0.1", "(n,", "5)", "0"]
+    assert lines[3].split() == ["2", "Dropout", "rate", "0.25", "(n,", "4)", "0"]
+    assert "34 parameters" in lines[-1]
+    assert "Dropout(rate=0.25)" in repr(net)
+    net.save(tmp_path / "net")
+    assert fn.load(tmp_path / "net").layers == net.layers
+
+
+# The table.
+
+
+def test_dropout_is_a_row_of_the_table_in_training_only():
+    blocks, tiling = network().layout.blocks, Tiling(16, 6, 4)
+    options = {"loss": LOSSES["cross_entropy"], "gradient": True, "moments": 2}
+    assert len(Program.of(blocks, 9, tiling, **options).table[0]) == 3
+    program = Program.of(blocks, 9, tiling, dropping=True, **options)
+    table = program.table[0]
+    drops, dense = (
+        table[table[:, codes.OPERATION] == code] for code in (codes.DROPOUT, codes.DENSE)
+    )
+    assert len(drops) == len(dense) == 3
+    assert drops[:, codes.PLACE].tolist() == [0, 2, 4]
+    thresholds = [round(rate * 2**32) for rate in (0.2, 0.5, 0.1)]
+    assert drops[:, codes.THRESHOLD].tolist() == thresholds
+    np.testing.assert_allclose(program.constants[::2, codes.KEPT_SCALE], [1.25, 2.0, 1 / 0.9])
+    # Inputs change where they lie; what a layer gave stays for its slope.
+    assert table[0, codes.RESULT] == table[0, codes.SOURCE]
+    assert (drops[1:, codes.RESULT] != drops[1:, codes.SOURCE]).all()
+    assert (table[1:, codes.SOURCE] == table[:-1, codes.RESULT]).all()
+    assert (table[:2, codes.DSOURCE] == codes.NONE).all()
+    assert (drops[1:, codes.DSOURCE] == drops[1:, codes.DRESULT]).all()
+    # The chunks are those of the same network without it.
+    for rows in (9, 10**6):
+        plans = [
+            Program.of(blocks, rows, tiling, dropping=dropping, **options).plan[0]
+            for dropping in (False, True)
+        ]
+        for entry in (codes.CHUNK, codes.GROUPS, codes.UNIT_COUNT, codes.STATE):
+            assert plans[0][entry] == plans[1][entry]
