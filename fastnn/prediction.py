@@ -25,6 +25,7 @@ from fastnn.losses import Loss
 from fastnn.threads import fitting, together
 
 __all__ = [
+    "MeanLoss",
     "Predictor",
     "Run",
     "Slope",
@@ -400,37 +401,63 @@ def mean_loss(
     conventions: Conventions = OWN,
 ) -> float:
     """Return the (weighted) mean loss of the examples, without L2."""
-    summed = total = 0.0
-    for rows in _slices(len(data), layout.blocks):
-        part = data.part(rows)
-        if part.total != 0.0:
-            summed += part.total * _mean_loss(layout, parameters, loss, part, backend, conventions)
-            total += part.total
-    return summed / total
+    return MeanLoss(layout, parameters, loss, data, backend, conventions)()
 
 
-def _mean_loss(
-    layout: Layout,
-    parameters: Floats,
-    loss: Loss,
-    data: Data,
-    backend: str,
-    conventions: Conventions,
-) -> float:
-    """Return the mean loss of as many examples as one call takes."""
-    if backend == "reference":
-        W, b, activations = textbook(layout, parameters)
-        X, Y, w = data.columns(layout.outputs)
-        with np.errstate(all="ignore"):
-            Z, A = reference.forward(W, b, activations, X)
-            value = reference.mean_loss(
-                loss.name, activations[-1], Z[-1], A[-1], Y, w, conventions.loss_limit,
-                **loss.settings,
-            )  # fmt: skip
-            return conventions.loss_scale * value
-    run = Run(layout.blocks, parameters.dtype, data, loss, conventions=conventions, penalty=False)
-    run.load(parameters)
-    return _mean(run(codes.LOSS))
+class MeanLoss:
+    """Mean loss, without L2, of the same examples at every call's parameters.
+
+    Parameters are those of `mean_loss`.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        parameters: Floats,
+        loss: Loss,
+        data: Data,
+        backend: str,
+        conventions: Conventions = OWN,
+    ) -> None:
+        self._asked = layout, parameters, loss, backend
+        self._conventions = conventions
+        self._parts = [data.part(rows) for rows in _slices(len(data), layout.blocks)]
+        self._run: Run | None = None
+
+    def __call__(self) -> float:
+        """Return the loss."""
+        summed = total = 0.0
+        for part in self._parts:
+            weight = part.total
+            if weight != 0.0:
+                summed += weight * self._of(part)
+                total += weight
+        return summed / total
+
+    def _of(self, part: Data) -> float:
+        """Return the mean loss of as many examples as one call takes."""
+        layout, parameters, loss, backend = self._asked
+        conventions = self._conventions
+        if backend == "reference":
+            W, b, activations = textbook(layout, parameters)
+            X, Y, w = part.columns(layout.outputs)
+            with np.errstate(all="ignore"):
+                Z, A = reference.forward(W, b, activations, X)
+                value = reference.mean_loss(
+                    loss.name, activations[-1], Z[-1], A[-1], Y, w, conventions.loss_limit,
+                    **loss.settings,
+                )  # fmt: skip
+                return conventions.loss_scale * value
+        run = self._run
+        if run is None:
+            run = Run(
+                layout.blocks, parameters.dtype, part, loss, conventions=conventions, penalty=False
+            )
+        if len(self._parts) == 1:
+            # The room of many parts would be as large as their activations together.
+            self._run = run
+        run.load(parameters)
+        return _mean(run(codes.LOSS))
 
 
 def _mean(record: NDArray[np.float64]) -> float:

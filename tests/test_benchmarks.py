@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,10 @@ from benchmarks.compare import chart, tables
 from benchmarks.compare.checking import Referee, WrongWork
 from benchmarks.compare.children import PEERS, Child, ChildFailed, Program, is_installed
 from benchmarks.compare.measuring import _TOO_SLOW, Effort, Record, Team, _plan, is_trouble
+from benchmarks.estimators import __main__ as estimators_command
+from benchmarks.estimators import measuring as estimators_measuring
+from benchmarks.estimators import tables as estimators_tables
+from benchmarks.estimators import work as estimators_work
 from benchmarks.workloads import SERIES, WORKLOADS, Workload
 
 ROOT = Path(__file__).parents[1]
@@ -627,6 +632,205 @@ def test_libraries_are_chosen_however_they_are_spelt(monkeypatch, capsys):
     assert "torchy" in capsys.readouterr().err
 
 
+# The estimators beside scikit-learn's.
+
+TINY_FIT = estimators_work.Work(
+    "iris", {"hidden_layer_sizes": (5,), "max_iter": 4, "random_state": 0, "tol": 0.0}
+)
+TINY_LBFGS = replace(TINY_FIT, parameters={**TINY_FIT.parameters, "solver": "lbfgs"})
+TINY_SEARCH = estimators_work.Search(TINY_FIT, {"alpha": [1e-4, 1e-2]}, folds=2)
+ONCE = estimators_measuring.Effort(rounds=2, searches=1, least=0.001, seeds=2)
+ONE_CORE = [1]
+
+
+@pytest.mark.jit
+def test_both_libraries_fit_predict_and_score_alike():
+    with estimators_measuring.Pair(ONE_CORE, ONCE) as pair:
+        assert {"fastnn", "numba", "numpy", "scikit-learn"} <= pair.versions().keys()
+        for dtype in estimators_measuring.DTYPES:
+            for work in (TINY_FIT, TINY_LBFGS):
+                theirs, ours = pair.fit("a fit", work, dtype)
+                assert (theirs.library, ours.library) == ("scikit-learn", "fastnn")
+                assert (theirs.failed, ours.failed) == ("", "")
+                assert ours.reached == pytest.approx(theirs.reached, rel=work.tolerance[dtype])
+                assert len(theirs.seconds) == len(ours.seconds) == ONCE.rounds
+                assert min(theirs.seconds + ours.seconds) > 0.0
+            records = pair.predict("a prediction", TINY_FIT, dtype, rows=3)
+            assert [record.failed for record in records] == ["", ""]
+        (theirs, ours) = pair.search("a search", TINY_SEARCH, "float64")
+        assert (theirs.failed, ours.failed) == ("", "")
+        assert ours.reached == pytest.approx(theirs.reached, abs=1e-9)
+        scores = pair.scores("iris", TINY_FIT)["scores"]
+        assert scores["fastnn"] == scores["scikit-learn"]
+        assert len(scores["fastnn, float32"]) == ONCE.seeds
+        assert all(0.0 <= score <= 1.0 for score in scores["fastnn, float32"])
+
+
+def test_estimators_with_more_threads_than_cores_are_refused():
+    count = len(cores.physical_cores())
+    with pytest.raises(ValueError, match=f"at most the {count} physical cores"):
+        estimators_measuring.Pair([count + 1], ONCE)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"loss": 0.5, "epochs": 9}, "it took 9 epochs; scikit-learn took 10"),
+        ({"loss": 0.51, "epochs": 10}, "its loss is 0.51; scikit-learn's is 0.5"),
+        ({"loss": float("nan"), "epochs": 10}, "its loss is nan; scikit-learn's is 0.5"),
+        ({"loss": 0.5000001, "epochs": 10}, ""),
+        ({"score": 0.9}, "its score is 0.9000; scikit-learn's is 0.8000"),
+        ({"predictions": [1, 2, 4]}, "33.33% of its predictions are not scikit-learn's"),
+        ({"predictions": [1, 2, 3]}, ""),
+    ],
+)
+def test_other_work_of_an_estimator_is_found(result, message):
+    reference = {"loss": 0.5, "epochs": 10, "score": 0.8, "predictions": [1, 2, 3]}
+    same = {name: reference[name] for name in result}
+    assert estimators_measuring._difference(result, same, 1e-6) == message
+
+
+def test_more_threads_that_only_slow_scikit_learn_down_are_left_out():
+    records = [
+        estimators_measuring.Record("fit", "a fit", "float32", library, threads)
+        for threads in (1, 2)
+        for library in estimators_measuring.LIBRARIES
+    ]
+    children = [SimpleNamespace(peer=record.library) for record in records]
+    teams = list(zip(children, records, strict=True))
+    units = {id(child): seconds for child, seconds in zip(children, (1, 1, 3, 3), strict=True)}
+    estimators_measuring._leave_out(teams, units)
+    assert [record.left_out for record in records] == [False, False, True, False]
+
+
+def timed(library, threads, seconds, name="adam", dtype="float32", **changes):
+    """Return a record of an estimator as it stands in the results."""
+    found = estimators_measuring.Record("fit", name, dtype, library, threads, seconds)
+    return replace(found, **changes).as_json()
+
+
+@pytest.fixture
+def estimated():
+    scores = {
+        "scikit-learn": [0.8, 0.9, 0.7],
+        "fastnn": [0.8, 0.9, 0.7],
+        "fastnn, float32": [0.83, 0.9, 0.73],
+    }
+    return {
+        "date": "2020-02-02",
+        "machine": {"cpu": "A CPU", "cores": 2, "system": "Linux", "python": "3.12.0"},
+        "settings": {"rounds": 3, "searches": 1},
+        "versions": {"fastnn": "1.2", "scikit-learn": "1.9"},
+        "records": [
+            timed("scikit-learn", 1, [0.4, 0.5, 0.6]),
+            timed("fastnn", 1, [0.04, 0.04, 0.04]),
+            timed("scikit-learn", 2, [0.9, 0.9, 0.9]),
+            timed("fastnn", 2, [0.2, 0.2, 0.2]),
+            timed("scikit-learn", 1, [0.01], dtype="float64"),
+            timed("fastnn", 1, [0.02], dtype="float64", failed="its loss is wrong"),
+            timed("scikit-learn", 2, [0.01], dtype="float64"),
+            timed("fastnn", 2, [0.004], dtype="float64"),
+        ],
+        "scores": [
+            {"name": "moons", "kind": "classifier", "scores": scores},
+            {"name": "diabetes", "kind": "regressor", "scores": scores},
+        ],
+    }
+
+
+def test_ratios_are_of_medians_against_scikit_learn_s_best(estimated):
+    lines = estimators_tables.render(estimated, ["speed"]).splitlines()
+    assert lines[0] == (
+        "|  | float32, one core | float32, 2 cores | float64, one core | float64, 2 cores |"
+    )
+    # With two threads scikit-learn keeps its better time, fastnn does not.
+    assert lines[2] == "| adam | 12x | 2.5x | - | 2.5x |"
+    assert "- fastnn, adam, float64, one core: its loss is wrong." in lines
+    assert estimators_tables.is_trouble(estimated)
+    estimated["records"] = [r for r in estimated["records"] if not r["failed"]]
+    assert not estimators_tables.is_trouble(estimated)
+
+
+def test_times_are_in_milliseconds(estimated):
+    one, two = estimators_tables.render(estimated, ["times"]).split("**Milliseconds, ")[1:]
+    assert one.startswith("one core**")
+    assert "| adam | 500 | 40 | 10 | - |" in one
+    assert "| adam | 500 | 200 | 10 | 4 |" in two
+
+
+def test_scores_stand_beside_their_noise(estimated):
+    text = estimators_tables.render(estimated, ["accuracy"])
+    assert (
+        "| moons (accuracy) | 0.8000 ± 0.0577 | 0.8000 ± 0.0577 | 0 | 0 "
+        "| 0.8200 ± 0.0493 | +0.0200 | +2.0 |"
+    ) in text
+    assert "| diabetes (R²) |" in text
+    assert "Means over 3 seeds" in text
+    estimated["scores"] = []
+    assert estimators_tables.render(estimated, ["accuracy"]) == ""
+
+
+def test_the_machine_of_the_estimators_is_named(estimated):
+    text = estimators_tables.render(estimated, ["machine"])
+    assert "A CPU, 2 cores, Linux, Python 3.12.0; 2020-02-02." in text
+    assert "fastnn 1.2, scikit-learn 1.9." in text
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/benchmarks.md"])
+def test_the_documents_have_places_for_the_estimators(tmp_path, estimated, path):
+    copy = tmp_path / "copy.md"
+    text = (ROOT / path).read_text(encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
+    estimators_tables.fill(copy, estimated)
+    found = copy.read_text(encoding="utf-8")
+    assert "| adam |" in found
+    # The other command's places are left as they are.
+    for line in text.split("<!-- benchmarks: machine")[1].split("<!-- benchmarks: end")[0].split():
+        assert line in found
+    estimators_tables.fill(copy, estimated)
+    assert copy.read_text(encoding="utf-8") == found
+
+
+@pytest.mark.jit
+def test_the_command_for_estimators_measures_and_writes(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(estimators_command, "FITS", {"a fit": TINY_FIT})
+    monkeypatch.setattr(estimators_command, "PREDICTIONS", {"a prediction": (TINY_FIT, 2)})
+    monkeypatch.setattr(estimators_command, "SEARCHES", {"a search": TINY_SEARCH})
+    monkeypatch.setattr(estimators_command, "SCORED", {"iris": TINY_FIT})
+    monkeypatch.setattr(estimators_command, "QUICK", ONCE)
+    output, page = tmp_path / "folder" / "results.json", tmp_path / "page.md"
+    page.write_text("<!-- estimators: speed accuracy -->\n<!-- estimators: end -->\n", "utf-8")
+    arguments = ["--quick", "--threads", "1", "--only", "a *", "--output", str(output)]
+    assert estimators_command.main([*arguments, "--write", str(page)]) == 0
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert [(r["kind"], r["dtype"], r["library"]) for r in results["records"]] == [
+        (kind, dtype, library)
+        for kind in ("fit", "predict", "search")
+        for dtype in ("float32", "float64")
+        for library in ("scikit-learn", "fastnn")
+    ]
+    assert results["scores"] == []
+    assert "| a prediction |" in page.read_text(encoding="utf-8")
+    assert "| a search |" in capsys.readouterr().out
+    results["records"][1]["failed"] = "fell over"
+    output.write_text(json.dumps(results), encoding="utf-8")
+    assert estimators_command.main(["--results", str(output)]) == 1
+
+
+def test_the_work_of_the_estimators_is_there():
+    asked = [*estimators_work.FITS.values(), *estimators_work.SCORED.values()]
+    asked += [work for work, _ in estimators_work.PREDICTIONS.values()]
+    asked += [search.work for search in estimators_work.SEARCHES.values()]
+    assert {work.data for work in asked} == estimators_work.DATA.keys()
+    for name, make in estimators_work.DATA.items():
+        X, y = make()
+        assert len(X) == len(y)
+        assert np.isfinite(X).all(), name
+    for search in estimators_work.SEARCHES.values():
+        assert search.folds * np.prod([len(values) for values in search.grid.values()]) == 40
+    assert len(estimators_work.SCORED) == 10
+
+
 # The suites.
 
 
@@ -653,9 +857,12 @@ CHEAPEST = {
     "Depth": (1,),
     "Epoch": ("8-32-32-1 b32", "float32", 1),
     "Examples": (1024,),
+    "FitEstimator": ("adam, 64-(100)-10, batch 200", "float32", 1),
     "ManyRows": ("8-64-64-2", "float32", 1),
     "OneRow": ("8-64-64-2", "float32"),
+    "PartialFit": ("float32",),
     "Peak": ("float32", 1),
+    "PredictWithEstimator": ("predict, 64-(100)-10, one row", "float32"),
     "Products": ("32 x 32", "step", "float32", 1),
     "Width": (8,),
 }
@@ -699,7 +906,8 @@ def test_memory_is_that_of_the_fit(monkeypatch):
 
     if not memory._CLEAR.exists():
         pytest.skip("this system does not tell the peak of a part of a process")
-    monkeypatch.setattr(memory, "_ROWS", 20_000)
+    # A copy is more than 32 MB, which no allocator serves from memory that others gave back.
+    monkeypatch.setattr(memory, "_ROWS", 150_000)
     by_rows, by_columns = memory.Fit(), memory.Fit()
     by_columns.setup("float32, by columns")
     copied = by_columns.track_beyond_the_data("float32, by columns")

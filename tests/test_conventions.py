@@ -134,6 +134,27 @@ def test_losses_and_gradients_count_alike_on_both_paths(last, loss):
         assert found == pytest.approx(expected, rel=1e-11)
 
 
+def test_a_mean_loss_follows_the_parameters_whole_and_in_pieces(monkeypatch):
+    net, examples = network(SHAPE, "tanh", "identity", "float64"), data(SHAPE, PAIRS[0][1])
+    row = LOSSES["mean_squared_error"]
+    known = net._data(examples.X, examples.y, row, examples.w, net.inputs)
+    asked = net.layout, net.parameters, row, known
+    for backend in ("native", "reference"):
+        whole = prediction.MeanLoss(*asked, backend)
+        with monkeypatch.context() as patch:
+            patch.setattr(prediction, "_SLICE_WORK", 1)
+            patch.setattr(prediction, "_SMALLEST_SLICE", 4)
+            pieces = prediction.MeanLoss(*asked, backend)
+        assert len(pieces._parts) > 1
+        for _ in range(2):
+            expected = net.evaluate(
+                examples.X, examples.y, sample_weight=examples.w, backend=backend
+            )["loss"]
+            assert whole() == expected
+            assert pieces() == pytest.approx(expected, rel=1e-13)
+            net.parameters[:] *= 1.5
+
+
 def test_a_slope_follows_the_parameters():
     net, examples = network(SHAPE, "tanh", "identity", "float64"), data(SHAPE, PAIRS[0][1])
     row = LOSSES["mean_squared_error"]

@@ -35,7 +35,9 @@ import fastnn as fn
 from fastnn import prediction
 from fastnn.errors import DivergenceError
 from fastnn.estimators import examples as examples_module
+from fastnn.estimators import stochastic
 from fastnn.estimators.parameters import OBJECTIVES, SOLVERS, hidden_sizes, plain
+from fastnn.kernels import codes
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -435,6 +437,12 @@ def test_a_callback_writes_weights():
     other = fitted("regressor", max_iter=1)
     for a, b in zip(one.coefs_, other.coefs_, strict=True):
         assert (a == 0.5 * b).all()
+    # The steps that follow go on from there.
+    plainly = {"solver": "sgd", "momentum": 0.0, "shuffle": False}
+    two = fitted("regressor", **plainly, max_iter=2, callbacks=halve)
+    first = fitted("regressor", **plainly, max_iter=1, callbacks=halve)
+    given = {"coefs_init": first.coefs_, "intercepts_init": first.intercepts_}
+    assert same(two, fitted("regressor", **plainly, **given, max_iter=1, callbacks=halve))
 
 
 def test_the_library_s_early_stopping_works_too():
@@ -595,6 +603,80 @@ def test_a_fit_that_diverges_says_when_and_keeps_finite_weights():
     assert np.isnan(one.loss_curve_[-1])
     assert len(one.validation_scores_) == len(one.loss_curve_) == one.n_iter_
     assert all(np.isfinite(W).all() for W in one.coefs_)
+
+
+def diverging(**changes):
+    """Return an estimator whose learning rate falls, but not soon enough."""
+    parameters = {"hidden_layer_sizes": (), "solver": "sgd", "learning_rate": "invscaling"}
+    rates = {"learning_rate_init": 50.0, "power_t": 0.05, "n_iter_no_change": 300}
+    return KINDS["regressor"](**SMALL | parameters | rates | {"max_iter": 300} | changes)
+
+
+def weights_before_divergence(backend, known):
+    """Return weights and moments that a fit which diverges ends with, and in which step."""
+    one = diverging()
+    with fn.backend(backend), pytest.raises(DivergenceError) as seen:
+        one.fit(known, _f)
+    arrays = [*one.coefs_, *one.intercepts_, one._optimizer.state.moments]
+    numbers = one._optimizer.state.numbers
+    return [array.copy() for array in arrays], numbers, seen.value
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_array])
+def test_what_was_brought_back_last_leads_to_the_step_that_diverged(backend, make, monkeypatch):
+    found = []
+    for share in (0.0, np.inf):
+        # Brought back before every slice, and never.
+        monkeypatch.setattr(stochastic, "_SHOWING_SHARE", share)
+        found.append(weights_before_divergence(backend, make(X)))
+    (often, numbers, first), (never, others, second) = found
+    assert (first.epoch, first.step) == (second.epoch, second.step)
+    assert first.epoch > 2
+    assert np.array_equal(numbers, others)
+    assert all(
+        np.isfinite(a).all() and np.array_equal(a, b) for a, b in zip(often, never, strict=True)
+    )
+    # A fit that ends with the epoch before, and the steps that it took.
+    before = diverging(max_iter=first.epoch - 1)
+    with fn.backend(backend):
+        before.fit(make(X), _f)
+    taken = numbers[codes.STEPS] - before._optimizer.state.numbers[codes.STEPS]
+    assert taken == first.step - 1
+
+
+def test_an_interruption_does_not_hide_a_divergence(monkeypatch):
+    run, begun = examples_module.DenseFeed.run, []
+
+    def pressed(self, first, *arguments):
+        begun.append(first)
+        done = run(self, first, *arguments)
+        if begun.count(0) == 4:
+            stepper = self._stepper
+            stepper._run.load(np.full_like(stepper._job.parameters, np.nan))
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(examples_module.DenseFeed, "run", pressed)
+    monkeypatch.setattr(stochastic, "_SHOWING_SHARE", np.inf)
+    with pytest.warns(UserWarning, match="interrupted"):
+        one = fitted("regressor")
+    monkeypatch.undo()
+    assert one.n_iter_ == 3
+    other = fitted("regressor", max_iter=3)
+    assert same(one, other)
+    assert np.array_equal(one._optimizer.state.moments, other._optimizer.state.moments)
+
+
+def test_weights_that_a_callback_writes_before_it_raises_stay():
+    def fail(run):
+        run.network.parameters[:] = 0.5
+        raise RuntimeError("enough")
+
+    one = KINDS["regressor"](**SMALL, callbacks=fail)
+    with pytest.raises(RuntimeError, match="enough"):
+        one.fit(X, _f)
+    assert all((W == 0.5).all() for W in one.coefs_)
 
 
 def test_batches_of_no_weight_take_no_step():

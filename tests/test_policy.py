@@ -66,7 +66,7 @@ ALLOWED = {
     },
     "estimators.lbfgs": {
         "data", "estimators.examples", "estimators.judge", "estimators.parameters",
-        "estimators.watchers", "prediction",
+        "estimators.watchers", "layout", "prediction",
     },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "kernels.codes", "optimizers", "schedules",

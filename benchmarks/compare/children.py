@@ -112,6 +112,8 @@ class Child:
         Cores that it is kept on, as many as threads.
     python : str
         The Python that has the library.
+    program : str or None
+        The file of the peers' folder to run; None for the library's own.
     """
 
     def __init__(
@@ -121,10 +123,11 @@ class Child:
         threads: int = 1,
         cores: list[int] | None = None,
         python: str = sys.executable,
+        program: str | None = None,
     ) -> None:
         self.peer, self.variant, self.threads = peer, variant, threads
-        program = str(_FOLDER / PEERS[peer].file)
-        command = [python, program, "--variant", variant, "--threads", str(threads)]
+        path = str(_FOLDER / (program or PEERS[peer].file))
+        command = [python, path, "--variant", variant, "--threads", str(threads)]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the child)
         with kept_to(cores) if cores else contextlib.nullcontext():
             self._process = subprocess.Popen(

@@ -21,7 +21,7 @@ from ..workloads import Workload
 from .checking import Referee, WrongWork
 from .children import PEERS, Child, ChildFailed
 
-__all__ = ["FULL", "LEFT_OUT", "QUICK", "Effort", "Record", "Team", "is_trouble"]
+__all__ = ["FULL", "LEFT_OUT", "QUICK", "Effort", "Record", "Team", "is_trouble", "spread"]
 
 # Side of the matrices whose product says how fast a library's own products are.
 _PRODUCT = 1024
@@ -73,7 +73,7 @@ class Record:
         found = asdict(self)
         if self.seconds:
             found["median"] = statistics.median(self.seconds)
-            found["spread"] = _spread(self.seconds)
+            found["spread"] = spread(self.seconds)
         return found
 
 
@@ -82,7 +82,7 @@ def is_trouble(record: Mapping[str, Any]) -> bool:
     return bool(record["failed"]) and not record["failed"].startswith(LEFT_OUT)
 
 
-def _spread(seconds: list[float]) -> float:
+def spread(seconds: list[float]) -> float:
     """Return half the range of the middle half, as a share of the median."""
     if len(seconds) < 2:
         return 0.0

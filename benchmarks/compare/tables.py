@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ..workloads import SERIES, WORKLOADS
+from . import places
 from .children import PEERS
 from .measuring import is_trouble
 
@@ -16,11 +16,6 @@ __all__ = ["SECTIONS", "best_of", "fill", "ratio_to_best", "render", "threads_of
 
 Results = dict[str, Any]
 
-# <!-- benchmarks: training prediction --> ... <!-- benchmarks: end -->
-_PLACE = re.compile(
-    r"^(<!-- benchmarks: (?!end )([a-z ]+?) -->\n).*?^(<!-- benchmarks: end -->)$",
-    re.DOTALL | re.MULTILINE,
-)
 _OTHERS = [peer for peer in PEERS if peer != "fastnn"]
 
 
@@ -32,25 +27,10 @@ def fill(path: Path, results: Results) -> None:
     ValueError
         If the file has no markers, or names a section that does not exist.
     """
-    text = path.read_text(encoding="utf-8")
     if "chart" in results:
         chart = Path(os.path.relpath(results["chart"], path.parent))
         results = results | {"chart": chart.as_posix()}
-
-    def filled(place: re.Match[str]) -> str:
-        sections = place[2].split()
-        unknown = set(sections) - set(SECTIONS)
-        if unknown:
-            raise ValueError(f"{path}: sections are {', '.join(SECTIONS)}; got {unknown}.")
-        return f"{place[1]}\n{render(results, sections)}\n{place[3]}"
-
-    found, count = _PLACE.subn(filled, text)
-    if count == 0:
-        raise ValueError(
-            f"{path}: expected a place for tables, '<!-- benchmarks: training -->' to "
-            "'<!-- benchmarks: end -->'; got none."
-        )
-    path.write_text(found, encoding="utf-8")
+    places.fill(path, "benchmarks", SECTIONS, lambda sections: render(results, sections))
 
 
 def render(results: Results, sections: Iterable[str]) -> str:

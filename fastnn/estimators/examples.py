@@ -150,12 +150,15 @@ class DenseFeed:
     ----------
     order : ndarray of int64, shape (n,)
         The order in which examples come; write into it.
+    steady : bool
+        Whether steps leave the job's vector and moments as they were shown last.
     """
 
     def __init__(self, make: Callable[[Data], Job], known: Data) -> None:
         job = make(known)
         self._stepper = STEPPERS[job.backend](job)
         self.order = self._stepper.order
+        self.steady = job.backend == "native"
 
     def length(self, fitting: int) -> int:
         """Return how many steps a slice shall take, where so many would be served in time."""
@@ -176,6 +179,8 @@ class DenseFeed:
 
 class SparseFeed:
     """Takes steps on sparse examples, a buffer of whole batches at a time; see `DenseFeed`."""
+
+    steady = False
 
     def __init__(self, make: Callable[[Data], Job], known: Sparse, batch: int) -> None:
         self._make, self._batch = make, batch

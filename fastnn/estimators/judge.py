@@ -63,21 +63,32 @@ def outputs_for(network: Any, known: Examples) -> Floats:
     return out
 
 
-def mean_loss(measure: Measure, known: Examples) -> float:
-    """Return the (weighted) mean loss of the examples, without L2."""
-    summed = 0.0
-    for _, part in rows_of(known):
-        total = part.total
-        if total == 0.0:
-            continue
-        value = prediction.mean_loss(
-            measure.layout, measure.vector, measure.loss, part, measure.backend,
-            measure.conventions,
-        )  # fmt: skip
-        if measure.constant is not None:
-            value += float(np.average(measure.constant(part.targets.values), weights=_none(part)))
-        summed += value * total
-    return summed / known.total
+def mean_loss(measure: Measure, known: Examples) -> Callable[[], float]:
+    """Return what gives the (weighted) mean loss of the examples, without L2, as it is then."""
+    whole = _loss_of(measure, known) if isinstance(known, Data) else None
+
+    def ask() -> float:
+        if whole is not None:
+            return whole()
+        summed = 0.0
+        for _, part in rows_of(known):
+            total = part.total
+            if total != 0.0:
+                summed += total * _loss_of(measure, part)()
+        return summed / known.total
+
+    return ask
+
+
+def _loss_of(measure: Measure, part: Data) -> Callable[[], float]:
+    """Return what gives the mean loss of dense examples."""
+    engines = prediction.MeanLoss(
+        measure.layout, measure.vector, measure.loss, part, measure.backend, measure.conventions
+    )
+    if measure.constant is None:
+        return engines
+    constant = float(np.average(measure.constant(part.targets.values), weights=_none(part)))
+    return lambda: engines() + constant
 
 
 def _none(part: Data) -> Floats | None:
@@ -145,7 +156,7 @@ class Judge:
     ) -> None:
         self._estimator = estimator
         self._known, self._y, self._weights = known, y, weights
-        self._measure = measure
+        self._loss = mean_loss(measure, known)
         monitor = estimator.monitor
         self._scorer: Any = None
         if monitor is not None and monitor != "loss":
@@ -159,7 +170,7 @@ class Judge:
 
     def __call__(self) -> tuple[float, float]:
         """Return score and loss."""
-        loss = mean_loss(self._measure, self._known)
+        loss = self._loss()
         if self._estimator.monitor == "loss":
             return loss, loss
         if self._scorer is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastnn.estimators.examples import Examples, rows_of
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.parameters import plain
 from fastnn.estimators.watchers import Watchers
+from fastnn.layout import Layout
 from fastnn.prediction import Slope
 
 __all__ = ["FullBatch", "Search"]
@@ -45,33 +47,44 @@ class FullBatch:
         self._threads = threads
         self._known, self._measure = known, measure
         self._total = known.total
-        decay = np.zeros(measure.vector.size)
-        for W in measure.layout.weights(decay):
-            W[:] = alpha / self._total
-        self._decay = decay
-        self._whole = self._slope(known) if isinstance(known, Data) else None
         self._constant = _constant(known, measure)
+        self._whole: Slope | None = None
+        if isinstance(known, Data):
+            blocks = [replace(block, l2=alpha) for block in measure.layout.blocks]
+            self._whole = self._slope(known, Layout(blocks))
+        else:
+            self._decay = np.zeros(measure.vector.size)
+            for W in measure.layout.weights(self._decay):
+                W[:] = alpha / self._total
 
-    def _slope(self, part: Data) -> Slope:
+    def _slope(self, part: Data, layout: Layout) -> Slope:
         """Return what differentiates the loss of a part."""
         one = self._measure
         return Slope(
-            one.layout, one.vector, one.loss, part, one.backend, one.conventions, self._threads
+            layout, one.vector, one.loss, part, one.backend, one.conventions, self._threads
         )
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
-        """Return loss and gradient at x."""
+        """Return loss and gradient at x; the next call may write over the gradient."""
         self._measure.vector[:] = x
+        if self._whole is None:
+            loss, gradient = self._in_parts(x)
+        else:
+            loss, direction = self._whole()
+            gradient = np.asarray(direction, np.float64)
+        return loss + self._constant, gradient
+
+    def _in_parts(self, x: Vector) -> tuple[float, Vector]:
+        """Return loss and gradient of sparse examples, which are written out a part at a time."""
         loss, gradient = 0.0, np.zeros(x.size)
         for _, part in rows_of(self._known):
             share = part.total / self._total
             if share == 0.0:
                 continue
-            slope = self._slope(part) if self._whole is None else self._whole
-            value, direction = slope()
+            value, direction = self._slope(part, self._measure.layout)()
             loss += share * value
             gradient += share * direction
-        loss += self._constant + 0.5 * float(np.sum(self._decay * x * x))
+        loss += 0.5 * float(np.sum(self._decay * x * x))
         return loss, gradient + self._decay * x
 
 
@@ -131,7 +144,7 @@ class Search:
                 self._value,
                 self._vector.astype(np.float64),
                 method="L-BFGS-B",
-                jac=True,
+                jac=self._gradient,
                 callback=self._iteration,
                 options={"maxfun": one.max_fun, "maxiter": one.max_iter, "gtol": self._tol},
             )
@@ -145,11 +158,17 @@ class Search:
         if found.status != 0:
             _warn(_failed(found, one.n_iter_, one.max_iter))
 
-    def _value(self, x: Vector) -> tuple[float, Vector]:
-        """Return loss and gradient at x, and keep the loss for the iteration's end."""
-        loss, gradient = self._objective(x)
-        self._loss = loss
-        return loss, gradient
+    def _value(self, x: Vector) -> float:
+        """Return the loss at x; keep it for the iteration's end, and the gradient for SciPy."""
+        self._loss, self._slope = self._objective(x)
+        self._x = x
+        return self._loss
+
+    def _gradient(self, x: Vector) -> Vector:
+        """Return the gradient at x, which SciPy asks for after the loss."""
+        if not np.array_equal(x, self._x):
+            self._value(x)
+        return self._slope
 
     def _iteration(self, x: Vector) -> None:
         """Tell of an iteration, which ended with the last evaluation."""

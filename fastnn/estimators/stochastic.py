@@ -2,13 +2,18 @@
 
 An epoch is cut into slices of native steps of about 70 ms, so that Ctrl-C is served at once.
 Random numbers are drawn as scikit-learn draws them: every epoch shuffles the order of the last.
+
+While steps are taken the weights lie packed.  They are brought back where somebody looks, and now
+and then: what was brought back last, and a list of the steps since, lead to the step in which a
+fit diverged, as steps repeat bit for bit.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +34,27 @@ Floats = NDArray[np.floating]
 
 _SLICE_SECONDS = 0.07
 
+# Weights and moments are brought back so seldom that it takes less than a fiftieth of the time,
+# but before the orders that a replay needs take 16 MiB.
+_SHOWING_SHARE = 50
+_SHOWING_ONE = 2e-9  # seconds for one of them, until it was measured
+_KEPT_PLACES = 1 << 21
+
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Steps of an epoch, from first to before last: what a replay needs to take them again."""
+
+    order: NDArray[np.int64]
+    first: int
+    last: int
+    rate: float
+    rates: NDArray[np.float64]  # of each step, where they are scheduled
 
 
 class Descent:
@@ -83,9 +105,12 @@ class Descent:
         self._constant = _constants(measure.constant, known, batch)
         self._examples = len(known)
         self._tol = plain(estimator.tol, "tol")
-        self._steps = -(-len(known) // batch)
         self._length = 1
-        self._saved = self._vector.copy(), pace.state.copy()
+        self._order = feed.order.copy()
+        self._taken: list[_Taken] = []  # since weights and moments were brought back
+        self._stale = 0.0  # seconds of steps since then
+        self._showing = _SHOWING_ONE * (self._vector.size + pace.state.moments.size)  # seconds
+        self._keep()
 
     def run(self, epochs: int, *, incremental: bool) -> None:
         """Train for so many epochs, or until something says stop; once where incremental."""
@@ -99,9 +124,7 @@ class Descent:
                 self._shuffle()
                 loss = self._epoch()
                 self._record(loss)
-                stop = self._watchers.epoch_ends(self._logs())
-                if self._watchers.present:
-                    self._feed.take()
+                stop = self._tell()
                 if self._exhausted() or stop or incremental:
                     break
                 if limit is not None and time.perf_counter() - began >= limit:
@@ -113,15 +136,15 @@ class Descent:
                     "optimization hasn't converged yet."
                 )
         except KeyboardInterrupt:
-            self._feed.show(moments=True)
-            if not np.isfinite(self._vector).all():
-                self._restore()
+            self._settle()
             warnings.warn("Training interrupted by user.", stacklevel=6)
         except DivergenceError as problem:
             if not self._stopping_early:
                 raise
             self._record(float("nan"))
             _warn(f"{problem} The weights are the best before.")
+        finally:
+            self._show()
         if self._stopping_early and self._best is not None:
             self._vector[:] = self._best
 
@@ -137,51 +160,91 @@ class Descent:
         if self._estimator.shuffle:
             places = np.arange(self._examples)
             self._estimator._random_state.shuffle(places)
-            self._feed.order[:] = self._feed.order[places]
+            self._order = self._order[places]
+            self._feed.order[:] = self._order
 
     def _epoch(self) -> float:
         """Take all steps of an epoch; return its loss."""
         loss_sum = counted = 0.0
-        first, steps = 0, self._steps
+        first, steps = 0, -(-self._examples // self._batch)
         while first < steps:
             last = min(first + self._feed.length(self._length), steps)
-            rates = self._rates(first, last)
+            if self._due():
+                self._show()
+            rates = self._pace.rates(first, last, steps, self._estimator.max_iter)
             began = time.perf_counter()
-            self._saved = self._vector.copy(), self._pace.state.copy()
+            rate = float(self._pace.state.numbers[codes.LEARNING_RATE])
+            self._taken.append(_Taken(self._order, first, last, rate, rates))
             done = self._feed.run(first, last, rates)
-            self._feed.show(moments=True)
             if done.trouble:
-                self._diverged(first, first + done.done)
+                self._diverged(first + done.done)
             loss_sum += done.record[0, codes.LOSS_SUM]
             counted += done.record[0, codes.WEIGHT_SUM]
-            self._adapt(time.perf_counter() - began, last - first)
+            seconds = time.perf_counter() - began
+            self._stale += seconds
+            self._adapt(seconds, last - first)
             first = last
         loss = float(loss_sum / counted) if counted else 0.0
-        return loss + self._constant(self._feed.order)
-
-    def _rates(self, first: int, last: int) -> NDArray[np.float64]:
-        """Return the scheduled learning rates of steps of this epoch, or none."""
-        return self._pace.rates(first, last, self._steps, self._estimator.max_iter)
+        return loss + self._constant(self._order)
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
         fitting = int(_SLICE_SECONDS * steps / max(seconds, 1e-9))
         self._length = max(1, min(fitting, 8 * steps))
 
-    def _restore(self) -> None:
-        """Go back to the slice's start."""
-        parameters, state = self._saved
-        self._vector[:] = parameters
-        self._pace.state.restore(state)
+    # Weights and moments: packed, brought back, gone back to.
 
-    def _diverged(self, first: int, step: int) -> None:
-        """Go back to the last finite weights, and say so."""
-        self._restore()
+    def _due(self) -> bool:
+        """Tell whether to bring weights and moments back before the next steps."""
+        places = len(self._taken) * self._examples
+        late = self._stale > _SHOWING_SHARE * self._showing or places >= _KEPT_PLACES
+        return bool(self._taken) and (late or not self._feed.steady)
+
+    def _show(self) -> None:
+        """Bring weights and moments back, unless they are as they were left."""
+        if not self._taken:
+            return
+        began = time.perf_counter()
+        self._feed.show(moments=True)
+        self._keep()
+        self._showing = time.perf_counter() - began
+
+    def _keep(self) -> None:
+        """Keep what a replay starts from: the state's numbers, and all that steps write to."""
+        self._taken.clear()
+        self._stale = 0.0
+        state = self._pace.state
+        self._numbers = state.numbers.copy()
+        self._copies = None
+        if not self._feed.steady:
+            self._copies = self._vector.copy(), state.moments.copy()
+
+    def _replay(self, taken: Iterable[_Taken]) -> None:
+        """Go back to what was brought back last, and take these steps from there."""
+        state = self._pace.state
+        rate = state.numbers[codes.LEARNING_RATE]
+        state.numbers[:] = self._numbers
+        if self._copies is not None:
+            self._vector[:], state.moments[:] = self._copies
         self._feed.take(moments=True)
-        if step > first:
-            # Steps repeat bit for bit, so this ends at the weights before the bad step.
-            self._feed.run(first, step, self._rates(first, step))
-            self._feed.show(moments=True)
+        for steps in taken:
+            self._feed.order[:] = steps.order
+            state.numbers[codes.LEARNING_RATE] = steps.rate
+            self._feed.run(steps.first, steps.last, steps.rates)
+        state.numbers[codes.LEARNING_RATE] = rate
+
+    def _settle(self) -> None:
+        """Bring the weights back that an interruption left, or those before a divergence in it."""
+        if self._copies is None:
+            self._copies = self._vector.copy(), self._pace.state.moments.copy()
+        self._feed.show(moments=True)
+        if not np.isfinite(self._vector).all():
+            self._replay(self._taken[:-1])
+
+    def _diverged(self, step: int) -> None:
+        """Go back to the last finite weights, and say so."""
+        *before, bad = self._taken
+        self._replay([*before, replace(bad, last=step)] if step > bad.first else before)
         epoch = self._estimator.n_iter_ + 1
         raise DivergenceError(
             f"{NOT_FINITE} It happened in epoch {epoch}, step {step + 1}; the weights are those "
@@ -215,6 +278,7 @@ class Descent:
     def _score(self, judge: Judge) -> None:
         """Score the validation examples; keep the weights where it is the best."""
         one = self._estimator
+        self._show()
         score, loss = judge() if one.loss_ == one.loss_ else (float("nan"), float("nan"))
         one.validation_scores_.append(score)
         one.validation_loss_curve_.append(loss)
@@ -228,6 +292,17 @@ class Descent:
             one.best_validation_score_ = score
             if self._stopping_early:
                 self._best = self._vector.copy()
+
+    def _tell(self) -> bool:
+        """Tell the watchers what an epoch gave; return whether one of them wants to stop."""
+        if not self._watchers.present:
+            return False
+        self._show()
+        stop = self._watchers.epoch_ends(self._logs())
+        # Somebody may have changed the weights.
+        self._feed.take()
+        self._keep()
+        return stop
 
     def _logs(self) -> dict[str, float]:
         """Return what callbacks see of an epoch."""

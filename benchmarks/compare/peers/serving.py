@@ -21,7 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BETA_1", "BETA_2", "EPSILON", "LEARNING_RATE", "Case", "Library", "serve"]
+__all__ = [
+    "BETA_1",
+    "BETA_2",
+    "EPSILON",
+    "LEARNING_RATE",
+    "Case",
+    "Library",
+    "about",
+    "answer",
+    "arguments",
+    "seconds_of",
+    "serve",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -117,11 +129,8 @@ class _Server:
         self._predict: Callable[[], Any] = lambda: None
 
     def about(self) -> dict[str, Any]:
-        """Return versions, and the cores and threads that this process has."""
-        found: dict[str, Any] = {"versions": self._library.versions()}
-        if hasattr(os, "sched_getaffinity"):
-            found["cores"] = sorted(os.sched_getaffinity(0))
-        return found
+        """Return versions, and the cores that this process has."""
+        return about(self._library.versions())
 
     def product(self, size: int) -> dict[str, Any]:
         """Return the best seconds of a product of two square matrices, if there is one."""
@@ -130,7 +139,7 @@ class _Server:
         if multiply is None:
             return {}
         multiply()
-        return {"seconds": min(_seconds(multiply) for _ in range(7))}
+        return {"seconds": min(seconds_of(multiply) for _ in range(7))}
 
     def prepare_training(self, case: str) -> dict[str, Any]:
         """Return the seconds of the first epoch, compiling included, and of a later one."""
@@ -169,7 +178,7 @@ class _Server:
 
     def _trained(self, epochs: int) -> float:
         self._library.reset()
-        return _seconds(lambda: self._library.train(epochs))
+        return seconds_of(lambda: self._library.train(epochs))
 
     def _predicted(self, calls: int) -> float:
         predict = self._predict
@@ -178,7 +187,7 @@ class _Server:
             for _ in range(calls):
                 predict()
 
-        return _seconds(ask)
+        return seconds_of(ask)
 
     def _write(self, path: str, weights: list[tuple[Floats, Floats]]) -> None:
         arrays = {f"W{n}": np.asarray(W) for n, (W, _) in enumerate(weights)}
@@ -186,7 +195,15 @@ class _Server:
         np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
-def _seconds(work: Callable[[], Any]) -> float:
+def about(versions: dict[str, str]) -> dict[str, Any]:
+    """Return versions, and the cores that this process has, where systems tell."""
+    found: dict[str, Any] = {"versions": versions}
+    if hasattr(os, "sched_getaffinity"):
+        found["cores"] = sorted(os.sched_getaffinity(0))
+    return found
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
     """Return how long something takes, with no collection of garbage inside."""
     gc.collect()
     gc.disable()
@@ -198,22 +215,33 @@ def _seconds(work: Callable[[], Any]) -> float:
         gc.enable()
 
 
-def serve(library: type[Library]) -> None:
-    """Answer commands until there are no more."""
+def arguments(variant: str) -> tuple[str, int]:
+    """Return the variant, this one if left out, and the threads that a program is started with."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--variant", default=library.variants[0])
+    parser.add_argument("--variant", default=variant)
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
+    return given.variant, given.threads
+
+
+def answer(make: Callable[[], object]) -> None:
+    """Answer commands until there are no more: each is a public method of what is made."""
     # Answers go where standard output went; whatever a library prints goes to standard error.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    server = _Server(library(arguments.variant, arguments.threads))
+    server = make()
     # What was imported stays: no collection before a measurement need go through it.
     gc.freeze()
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            answer = getattr(server, command.pop("do"))(**command)
+            found = getattr(server, command.pop("do"))(**command)
         except Exception as problem:
-            answer = {"failed": f"{type(problem).__name__}: {problem}"}
-        print(json.dumps(answer), file=answers, flush=True)
+            found = {"failed": f"{type(problem).__name__}: {problem}"}
+        print(json.dumps(found), file=answers, flush=True)
+
+
+def serve(library: type[Library]) -> None:
+    """Answer commands with a library."""
+    variant, threads = arguments(library.variants[0])
+    answer(lambda: _Server(library(variant, threads)))

@@ -1,0 +1,1 @@
+"""fastnn's estimators beside scikit-learn's: the same calls, each in a process of its own."""
