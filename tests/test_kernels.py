@@ -30,7 +30,8 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import entry
 from fastnn.kernels.matmul import BATCH_ROWS, BLOCK_ROWS, DEPTH, UNIT_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
-from fastnn.kernels.passes import block_rows, tile_at
+from fastnn.kernels.passes import block_rows
+from fastnn.kernels.tiles import tile_at
 from fastnn.kernels.views import matrix
 from fastnn.losses import LOSSES
 

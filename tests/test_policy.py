@@ -136,7 +136,8 @@ ALLOWED = {
     },
     "kernels.epoch": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.matmul", "kernels.order",
-        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.team", "kernels.views",
+        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.team", "kernels.tiles",
+        "kernels.views",
     },
     "kernels.fits": set(),
     "kernels.matmul": {"kernels._jit", "kernels.panels", "kernels.simd"},
@@ -148,7 +149,7 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dropout", "kernels.elementwise",
-        "kernels.matmul", "kernels.panels", "kernels.update", "kernels.views",
+        "kernels.matmul", "kernels.panels", "kernels.tiles", "kernels.views",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.rows": {"kernels.simd"},
@@ -159,6 +160,9 @@ ALLOWED = {
     },
     # Only what the system calls the function by which a thread waits.
     "kernels.team": {"kernels._jit", "kernels.simd", "system"},
+    "kernels.tiles": {
+        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.panels", "kernels.update",
+    },
     "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
     "kernels.vector_math": {"kernels.fits", "kernels.simd"},
     "kernels.views": {"kernels._jit"},

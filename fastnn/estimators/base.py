@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from fastnn import backends, gate
 from fastnn.data import Data
-from fastnn.estimators.examples import Examples, examples, feed
+from fastnn.estimators.examples import Examples, check_total, examples, feed
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
@@ -169,9 +169,9 @@ class Perceptron(Fitted, ABC):
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if self.early_stopping and held is None and SOLVERS[self.solver] is not None:
             known, held = self._split(known, y, weights)
-        _check_total(known, "the training examples")
+        check_total(known, "the training examples")
         if held is not None:
-            _check_total(held.known, "the validation examples")
+            check_total(held.known, "the validation examples")
         measure = self._measure()
         judge = None if held is None else Judge(self, held.known, held.y, held.weights, measure)
         self._open_records(judge, first=first)
@@ -384,17 +384,6 @@ def _recorded(judge: Judge | None) -> tuple[str, ...]:
     """Return the names of what every epoch gives."""
     names = ("loss",) if judge is None else ("loss", "val_loss", judge.name)
     return tuple(dict.fromkeys(names))
-
-
-def _check_total(known: Examples, whose: str) -> None:
-    """Refuse weights that no mean can be taken with."""
-    with np.errstate(over="ignore"):
-        total = known.total
-    if total == 0.0 or not np.isfinite(total):
-        raise ValueError(
-            f"sample_weight (and class_weight) must have a finite sum other than 0 for {whose}; "
-            f"got {total}."
-        )
 
 
 def _as_weights(weights: Array | None, dtype: np.dtype[Any]) -> Floats:

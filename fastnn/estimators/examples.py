@@ -20,7 +20,7 @@ from fastnn.gate import Targets
 from fastnn.kernels import codes
 from fastnn.training import STEPPERS, Job, Slice, Stepper
 
-__all__ = ["FORMATS", "Examples", "Feed", "examples", "feed", "rows_of"]
+__all__ = ["FORMATS", "Examples", "Feed", "check_total", "examples", "feed", "rows_of"]
 
 Floats = NDArray[np.floating]
 Places = NDArray[np.int64]
@@ -241,3 +241,14 @@ def feed(make: Callable[[Data], Job], known: Examples, batch: int) -> Feed:
     if isinstance(known, Data):
         return DenseFeed(make, known)
     return SparseFeed(make, known, batch)
+
+
+def check_total(known: Examples, whose: str) -> None:
+    """Refuse weights that no mean can be taken with."""
+    with np.errstate(over="ignore"):
+        total = known.total
+    if total == 0.0 or not np.isfinite(total):
+        raise ValueError(
+            f"sample_weight (and class_weight) must have a finite sum other than 0 for {whose}; "
+            f"got {total}."
+        )

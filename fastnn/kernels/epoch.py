@@ -17,17 +17,10 @@ from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row
 from fastnn.kernels.matmul import BATCH_ROWS
 from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import pack, unpack
-from fastnn.kernels.passes import (
-    backward,
-    finish_tiles,
-    forward,
-    pack_transposes,
-    step_tiles,
-    sum_tiles,
-    tall,
-)
+from fastnn.kernels.passes import backward, forward
 from fastnn.kernels.rules import prepare_rates
 from fastnn.kernels.team import barrier, flag, join, raise_flag, team_size
+from fastnn.kernels.tiles import finish_tiles, pack_transposes, step_tiles, sum_tiles, tall
 from fastnn.kernels.views import matrix
 
 __all__ = ["engine", "load", "store"]
