@@ -396,7 +396,13 @@ def entrant(peer, threads, unit):
 )
 def test_everybody_trains_as_many_epochs(units, epochs):
     entrants = [entrant(*who, unit) for who, unit in units.items()]
-    assert _plan(entrants, Effort(repeats=1, least=0.1, most=2.0))[0] == epochs
+    assert _plan(entrants, Effort(repeats=1, least=0.1, most=2.0), 8)[0] == epochs
+
+
+def test_a_timed_training_has_its_least_steps():
+    entrants = [entrant("fastnn", 1, 3.0), entrant("NumPy", 1, 9.0)]
+    for steps, epochs in ((4, 5), (16, 1), (1, 20), (32, 1)):
+        assert _plan(entrants, Effort(1, least=0.1, most=2.0, steps=20), steps)[0] == epochs
 
 
 # The tables.

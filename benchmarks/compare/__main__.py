@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _effort(options: argparse.Namespace) -> Effort:
     effort = QUICK if options.quick else FULL
-    return Effort(options.repeats or effort.repeats, effort.least, effort.most)
+    return replace(effort, repeats=options.repeats or effort.repeats)
 
 
 def _chosen_peers(options: argparse.Namespace) -> list[str]:

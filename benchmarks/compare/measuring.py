@@ -41,9 +41,11 @@ class Effort:
     least: float
     #: Seconds that one of the slowest library may take, which goes before.
     most: float
+    #: Steps of a timed training, whatever they take: a start is not most of it.
+    steps: int = 1
 
 
-FULL = Effort(repeats=9, least=0.1, most=2.0)
+FULL = Effort(repeats=5, least=0.1, most=2.0, steps=16)
 QUICK = Effort(repeats=3, least=0.02, most=0.4)
 
 
@@ -173,7 +175,7 @@ class Team:
 
         training = [child for child in self.children if PEERS[child.peer].trains]
         entrants = _prepared(training, prepare, "training", name, workload.flops)
-        epochs, slowest = _plan(entrants, self.effort)
+        epochs, slowest = _plan(entrants, self.effort, workload.steps)
         for entrant in entrants:
             if entrant.unit * epochs > 5 * slowest:
                 entrant.record.failed = _TOO_SLOW.format(entrant.unit / workload.steps * 1e6)
@@ -268,8 +270,8 @@ def _prepared(
     return entrants
 
 
-def _plan(entrants: list[_Entrant], effort: Effort) -> tuple[int, float]:
-    """Return how many epochs everybody trains, and the seconds of the slowest library.
+def _plan(entrants: list[_Entrant], effort: Effort, steps: int) -> tuple[int, float]:
+    """Return how many epochs of so many steps everybody trains; the slowest library's seconds.
 
     A library counts in its fastest way, fastnn with each number of threads, as each is shown.
     """
@@ -280,7 +282,8 @@ def _plan(entrants: list[_Entrant], effort: Effort) -> tuple[int, float]:
             key = (record.peer, record.threads if record.peer == "fastnn" else 0)
             best[key] = min(entrant.unit, best.get(key, math.inf))
     units = list(best.values()) or [1.0]
-    wanted = max(1.0, min(effort.least / min(units), effort.most / max(units)))
+    fitting = min(effort.least / min(units), effort.most / max(units))
+    wanted = max(1.0, fitting, effort.steps / steps)
     power = 10 ** math.floor(math.log10(wanted))
     epochs = max(digit * power for digit in (1, 2, 5) if digit * power <= wanted)
     return epochs, epochs * max(units)
