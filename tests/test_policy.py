@@ -136,8 +136,8 @@ ALLOWED = {
     },
     "kernels.epoch": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.matmul", "kernels.order",
-        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.team", "kernels.tiles",
-        "kernels.views",
+        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.subnormals",
+        "kernels.team", "kernels.tiles", "kernels.views",
     },
     "kernels.fits": set(),
     "kernels.matmul": {"kernels._jit", "kernels.panels", "kernels.simd"},
@@ -156,8 +156,10 @@ ALLOWED = {
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.simd": set(),
     "kernels.single": {
-        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.simd", "kernels.views",
+        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.simd",
+        "kernels.subnormals", "kernels.views",
     },
+    "kernels.subnormals": {"kernels._jit", "kernels.simd"},
     # Only what the system calls the function by which a thread waits.
     "kernels.team": {"kernels._jit", "kernels.simd", "system"},
     "kernels.tiles": {
@@ -184,7 +186,8 @@ DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.dropout",
     "kernels.elementwise", "kernels.matmul", "kernels.output", "kernels.panels", "kernels.rows",
-    "kernels.simd", "kernels.single", "kernels.team", "kernels.update", "kernels.views",
+    "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.update",
+    "kernels.views",
 }  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 

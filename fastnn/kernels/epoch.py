@@ -19,6 +19,7 @@ from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import pack, unpack
 from fastnn.kernels.passes import backward, forward
 from fastnn.kernels.rules import prepare_rates
+from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.team import barrier, flag, join, raise_flag, team_size
 from fastnn.kernels.tiles import finish_tiles, pack_transposes, step_tiles, sum_tiles, tall
 from fastnn.kernels.views import matrix
@@ -198,6 +199,7 @@ def engine(
     if place < 0:
         return
     size = team_size(signals)
+    control = flush_subnormals()
     # The first thread's activations serve all where they share a chunk.
     plan, table, picks = plans[0], tables[0], room[place]
     training = plan[codes.MODE] == codes.TRAIN
@@ -311,6 +313,7 @@ def engine(
             trouble = codes.UPDATE_NOT_FINITE
             break
         done += 1
+    restore_subnormals(control)
     if place == 0:
         report[codes.STEPS_DONE] = done
         report[codes.TROUBLE] = trouble

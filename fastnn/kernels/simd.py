@@ -25,6 +25,7 @@ __all__ = [
     "BYTES",
     "REGISTERS",
     "TRUE",
+    "X86",
     "Vectors",
     "count_loop",
     "data_length",
@@ -48,14 +49,17 @@ _int1: Any = _ir.IntType(1)
 TRUE: Any = _int1(1)
 
 
-def _target_features() -> frozenset[str]:
-    """Return the features that the code generator uses."""
+def _target() -> tuple[str, frozenset[str]]:
+    """Return the system, as LLVM calls it, and the features that code is generated for."""
     target: Any = registry.cpu_target.target_context
-    _triple, _name, features = target.codegen().magic_tuple()
-    return frozenset(part[1:] for part in features.split(",") if part.startswith("+"))
+    triple, _name, features = target.codegen().magic_tuple()
+    return triple, frozenset(part[1:] for part in features.split(",") if part.startswith("+"))
 
 
-_FEATURES = _target_features()
+_TRIPLE, _FEATURES = _target()
+
+#: Whether the instructions are those of x86, of 64 bits.
+X86 = _TRIPLE.startswith("x86_64")
 
 #: Bytes of a vector register, and how many there are.
 BYTES = 64 if "avx512f" in _FEATURES else 32 if {"avx2", "fma"} <= _FEATURES else 16
