@@ -320,7 +320,8 @@ def sample_weights(
     TypeError
         If `w` does not hold real numbers.
     ValueError
-        If it has another shape, a negative number, one not finite in `dtype`, or only zeros.
+        If it has another shape, a negative number, one not finite in `dtype`, only zeros, or a
+        sum that is not finite in float64.
 
     Examples
     --------
@@ -348,6 +349,7 @@ def sample_weights(
         raise ValueError(
             f"{argument} must have at least one weight above 0; got {rows} weights of 0."
         )
+    _check_sum(weights, argument)
     return weights
 
 
@@ -387,8 +389,8 @@ def class_weights(
     TypeError
         If `class_weight` is not of its kind.
     ValueError
-        If the targets are no classes, if a number or a class is none, or if no weight is left
-        above 0.
+        If the targets are no classes, if a number or a class is none, if no weight is left above
+        0, or if the weights or their sum are too large.
 
     References
     ----------
@@ -407,21 +409,20 @@ def class_weights(
     if class_weight is None:
         return weights
     columns, classes = _class_columns(targets, loss_targets)
-    factors = np.ones(len(targets))
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        # Only shares count: scaled by a power of two, no sum of weights overflows.
-        shares = np.ldexp(weights, -np.frexp(weights.max())[1]) if weights.size else None
-        for labels in columns:
-            factors *= _balanced(labels, shares)[labels]
-    else:
-        given = _one_for_each(class_weight, len(columns))
-        for labels, (argument, one) in zip(columns, given, strict=True):
-            factors *= _factors(one, classes, loss_targets == "sides", argument)[labels]
-    with np.errstate(over="ignore"):
-        product = factors * weights if weights.size else factors
-    result = _finite(product, np.dtype(dtype), "class_weight times sample_weight")
+    product = weights.astype(float) if weights.size else np.ones(len(targets))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if isinstance(class_weight, str) and class_weight == "balanced":
+            for labels in columns:
+                product *= _balanced(labels, weights if weights.size else None)[labels]
+        else:
+            given = _one_for_each(class_weight, len(columns))
+            for labels, (argument, one) in zip(columns, given, strict=True):
+                product *= _factors(one, classes, loss_targets == "sides", argument)[labels]
+    name = "class_weight times sample_weight"
+    result = _finite(product, np.dtype(dtype), name)
     if not result.any():
         raise ValueError("class_weight must leave at least one example a weight above 0; got none.")
+    _check_sum(result, name)
     return result
 
 
@@ -850,6 +851,17 @@ def _balanced(labels: NDArray[np.int64], weights: Array | None) -> Array:
     total, classes = counts.sum(), np.count_nonzero(occurring)
     factors: Array = np.divide(total / classes, counts, out=np.zeros(len(counts)), where=occurring)
     return factors
+
+
+def _check_sum(weights: Array, argument: str) -> None:
+    """Refuse weights that cannot be divided by their sum."""
+    with np.errstate(over="ignore"):
+        total = weights.sum(dtype=float)
+    if not np.isfinite(total):
+        raise ValueError(
+            f"{argument} must have a sum that fits float64; only the weights' proportions count, "
+            "so make them smaller."
+        )
 
 
 def _check_length(array: Array, rows: int, argument: str, of: str) -> None:

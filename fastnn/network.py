@@ -333,7 +333,8 @@ class Sequential:
         batch_size : int, default 32
             Examples a step.  The last batch of an epoch may be short; above n means n.
         sample_weight : array-like, shape (n,), optional
-            Weight of each example's loss, at least 0.  A batch of zero weight takes no step.
+            Weight of each example, at least 0, in the loss and in the metrics that have a name.
+            A batch of zero weight takes no step.
         validation_data : (X, y) or (X, y, sample_weight), optional
             Examples that are measured after every epoch and never trained on.
         validation_fraction : float, default 0.0
@@ -363,7 +364,7 @@ class Sequential:
             How the learning rate goes: a record such as `CosineDecay`, its name, or a function of
             the epochs so far that gives a factor; None for the optimizer's own rate throughout.
         class_weight : dict, list of dict, "balanced" or None, default None
-            What the weight of each example is multiplied by, by its class: ``{1: 5.0}``, where
+            What ``sample_weight`` is multiplied by, by the example's class: ``{1: 5.0}``, where
             classes that are left out have 1; or "balanced", ``n / (classes * count)``, with
             weights counted as they are, so that all classes count alike.  For integer classes,
             one-hot rows, or 0 and 1 (-1 and 1 for hinge) of one output; for those of several
@@ -1025,8 +1026,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     Sequential
-        With the same layers, parameters and dtype; a later fit draws the orders that the saved
-        network would have drawn.
+        With the same layers, parameters and dtype; a later fit draws the orders, and drops the
+        units, that the saved network would have drawn and dropped.
 
     Raises
     ------

@@ -1241,8 +1241,8 @@ def test_balanced_classes_count_alike() -> None:
     assert weighed("balanced", y, "classes", 5, w)[:4] == pytest.approx(
         weighed("balanced", y[[0, 1, 2, 3, 5]], "classes", 5, w[[0, 1, 2, 3, 5]])[:4]
     )
-    large = np.full(6, 5e307)
-    np.testing.assert_allclose(weighed("balanced", y, "classes", 5, large), 5e307 * found)
+    large = np.full(6, 2.5e307)
+    np.testing.assert_allclose(weighed("balanced", y, "classes", 5, large), 2.5e307 * found)
 
 
 def test_balanced_is_scikit_learn_s() -> None:
@@ -1328,6 +1328,33 @@ def test_class_weights_refuses(
     wanted = targets(values, kind, outputs, 3, "float32")
     with refused(error, *parts):
         class_weights(class_weight, wanted, ALIKE, kind, "float32")
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "y", "w"),
+    [
+        ([{0: 1e200}, {0: 1e200}], BITS_OF_2, None),
+        ([{1: 0, 0: 1e300}, {0: 1e300}], BITS_OF_2, None),
+        ({0: 1e300}, LABELS_OF_3, [1e10, 1, 1]),
+        ("balanced", LABELS_OF_3, [1e-320, 1, 1]),
+        ({0: 1e308, 1: 1e308}, LABELS_OF_3, None),
+    ],
+    ids=["product", "times zero", "times a weight", "balanced", "sum"],
+)
+def test_class_weights_that_overflow_are_refused_without_a_warning(
+    class_weight: Any, y: Any, w: Any
+) -> None:
+    with refused(ValueError, "class_weight times sample_weight"):
+        weighed(class_weight, *y, w)
+
+
+def test_weights_are_refused_whose_sum_overflows() -> None:
+    largest = float(np.finfo("f8").max)
+    with refused(ValueError, "sample_weight must have a sum that fits float64"):
+        sample_weights([largest, largest], 2, "float64")
+    assert sample_weights([largest, 0], 2, "float64").tolist() == [largest, 0]
+    # Sums of float32 are taken in float64.
+    assert len(sample_weights(np.full(9, np.finfo("f4").max), 9, "float32")) == 9
 
 
 # The fast path
