@@ -288,6 +288,22 @@ def test_class_weights_in_partial_fit():
         one.set_params(class_weight="balanced").partial_fit(X, y)
 
 
+def test_partial_fit_may_lack_classes_that_have_a_weight():
+    y = Y["classifier"]
+    some = y != 1
+    for weights, by_hand in (({1: 3.0}, 1.0), ({0: 2.0, 1: 3.0, 2: 2.0}, 2.0)):
+        one = KINDS["classifier"](**SMALL, class_weight=weights)
+        one.partial_fit(X[some], y[some], classes=[0, 1, 2])
+        other = KINDS["classifier"](**SMALL)
+        other.partial_fit(X[some], y[some], np.full(some.sum(), by_hand), classes=[0, 1, 2])
+        assert same(one, other)
+    labels = np.tile([1, 0], (len(X), 1))
+    one = KINDS["classifier"](**SMALL, class_weight=[{1: 3.0}, {1: 5.0}])
+    one.partial_fit(X, sparse.csr_array(labels), classes=[0, 1])
+    other = KINDS["classifier"](**SMALL)
+    assert same(one, other.partial_fit(X, labels, np.full(len(X), 3.0), classes=[0, 1]))
+
+
 # Validation.
 
 
@@ -849,6 +865,16 @@ def test_only_what_fits_is_handed_over():
     with pytest.raises(ValueError, match="must be one that scikit-learn has; got AdamW"):
         fitted(solver="adamw").set_params(solver="adam").to_sklearn()
     assert fitted(activation=["sigmoid", "logistic"]).to_sklearn().activation == "logistic"
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss", "theirs"),
+    [("classifier", "hinge", "log_loss"), ("regressor", "gaussian_nll", "squared_error")],
+)
+def test_weights_of_another_loss_are_not_handed_over(kind, loss, theirs):
+    one = fitted(kind, loss=loss).set_params(loss=theirs)
+    with pytest.raises(ValueError, match="the weights must be those of a loss that scikit-learn"):
+        one.to_sklearn()
 
 
 # In the company of others.

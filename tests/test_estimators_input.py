@@ -192,7 +192,7 @@ OF_ONE_KIND = {
         "integers": (lambda y: np.arange(12), True),
         "two outputs": (lambda y: np.stack([y, y], 1), True),
         "no outputs": (lambda y: np.empty((12, 0)), False),
-        "two outputs, sparse": (lambda y: sparse.csr_array(np.stack([y, y], 1)), False),
+        "two outputs, sparse": (lambda y: sparse.csr_array(np.stack([y, y], 1)), True),
         "dates": (lambda y: np.arange(12).astype("M8[D]"), False),
     },
 }  # fmt: skip
@@ -410,6 +410,22 @@ def test_before_a_fit_there_is_nothing(kind):
                 "network_": lambda: one.network_,
                 "to_sklearn": lambda: one.to_sklearn(),
             }[what]()
+
+
+def test_after_a_fit_that_is_refused_there_is_nothing_either():
+    early = fn.MLPClassifier(early_stopping=True)
+    with pytest.raises(ValueError, match="early_stopping"):
+        early.partial_fit(X, Y["classifier"], classes=np.unique(Y["classifier"]))
+    uneven = fn.MLPRegressor(hidden_layer_sizes=3, dropout=[0.1, 0.2])
+    with pytest.raises(ValueError, match="dropout"):
+        uneven.fit(X, Y["regressor"])
+    for one in (early, uneven):
+        with pytest.raises(NotFittedError):
+            one.predict(X)
+        with pytest.raises(NotFittedError):
+            _ = one.network_
+        with pytest.raises(NotFittedError):
+            one.to_sklearn()
 
 
 @pytest.mark.parametrize("value", [3, "x", (X,), (X, X, W, W), {"X": X}, [X]], ids=repr)

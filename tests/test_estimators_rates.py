@@ -265,6 +265,15 @@ def test_partial_fit_beyond_a_schedule_s_end_is_refused(rate):
     assert not same(one, before)
 
 
+@pytest.mark.parametrize("rate", ["one_cycle", "cosine", fn.Warmup(1, "one_cycle")], ids=str)
+def test_a_schedule_of_single_steps_has_an_end_too(rate):
+    one = classifier(rate, max_iter=2, batch_size=len(X))
+    for _ in range(2):
+        one.partial_fit(X, Y, classes=CLASSES)
+    with pytest.raises(ValueError, match="learning_rate is laid out for max_iter=2 epochs"):
+        one.partial_fit(X, Y)
+
+
 @pytest.mark.parametrize("rate", ["step", "plateau", fn.CosineDecay(2), halving], ids=str)
 def test_a_schedule_without_an_end_goes_on_for_ever(rate):
     one = classifier(rate, max_iter=2)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
@@ -379,7 +380,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             self._check_known(unique_labels(y), argument)
         binarizer = self._label_binarizer
         if binarizer.y_type_ not in ("binary", "multiclass"):
-            values = binarizer.transform(y)
+            # Whatever number says that a label is there, as in scikit-learn.
+            values = binarizer.transform(y) != 0
         elif y.ndim != 1:
             raise ValueError(
                 f"{argument} must hold one class for each example, as in the fit that goes on; "
@@ -398,7 +400,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         if isinstance(self.class_weight, str):
             return _balanced(targets, weights)
         try:
-            by_class = np.asarray(compute_sample_weight(self.class_weight, y), np.float64)
+            by_class = self._by_class(y)
         except (TypeError, ValueError) as problem:
             raise ValueError(
                 f"class_weight={self.class_weight!r} does not suit y: {problem}"
@@ -408,6 +410,15 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
                 f"class_weight must give every class a finite number; got {self.class_weight!r}."
             )
         return by_class if weights is None else np.asarray(by_class * weights)
+
+    def _by_class(self, y: Any) -> Array:
+        """Return what ``class_weight`` gives each example."""
+        several = self._label_binarizer.y_type_.startswith("multilabel")
+        y = y.toarray() if sparse.issparse(y) else y
+        # All classes come before the examples, of which those of one `partial_fit` may lack some.
+        every = np.repeat([[0], [1]], y.shape[1], axis=1) if several else self.classes_
+        found = compute_sample_weight(self.class_weight, np.concatenate([every, y]))
+        return np.asarray(found[len(every) :], np.float64)
 
     def _strata(self, targets: Targets) -> Array | None:
         return targets.values.astype(bool) if self.n_outputs_ == 1 else None

@@ -32,6 +32,11 @@ _PRIVATE = ("_label_binarizer", "_no_improvement_count")
 _KNOWN = {"learning_rate": RATES, "solver": ("adam", "sgd", "lbfgs")}
 _LOSSES = {"MLPClassifier": ("log_loss",), "MLPRegressor": ("squared_error", "poisson")}
 
+_LAST = {
+    neural_network.MLPClassifier: ("softmax", "logistic"),
+    neural_network.MLPRegressor: ("identity", "exp"),
+}
+
 # The library's names of what scikit-learn has too.
 _NAMES = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 
@@ -71,6 +76,12 @@ def to_sklearn(ours: Any) -> Any:
                 f"{name} must be one that scikit-learn has, {', '.join(map(repr, known))}; "
                 f"got {given[name]!r}."
             )
+    if ours.coefs_[-1].shape[1] != ours.n_outputs_ or ours.out_activation_ not in _LAST[kind]:
+        raise ValueError(
+            "the weights must be those of a loss that scikit-learn has; got a last layer of "
+            f"{ours.coefs_[-1].shape[1]} units with activation {ours.out_activation_!r} for "
+            f"n_outputs_={ours.n_outputs_}."
+        )
     theirs = kind(**parameters)
     _hand_over(ours, theirs)
     theirs.coefs_ = [W.copy() for W in ours.coefs_]

@@ -118,6 +118,10 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     # What others see.
 
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell whether there are weights: a fit that was refused leaves other attributes."""
+        return hasattr(self, "coefs_")
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what follows from the rest: arrays are kept once."""
         state = dict(super().__getstate__())

@@ -192,14 +192,19 @@ class Search:
 
 
 def _failed(found: Any, iterations: int, allowed: int) -> str:
-    """Say why a search did not converge, and what to try."""
+    """Say why a search did not converge, and what to try, in scikit-learn's words."""
     message = (
         f"lbfgs failed to converge after {iterations} iteration(s) (status={found.status}):\n"
         f"{found.message}\n"
     )
     if iterations == allowed:
-        message += f"\nIncrease the number of iterations (max_iter={allowed})."
-    return f"{message}\nScaling the features, to about 1, may help too."
+        message += (
+            f"\nIncrease the number of iterations to improve the convergence (max_iter={allowed})."
+        )
+    return (
+        f"{message}\nYou might also want to scale the data as shown in:\n"
+        "    https://scikit-learn.org/stable/modules/preprocessing.html"
+    )
 
 
 def _warn(message: str) -> None:

@@ -143,7 +143,8 @@ class Pace:
         begin = self._epochs * steps
         found = self._ask(begin + first, begin + last, steps, epochs)
         if self._epochs >= epochs:
-            longer = self._ask(begin + first, begin + last, steps, self._epochs + 1)
+            # Not one epoch more: the last step of every fit would be at the same place.
+            longer = self._ask(begin + first, begin + last, steps, 2 * (self._epochs + 1))
             if not np.array_equal(found, longer):
                 raise ValueError(
                     f"learning_rate is laid out for max_iter={epochs} epochs, and as many are "
