@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from fastnn.system import cpu_name
-
-from ..cores import THREADS, physical_cores
+from ..commands import add_options, at_least_one, keep, read, when_and_where
 from ..peak import fma_peak
 from ..workloads import NETWORKS, SERIES, WORKLOADS, Workload
 from . import tables
@@ -33,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return 0, or 1 if something could not be measured or was wrong."""
     options = _parser().parse_args(arguments)
     if options.results:
-        results = json.loads(options.results.read_text(encoding="utf-8"))
+        results = read(options.results)
     else:
         results = measure(
             _chosen_peers(options),
@@ -43,9 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.only,
             series=not options.quick,
         )
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(f"results: {options.output}", file=sys.stderr)
+        keep(results, options.output)
     print(tables.render(results, tables.SECTIONS))
     if options.chart:
         draw(options.chart, results)
@@ -76,13 +69,7 @@ def measure(
             for rows in _ROWS:
                 records += _told(team.predict(name, workload, rows))
     return {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": len(physical_cores()),
-            "system": platform.system(),
-            "python": platform.python_version(),
-        },
+        **when_and_where(),
         "settings": {"repeats": effort.repeats, "least": effort.least, "most": effort.most},
         "peak": {str(count): flops for count, flops in peak.best.items()},
         "libraries": libraries,
@@ -110,22 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.compare",
         description="Measure fastnn beside other libraries on the same work.",
     )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=["*"],
-        metavar="NAME",
-        help="workloads, networks or series by name; * stands for anything",
-    )
-    parser.add_argument(
-        "--threads",
-        nargs="+",
-        type=_count,
-        default=THREADS,
-        metavar="N",
-        help="numbers of threads (default: one, and as many as there are physical cores)",
-    )
-    parser.add_argument("--repeats", type=_count, help="rounds over all libraries")
+    add_options(parser, "workloads, networks or series", _OUTPUT)
+    parser.add_argument("--repeats", type=at_least_one, help="rounds over all libraries")
     parser.add_argument(
         "--quick", action="store_true", help="a first look: few short rounds, and no series"
     )
@@ -144,29 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PEER=PATH",
         help="the Python that has a library, where it lives in an environment of its own",
     )
-    parser.add_argument(
-        "--output", type=Path, default=_OUTPUT, help=f"the results (default: {_OUTPUT})"
-    )
-    parser.add_argument(
-        "--results", type=Path, help="measure nothing, show these results of an earlier run"
-    )
-    parser.add_argument(
-        "--write",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="put the tables where this file has places for them",
-    )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the ratios by size")
     return parser  # fmt: skip
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return count
 
 
 def _peer(text: str) -> str:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from fastnn.system import cpu_name
-
-from ..cores import THREADS, physical_cores
+from ..commands import add_options, keep, read, when_and_where
 from . import tables
 from .measuring import DTYPES, FULL, QUICK, Effort, Pair, Record
 from .work import FITS, PREDICTIONS, SCORED, SEARCHES
@@ -27,13 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return 0, or 1 if something could not be measured or was wrong."""
     options = _parser().parse_args(arguments)
     if options.results:
-        results = json.loads(options.results.read_text(encoding="utf-8"))
+        results = read(options.results)
     else:
         effort = QUICK if options.quick else FULL
         results = measure(sorted(set(options.threads)), effort, options.only)
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(f"results: {options.output}", file=sys.stderr)
+        keep(results, options.output)
     print(tables.render(results, tables.SECTIONS))
     for path in options.write:
         tables.fill(path, results)
@@ -61,13 +54,7 @@ def measure(threads: list[int], effort: Effort, only: list[str]) -> dict[str, An
                 records += _told(pair.search(name, SEARCHES[name], dtype))
         scores = [pair.scores(name, SCORED[name]) for name in filter(chosen, SCORED)]
     return {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cpu": cpu_name(),
-            "cores": len(physical_cores()),
-            "system": platform.system(),
-            "python": platform.python_version(),
-        },
+        **when_and_where(),
         "settings": {"rounds": effort.rounds, "searches": effort.searches},
         "versions": versions,
         "records": [record.as_json() for record in records],
@@ -89,36 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.estimators",
         description="Measure MLPClassifier and MLPRegressor beside scikit-learn's.",
     )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=["*"],
-        metavar="NAME",
-        help="fits, predictions, searches or data sets by name; * stands for anything",
-    )
-    parser.add_argument(
-        "--threads",
-        nargs="+",
-        type=int,
-        default=THREADS,
-        metavar="N",
-        help="numbers of cores (default: one, and as many as there are)",
-    )
+    add_options(parser, "fits, predictions, searches or data sets", _OUTPUT)
     parser.add_argument("--quick", action="store_true", help="a first look: few short rounds")
-    parser.add_argument(
-        "--output", type=Path, default=_OUTPUT, help=f"the results (default: {_OUTPUT})"
-    )
-    parser.add_argument(
-        "--results", type=Path, help="measure nothing, show these results of an earlier run"
-    )
-    parser.add_argument(
-        "--write",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="put the tables where this file has places for them",
-    )
     return parser
 
 
