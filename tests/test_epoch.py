@@ -391,7 +391,6 @@ def test_a_second_moment_that_overflows_is_reported():
     examples.X[0] = 1e15
     taken, state = stepper(net, examples, "mean_squared_error", fn.Adam(1e-3))
     assert take_steps(taken, 0, 1).trouble == codes.UPDATE_NOT_FINITE
-    assert np.isfinite(net.parameters).all()
     assert np.isinf(state.moments[1]).any()
 
 
@@ -621,6 +620,8 @@ from fastnn.losses import LOSSES
 from fastnn.prediction import Run
 from fastnn.training import Job, NativeStepper, TrainingState
 
+# Not even a handle for an array that Python hands over: kernels count no references.
+nothing = 0, 0
 n, dtype = 500, "{dtype}"
 rng = np.random.default_rng(0)
 layers = [fn.Dense(20, name, l2=0.1) for name in {names}]
@@ -650,27 +651,24 @@ for optimizer, clip, size in (
     job = replace(job, shuffle=True, clip_norm=clip)
     steps, record = NativeStepper(job), np.zeros((3, codes.RECORD_COLUMNS))
     steps.run(0, 1, 0, record)
-    none = counted(steps.run, 0, 0, 0, record)
-    assert none == (19, 19), none  # one handle for each array that Python hands over
-    assert counted(steps.run, 0, 1, 0, record) == none
+    assert counted(steps.run, 0, 1, 0, record) == nothing
     last = 3 * job.steps
-    assert counted(steps.run, 0, last, 0, record) == none
+    assert counted(steps.run, 0, last, 0, record) == nothing
     assert state.numbers[codes.STEPS] == 2 + last
-    kept = counted(steps._run.load, net.parameters)
-    assert counted(steps._run.store, net.parameters) == kept == (3, 3)
+    assert counted(steps._run.load, net.parameters) == nothing
+    assert counted(steps._run.store, net.parameters) == nothing
 
 whole = Run(net.layout.blocks, net.dtype, data, row, gradient=True)
 for mode in (codes.FORWARD, codes.LOSS, codes.GRADIENT):
-    assert counted(whole, mode) == none
+    assert counted(whole, mode) == nothing
 
 one = Program.of(net.layout.blocks, 1, Tiling(8, 6, 4)).table[0]
 for rows in (1, 50):
     x, out = np.zeros(7 * rows, dtype), np.zeros(4 * rows, dtype)
-    assert counted(answer, one, net.parameters, np.zeros(40, dtype), x, out) == (5, 5)
+    assert counted(answer, one, net.parameters, np.zeros(40, dtype), x, out) == nothing
 
 draw = np.zeros(2, np.uint64)
-assert counted(draw_order, np.zeros(1, np.int64), draw) == (2, 2)
-assert counted(draw_order, np.zeros(1000, np.int64), draw) == (2, 2)
+assert counted(draw_order, np.zeros(1000, np.int64), draw) == nothing
 print("counted")
 """
 

@@ -16,7 +16,7 @@ from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import entry
 from fastnn.kernels.rules import RULES as NATIVE
 from fastnn.kernels.rules import prepare_rates
-from fastnn.kernels.update import add_scaled, squares, update_span
+from fastnn.kernels.update import blend, squares, update_span
 from fastnn.layout import aligned_zeros
 from fastnn.optimizers import OPTIMIZERS, hyperparameters, row_of
 from fastnn.training import TrainingState
@@ -35,28 +35,27 @@ def native():
     with pytest.MonkeyPatch.context() as patch:
         # A file on disk would not notice an edit of this one.
         patch.setenv("FASTNN_CACHE", "0")
-        return SimpleNamespace(step=entry(_step), squares=entry(_squares), add=entry(_add))
+        return SimpleNamespace(step=entry(_step), squares=entry(_squares), blend=entry(_blend))
 
 
-def _step(M, w, g, state, count, pitch, rates, l2, scale, numbers, conventions, code):
+def _step(M, w, g, state, count, pitch, rates, numbers, conventions, code):
     prepare_rates(M[rates : rates + 2 * codes.RATES], numbers, conventions, code)
-    return update_span(M, w, g, state, count, pitch, rates, l2, scale, code)
+    return update_span(M, w, g, state, count, pitch, rates, code)
 
 
 def _squares(M, at, count, pitch):
     return squares(M, at, count, pitch)
 
 
-def _add(M, to, source, count, pitch, factor):
-    add_scaled(M, to, source, count, pitch, factor)
+def _blend(M, to, source, count, pitch, kept, factor):
+    blend(M, to, source, count, pitch, kept, factor)
 
 
 @pytest.fixture
 def step(native):
     """Return the native update for vectors of any length: packed, stepped and unpacked."""
 
-    def stepped(w, g, moments, numbers, code, l2=0.0, scale=1.0):
-        kind = w.dtype.type
+    def stepped(w, g, moments, numbers, code):
         lanes = simd.BYTES // w.itemsize
         count = -(-w.size // lanes)
         state = count * lanes
@@ -66,9 +65,8 @@ def step(native):
             M[place * state :][: w.size] = vector
         gradient, rates = (len(vectors) - 1) * state, len(vectors) * state
         trouble = native.step(
-            M, 0, gradient, state, count, lanes, rates, kind(l2), kind(scale), numbers,
-            OWN.numbers(), code,
-        )  # fmt: skip
+            M, 0, gradient, state, count, lanes, rates, numbers, OWN.numbers(), code
+        )
         for place, vector in enumerate(vectors):
             vector[:] = M[place * state :][: w.size]
         return trouble
@@ -290,7 +288,6 @@ def test_a_second_moment_that_overflows_is_noticed(step):
     state = TrainingState.fresh(fn.Adam(), w)
     g = np.array([1.0, 1e25, 1.0, -1e25, 1.0], np.float32)
     assert step(w, g, state.moments, state.numbers, codes.ADAM) > 0
-    assert np.isfinite(w).all()
 
 
 # Spans of panels.
@@ -306,9 +303,8 @@ def test_a_span_steps_every_pitch_and_leaves_the_rest_alone(rule, dtype, native,
     M = np.ascontiguousarray(rng.random((row.moments + 2) * state + 2 * codes.RATES), dtype)
     gradient, rates = (row.moments + 1) * state, (row.moments + 2) * state
     kept, numbers = M.copy(), TrainingState.fresh(RULES[rule], M).numbers
-    l2, scale = np.dtype(dtype).type(0.25), np.dtype(dtype).type(0.5)
     found = native.step(
-        M, 0, gradient, state, count, 2 * lanes, rates, l2, scale, numbers, OWN.numbers(), row.code
+        M, 0, gradient, state, count, 2 * lanes, rates, numbers, OWN.numbers(), row.code
     )
     assert found == 0
     panels, before = (
@@ -317,9 +313,8 @@ def test_a_span_steps_every_pitch_and_leaves_the_rest_alone(rule, dtype, native,
     assert panels[1].tobytes() == before[1].tobytes()
     w, *moments, g = (vector.ravel() for vector in before[0])
     assert panels[0, -1].tobytes() == g.tobytes()
-    slope = scale * g + l2 * w
     expected, after = reference.OPTIMIZERS[row.name](
-        w, slope, moments, 1, hyperparameters(RULES[rule])
+        w, g, moments, 1, hyperparameters(RULES[rule])
     )
     for vector, wanted in zip(panels[0], (expected, *after), strict=False):
         assert np.abs(vector.ravel() - wanted).max() <= TOLERANCE[dtype] * np.abs(wanted).max()
@@ -327,7 +322,7 @@ def test_a_span_steps_every_pitch_and_leaves_the_rest_alone(rule, dtype, native,
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_squares_are_summed_in_float64_and_multiples_added_vector_by_vector(count, dtype, native):
+def test_squares_are_summed_in_float64_and_multiples_blended_vector_by_vector(count, dtype, native):
     kind = np.dtype(dtype).type
     lanes = simd.BYTES // np.dtype(dtype).itemsize
     M = np.random.default_rng(1).normal(size=40 * lanes).astype(dtype)
@@ -337,10 +332,10 @@ def test_squares_are_summed_in_float64_and_multiples_added_vector_by_vector(coun
     expected = np.square(seen.astype(float)).sum()
     assert native.squares(M, 3 * lanes, count, 2 * lanes) == pytest.approx(expected, rel=1e-15)
     before = M.copy()
-    native.add(M, 20 * lanes, 3 * lanes, count, 2 * lanes, kind(0.5))
+    native.blend(M, 20 * lanes, 3 * lanes, count, 2 * lanes, kind(3.0), kind(0.5))
     wanted = before.copy()
     target = wanted[20 * lanes : (20 + 2 * count) * lanes].reshape(count, 2, lanes)[:, 0]
-    target += kind(0.5) * seen
+    target[:] = kind(3.0) * target + kind(0.5) * seen
     np.testing.assert_allclose(M, wanted, rtol=10 * np.finfo(dtype).eps)
     untouched = np.ones(M.size, bool)
     untouched[20 * lanes : (20 + 2 * count) * lanes] = False

@@ -137,7 +137,7 @@ SMALLEST: Final = 4
 LARGEST: Final = 5
 CLIP_NORM: Final = 6
 NUMBERS: Final = 7
-RATES: Final = 8  # room for what a step's rule derives from them, once for weights, once for biases
+RATES: Final = 7  # room for what a step's rule derives from them, once for weights, once for biases
 
 # Entries of the conventions: how a loss, its gradient and a penalty count.
 LOSS_SCALE: Final = 0  # times every loss

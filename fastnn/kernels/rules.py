@@ -77,28 +77,28 @@ def prepare_rates(rates: Any, numbers: Any, conventions: Any, code: int) -> None
         rates[3] = dtype(numbers[codes.SMALLEST])
         rates[4] = dtype(numbers[codes.LARGEST])
     else:
-        of_mean, of_gradient, plain = adam_sizes(numbers, code)
+        of_mean, of_gradient, adaptive = adam_sizes(numbers, code)
         rates[0] = dtype(eta * of_mean)
         rates[1] = dtype(eta * of_gradient)
         rates[2] = dtype(1.0 - numbers[codes.BETA_1])
         rates[3] = dtype(1.0 - numbers[codes.BETA_2])
-        rates[4] = dtype(1.0 / (1.0 - numbers[codes.BETA_2] ** t))
+        rates[4] = dtype(adaptive / (1.0 - numbers[codes.BETA_2] ** t))
         epsilon = numbers[codes.EPSILON]
         if conventions[codes.BARE_EPSILON] != 0.0:
             # (sqrt(s) + epsilon) / sqrt(1 - beta_2^t) is the corrected root plus this.
             epsilon /= (1.0 - numbers[codes.BETA_2] ** t) ** 0.5
-        rates[5] = dtype(epsilon)
-        rates[6] = dtype(plain)
-        rates[7] = dtype(1.0)
+        # Where nothing adapts, all is divided by the root of nothing plus 1.
+        rates[5] = dtype(epsilon if adaptive != 0.0 else 1.0)
+        rates[6] = dtype(1.0)
     for place in range(codes.RATES):
         rates[codes.RATES + place] = rates[place]
     if code == codes.ADAMW:
-        rates[7] = dtype(1.0 - eta * numbers[codes.WEIGHT_DECAY])
+        rates[6] = dtype(1.0 - eta * numbers[codes.WEIGHT_DECAY])
 
 
 @kernel
 def adam_sizes(numbers: Any, code: int) -> tuple[float, float, float]:
-    """Return what of the running mean and of the gradient goes into a step, and 1 if unscaled.
+    """Return what of the running mean and of the gradient goes into a step, and 1 if it adapts.
 
     Reads: numbers (codes.NUMBERS,).
     """
@@ -109,16 +109,16 @@ def adam_sizes(numbers: Any, code: int) -> tuple[float, float, float]:
         for i in range(int(min(t, _NADAM_PRODUCT))):
             product *= nadam_momentum(beta_1, i + 1.0)
         now, later = nadam_momentum(beta_1, t), nadam_momentum(beta_1, t + 1.0)
-        return later / (1.0 - product * later), (1.0 - now) / (1.0 - product), 0.0
+        return later / (1.0 - product * later), (1.0 - now) / (1.0 - product), 1.0
     if code == codes.RADAM:
         # The length of the average that the second moment is, and would be in the end.
         end = 2.0 / (1.0 - beta_2) - 1.0
         length = end - 2.0 * t * beta_2**t / (1.0 - beta_2**t)
         if length <= 4.0:
-            return of_mean, 0.0, 1.0
+            return of_mean, 0.0, 0.0
         known = (length - 4.0) * (length - 2.0) * end
         of_mean *= (known / ((end - 4.0) * (end - 2.0) * length)) ** 0.5
-    return of_mean, 0.0, 0.0
+    return of_mean, 0.0, 1.0
 
 
 @kernel
@@ -143,15 +143,13 @@ def adam_rule(
 ) -> list[Any]:
     """Step as Adam and its relatives do, from running means of g and g^2.
 
-    w = kept w - (of_mean m + of_gradient g) / (sqrt(correction s) + epsilon); where plain is 1
-    nothing is divided.
+    w = kept w - (of_mean m + of_gradient g) / (sqrt(correction s) + epsilon)
     """
-    of_mean, of_gradient, new_1, new_2, correction, epsilon, plain, kept = rates
+    of_mean, of_gradient, new_1, new_2, correction, epsilon, kept = rates
     b = v.builder
     m = v.fma(new_1, b.fsub(g, moments[0]), moments[0])
     s = v.fma(new_2, b.fsub(b.fmul(g, g), moments[1]), moments[1])
     root = b.fadd(v.root(b.fmul(s, correction)), epsilon)
-    root = v.select_greater(plain, v.constant(0.0), v.constant(1.0), root)
     step = v.quotient(v.fma(of_gradient, g, b.fmul(of_mean, m)), root)
     return [v.fma(w, kept, b.fneg(step)), m, s]
 
@@ -198,10 +196,10 @@ def _sgd(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[A
 
 def _adam(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
     """Compute it in NumPy."""
-    of_mean, of_gradient, new_1, new_2, correction, epsilon, plain, kept = rates
+    of_mean, of_gradient, new_1, new_2, correction, epsilon, kept = rates
     m = moments[0] + new_1 * (g - moments[0])
     s = moments[1] + new_2 * (g * g - moments[1])
-    root = 1 if plain else np.sqrt(s * correction) + epsilon
+    root = np.sqrt(s * correction) + epsilon
     return [w * kept - (of_mean * m + of_gradient * g) / root, m, s]
 
 
@@ -227,7 +225,7 @@ def _rprop(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list
 #: By the code of the first row of the table of optimizers that has it.
 RULES: dict[int, Rule] = {
     codes.SGD: Rule(sgd_rule, _sgd, moments=1, rates=3),
-    codes.ADAM: Rule(adam_rule, _adam, moments=2, rates=8),
+    codes.ADAM: Rule(adam_rule, _adam, moments=2, rates=7),
     codes.RMSPROP: Rule(scaled_rule, _scaled, moments=1, rates=4),
     codes.RPROP: Rule(rprop_rule, _rprop, moments=2, rates=5),
 }

@@ -12,7 +12,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.matmul import UNIT_ROWS, column_sums, gradient_tile
 from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
-from fastnn.kernels.update import add_scaled, squares, update_span
+from fastnn.kernels.update import blend, squares, update_span
 
 __all__ = ["finish_tiles", "pack_transposes", "step_tiles", "sum_tiles", "tall", "tile_at"]
 
@@ -118,13 +118,13 @@ def finish_tiles(
         count, pitch = halves * min(UNIT_ROWS, inputs - i), panel // halves
         biased = i == 0 and row[codes.B] >= 0
         for group in range(1, groups):
-            add_scaled(M, g, g + group * state, count, pitch, one)
+            blend(M, g, g + group * state, count, pitch, one, one)
             if biased:
-                add_scaled(M, b, b + group * state, 2, lanes, one)
+                blend(M, b, b + group * state, 2, lanes, one, one)
         place = row[codes.UNITS] + unit
         if l2:
             sums[place] = 0.5 * float(l2) * squares(M, w, count, pitch)
-            add_scaled(M, g, w, count, pitch, l2)
+            blend(M, g, w, count, pitch, one, l2)
         square = squares(M, g, count, pitch)
         if biased:
             square += squares(M, b, 2, lanes)
@@ -143,7 +143,7 @@ def step_tiles(
 
     Reads: the operation's source and DRESULT, or its gradient.  Writes: its PACKED, BIASES,
     TRANSPOSED and moments; where l2 is not zero, the sum of squared weights of each tile.
-    May overwrite: tile.  Returns how many tiles have results that are not finite.
+    May overwrite: tile, the gradient.  Returns how many tiles have results that are not finite.
     """
     panel = PANEL_BYTES // M.itemsize
     lanes = panel // 2
@@ -151,7 +151,7 @@ def step_tiles(
     state, rates, code = plan[codes.STATE], plan[codes.RATES_AT], plan[codes.OPTIMIZER]
     high = tall(inputs)
     shift = (1 + plan[codes.MOMENTS]) * state
-    zero = M.dtype.type(0)
+    zero, one = M.dtype.type(0), M.dtype.type(1)
     broken = 0
     for unit in range(first, last):
         i, j = tile_at(unit, inputs, outputs, panel, plan[codes.CHUNK])
@@ -166,7 +166,10 @@ def step_tiles(
         count, pitch = halves * min(UNIT_ROWS, inputs - i), panel // halves
         if l2:
             sums[row[codes.UNITS] + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
-        broken += update_span(M, w, g, state, count, pitch, rates, l2, scale, code)
+            blend(M, g, w, count, pitch, one, l2)
+        if scale != one:
+            blend(M, g, g, count, pitch, scale, zero)
+        broken += update_span(M, w, g, state, count, pitch, rates, code)
         if row[codes.TRANSPOSED] >= 0:
             turn_tile(M, row, i, j)
         if i == 0 and row[codes.B] >= 0:
@@ -175,6 +178,7 @@ def step_tiles(
             if not kept:
                 dZ = row[codes.DRESULT] + j * height
                 column_sums(M, tile, dZ, rows, codes.NONE if starting else b + shift)
-            of_biases = rates + codes.RATES
-            broken += update_span(M, b, g, state, 2, lanes, of_biases, zero, scale, code)
+            if scale != one:
+                blend(M, g, g, 2, lanes, scale, zero)
+            broken += update_span(M, b, g, state, 2, lanes, rates + codes.RATES, code)
     return broken

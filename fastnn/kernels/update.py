@@ -7,6 +7,7 @@ kept.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import intrinsic, kernel
 from fastnn.kernels.rules import RULES
 
-__all__ = ["add_scaled", "span", "squares", "update_span"]
+__all__ = ["blend", "span", "squares", "update_span"]
 
 # Only a name of the module's own counts as a literal in a kernel.
 _ADAM = codes.ADAM
@@ -26,9 +27,8 @@ _SGD = codes.SGD
 
 
 def _span(
-    rule: int, M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int, l2: Any,
-    scale: Any,
-) -> int:  # fmt: skip
+    rule: int, M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int
+) -> int:
     """Take one step for a span in NumPy."""
     lanes = simd.BYTES // M.itemsize
     chosen = RULES[rule]
@@ -37,7 +37,7 @@ def _span(
     for n in range(count):
         places = [w + n * pitch + k * state for k in range(1 + chosen.moments)]
         old = [M[place : place + lanes].copy() for place in places]
-        slope = scale * M[g + n * pitch : g + n * pitch + lanes] + l2 * old[0]
+        slope = M[g + n * pitch : g + n * pitch + lanes]
         new = chosen.twin(old[0], slope, old[1:], numbers)
         for place, vector in zip(places, new, strict=True):
             M[place : place + lanes] = vector
@@ -47,9 +47,8 @@ def _span(
 
 @intrinsic(_span)
 def span(
-    typing: Any, rule: Any, M: Any, w: Any, g: Any, state: Any, count: Any, pitch: Any, rates: Any,
-    l2: Any, scale: Any,
-) -> Any:  # fmt: skip
+    typing: Any, rule: Any, M: Any, w: Any, g: Any, state: Any, count: Any, pitch: Any, rates: Any
+) -> Any:
     """Take one step for count vectors, pitch apart; return 0 if all results are finite, else 1.
 
     Reads: in M, gradients from g, rates.  Writes: in M, weights from w and their moments, the
@@ -57,17 +56,17 @@ def span(
     """
     chosen = RULES[rule.literal_value]
     place = types.intp
-    signature = types.intp(rule, M, *[place] * 6, M.dtype, M.dtype)
+    signature = types.intp(rule, M, *[place] * 6)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = simd.data_pointer(context, builder, M, arguments[1])
-        w, g, state, count, pitch, rates, l2, scale = arguments[2:]
+        w, g, state, count, pitch, rates = arguments[2:]
         v = simd.Vectors(builder, context.get_data_type(M.dtype))
         number = simd.int64
         places = [builder.add(rates, number(n)) for n in range(chosen.rates)]
         numbers = [v.splat(builder.load(builder.gep(data, [place]))) for place in places]
-        l2s, scales, zero = v.splat(l2), v.splat(scale), v.constant(0.0)
-        trouble = simd.variable(builder, zero)
+        zero = v.constant(0.0)
+        troubles = [simd.variable(builder, zero) for _ in range(1 + chosen.moments)]
 
         def vector(n: Any) -> None:
             apart = builder.mul(n, pitch)
@@ -76,8 +75,7 @@ def span(
                 builder.add(here, builder.mul(state, number(k + 1))) for k in range(chosen.moments)
             ]
             old = v.load(data, here)
-            gradient = v.load(data, builder.add(g, apart))
-            slope = v.fma(l2s, old, builder.fmul(scales, gradient))
+            slope = v.load(data, builder.add(g, apart))
             before = [v.load(data, spot) for spot in spots]
             new, *after = chosen.emit(v, old, slope, before, numbers)
             v.store(new, data, here)
@@ -85,28 +83,28 @@ def span(
                 v.store(value, data, spot)
             # A second moment that overflowed would stop its weight for good without a sign.
             # What is not finite turns to NaN when it is multiplied by zero, and stays.
-            for value in (new, *after):
+            # Each has a sum of its own: one for all would make every vector wait for the last.
+            for value, trouble in zip((new, *after), troubles, strict=True):
                 builder.store(v.fma(value, zero, builder.load(trouble)), trouble)
 
         simd.count_loop(builder, count, vector)
-        return v.any_not_finite(builder.load(trouble))
+        return v.any_not_finite(functools.reduce(builder.fadd, map(builder.load, troubles)))
 
     return signature, generate
 
 
 @kernel
 def update_span(
-    M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int, l2: Any, scale: Any,
-    code: int,
-) -> int:  # fmt: skip
+    M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int, code: int
+) -> int:
     """Take one step for a span with the rule of the code; see `span`."""
     if code == codes.SGD:
-        return span(_SGD, M, w, g, state, count, pitch, rates, l2, scale)
+        return span(_SGD, M, w, g, state, count, pitch, rates)
     if code == codes.RMSPROP or code == codes.ADAGRAD:
-        return span(_RMSPROP, M, w, g, state, count, pitch, rates, l2, scale)
+        return span(_RMSPROP, M, w, g, state, count, pitch, rates)
     if code == codes.RPROP:
-        return span(_RPROP, M, w, g, state, count, pitch, rates, l2, scale)
-    return span(_ADAM, M, w, g, state, count, pitch, rates, l2, scale)
+        return span(_RPROP, M, w, g, state, count, pitch, rates)
+    return span(_ADAM, M, w, g, state, count, pitch, rates)
 
 
 def _squares(M: Any, at: int, count: int, pitch: int) -> float:
@@ -141,36 +139,40 @@ def squares(typing: Any, M: Any, at: Any, count: Any, pitch: Any) -> Any:
     return types.float64(M, *[types.intp] * 3), generate
 
 
-def _add_scaled(M: Any, to: int, source: int, count: int, pitch: int, factor: Any) -> None:
+def _blend(
+    M: Any, to: int, source: int, count: int, pitch: int, kept: Any, factor: Any
+) -> None:
     """Add in NumPy."""
     lanes = simd.BYTES // M.itemsize
     for n in range(count):
-        M[to + n * pitch :][:lanes] += factor * M[source + n * pitch :][:lanes]
+        here = M[to + n * pitch :][:lanes]
+        here[:] = kept * here + factor * M[source + n * pitch :][:lanes]
 
 
-@intrinsic(_add_scaled)
-def add_scaled(
-    typing: Any, M: Any, to: Any, source: Any, count: Any, pitch: Any, factor: Any
+@intrinsic(_blend)
+def blend(
+    typing: Any, M: Any, to: Any, source: Any, count: Any, pitch: Any, kept: Any, factor: Any
 ) -> Any:
-    """Add a multiple of count vectors, pitch apart, to as many others.
+    """Keep so much of count vectors, pitch apart, and add a multiple of as many others.
 
     Reads: in M, the vectors from source.  Writes: in M, those from to.
-    May overwrite: nothing else.
+    May overwrite: nothing else; both may be the same.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = simd.data_pointer(context, builder, M, arguments[0])
-        to, source, count, pitch, factor = arguments[1:]
+        to, source, count, pitch, kept, factor = arguments[1:]
         v = simd.Vectors(builder, context.get_data_type(M.dtype))
-        factors = v.splat(factor)
+        keeps, factors = v.splat(kept), v.splat(factor)
 
-        def add(n: Any) -> None:
+        def turn(n: Any) -> None:
             apart = builder.mul(n, pitch)
             place = builder.add(to, apart)
             x = v.load(data, builder.add(source, apart))
-            v.store(v.fma(factors, x, v.load(data, place)), data, place)
+            own = builder.fmul(keeps, v.load(data, place))
+            v.store(v.fma(factors, x, own), data, place)
 
-        simd.count_loop(builder, count, add)
+        simd.count_loop(builder, count, turn)
         return context.get_dummy_value()
 
-    return types.void(M, *[types.intp] * 4, M.dtype), generate
+    return types.void(M, *[types.intp] * 4, M.dtype, M.dtype), generate
