@@ -9,6 +9,7 @@ This file is long because all that asks the engine, but for a fit's steps, asks 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
-from fastnn.threads import fitting, together
+from fastnn.threads import Pace, fitting, together
 
 __all__ = [
     "MeanLoss",
@@ -147,6 +148,7 @@ class Run:
         self.report = np.zeros(codes.REPORT_ENTRIES)
         self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
         self._parts, self._most, self._limit = parts, most, threads
+        self._pace = Pace(self._step)
         plan = program.plan[0]
         chunks = -(-batch // int(plan[codes.CHUNK]))
         self._sums = np.zeros(2 * plan[codes.UNIT_COUNT] + chunks)
@@ -220,6 +222,8 @@ class Run:
             record = np.zeros((1, codes.RECORD_COLUMNS))
         wanted = fitting(self._limit, self._step, last - first, self._parts)
         size = min(self._most, wanted)
+        if mode == codes.TRAIN:
+            size = self._pace.choose(size)
         signals = np.zeros(team.SIGNALS, np.int64)
         plan = self._plan
         plan[:, codes.MODE] = mode
@@ -253,10 +257,13 @@ class Run:
                 self._out,
             )
 
+        began = time.perf_counter()
         if size == 1:
             call(True)
         else:
             together(size, call, lambda: team.dismiss(signals))
+        if mode == codes.TRAIN:
+            self._pace.note(size, last - first, time.perf_counter() - began)
         return record
 
 

@@ -15,14 +15,20 @@ from typing import Any
 from fastnn.names import check_integer
 from fastnn.system import usable_cores
 
-__all__ = ["ceiling", "fitting", "set_threads", "together"]
+__all__ = ["Pace", "ceiling", "fitting", "set_threads", "together"]
 
 _VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
-# Multiplications and additions of a step that are worth another thread, which meets the others
-# twice in it; and those of a call, which starts it.
-_STEP_SHARE = 2_000_000
-_CALL_SHARE = 50_000_000
+# Multiplications and additions of a step that may be worth another thread, which meets the others
+# twice in it, and that are worth it on any machine; and those of a call, which starts it.
+_STEP_SHARE = 100_000
+_SURE_SHARE = 5_000_000
+_CALL_SHARE = 20_000_000
+
+# Seconds for each thread that steps must take to tell how fast they are, starting them included;
+# and how much slower it must have become since for all to be asked again.
+_TELLING = 0.001
+_CHANGED = 1.25
 
 _chosen: int | None = None
 
@@ -78,7 +84,7 @@ def _number(text: str | None) -> int | None:
 
 
 def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
-    """Return how many threads gain something.
+    """Return how many threads may gain something.
 
     Parameters
     ----------
@@ -106,6 +112,66 @@ def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
         # Most calls: looking for limits takes longer than some of them.
         return 1
     return min(ceiling() if threads is None else threads, worth)
+
+
+class Pace:
+    """Finds, while steps are taken, how many threads are the fastest.
+
+    What a meeting of threads costs differs from machine to machine by a factor of ten, and with
+    what else runs there.  As no result depends on the number of threads, those that take steps
+    try: one for the first few, which tells soon; then the most that may be worth it, half as many,
+    and so on while that is faster.
+
+    Parameters
+    ----------
+    step : float
+        Multiplications and additions between two meetings of the threads.
+
+    Examples
+    --------
+    >>> pace = Pace(1e6)
+    >>> def run(seconds):
+    ...     size = pace.choose(4)
+    ...     pace.note(size, steps=100, seconds=seconds[size])
+    ...     return size
+    >>> [run({1: 0.5, 2: 0.3, 4: 0.2}) for _ in range(7)]
+    [1, 4, 4, 2, 2, 4, 4]
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._seconds: dict[int, list[float]] = {}
+
+    def choose(self, most: int) -> int:
+        """Return how many threads shall take the next steps, most at the most."""
+        size = most
+        if self._step >= most * _SURE_SHARE:
+            return most
+        if not self._is_known(1):
+            return 1
+        while size > 1:
+            fewer = size // 2
+            for asked in (size, fewer):
+                if not self._is_known(asked):
+                    return asked
+            if min(self._seconds[fewer]) >= min(self._seconds[size]):
+                return size
+            size = fewer
+        return size
+
+    def note(self, size: int, steps: int, seconds: float) -> None:
+        """Take down how long so many threads took for some steps."""
+        if seconds < _TELLING * size:
+            return
+        each = seconds / steps
+        known = self._seconds.setdefault(size, [])
+        if known and each > _CHANGED * min(known):
+            self._seconds = {size: []}
+        self._seconds[size] = [*self._seconds[size][-1:], each]
+
+    def _is_known(self, size: int) -> bool:
+        """Say whether a number was timed: several threads twice, as they may begin badly."""
+        return len(self._seconds.get(size, ())) >= (1 if size == 1 else 2)
 
 
 def together(

@@ -21,7 +21,7 @@ import fastnn as fn
 from fastnn import layout, prediction, threads, training
 from fastnn.kernels import team
 from fastnn.kernels._jit import entry
-from fastnn.threads import ceiling, fitting, set_threads, together
+from fastnn.threads import Pace, ceiling, fitting, set_threads, together
 
 VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -48,6 +48,7 @@ def eager(monkeypatch):
     monkeypatch.setattr(threads, "usable_cores", lambda: 64)
     monkeypatch.setattr(threads, "_STEP_SHARE", 1e-9)
     monkeypatch.setattr(threads, "_CALL_SHARE", 1e-9)
+    monkeypatch.setattr(threads, "_SURE_SHARE", 1e-9)
     yield
     set_threads(None)
     assert not ours(), "no thread is left behind"
@@ -314,7 +315,49 @@ def test_threads_are_used_where_they_gain_something(monkeypatch):
     assert fitting(8, 1e9, 10**6, 5) == 5
     # The work of one call does not pay the start.
     assert fitting(8, 4e6, 1, 100) == 1
-    assert fitting(8, 4e6, 1000, 100) == 2
+    assert fitting(8, 2.5e5, 1000, 100) == 2
+
+
+def timed(pace, seconds, turns, most=8):
+    """Let a pace choose so many times, steps taking as long as is said for each number."""
+    chosen = []
+    for _ in range(turns):
+        chosen.append(pace.choose(most))
+        pace.note(chosen[-1], 100, 100 * seconds[chosen[-1]])
+    return chosen
+
+
+def test_the_fastest_number_of_threads_is_found_by_trying(monkeypatch):
+    monkeypatch.undo()
+    seconds = {8: 0.4, 4: 0.3, 2: 0.5, 1: 0.9}
+    assert timed(Pace(1e6), seconds, 9) == [1, 8, 8, 4, 4, 2, 2, 4, 4]
+    # Half of three is one.
+    assert timed(Pace(1e6), {3: 0.4, 1: 0.9}, 4, most=3) == [1, 3, 3, 3]
+    # Where more threads are slower all the way down, one is left.
+    assert timed(Pace(1e6), {8: 4, 4: 3, 2: 2, 1: 1}, 9) == [1, 8, 8, 4, 4, 2, 2, 1, 1]
+    # Where a step is large, nobody needs to try.
+    assert timed(Pace(1e9), seconds, 3) == [8, 8, 8]
+    assert Pace(1e6).choose(1) == 1
+
+
+def test_what_was_found_is_asked_again_when_it_has_become_slower(monkeypatch):
+    monkeypatch.undo()
+    pace = Pace(1e6)
+    assert timed(pace, {2: 0.5, 1: 0.9}, 5, most=2) == [1, 2, 2, 2, 2]
+    # Somebody else wants the second core.
+    assert timed(pace, {2: 5.0, 1: 0.9}, 6, most=2) == [2, 1, 2, 1, 1, 1]
+    assert timed(pace, {2: 0.5, 1: 1.8}, 6, most=2) == [1, 2, 2, 2, 2, 2]
+
+
+def test_one_bad_beginning_does_not_condemn_several_threads(monkeypatch):
+    monkeypatch.undo()
+    pace = Pace(1e6)
+    assert timed(pace, {2: 5.0, 1: 0.9}, 2, most=2) == [1, 2]
+    assert timed(pace, {2: 0.5, 1: 0.9}, 3, most=2) == [2, 2, 2]
+    # What took no time to speak of tells nothing.
+    pace = Pace(1e6)
+    pace.note(1, 100, 1e-4)
+    assert pace.choose(2) == 1
 
 
 def test_a_small_fit_starts_no_thread(monkeypatch):
