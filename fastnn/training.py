@@ -53,6 +53,10 @@ _SLICE_SECONDS = 0.07
 # Weights and moments are saved so seldom that it takes less than a fiftieth of the time.
 _SAVING_SHARE = 50
 
+# What a copy counts as at least.  The first one goes to new memory, which may cost twenty times as
+# much as it does later (8 million weights: 380 ms); steps are rarely taken twice.
+_COPYING_SECONDS = 0.08
+
 
 @dataclass(slots=True)
 class Streams:
@@ -683,7 +687,7 @@ class _Slices:
 
     def _save(self) -> None:
         """Keep weights and state of now; not so often that it costs anything."""
-        if self._stale < _SAVING_SHARE * self._copying:
+        if self._stale < _SAVING_SHARE * max(self._copying, _COPYING_SECONDS):
             return
         began = time.perf_counter()
         self.stepper.show(moments=True)
