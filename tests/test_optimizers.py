@@ -313,9 +313,7 @@ def test_a_span_steps_every_pitch_and_leaves_the_rest_alone(rule, dtype, native,
     assert panels[1].tobytes() == before[1].tobytes()
     w, *moments, g = (vector.ravel() for vector in before[0])
     assert panels[0, -1].tobytes() == g.tobytes()
-    expected, after = reference.OPTIMIZERS[row.name](
-        w, g, moments, 1, hyperparameters(RULES[rule])
-    )
+    expected, after = reference.OPTIMIZERS[row.name](w, g, moments, 1, hyperparameters(RULES[rule]))
     for vector, wanted in zip(panels[0], (expected, *after), strict=False):
         assert np.abs(vector.ravel() - wanted).max() <= TOLERANCE[dtype] * np.abs(wanted).max()
 

@@ -14,7 +14,6 @@ The file is long because every kernel says its vectors in these words, and they 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from typing import Any
 
 from llvmlite import ir

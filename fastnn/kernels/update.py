@@ -26,9 +26,7 @@ _RPROP = codes.RPROP
 _SGD = codes.SGD
 
 
-def _span(
-    rule: int, M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int
-) -> int:
+def _span(rule: int, M: Any, w: int, g: int, state: int, count: int, pitch: int, rates: int) -> int:
     """Take one step for a span in NumPy."""
     lanes = simd.BYTES // M.itemsize
     chosen = RULES[rule]
@@ -139,9 +137,7 @@ def squares(typing: Any, M: Any, at: Any, count: Any, pitch: Any) -> Any:
     return types.float64(M, *[types.intp] * 3), generate
 
 
-def _blend(
-    M: Any, to: int, source: int, count: int, pitch: int, kept: Any, factor: Any
-) -> None:
+def _blend(M: Any, to: int, source: int, count: int, pitch: int, kept: Any, factor: Any) -> None:
     """Add in NumPy."""
     lanes = simd.BYTES // M.itemsize
     for n in range(count):
