@@ -7,7 +7,7 @@ from typing import Any
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.output import output_loss
-from fastnn.kernels.panels import PANEL_BYTES, collect_row, pack, spread_row, unpack
+from fastnn.kernels.panels import PANEL_BYTES, collect_rows, pack, spread_rows, unpack
 from fastnn.kernels.views import matrix, rows_apart
 
 __all__ = ["batch_weight", "chunk_loss", "gather", "hand_out", "row_losses"]
@@ -23,11 +23,9 @@ def gather(
     which the chunk begins at start.  Writes: in M, rows from first to before last of a panel
     matrix at at; the same rows of picks.  May overwrite: nothing else.
     """
-    panel = PANEL_BYTES // M.itemsize
     for i in range(first, last):
-        example = order[start + i] if order.size else start + i
-        picks[i] = example
-        spread_row(M, at + i * panel, height * panel, X, example)
+        picks[i] = order[start + i] if order.size else start + i
+    spread_rows(M, at, height, X, picks, first, last)
 
 
 @kernel
@@ -37,9 +35,7 @@ def hand_out(out: Any, M: Any, at: int, height: int, picks: Any, first: int, las
     Reads: in M, rows from first to before last of a panel matrix at at; picks.
     Writes: out (examples, outputs).  May overwrite: nothing else.
     """
-    panel = PANEL_BYTES // M.itemsize
-    for i in range(first, last):
-        collect_row(out, picks[i], M, at + i * panel, height * panel)
+    collect_rows(out, picks, M, at, height, first, last)
 
 
 @kernel

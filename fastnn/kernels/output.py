@@ -99,7 +99,7 @@ def output_loss(
                 y=answers.answers(y_all, examples, builder.load(label), labelled),
                 d=walk.target(d_all, wanted),
                 wanted=wanted,
-                share=walk.spread(walk.numbers(shares_at)),
+                share=walk.read(shares_at),
                 count=v.splat(builder.sitofp(y_all.columns, v.element)),
                 targets=y_all.columns,
                 code=code,

@@ -20,6 +20,7 @@ from numba.core import cgutils
 from numba.np import arrayobj
 
 from fastnn.kernels.simd import Vectors, count_loop, int64, variable
+from fastnn.kernels.turning import MOST, Columns
 
 __all__ = ["Matrix", "Walk", "walk_along", "walk_rows"]
 
@@ -27,9 +28,6 @@ __all__ = ["Matrix", "Walk", "walk_along", "walk_rows"]
 _ir: Any = ir
 _cgutils: Any = cgutils
 _arrayobj: Any = arrayobj
-
-# Rows of at most so many columns are walked as many at a time as there are lanes.
-_NARROW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +114,10 @@ class Walk(ABC):
         """Return the vector of a scalar for each row."""
 
     @abstractmethod
+    def read(self, base: Any) -> Any:
+        """Return the vector of each row's number in an array."""
+
+    @abstractmethod
     def write(self, vector: Any, base: Any) -> None:
         """Store the number of each row."""
 
@@ -165,6 +167,9 @@ class _Along(Walk):
 
     def spread(self, scalars: Sequence[Any]) -> Any:
         return self.v.splat(scalars[0])
+
+    def read(self, base: Any) -> Any:
+        return self.spread(self.numbers(base))
 
     def write(self, vector: Any, base: Any) -> None:
         first = self.v.builder.extract_element(vector, int64(0))
@@ -231,8 +236,31 @@ class _Answers:
 class _Across(Walk):
     """A row for each lane; a place is the number of a column.
 
-    Rows may repeat, as what is done with one is done before anything is handed out.
+    The last row stands in for those past it; nothing is handed out before all is done.
+
+    Parameters
+    ----------
+    v, columns
+        As for any walk.
+    begin : llvmlite value, int64
+        The first of the rows.
+    end : llvmlite value, int64
+        One past the last row that there is.
     """
+
+    def __init__(self, v: Vectors, columns: Any, begin: Any, end: Any) -> None:
+        build = v.builder
+        last = build.sub(end, int64(1))
+        places = [build.add(begin, int64(lane)) for lane in range(v.lanes)]
+        inside = [build.icmp_signed("<", place, last) for place in places]
+        chosen = zip(inside, places, strict=True)
+        rows = [build.select(yes, place, last) for yes, place in chosen]
+        super().__init__(v, columns, rows)
+        self._begin, self._end = begin, end
+        self._mask = v.first_lanes(build.sub(end, begin))
+
+    def first(self, columns: Any) -> Walk:
+        return type(self)(self.v, columns, self._begin, self._end)
 
     def each(self, body: Callable[[Any], None]) -> None:
         count_loop(self.v.builder, self.columns, body)
@@ -241,16 +269,16 @@ class _Across(Walk):
         return self.v.builder.add(place, columns)
 
     def source(self, matrix: Matrix) -> Any:
-        tile = _Tile(self.v, matrix, self.rows)
+        tile = Columns(self.v, matrix, self.rows)
         tile.gather(self.columns)
         return tile
 
     def target(self, matrix: Matrix, wanted: Any) -> Any:
-        return _Tile(self.v, matrix, self.rows, wanted)
+        return Columns(self.v, matrix, self.rows, wanted)
 
     def answers(self, matrix: Matrix, rows: Sequence[Any], labels: Any, labelled: Any) -> Any:
         v = self.v
-        tile = _Tile(self.v, matrix, rows)
+        tile = Columns(self.v, matrix, rows)
 
         def mark(place: Any) -> None:
             tile.store(v.one_where(v.splat(v.whole(place)), labels), place)
@@ -269,9 +297,13 @@ class _Across(Walk):
     def spread(self, scalars: Sequence[Any]) -> Any:
         return self.v.gathered(scalars)
 
+    def read(self, base: Any) -> Any:
+        build = self.v.builder
+        last = self.v.splat(build.load(build.gep(base, [self.rows[-1]])))
+        return build.select(self._mask, self.v.load(base, self._begin, self._mask), last)
+
     def write(self, vector: Any, base: Any) -> None:
-        for row, scalar in zip(self.rows, self.v.scattered(vector), strict=True):
-            self.v.builder.store(scalar, self.v.builder.gep(base, [row]))
+        self.v.store(vector, base, self._begin, self._mask)
 
     def _fold(
         self,
@@ -290,50 +322,6 @@ class _Across(Walk):
         return [build.load(held) for held in sums]
 
 
-class _Tile:
-    """Columns of some rows, each column a vector, on the stack."""
-
-    def __init__(self, v: Vectors, matrix: Matrix, rows: Sequence[Any], wanted: Any = None) -> None:
-        build = v.builder
-        self.wanted = wanted
-        self._v = v
-        self._starts = [build.gep(matrix.data, [build.mul(row, matrix.pitch)]) for row in rows]
-        self._tile = _cgutils.alloca_once(build, v.type, size=int64(_NARROW))
-
-    def load(self, place: Any) -> Any:
-        """Return a column."""
-        return self._v.builder.load(self._v.builder.gep(self._tile, [place]))
-
-    def store(self, vector: Any, place: Any) -> None:
-        """Put a column."""
-        self._v.builder.store(vector, self._v.builder.gep(self._tile, [place]))
-
-    def gather(self, columns: Any) -> None:
-        """Take the rows from the matrix, turned in registers."""
-        v = self._v
-
-        def block(first: Any) -> None:
-            mask = v.first_lanes(v.builder.sub(columns, first))
-            rows = [v.load(start, first, mask) for start in self._starts]
-            for lane, column in enumerate(v.interleave(rows)):
-                self.store(column, v.builder.add(first, int64(lane)))
-
-        count_loop(v.builder, columns, block, step=v.lanes)
-
-    def scatter(self, columns: Any) -> None:
-        """Put the rows into the matrix."""
-        v = self._v
-
-        def block(first: Any) -> None:
-            mask = v.first_lanes(v.builder.sub(columns, first))
-            places = [v.builder.add(first, int64(lane)) for lane in range(v.lanes)]
-            turned = v.interleave([self.load(place) for place in places])
-            for start, row in zip(self._starts, turned, strict=True):
-                v.store(row, start, first, mask)
-
-        count_loop(v.builder, columns, block, step=v.lanes)
-
-
 def walk_along(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
     """Emit ``body(walk)`` for all rows of a matrix, one by one."""
     count_loop(v.builder, matrix.rows, lambda row: body(_Along(v, matrix.columns, [row])))
@@ -343,16 +331,10 @@ def walk_rows(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
     """Emit ``body(walk)`` for all rows of a matrix, both ways, of which its width takes one."""
     build = v.builder
 
-    def block(first: Any) -> None:
-        # The last row stands in for those past it.
-        last = build.sub(matrix.rows, int64(1))
-        places = [build.add(first, int64(lane)) for lane in range(v.lanes)]
-        inside = [build.icmp_signed("<", place, last) for place in places]
-        chosen = zip(inside, places, strict=True)
-        rows = [build.select(yes, place, last) for yes, place in chosen]
-        body(_Across(v, matrix.columns, rows))
+    def block(begin: Any) -> None:
+        body(_Across(v, matrix.columns, begin, matrix.rows))
 
-    with build.if_else(build.icmp_signed("<=", matrix.columns, int64(_NARROW))) as (narrow, wide):
+    with build.if_else(build.icmp_signed("<=", matrix.columns, int64(MOST))) as (narrow, wide):
         with narrow:
             count_loop(build, matrix.rows, block, step=v.lanes)
         with wide:

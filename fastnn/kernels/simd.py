@@ -33,7 +33,6 @@ __all__ = [
     "int64",
     "outlined",
     "prefetch",
-    "row_of",
     "switch",
 ]
 
@@ -75,10 +74,10 @@ def data_pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     return _arrayobj.make_array(kind)(context, builder, array).data
 
 
-def data_length(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    """Return how many rows an array has, or numbers, where it has one dimension."""
+def data_length(context: Any, builder: Any, kind: Any, array: Any, axis: int = 0) -> Any:
+    """Return how long an array is along an axis."""
     whole = _arrayobj.make_array(kind)(context, builder, array)
-    return builder.extract_value(whole.shape, 0)
+    return builder.extract_value(whole.shape, axis)
 
 
 def prefetch(builder: Any, base: Any, offset: Any, written: bool) -> None:
@@ -88,13 +87,6 @@ def prefetch(builder: Any, base: Any, offset: Any, written: bool) -> None:
     function = _cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     place = builder.bitcast(builder.gep(base, [offset]), line)
     builder.call(function, [place, int32(int(written)), int32(2), int32(1)])
-
-
-def row_of(context: Any, builder: Any, kind: Any, array: Any, row: Any) -> tuple[Any, Any]:
-    """Return the pointer to a row of a C-contiguous matrix, and how many columns it has."""
-    whole = _arrayobj.make_array(kind)(context, builder, array)
-    columns = builder.extract_value(whole.shape, 1)
-    return builder.gep(whole.data, [builder.mul(row, columns)]), columns
 
 
 def outlined(
@@ -234,10 +226,6 @@ class Vectors:
             vector = self.builder.insert_element(vector, scalar, int32(lane))
         return vector
 
-    def scattered(self, vector: Any) -> list[Any]:
-        """Return the lanes of a vector as scalars."""
-        return [self.builder.extract_element(vector, int32(lane)) for lane in range(self.lanes)]
-
     def folded(self, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
         """Return the lanes combined to a scalar, the halves of the vector first."""
         undefined = _ir.Constant(vector.type, _ir.Undefined)
@@ -249,6 +237,28 @@ class Vectors:
             moved = self.builder.shuffle_vector(vector, undefined, _ir.Constant(places, upper))
             vector = combine(vector, moved)
         return self.builder.extract_element(vector, int32(0))
+
+    def sums(self, vectors: Sequence[Any]) -> Any:
+        """Return the sums over the lanes of vectors, at most as many as there are lanes.
+
+        They stand in the first lanes, and each is added in the order of `folded`.
+        """
+        parts = list(vectors)
+        while len(parts) & (len(parts) - 1):
+            parts.append(self.constant(0.0))
+        lanes = self.lanes
+        while len(parts) > 1:
+            half = len(parts) // 2
+            turned = [self._zip(parts[n], parts[n + half]) for n in range(half)]
+            parts = [self.builder.fadd(low, high) for low, high in turned]
+            lanes //= 2
+        (total,) = parts
+        count = self.lanes // lanes
+        while lanes > 1:
+            lanes //= 2
+            upper = [(lanes * count + lane) % self.lanes for lane in range(self.lanes)]
+            total = self.builder.fadd(total, self._shuffled(total, total, upper))
+        return total
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call one of LLVM's own functions on vectors, such as "llvm.sqrt"."""
@@ -340,6 +350,41 @@ class Vectors:
             for x in sequence
             for n in range(0, self.lanes, rows)
         ]
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Return short vectors, a power of two of them, as one behind the other."""
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self._shuffled(a, b, range(2 * a.type.count)) for a, b in pairs]
+        return parts[0]
+
+    def part(self, vector: Any, start: int, count: int) -> Any:
+        """Return some lanes of a vector as a short one."""
+        return self._shuffled(vector, vector, range(start, start + count))
+
+    def turned_by_fours(self, rows: Sequence[Any]) -> list[Any]:
+        """Return four vectors transposed within each four of their lanes."""
+        fours = range(0, self.lanes, 4)
+
+        def each(a: Any, b: Any, lanes: Sequence[int]) -> Any:
+            # Lanes of b are numbered from 4 on.
+            order = [
+                four + lane if lane < 4 else self.lanes + four + lane - 4
+                for four in fours
+                for lane in lanes
+            ]
+            return self._shuffled(a, b, order)
+
+        low, high = (0, 4, 1, 5), (2, 6, 3, 7)
+        starts = [each(rows[n], rows[n + 1], low) for n in (0, 2)]
+        ends = [each(rows[n], rows[n + 1], high) for n in (0, 2)]
+        return [each(first, last, lanes) for first, last in (starts, ends)
+                for lanes in ((0, 1, 4, 5), (2, 3, 6, 7))]  # fmt: skip
+
+    def _shuffled(self, a: Any, b: Any, order: Sequence[int]) -> Any:
+        """Return lanes of two vectors by their numbers, those of b behind those of a."""
+        kind = _ir.VectorType(int32, len(order))
+        return self.builder.shuffle_vector(a, b, _ir.Constant(kind, list(order)))
 
     def _zip(self, a: Any, b: Any) -> tuple[Any, Any]:
         """Return a0 b0 a1 b1 ... as two vectors."""
