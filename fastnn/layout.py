@@ -214,6 +214,19 @@ class Tiling:
     rows: int
     units: int
 
+    @property
+    def narrow(self) -> int:
+        """Outputs that a layer has at most whose weights lie as their transpose."""
+        return min(self.panel // 8, codes.NARROW_ROWS)
+
+    def packed(self, inputs: int, outputs: int) -> tuple[int, int]:
+        """Return how many elements packed weights take, and how many tiles their gradient has."""
+        panels = _up(inputs, self.panel)
+        if outputs <= self.narrow:
+            return panels * codes.NARROW_ROWS, panels // self.panel
+        tall, wide = _up(inputs, self.units), _up(outputs, self.panel)
+        return tall * wide, (tall // self.units) * (wide // self.panel)
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -298,9 +311,11 @@ class Program:
             row[codes.UNITS] = units
             if code == codes.DROPOUT:
                 continue
-            row[codes.PACKED] = room(panels(_up(block.inputs, tiling.units), block.outputs))
+            packed, tiles = tiling.packed(block.inputs, block.outputs)
+            row[codes.NARROW] = block.outputs <= tiling.narrow
+            row[codes.PACKED] = room(packed)
             row[codes.BIASES] = room(panels(1, block.outputs))
-            units += -(-block.inputs // tiling.units) * -(-block.outputs // tiling.panel)
+            units += tiles
         state = room.end
         groups = min(_GROUPS, -(-rows // chunk)) if gradient else 1
         if groups < _FEWEST_GROUPS or groups * state > _GROUPED_ELEMENTS:
@@ -331,7 +346,7 @@ class Program:
             row[codes.Z] = room(size) if keeps_z else row[codes.RESULT]
             row[codes.DSOURCE] = dsource
             row[codes.DRESULT] = room(size) if gradient else codes.NONE
-            if dsource != codes.NONE:
+            if dsource != codes.NONE and not row[codes.NARROW]:
                 row[codes.TRANSPOSED] = room(panels(block.outputs, block.inputs))
             constant[codes.L2] = block.l2 if penalty else 0.0
             source, dsource = row[codes.RESULT], row[codes.DRESULT]

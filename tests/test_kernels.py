@@ -31,7 +31,7 @@ from fastnn.kernels._jit import entry
 from fastnn.kernels.matmul import BATCH_ROWS, BLOCK_ROWS, DEPTH, UNIT_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.passes import block_rows
-from fastnn.kernels.tiles import tile_at
+from fastnn.kernels.tiles import band_rows, tile_after, tile_at
 from fastnn.kernels.views import matrix
 from fastnn.losses import LOSSES
 
@@ -546,10 +546,15 @@ def test_the_shapes_are_the_small_ones_without_the_compiler():
 
 
 @entry
-def tiles_at(places, inputs, outputs, panel, chunk):
-    """Write the first row and column of each tile of a weight gradient."""
+def tiles_at(places, followed, inputs, outputs, panel, chunk):
+    """Write the first row and column of each tile of a weight gradient, found in both ways."""
+    band = band_rows(UNIT_ROWS, chunk)
+    after, i, j = 0, 0, 0
     for unit in range(len(places)):
-        places[unit, 0], places[unit, 1] = tile_at(unit, inputs, outputs, panel, chunk)
+        top, first, column = tile_at(unit, inputs, outputs, panel, UNIT_ROWS, band)
+        places[unit, 0], places[unit, 1], places[unit, 2] = top, first, column
+        followed[unit, 0], followed[unit, 1], followed[unit, 2] = after, i, j
+        after, i, j = tile_after(after, i, j, inputs, outputs, panel, UNIT_ROWS, band)
 
 
 @pytest.mark.parametrize(
@@ -558,8 +563,10 @@ def tiles_at(places, inputs, outputs, panel, chunk):
 )
 def test_bands_of_tiles_hold_every_tile_once(inputs, outputs, chunk):
     down, across = -(-inputs // UNIT_ROWS), -(-outputs // 32)
-    places = np.full((down * across, 2), -1)
-    tiles_at(places, inputs, outputs, 32, chunk)
+    places, followed = np.full((2, down * across, 3), -1)
+    tiles_at(places, followed, inputs, outputs, 32, chunk)
+    assert places.tolist() == followed.tolist()
+    places = places[:, 1:]
     wanted = {(UNIT_ROWS * i, 32 * j) for i in range(down) for j in range(across)}
     assert {tuple(place) for place in places.tolist()} == wanted
     if chunk == 1 << 14 and UNIT_ROWS == 8:

@@ -144,6 +144,8 @@ def buffers(program, tiling):
                 codes.DRESULT: panels(height, outputs, tiling),
                 codes.TRANSPOSED: panels(outputs, inputs, tiling),
             }
+            # Narrow weights lie as their transpose already.
+            assert not row[codes.NARROW] or row[codes.TRANSPOSED] == codes.NONE
             found += [
                 (row[entry], row[entry] + size)
                 for entry, size in sizes.items()
@@ -159,11 +161,17 @@ def packed(program, tiling, gradients):
         shift = vector * plan[codes.STATE]
         for row in program.table[0]:
             inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-            tall = -(-inputs // tiling.units) * tiling.units
-            for entry, rows in ((codes.PACKED, tall), (codes.BIASES, 1)):
+            weights = panels(-(-inputs // tiling.units) * tiling.units, outputs, tiling)
+            assert row[codes.NARROW] == (outputs <= tiling.panel // 8)
+            if row[codes.NARROW]:
+                weights = panels(codes.NARROW_ROWS, inputs, tiling)
+            for entry, size in (
+                (codes.PACKED, weights),
+                (codes.BIASES, panels(1, outputs, tiling)),
+            ):
                 start = row[entry] + shift
-                assert start + panels(rows, outputs, tiling) <= shift + plan[codes.STATE]
-                found.append((start, start + panels(rows, outputs, tiling)))
+                assert start + size <= shift + plan[codes.STATE]
+                found.append((start, start + size))
     return found
 
 

@@ -135,12 +135,15 @@ ALLOWED = {
         "kernels.vector_math",
     },
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.matmul", "kernels.order",
-        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.subnormals",
-        "kernels.team", "kernels.tiles", "kernels.views",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.matmul", "kernels.narrow",
+        "kernels.order", "kernels.panels", "kernels.passes", "kernels.rules",
+        "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
     },
     "kernels.fits": set(),
     "kernels.matmul": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.narrow": {
+        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.panels", "kernels.simd",
+    },
     "kernels.order": {"kernels._jit"},
     "kernels.output": {
         "kernels._jit", "kernels.codes", "kernels.pointwise", "kernels.rows", "kernels.simd",
@@ -149,22 +152,24 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dropout", "kernels.elementwise",
-        "kernels.matmul", "kernels.panels", "kernels.tiles", "kernels.views",
+        "kernels.matmul", "kernels.narrow", "kernels.panels", "kernels.tiles", "kernels.views",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
-    "kernels.rows": {"kernels.simd"},
+    "kernels.rows": {"kernels.simd", "kernels.turning"},
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.simd": set(),
     "kernels.single": {
-        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.simd",
+        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.narrow", "kernels.simd",
         "kernels.subnormals", "kernels.views",
     },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
     # Only what the system calls the function by which a thread waits.
     "kernels.team": {"kernels._jit", "kernels.simd", "system"},
     "kernels.tiles": {
-        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.panels", "kernels.update",
+        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.narrow", "kernels.panels",
+        "kernels.update",
     },
+    "kernels.turning": {"kernels.simd"},
     "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
     "kernels.vector_math": {"kernels.fits", "kernels.simd"},
     "kernels.views": {"kernels._jit"},
@@ -185,7 +190,8 @@ MEETING = {"prediction", "training"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.dropout",
-    "kernels.elementwise", "kernels.matmul", "kernels.output", "kernels.panels", "kernels.rows",
+    "kernels.elementwise", "kernels.matmul", "kernels.narrow", "kernels.output", "kernels.panels",
+    "kernels.rows", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.update",
     "kernels.views",
 }  # fmt: skip

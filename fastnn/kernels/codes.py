@@ -31,8 +31,12 @@ TRANSPOSED: Final = 13  # workspace: the transpose of W in panels, or NONE where
 UNITS: Final = 14  # number of the operation's first tile of weight gradients among all
 PLACE: Final = 15  # of a dropout in the layer list
 THRESHOLD: Final = 16  # of a dropout: hashes from here on, of 32 bits, keep a unit
-TABLE_COLUMNS: Final = 17
+NARROW: Final = 17  # 1 for a layer of so few outputs that its weights lie as their transpose
+TABLE_COLUMNS: Final = 18
 NONE: Final = -1
+
+# Rows that the transpose of such weights has in each panel.
+NARROW_ROWS: Final = 4
 
 # Columns of the constants that go with each operation.
 L2: Final = 0

@@ -15,6 +15,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel
 from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row_losses
 from fastnn.kernels.matmul import BATCH_ROWS
+from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import pack, unpack
 from fastnn.kernels.passes import backward, forward
@@ -331,7 +332,10 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
             continue
         inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
         W = matrix(vector, row[codes.W], inputs, outputs)
-        pack(M, row[codes.PACKED] + shift, tall(inputs), W)
+        if row[codes.NARROW]:
+            pack_narrow(M, row[codes.PACKED] + shift, W)
+        else:
+            pack(M, row[codes.PACKED] + shift, tall(inputs), W)
         if row[codes.B] >= 0:
             pack(M, row[codes.BIASES] + shift, 1, matrix(vector, row[codes.B], 1, outputs))
         if shift == 0:
@@ -349,6 +353,9 @@ def store(table: Any, M: Any, shift: int, vector: Any) -> None:
             continue
         inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
         W = matrix(vector, row[codes.W], inputs, outputs)
-        unpack(W, M, row[codes.PACKED] + shift, tall(inputs))
+        if row[codes.NARROW]:
+            unpack_narrow(W, M, row[codes.PACKED] + shift)
+        else:
+            unpack(W, M, row[codes.PACKED] + shift, tall(inputs))
         if row[codes.B] >= 0:
             unpack(matrix(vector, row[codes.B], 1, outputs), M, row[codes.BIASES] + shift, 1)

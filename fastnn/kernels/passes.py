@@ -23,6 +23,7 @@ from fastnn.kernels.matmul import (
     TANH_SLOPE,
     strip,
 )
+from fastnn.kernels.narrow import narrow_strip
 from fastnn.kernels.panels import PANEL_BYTES, pack, unpack
 from fastnn.kernels.tiles import tall
 from fastnn.kernels.views import matrix, rows_apart
@@ -122,6 +123,17 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
     panel = PANEL_BYTES // M.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
     activation = row[codes.ACTIVATION]
+    if row[codes.NARROW]:
+        at = first * panel
+        narrow_strip(
+            M, row[codes.Z] + at, row[codes.SOURCE] + at, row[codes.PACKED], row[codes.BIASES],
+            height, last - first, inputs, outputs,
+        )  # fmt: skip
+        if activation == codes.SOFTMAX:
+            activate_rows(M, row, flat, height, first, last)
+        else:
+            activate_panel(M, row, height, first, last - first, 0)
+        return
     in_registers = activation == codes.RELU and row[codes.Z] == row[codes.RESULT]
     high = tall(inputs)
     share = block_rows(last - first)
@@ -164,7 +176,7 @@ def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: 
 
     A softmax below, which takes whole rows, is left to `deactivate_rows`; a dropout has no slope.
 
-    Reads: the operation's DRESULT and TRANSPOSED, and what the one below left.
+    Reads: the operation's DRESULT and the transpose of its weights, and what the one below left.
     Writes: the DRESULT of the one below, of rows rounded up to whole tiles.
     May overwrite: nothing else.
     """
@@ -173,6 +185,9 @@ def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: 
     activation = below[codes.ACTIVATION]
     slope = slope_in_registers(activation)
     sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
+    # What lies as its transpose is read as it is.
+    turned = row[codes.PACKED] if row[codes.NARROW] else row[codes.TRANSPOSED]
+    deep = codes.NARROW_ROWS if row[codes.NARROW] else outputs
     share = block_rows(last - first)
     for block in range(first, last, share):
         rows = min(share, last - block)
@@ -184,13 +199,13 @@ def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: 
             a = row[codes.DRESULT] + k * height + at
             for j in range(0, inputs, panel):
                 c = row[codes.DSOURCE] + j * height + at
-                b = row[codes.TRANSPOSED] + j * outputs + k * panel
+                b = turned + j * deep + k * panel
                 e = below[codes.RESULT] + j * height + at
                 start = c if k else codes.NONE
                 pitch = panel if k else 0
                 strip(
                     M, c, a, b, start, pitch, finish, e, height, rows, depth, inputs - j,
-                    b + outputs * panel,
+                    b + deep * panel,
                 )  # fmt: skip
                 if ready and sweeping:
                     deactivate_panel(M, below, height, block, rows, j)

@@ -13,6 +13,7 @@ from numba.core import types
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import entry, intrinsic
 from fastnn.kernels.elementwise import activation_forward
+from fastnn.kernels.narrow import row_times_few
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.views import matrix
 
@@ -105,7 +106,12 @@ def answer(table: Any, P: Any, room: Any, x: Any, out: Any) -> None:
             width = row[codes.OUTPUTS]
             to, source = n % 2 * half, (n + 1) % 2 * half
             W, b, before = row[codes.W], row[codes.B], row[codes.INPUTS]
-            if n == 0:
+            if row[codes.NARROW]:
+                if n == 0:
+                    row_times_few(room, to, x, r * inputs, P, W, b, before, width)
+                else:
+                    row_times_few(room, to, room, source, P, W, b, before, width)
+            elif n == 0:
                 row_times_matrix(room, to, x, r * inputs, P, W, b, before, width)
             else:
                 row_times_matrix(room, to, room, source, P, W, b, before, width)
