@@ -17,12 +17,19 @@ from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row
 from fastnn.kernels.matmul import BATCH_ROWS
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.order import shuffle, stream_of
-from fastnn.kernels.panels import pack, unpack
+from fastnn.kernels.panels import PANEL_BYTES, pack, unpack
 from fastnn.kernels.passes import backward, forward
 from fastnn.kernels.rules import prepare_rates
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.team import barrier, flag, join, raise_flag, team_size
-from fastnn.kernels.tiles import finish_tiles, pack_transposes, step_tiles, sum_tiles, tall
+from fastnn.kernels.tiles import (
+    finish_tiles,
+    pack_transposes,
+    step_tiles,
+    sum_tiles,
+    tall,
+    tiles_before,
+)
 from fastnn.kernels.views import matrix
 
 __all__ = ["engine", "load", "store"]
@@ -50,11 +57,10 @@ def sum_chunk(
 
 @kernel
 def finish_gradient(
-    M: Any, table: Any, constants: Any, share: float, plan: Any, sums: Any, place: int, size: int,
+    M: Any, table: Any, constants: Any, share: float, plan: Any, sums: Any, low: int, high: int,
     groups: int,
 ) -> None:  # fmt: skip
-    """Finish the tiles of the gradient that are this thread's; see `finish_tiles`."""
-    low, high = my_tiles(plan, place, size)
+    """Finish the tiles of the gradient from low to before high; see `finish_tiles`."""
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
@@ -65,11 +71,9 @@ def finish_gradient(
 @kernel
 def step_chunk(
     M: Any, table: Any, constants: Any, share: float, plan: Any, sums: Any, scale: float, rows: int,
-    place: int, size: int, starting: bool, kept: bool,
+    low: int, high: int, tile: int, starting: bool, kept: bool,
 ) -> int:  # fmt: skip
-    """Update the tiles that are this thread's; see `step_tiles`."""
-    low, high = my_tiles(plan, place, size)
-    tile = plan[codes.TILES] + place * plan[codes.TILE_SIZE]
+    """Update the tiles from low to before high, with room for one; see `step_tiles`."""
     broken = 0
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
@@ -111,13 +115,6 @@ def sum_groups(
             sums[2 * plan[codes.UNIT_COUNT] + c] = chunk_loss(M, plan, conventions, rows)
             backward(M, table, constants, plan, stream, start - first, 0, rows)
             sum_chunk(M, table, plan, rows, 0, plan[codes.UNIT_COUNT], group, c == beginning)
-
-
-@kernel
-def my_tiles(plan: Any, place: int, size: int) -> tuple[int, int]:
-    """Return the first and the one past the last of a thread's tiles."""
-    count = plan[codes.UNIT_COUNT]
-    return count * place // size, count * (place + 1) // size
 
 
 @kernel
@@ -217,6 +214,10 @@ def engine(
             plan[codes.BATCH],
         )
     steps = (X.shape[0] + batch - 1) // batch
+    panel = PANEL_BYTES // M.itemsize
+    first_tile = tiles_before(table, plan, panel, place, size)
+    last_tile = tiles_before(table, plan, panel, place + 1, size)
+    tile = plan[codes.TILES] + place * plan[codes.TILE_SIZE]
     rates = M[plan[codes.RATES_AT] : plan[codes.RATES_AT] + 2 * codes.RATES]
     done, taken, trouble = 0, 0, codes.FINE
     for step in range(first_step, last_step):
@@ -276,18 +277,18 @@ def engine(
                 break
             starting, ready = start == first, start + rows == last
             if top[codes.DRESULT] >= 0 and (keeping or not ready):
-                mine, others = my_tiles(plan, place, size)
-                sum_chunk(M, table, plan, rows, mine, others, 0, starting)
+                sum_chunk(M, table, plan, rows, first_tile, last_tile, 0, starting)
             elif training:
                 broken = step_chunk(
-                    M, table, constants, share, plan, sums, 1.0, rows, place, size, starting, False
-                )
+                    M, table, constants, share, plan, sums, 1.0, rows, first_tile, last_tile,
+                    tile, starting, False,
+                )  # fmt: skip
                 raise_flag(signals, broken > 0)
             barrier(signals, size)
         if trouble != codes.FINE:
             break
         if keeping or groups > 1:
-            finish_gradient(M, table, constants, share, plan, sums, place, size, groups)
+            finish_gradient(M, table, constants, share, plan, sums, first_tile, last_tile, groups)
             scale = 1.0
             if clipping:
                 barrier(signals, size)
@@ -296,8 +297,9 @@ def engine(
                 raise_flag(signals, not np.isfinite(norm))
             if training:
                 broken = step_chunk(
-                    M, table, constants, share, plan, sums, scale, 0, place, size, False, True
-                )
+                    M, table, constants, share, plan, sums, scale, 0, first_tile, last_tile,
+                    tile, False, True,
+                )  # fmt: skip
                 raise_flag(signals, broken > 0)
             barrier(signals, size)
         if plan[codes.PENALTY]:

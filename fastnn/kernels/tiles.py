@@ -16,7 +16,7 @@ from fastnn.kernels.narrow import narrow_gradient_tile
 from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
 from fastnn.kernels.update import blend, squares, update_span
 
-__all__ = ["finish_tiles", "pack_transposes", "step_tiles", "sum_tiles", "tall", "tile_at"]
+__all__ = ["finish_tiles", "pack_transposes", "step_tiles", "sum_tiles", "tall", "tiles_before"]
 
 # Bytes of weights and moments that stay in the second-level cache.
 _NEAR = 1 << 19
@@ -75,6 +75,44 @@ def tile_after(
     if j < outputs:
         return top, top, j
     return i, i, 0
+
+
+@kernel
+def tile_work(row: Any, j: int, panel: int) -> int:
+    """Return how much work a tile is, as multiples of that of half a panel."""
+    return 2 if row[codes.OUTPUTS] - j > panel // 2 and not row[codes.NARROW] else 1
+
+
+@kernel
+def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> int:
+    """Return how many tiles of all operations make up so many of equal parts of the work.
+
+    With as many tiles for each of two threads, 64-100-10, batch 200, takes 23.3 us and not 22.3.
+    """
+    if place == 0 or place == size:
+        return plan[codes.UNIT_COUNT] if place else 0
+    total = 0
+    for r in range(table.shape[0]):
+        row = table[r]
+        if row[codes.OPERATION] == codes.DENSE:
+            rows = tile_rows(row, panel)
+            down = (row[codes.INPUTS] + rows - 1) // rows
+            for j in range(0, row[codes.OUTPUTS], panel):
+                total += down * tile_work(row, j, panel)
+    left = total * place // size
+    count = 0
+    for r in range(table.shape[0]):
+        row = table[r]
+        if row[codes.OPERATION] != codes.DENSE:
+            continue
+        inputs, outputs, rows = row[codes.INPUTS], row[codes.OUTPUTS], tile_rows(row, panel)
+        band = band_rows(rows, plan[codes.CHUNK])
+        top, i, j = 0, 0, 0
+        while left > 0 and top < inputs:
+            left -= tile_work(row, j, panel)
+            count += 1
+            top, i, j = tile_after(top, i, j, inputs, outputs, panel, rows, band)
+    return count
 
 
 @kernel
