@@ -20,8 +20,11 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.losses import Loss
+from fastnn.system import pages
 
 __all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros"]
+
+_LARGE_PAGE = 1 << 21
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
@@ -44,10 +47,12 @@ _PRIVATE_IN_PLAN = (codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES)
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
     """Return a vector of zeros that starts at a multiple of 64 bytes."""
-    item = np.dtype(dtype).itemsize
-    raw = np.zeros(size * item + _ALIGNMENT, dtype=np.uint8)
-    skip = -raw.ctypes.data % _ALIGNMENT
-    vector: NDArray[np.floating] = raw[skip : skip + size * item].view(dtype)
+    bytes_ = size * np.dtype(dtype).itemsize
+    large = bytes_ >= 2 * _LARGE_PAGE
+    step = _LARGE_PAGE if large else _ALIGNMENT
+    raw = np.frombuffer(pages(bytes_ + step), np.uint8) if large else np.zeros(bytes_ + step, "u1")
+    skip = -raw.ctypes.data % step
+    vector: NDArray[np.floating] = raw[skip : skip + bytes_].view(dtype)
     return vector
 
 

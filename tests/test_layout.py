@@ -35,7 +35,7 @@ def layout():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [0, 1, 3, 16, 1001])
+@pytest.mark.parametrize("size", [0, 1, 3, 16, 1001, (1 << 20) - 1, 1 << 20, 1_234_567])
 def test_aligned_zeros_start_at_a_cache_line(size, dtype):
     vectors = [aligned_zeros(size, dtype) for _ in range(5)]
     for vector in vectors:

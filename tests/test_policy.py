@@ -91,7 +91,7 @@ ALLOWED = {
     "history": {"progress"},
     "initializers": {"names"},
     "layers": {"activations", "initializers", "names"},
-    "layout": {"activations", "kernels.codes", "losses"},
+    "layout": {"activations", "kernels.codes", "losses", "system"},
     "losses": {"activations", "kernels.codes", "names"},
     "metrics": {"names"},
     "names": set(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import platform
 import stat
@@ -19,6 +20,7 @@ from fastnn.system import (
     cpu_name,
     file_name,
     open_for_reading,
+    pages,
     usable_cores,
     user_cache_dir,
     write_atomically,
@@ -573,3 +575,22 @@ def test_a_cache_folder_that_is_not_known(
         cache_on(monkeypatch, name)
     with pytest.raises(RuntimeError, match="is 'here'"):
         cache_on(monkeypatch, name, HOME="here", LOCALAPPDATA="here")
+
+
+@pytest.mark.parametrize("advised", [True, False])
+def test_pages_hold_zeros_of_their_own(monkeypatch: pytest.MonkeyPatch, advised: bool) -> None:
+    if not advised:
+        monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    first, second = (memoryview(pages(3 * 4096 + 5)) for _ in range(2))
+    assert len(first) == len(second) == 3 * 4096 + 5
+    assert not any(first)
+    first[-1] = 7
+    assert second[-1] == 0
+
+
+def test_a_system_that_refuses_large_pages_gives_small_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What no system knows.
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 12345, raising=False)
+    assert not any(memoryview(pages(5000)))
