@@ -141,6 +141,7 @@ class Pace:
     def __init__(self, step: float) -> None:
         self._step = step
         self._seconds: dict[int, list[float]] = {}
+        self._telling: dict[int, tuple[int, float]] = {}
 
     def choose(self, most: int) -> int:
         """Return how many threads shall take the next steps, most at the most."""
@@ -160,8 +161,12 @@ class Pace:
         return size
 
     def note(self, size: int, steps: int, seconds: float) -> None:
-        """Take down how long so many threads took for some steps."""
+        """Take down how long so many threads took for some steps, their start included."""
+        # Calls that are short tell something together.
+        steps_before, seconds_before = self._telling.pop(size, (0, 0.0))
+        steps, seconds = steps + steps_before, seconds + seconds_before
         if seconds < _TELLING * size:
+            self._telling[size] = steps, seconds
             return
         each = seconds / steps
         known = self._seconds.setdefault(size, [])

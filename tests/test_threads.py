@@ -354,10 +354,17 @@ def test_one_bad_beginning_does_not_condemn_several_threads(monkeypatch):
     pace = Pace(1e6)
     assert timed(pace, {2: 5.0, 1: 0.9}, 2, most=2) == [1, 2]
     assert timed(pace, {2: 0.5, 1: 0.9}, 3, most=2) == [2, 2, 2]
-    # What took no time to speak of tells nothing.
+
+
+def test_calls_that_took_no_time_to_speak_of_tell_something_together(monkeypatch):
+    monkeypatch.undo()
     pace = Pace(1e6)
-    pace.note(1, 100, 1e-4)
-    assert pace.choose(2) == 1
+    chosen = []
+    for _ in range(30):
+        chosen.append(pace.choose(2))
+        pace.note(chosen[-1], 10, {1: 0.0004, 2: 0.0007}[chosen[-1]])
+    # Two threads are slower; that takes two times two milliseconds to see.
+    assert chosen == [1] * 3 + [2] * 6 + [1] * 21
 
 
 def test_a_small_fit_starts_no_thread(monkeypatch):
