@@ -86,6 +86,11 @@ def pages(size: int) -> mmap.mmap:
     mmap.mmap
         So many bytes, writable, which nobody else sees.
 
+    Raises
+    ------
+    MemoryError
+        If the system has no so many.
+
     Examples
     --------
     >>> memory = memoryview(pages(5_000_000))
@@ -93,9 +98,12 @@ def pages(size: int) -> mmap.mmap:
     (5000000, 0)
     """
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is None:
-        return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        if advice is None:
+            return mmap.mmap(-1, size)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as refusal:
+        raise MemoryError(f"the system has no {size} bytes") from refusal
     # A kernel that was built without them says so.
     with contextlib.suppress(OSError):
         memory.madvise(advice)

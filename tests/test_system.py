@@ -594,3 +594,14 @@ def test_a_system_that_refuses_large_pages_gives_small_ones(
     # What no system knows.
     monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 12345, raising=False)
     assert not any(memoryview(pages(5000)))
+
+
+@pytest.mark.parametrize("advised", [True, False])
+@pytest.mark.parametrize("size", [1 << 60, 1 << 70])
+def test_more_memory_than_there_is_is_refused_in_one_way(
+    monkeypatch: pytest.MonkeyPatch, size: int, advised: bool
+) -> None:
+    if not advised:
+        monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    with pytest.raises(MemoryError, match=f"no {size} bytes"):
+        pages(size)
