@@ -24,9 +24,8 @@ from fastnn.system import pages
 
 __all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros"]
 
-_LARGE_PAGE = 1 << 21
-
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
+_LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 
 # Elements of activations that one chunk of rows may fill: 128 KiB of float32, so that what the
@@ -46,13 +45,19 @@ _PRIVATE_IN_PLAN = (codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES)
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
-    """Return a vector of zeros that starts at a multiple of 64 bytes."""
-    bytes_ = size * np.dtype(dtype).itemsize
-    large = bytes_ >= 2 * _LARGE_PAGE
-    step = _LARGE_PAGE if large else _ALIGNMENT
-    raw = np.frombuffer(pages(bytes_ + step), np.uint8) if large else np.zeros(bytes_ + step, "u1")
+    """Return a vector of zeros that starts at a multiple of 64 bytes, a large one at a large page.
+
+    It is large if it holds a whole large page wherever it may start.
+    """
+    wanted = size * np.dtype(dtype).itemsize
+    if wanted < 2 * _LARGE_PAGE:
+        step = _ALIGNMENT
+        raw = np.zeros(wanted + step, np.uint8)
+    else:
+        step = _LARGE_PAGE
+        raw = np.frombuffer(pages(wanted + step), np.uint8)
     skip = -raw.ctypes.data % step
-    vector: NDArray[np.floating] = raw[skip : skip + bytes_].view(dtype)
+    vector: NDArray[np.floating] = raw[skip : skip + wanted].view(dtype)
     return vector
 
 

@@ -97,16 +97,18 @@ def pages(size: int) -> mmap.mmap:
     >>> len(memory), memory[4_999_999]
     (5000000, 0)
     """
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
     try:
-        if advice is None:
+        if os.name == "nt":
             return mmap.mmap(-1, size)
+        # By default a forked process would share them.
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as refusal:
         raise MemoryError(f"the system has no {size} bytes") from refusal
-    # A kernel that was built without them says so.
-    with contextlib.suppress(OSError):
-        memory.madvise(advice)
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    if advice is not None:
+        # A kernel that was built without them says so.
+        with contextlib.suppress(OSError):
+            memory.madvise(advice)
     return memory
 
 

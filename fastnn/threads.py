@@ -151,7 +151,7 @@ class Pace:
         if not self._is_known(1):
             return 1
         while size > 1:
-            fewer = size // 2
+            fewer = (size + 1) // 2
             for asked in (size, fewer):
                 if not self._is_known(asked):
                     return asked
@@ -171,7 +171,7 @@ class Pace:
         each = seconds / steps
         known = self._seconds.setdefault(size, [])
         if known and each > _CHANGED * min(known):
-            self._seconds = {size: []}
+            self._seconds, self._telling = {size: []}, {}
         self._seconds[size] = [*self._seconds[size][-1:], each]
 
     def _is_known(self, size: int) -> bool:

@@ -53,9 +53,9 @@ _SLICE_SECONDS = 0.07
 # Weights and moments are saved so seldom that it takes less than a fiftieth of the time.
 _SAVING_SHARE = 50
 
-# What a copy counts as at least.  The first one goes to new memory, which may cost twenty times as
-# much as it does later (8 million weights: 380 ms); steps are rarely taken twice.
-_COPYING_SECONDS = 0.08
+# How many times as long as a fit's first copy of its weights takes, the next one may take for each
+# vector: it goes to memory that is new (8 million weights: 380 ms, in fits of two seconds).
+_NEW_MEMORY = 20
 
 
 @dataclass(slots=True)
@@ -666,7 +666,7 @@ class _Slices:
         self._ahead = False  # whether the stepper has taken steps that the parameters do not show
         self._keep()
         # Later the moments are brought back and copied too.
-        self._copying *= 2 * (1 + len(job.state.moments))
+        self._copying *= _NEW_MEMORY * (1 + len(job.state.moments))
 
     def show(self) -> None:
         """Write the parameters as the last step left them."""
@@ -689,7 +689,7 @@ class _Slices:
 
     def _save(self) -> None:
         """Keep weights and state of now; not so often that it costs anything."""
-        if self._stale < _SAVING_SHARE * max(self._copying, _COPYING_SECONDS):
+        if self._stale < _SAVING_SHARE * self._copying:
             return
         began = time.perf_counter()
         self.stepper.show(moments=True)
@@ -790,10 +790,13 @@ class _Slices:
         if job.shuffle and saved.step:
             number = self._first_order + saved.epoch
             _draw(self.stepper.order, job.order_key, number, job.backend)
-        last = bad - saved.epoch * job.steps
-        if last > saved.step:
-            epochs = (last - 1) // job.steps + 1
-            self._run(saved.epoch, saved.step, last, np.zeros((epochs, codes.RECORD_COLUMNS)))
+        step = saved.epoch * job.steps + saved.step
+        while step < bad:
+            # In slices, as a fit: somebody may not want to wait.
+            (epoch, first), count = divmod(step, job.steps), min(self._length, bad - step)
+            epochs = (first + count - 1) // job.steps + 1
+            self._run(epoch, first, first + count, np.zeros((epochs, codes.RECORD_COLUMNS)))
+            step += count
         self.stepper.show(moments=True)
         self._ahead = False
 

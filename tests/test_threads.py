@@ -331,8 +331,7 @@ def test_the_fastest_number_of_threads_is_found_by_trying(monkeypatch):
     monkeypatch.undo()
     seconds = {8: 0.4, 4: 0.3, 2: 0.5, 1: 0.9}
     assert timed(Pace(1e6), seconds, 9) == [1, 8, 8, 4, 4, 2, 2, 4, 4]
-    # Half of three is one.
-    assert timed(Pace(1e6), {3: 0.4, 1: 0.9}, 4, most=3) == [1, 3, 3, 3]
+    assert timed(Pace(1e6), {3: 0.6, 2: 0.4, 1: 0.6}, 7, most=3) == [1, 3, 3, 2, 2, 2, 2]
     # Where more threads are slower all the way down, one is left.
     assert timed(Pace(1e6), {8: 4, 4: 3, 2: 2, 1: 1}, 9) == [1, 8, 8, 4, 4, 2, 2, 1, 1]
     # Where a step is large, nobody needs to try.

@@ -1743,6 +1743,34 @@ def test_a_divergence_within_a_slice_is_found_in_its_epoch_and_step(
     assert (error.step == 1) == same(twin, net)
 
 
+@both_backends
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypatch):
+    """Somebody who presses Ctrl-C then waits no longer than at any other time."""
+    stepper, lengths, ends = training.STEPPERS[backend], [], []
+    run = stepper.run
+
+    def counted(self, first, last, *more):
+        lengths.append(last - first)
+        return run(self, first, last, *more)
+
+    monkeypatch.setattr(stepper, "run", counted)
+    monkeypatch.setattr(training, "_SAVING_SHARE", 1e9)
+    for most in (3, 10**6):
+        monkeypatch.setattr(
+            training._Slices, "_adapt", lambda self, *_, most=most: setattr(self, "_length", most)
+        )
+        net = linear_in_all()
+        lengths.clear()
+        with pytest.raises(fn.DivergenceError) as caught:
+            net.fit(X, Y, optimizer=fn.SGD(0.8, momentum=0.5), epochs=500, batch_size=5,
+                    shuffle=shuffle, backend=backend)  # fmt: skip
+        ends.append((str(caught.value), net.parameters.tobytes(), net._streams))
+        assert max(lengths) <= most
+        assert max(lengths) > 3 or most == 3
+    assert ends[0] == ends[1]
+
+
 def linear_in_all():
     """A network that nothing holds back."""
     return fn.Sequential([fn.Dense(1)], 3, "float32", rng=2)

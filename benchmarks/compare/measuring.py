@@ -45,7 +45,7 @@ class Effort:
     steps: int = 1
 
 
-FULL = Effort(repeats=5, least=0.1, most=2.0, steps=16)
+FULL = Effort(repeats=5, least=0.3, most=2.0, steps=16)
 QUICK = Effort(repeats=3, least=0.02, most=0.4)
 
 

@@ -215,8 +215,10 @@ def engine(
         )
     steps = (X.shape[0] + batch - 1) // batch
     panel = PANEL_BYTES // M.itemsize
-    first_tile = tiles_before(table, plan, panel, place, size)
-    last_tile = tiles_before(table, plan, panel, place + 1, size)
+    first_tile, last_tile = 0, 0
+    if top[codes.DRESULT] >= 0:
+        first_tile = tiles_before(table, plan, panel, place, size)
+        last_tile = tiles_before(table, plan, panel, place + 1, size)
     tile = plan[codes.TILES] + place * plan[codes.TILE_SIZE]
     rates = M[plan[codes.RATES_AT] : plan[codes.RATES_AT] + 2 * codes.RATES]
     done, taken, trouble = 0, 0, codes.FINE

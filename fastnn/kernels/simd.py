@@ -273,11 +273,11 @@ class Vectors:
         return self.builder.fadd(self.builder.fmul(a, b), c)
 
     def quotient(self, a: Any, b: Any) -> Any:
-        """Return ``a / b`` of finite numbers, b between 1e-37 and 1e37, within 0.6 units.
+        """Return ``a / b`` of finite numbers whose quotient is finite too, within 0.6 units.
 
         Where the hardware has a good first guess at 1 / b, Newton's correction of the quotient
         costs a quarter of a division (AVX-512: 4 cycles against 16 for a vector).  There anything
-        that is not finite gives NaN.
+        that is not finite gives NaN, and b so large that 1 / b is no normal number gives 0.
         """
         if BYTES < 64 or self.lanes * self.bits != 512:
             return self.builder.fdiv(a, b)
@@ -290,9 +290,10 @@ class Vectors:
         return self.fma(self.fma(build.fneg(q), b, a), inverse, q)
 
     def root(self, x: Any) -> Any:
-        """Return the square root of x >= 0, within 0.6 units; below normal numbers, of the least.
+        """Return the square root of x >= 0, within 0.6 units.
 
-        As with `quotient`: 5 cycles against 20, and NaN of infinity.
+        What is smaller than the least normal number counts as that.  As with `quotient`: 5 cycles
+        against 20, and NaN of infinity.
         """
         # The guess at 1 / sqrt(0) is infinite, and would take two more instructions to put right.
         x = self.greater(x, self.constant(2.0**-126 if self.bits == 32 else 2.0**-1022))

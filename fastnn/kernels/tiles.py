@@ -79,7 +79,10 @@ def tile_after(
 
 @kernel
 def tile_work(row: Any, j: int, panel: int) -> int:
-    """Return how much work a tile is, as multiples of that of half a panel."""
+    """Return how much work a tile is, as multiples of that of half a panel.
+
+    A narrow one is as much: four rows by two vectors instead of eight by one.
+    """
     return 2 if row[codes.OUTPUTS] - j > panel // 2 and not row[codes.NARROW] else 1
 
 
@@ -298,6 +301,7 @@ def step_tiles(
             sums[row[codes.UNITS] + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
             blend(M, g, w, count, pitch, one, l2)
         if scale != one:
+            # Nothing is added to what is kept.
             blend(M, g, g, count, pitch, scale, zero)
         broken += update_span(M, w, g, state, count, pitch, rates, code)
         if row[codes.TRANSPOSED] >= 0:
