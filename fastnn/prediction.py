@@ -184,6 +184,10 @@ class Run:
         """Elements of a packed vector."""
         return int(self._plan[0, codes.STATE])
 
+    def ration(self) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number."""
+        return self._pace.ration(self._most)
+
     def suits(self, examples: int) -> bool:
         """Say whether a batch of so many has room, as have all threads that may now take part."""
         if examples > self._plan[0, codes.BATCH]:

@@ -160,6 +160,17 @@ class Pace:
             size = fewer
         return size
 
+    def ration(self, most: int) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number.
+
+        A trial takes what one thread does in the time that tells: somewhere several threads may
+        be five times slower.
+        """
+        size = self.choose(most)
+        if size == 1 or self._step >= most * _SURE_SHARE or self._is_known(size):
+            return None
+        return max(1, int(_TELLING * size / min(self._seconds[1])))
+
     def note(self, size: int, steps: int, seconds: float) -> None:
         """Take down how long so many threads took for some steps, their start included."""
         # Calls that are short tell something together.

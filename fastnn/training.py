@@ -179,6 +179,9 @@ class Stepper(Protocol):
     def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
 
+    def ration(self) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number."""
+
     def take(self, moments: bool = False) -> None:
         """Take over the job's parameters, and its moments if asked, as they are now."""
 
@@ -216,6 +219,10 @@ class NativeStepper:
         self._run(codes.TRAIN, first, last, record, self.rates)
         done, trouble = self.report[[codes.STEPS_DONE, codes.TROUBLE]]
         return Slice(record, int(done), int(trouble))
+
+    def ration(self) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number."""
+        return self._run.ration()
 
     def take(self, moments: bool = False) -> None:
         """Take over the job's parameters, and its moments if asked, as they are now."""
@@ -267,6 +274,10 @@ class ReferenceStepper:
                     here[codes.WEIGHT_SUM] += counted
                 self.report[codes.STEPS_DONE] = step + 1 - first
         return Slice(record, last - first, codes.FINE)
+
+    def ration(self) -> int | None:
+        """Return None: here nothing is tried out."""
+        return None
 
     def take(self, moments: bool = False) -> None:
         """Nothing to do: the steps read the job's own."""
@@ -713,7 +724,8 @@ class _Slices:
         """Take a slice of steps; return what to raise should one of them turn non-finite."""
         steps, epoch = self._job.steps, len(self.losses)
         left = (1 if self.apart else run.epochs - epoch) * steps - self._step
-        first, last = self._step, self._step + min(self._length, left)
+        wanted = min(self._length, left, self.stepper.ration() or left)
+        first, last = self._step, self._step + wanted
         self._save()
         began = time.perf_counter()
         record = np.zeros(((last - 1) // steps + 1, codes.RECORD_COLUMNS))

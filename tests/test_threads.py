@@ -348,6 +348,39 @@ def test_what_was_found_is_asked_again_when_it_has_become_slower(monkeypatch):
     assert timed(pace, {2: 0.5, 1: 1.8}, 6, most=2) == [1, 2, 2, 2, 2, 2]
 
 
+def test_a_trial_of_several_threads_is_short(monkeypatch):
+    monkeypatch.undo()
+    pace = Pace(1e6)
+    assert pace.ration(2) is None
+    pace.note(1, 1000, 0.01)
+    # Two milliseconds, as steps of one thread.
+    assert pace.ration(2) == 200
+    assert pace.ration(1) is None
+    pace.note(2, 200, 0.009)
+    assert pace.ration(2) == 200
+    pace.note(2, 200, 0.009)
+    assert (pace.choose(2), pace.ration(2)) == (1, None)
+    # Nobody tries where a step is large.
+    assert Pace(1e9).ration(2) is None
+
+
+@pytest.mark.jit
+def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch):
+    monkeypatch.setattr(threads, "_SURE_SHARE", 1e12)
+    counts, note = [], Pace.note
+
+    def seen(self, size, steps, seconds):
+        counts.append((size, steps))
+        note(self, size, steps, 10.0 * seconds if size > 1 else seconds)
+
+    monkeypatch.setattr(Pace, "note", seen)
+    fitted(2, epochs=3000)
+    tried = [steps for size, steps in counts if size == 2]
+    assert len(tried) >= 1
+    assert max(tried) < max(steps for size, steps in counts if size == 1)
+    assert counts[-1][0] == 1
+
+
 def test_one_bad_beginning_does_not_condemn_several_threads(monkeypatch):
     monkeypatch.undo()
     pace = Pace(1e6)
