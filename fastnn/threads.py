@@ -7,6 +7,7 @@ thread that cannot be started, or comes late, only makes a call slower.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -29,6 +30,11 @@ _CALL_SHARE = 20_000_000
 # and how much slower it must have become since for all to be asked again.
 _TELLING = 0.001
 _CHANGED = 1.25
+
+# A first trial of several threads may fall into the time that a core takes to wake up, so that a
+# second one follows, so many times as long, unless the first was so much slower than one thread.
+_LONGER = 4
+_HOPELESS = 3.0
 
 _chosen: int | None = None
 
@@ -169,7 +175,8 @@ class Pace:
         size = self.choose(most)
         if size == 1 or self._step >= most * _SURE_SHARE or self._is_known(size):
             return None
-        return max(1, int(_TELLING * size / min(self._seconds[1])))
+        longer = _LONGER if self._seconds.get(size) else 1
+        return max(1, int(longer * _TELLING * size / min(self._seconds[1])))
 
     def note(self, size: int, steps: int, seconds: float) -> None:
         """Take down how long so many threads took for some steps, their start included."""
@@ -186,8 +193,11 @@ class Pace:
         self._seconds[size] = [*self._seconds[size][-1:], each]
 
     def _is_known(self, size: int) -> bool:
-        """Say whether a number was timed: several threads twice, as they may begin badly."""
-        return len(self._seconds.get(size, ())) >= (1 if size == 1 else 2)
+        """Say whether a number was timed; several threads twice, if there is hope."""
+        found = self._seconds.get(size, [])
+        if size == 1 or len(found) != 1:
+            return bool(found)
+        return found[0] > _HOPELESS * min(self._seconds.get(1, [math.inf]))
 
 
 def together(

@@ -333,7 +333,8 @@ def test_the_fastest_number_of_threads_is_found_by_trying(monkeypatch):
     assert timed(Pace(1e6), seconds, 9) == [1, 8, 8, 4, 4, 2, 2, 4, 4]
     assert timed(Pace(1e6), {3: 0.6, 2: 0.4, 1: 0.6}, 7, most=3) == [1, 3, 3, 2, 2, 2, 2]
     # Where more threads are slower all the way down, one is left.
-    assert timed(Pace(1e6), {8: 4, 4: 3, 2: 2, 1: 1}, 9) == [1, 8, 8, 4, 4, 2, 2, 1, 1]
+    slower = {8: 2.0, 4: 1.6, 2: 1.3, 1: 1.0}
+    assert timed(Pace(1e6), slower, 9) == [1, 8, 8, 4, 4, 2, 2, 1, 1]
     # Where a step is large, nobody needs to try.
     assert timed(Pace(1e9), seconds, 3) == [8, 8, 8]
     assert Pace(1e6).choose(1) == 1
@@ -344,7 +345,7 @@ def test_what_was_found_is_asked_again_when_it_has_become_slower(monkeypatch):
     pace = Pace(1e6)
     assert timed(pace, {2: 0.5, 1: 0.9}, 5, most=2) == [1, 2, 2, 2, 2]
     # Somebody else wants the second core.
-    assert timed(pace, {2: 5.0, 1: 0.9}, 6, most=2) == [2, 1, 2, 1, 1, 1]
+    assert timed(pace, {2: 5.0, 1: 0.9}, 5, most=2) == [2, 1, 1, 1, 1]
     assert timed(pace, {2: 0.5, 1: 1.8}, 6, most=2) == [1, 2, 2, 2, 2, 2]
 
 
@@ -356,9 +357,14 @@ def test_a_trial_of_several_threads_is_short(monkeypatch):
     # Two milliseconds, as steps of one thread.
     assert pace.ration(2) == 200
     assert pace.ration(1) is None
-    pace.note(2, 200, 0.009)
-    assert pace.ration(2) == 200
-    pace.note(2, 200, 0.009)
+    pace.note(2, 200, 0.005)
+    assert pace.ration(2) == 800
+    pace.note(2, 800, 0.009)
+    assert (pace.choose(2), pace.ration(2)) == (1, None)
+    # Where several are hopeless, once is enough.
+    pace = Pace(1e6)
+    pace.note(1, 1000, 0.01)
+    pace.note(2, 200, 0.007)
     assert (pace.choose(2), pace.ration(2)) == (1, None)
     # Nobody tries where a step is large.
     assert Pace(1e9).ration(2) is None
@@ -384,7 +390,7 @@ def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch):
 def test_one_bad_beginning_does_not_condemn_several_threads(monkeypatch):
     monkeypatch.undo()
     pace = Pace(1e6)
-    assert timed(pace, {2: 5.0, 1: 0.9}, 2, most=2) == [1, 2]
+    assert timed(pace, {2: 2.5, 1: 0.9}, 2, most=2) == [1, 2]
     assert timed(pace, {2: 0.5, 1: 0.9}, 3, most=2) == [2, 2, 2]
 
 
