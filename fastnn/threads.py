@@ -176,7 +176,9 @@ class Pace:
         if size == 1 or self._step >= most * _SURE_SHARE or self._is_known(size):
             return None
         longer = _LONGER if self._seconds.get(size) else 1
-        return max(1, int(longer * _TELLING * size / min(self._seconds[1])))
+        telling = int(longer * _TELLING * size / min(self._seconds[1]))
+        # A call of less work would not get so many threads, and nothing would be known after it.
+        return max(telling, math.ceil(most * _CALL_SHARE / self._step))
 
     def note(self, size: int, steps: int, seconds: float) -> None:
         """Take down how long so many threads took for some steps, their start included."""

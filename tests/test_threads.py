@@ -368,6 +368,11 @@ def test_a_trial_of_several_threads_is_short(monkeypatch):
     assert (pace.choose(2), pace.ration(2)) == (1, None)
     # Nobody tries where a step is large.
     assert Pace(1e9).ration(2) is None
+    # Where steps are slow, a trial still has the work that several threads are given for.
+    for most in (2, 16):
+        pace = Pace(3e6)
+        pace.note(1, 10, 0.05)
+        assert fitting(most, 3e6, pace.ration(most), 1000) == most
 
 
 @pytest.mark.jit
