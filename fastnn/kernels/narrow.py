@@ -14,7 +14,7 @@ from numba.core import types
 
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import intrinsic, kernel
-from fastnn.kernels.matmul import AS_IT_IS, BATCH_ROWS, DOWN_COLUMNS, tile
+from fastnn.kernels.matmul import BATCH_ROWS, column_tile
 from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = [
@@ -68,10 +68,8 @@ def narrow_gradient_tile(
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    tile(
-        NARROW_ROWS, 2, DOWN_COLUMNS, M, result, dZ, 0, A + i * height, rows, start, panel,
-        AS_IT_IS, 0, 0, 0, 0,
-    )  # fmt: skip
+    # All its columns of dZ are in one panel.
+    column_tile(NARROW_ROWS, 2, M, result, dZ, panel, 0, A + i * height, rows, start, 0, 0, 0)
     for r in range(NARROW_ROWS):
         for q in range(inputs - i, panel):
             M[result + r * panel + q] = 0.0

@@ -8,6 +8,7 @@ one are zero in packed weights; in activations they hold what comes of that and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +21,21 @@ __all__ = [
     "PANEL_BYTES",
     "collect_rows",
     "pack",
+    "shared_columns",
     "spread_rows",
     "transpose_tile",
     "unpack",
 ]
 
 PANEL_BYTES = 2 * simd.BYTES
+
+
+def shared_columns(rows: int, panel: int) -> int:
+    """Return how many of as many columns as a tile has rows share a panel, wherever it lies.
+
+    Tiles stand side by side, across panels: 6 rows by 6 in panels of 16 come in pairs.
+    """
+    return math.gcd(rows, panel)
 
 
 def _chosen(picks: Any, first: int, last: int) -> Any:
@@ -178,39 +188,62 @@ def unpack(M: Any, P: Any, at: int, height: int) -> None:
     collect_rows(M, None, P, at, height, 0, M.shape[0])
 
 
-def _transpose_tile(rows: int, P: Any, at: int, to: int, count: int) -> None:
+def _transpose_tile(rows: int, P: Any, at: int, to: int, near: int, apart: int, count: int) -> None:
     """Transpose a tile in NumPy."""
     panel = PANEL_BYTES // P.itemsize
-    for q in range(count):
-        for r in range(rows):
-            P[to + q * panel + r] = P[at + r * panel + q]
+    for r in range(rows if apart >= 0 else min(rows, near)):
+        column = to + r + (apart if r >= near else 0)
+        for q in range(count):
+            P[column + q * panel] = P[at + r * panel + q]
 
 
 @intrinsic(_transpose_tile)
-def transpose_tile(typing: Any, rows: Any, P: Any, at: Any, to: Any, count: Any) -> Any:
+def transpose_tile(
+    typing: Any, rows: Any, P: Any, at: Any, to: Any, near: Any, apart: Any, count: Any
+) -> Any:
     """Write the transpose of a tile, rows by count of a panel, in registers.
 
     Reads: rows of P from at, a panel's row apart.  Writes: count rows of P from to, a panel's
-    row apart, of which the first lanes.  May overwrite: nothing else.
+    row apart: as many columns as the tile has rows, those behind the first near of them, a
+    multiple of `shared_columns`, apart further, or not at all where apart is negative.
+    May overwrite: nothing else.
     """
     height = rows.literal_value
-    signature = types.void(rows, P, types.intp, types.intp, types.intp)
+    place = types.intp
+    signature = types.void(rows, P, *[place] * 5)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at, to, count = arguments[2:]
+        at, to, near, apart, count = arguments[2:]
         data = simd.data_pointer(context, builder, signature.args[1], arguments[1])
-        element = context.get_data_type(P.dtype)
-        v = simd.Vectors(builder, element)
-        short = simd.Vectors(builder, element, min(height, v.lanes))
-        panel = 2 * v.lanes
-        number = simd.int64
+        v = simd.Vectors(builder, context.get_data_type(P.dtype))
+        panel, number = 2 * v.lanes, simd.int64
+        tall = 1 << (height - 1).bit_length()
+        # Of columns that one panel holds, one store takes as many as a vector has lanes.
+        some = min(shared_columns(height, panel), v.lanes)
+        short = simd.Vectors(builder, v.element, some)
+        firsts = [number(r) for r in range(0, height, some)]
+        there = [builder.icmp_signed(">=", first, near) for first in firsts]
+        # What has no place is stored as the first ones are, once more.
+        wanted = [
+            builder.or_(builder.not_(far), builder.icmp_signed(">=", apart, number(0)))
+            for far in there
+        ]
+        places = [
+            builder.select(
+                want, builder.add(first, builder.select(far, apart, number(0))), number(0)
+            )
+            for want, far, first in zip(wanted, there, firsts, strict=True)
+        ]
         for half in (0, v.lanes):
             tile = [v.load(data, builder.add(at, number(r * panel + half))) for r in range(height)]
-            for q, column in enumerate(v.columns(v.interleave(tile), height)):
-                place = builder.add(to, number((half + q) * panel))
-                with builder.if_then(builder.icmp_signed("<", number(half + q), count)):
-                    for n, piece in enumerate(column):
-                        short.store(piece, data, builder.add(place, number(n * short.lanes)))
+            tile += tile[:1] * (tall - height)
+            for q, column in enumerate(v.columns(v.interleave(tile), tall), half):
+                pieces = [v.part(x, n, some) for x in column for n in range(0, x.type.count, some)]
+                row = builder.add(to, number(q * panel))
+                with builder.if_then(builder.icmp_signed("<", number(q), count)):
+                    for want, place, piece in zip(wanted, places, pieces, strict=False):
+                        piece = builder.select(want, piece, pieces[0])
+                        short.store(piece, data, builder.add(row, place))
         return context.get_dummy_value()
 
     return signature, generate

@@ -143,7 +143,7 @@ def tile_gradient(
 ) -> None:  # fmt: skip
     """Compute a tile of an operation's weight gradient.
 
-    Reads: the operation's source and DRESULT; the start.  Fetched on the way: as `tile` says.
+    Reads: the operation's source and DRESULT; the start.  Fetched on the way: see `column_tile`.
     Writes: the tile at result.  May overwrite: nothing else.
     """
     source, dZ = row[codes.SOURCE], row[codes.DRESULT]
@@ -151,8 +151,8 @@ def tile_gradient(
         narrow_gradient_tile(M, result, source, dZ, height, rows, i, row[codes.INPUTS], start)
     else:
         gradient_tile(
-            M, result, source, dZ, height, rows, i, j, row[codes.OUTPUTS], start, ahead,
-            ahead_step, lines,
+            M, result, source, dZ, height, rows, i, j, row[codes.INPUTS], row[codes.OUTPUTS], start,
+            ahead, ahead_step, lines,
         )  # fmt: skip
 
 
@@ -177,10 +177,12 @@ def turn_tile(M: Any, row: Any, i: int, j: int) -> None:
     Reads: the operation's PACKED.  Writes: its TRANSPOSED.
     """
     panel = PANEL_BYTES // M.itemsize
-    outputs = row[codes.OUTPUTS]
-    source = row[codes.PACKED] + j * tall(row[codes.INPUTS]) + i * panel
+    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+    source = row[codes.PACKED] + j * tall(inputs) + i * panel
     target = row[codes.TRANSPOSED] + i // panel * panel * outputs + i % panel + j * panel
-    transpose_tile(UNIT_ROWS, M, source, target, min(panel, outputs - j))
+    near = panel - i % panel
+    apart = panel * outputs - panel if i + near < inputs else codes.NONE
+    transpose_tile(UNIT_ROWS, M, source, target, near, apart, min(panel, outputs - j))
 
 
 @kernel
