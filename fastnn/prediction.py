@@ -279,9 +279,10 @@ def _work(blocks: Sequence[Block], gradient: bool) -> int:
 
 def _tiling(dtype: np.dtype[Any]) -> Tiling:
     """Return the kernels' sizes for a dtype."""
-    from fastnn.kernels import matmul, panels
+    from fastnn.kernels.micro_kernels import BATCH_ROWS, UNIT_ROWS
+    from fastnn.kernels.panels import PANEL_BYTES
 
-    return Tiling(panels.PANEL_BYTES // dtype.itemsize, matmul.BATCH_ROWS, matmul.UNIT_ROWS)
+    return Tiling(PANEL_BYTES // dtype.itemsize, BATCH_ROWS, UNIT_ROWS)
 
 
 def textbook(

@@ -135,14 +135,17 @@ ALLOWED = {
         "kernels.vector_math",
     },
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.matmul", "kernels.narrow",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.micro_kernels", "kernels.narrow",
         "kernels.order", "kernels.panels", "kernels.passes", "kernels.rules",
         "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
     },
     "kernels.fits": set(),
-    "kernels.matmul": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.matmul": {
+        "kernels._jit", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
+    },
+    "kernels.micro_kernels": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.narrow": {
-        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.panels", "kernels.simd",
+        "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
     },
     "kernels.order": {"kernels._jit"},
     "kernels.output": {
@@ -152,7 +155,8 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dropout", "kernels.elementwise",
-        "kernels.matmul", "kernels.narrow", "kernels.panels", "kernels.tiles", "kernels.views",
+        "kernels.matmul", "kernels.micro_kernels", "kernels.narrow", "kernels.panels",
+        "kernels.tiles", "kernels.views",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.rows": {"kernels.simd", "kernels.turning"},
@@ -166,8 +170,8 @@ ALLOWED = {
     # Only what the system calls the function by which a thread waits.
     "kernels.team": {"kernels._jit", "kernels.simd", "system"},
     "kernels.tiles": {
-        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.narrow", "kernels.panels",
-        "kernels.update",
+        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.micro_kernels",
+        "kernels.narrow", "kernels.panels", "kernels.update",
     },
     "kernels.turning": {"kernels.simd"},
     "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
@@ -178,7 +182,8 @@ ALLOWED = {
 # Imports inside functions, which keep the compiler unloaded until it is used.
 LAZY = {
     "prediction": {
-        "kernels.epoch", "kernels.matmul", "kernels.panels", "kernels.single", "kernels.team",
+        "kernels.epoch", "kernels.micro_kernels", "kernels.panels", "kernels.single",
+        "kernels.team",
     },
     "training": {"kernels.order"},
     "versions": {"kernels._cache"},
@@ -190,7 +195,8 @@ MEETING = {"prediction", "training"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.dropout",
-    "kernels.elementwise", "kernels.matmul", "kernels.narrow", "kernels.output", "kernels.panels",
+    "kernels.elementwise", "kernels.matmul", "kernels.micro_kernels", "kernels.narrow",
+    "kernels.output", "kernels.panels",
     "kernels.rows", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.update",
     "kernels.views",

@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel
 from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row_losses
-from fastnn.kernels.matmul import BATCH_ROWS
+from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import PANEL_BYTES, pack, unpack

@@ -14,7 +14,7 @@ from numba.core import types
 
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import intrinsic, kernel
-from fastnn.kernels.matmul import BATCH_ROWS, column_tile
+from fastnn.kernels.micro_kernels import BATCH_ROWS, column_tile
 from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = [

@@ -12,16 +12,14 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.elementwise import activation_backward, activation_forward
-from fastnn.kernels.matmul import (
+from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH, strip
+from fastnn.kernels.micro_kernels import (
     AS_IT_IS,
     BATCH_ROWS,
-    BLOCK_ROWS,
-    DEPTH,
     RELU,
     RELU_SLOPE,
     SIGMOID_SLOPE,
     TANH_SLOPE,
-    strip,
 )
 from fastnn.kernels.narrow import narrow_strip
 from fastnn.kernels.panels import PANEL_BYTES, pack, unpack

@@ -11,7 +11,8 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
-from fastnn.kernels.matmul import LINE, UNIT_ROWS, column_sums, gradient_tile
+from fastnn.kernels.matmul import column_sums, gradient_tile
+from fastnn.kernels.micro_kernels import LINE, UNIT_ROWS
 from fastnn.kernels.narrow import narrow_gradient_tile
 from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
 from fastnn.kernels.update import blend, squares, update_span
