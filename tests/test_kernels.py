@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,7 @@ import fastnn as fn
 from fastnn import layout
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
-from fastnn.kernels._jit import entry
+from fastnn.kernels._jit import entry, intrinsic
 from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH
 from fastnn.kernels.micro_kernels import BATCH_ROWS, UNIT_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
@@ -592,3 +593,39 @@ def test_blocks_of_rows_are_whole_tiles_and_none_is_small():
             count = -(-rows // BLOCK_ROWS)
             assert -(-rows // block) == count
             assert block - rows / count < BATCH_ROWS
+
+
+# Compiling.
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize(("own", "meanwhile"), [(700, 10_000), (20_000, 20_000), (0, 0)])
+def test_garbage_is_looked_for_seldom_only_while_kernels_compile(own, meanwhile, monkeypatch):
+    monkeypatch.setenv("FASTNN_CACHE", "0")
+    seen = []
+
+    @intrinsic(lambda x: x)
+    def watched(typing, x):
+        seen.append(gc.get_threshold())
+        return x(x), lambda context, builder, signature, arguments: arguments[0]
+
+    @entry
+    def same(x):
+        return watched(x)
+
+    @entry
+    def broken(x):
+        return watched(x) + no_such_name  # noqa: F821
+
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(own, 9, 8)
+        whole = gc.get_threshold()
+        assert same(3) == 3
+        with pytest.raises(Exception, match="no_such_name"):
+            broken(3)
+        assert gc.get_threshold() == whole
+    finally:
+        gc.set_threshold(*before)
+    assert seen
+    assert set(seen) == {(meanwhile, *whole[1:])}
