@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.names import check_integer
-from fastnn.system import usable_cores
+from fastnn.system import core_apart, current_core, usable_cores
 
 __all__ = ["Pace", "ceiling", "fitting", "set_threads", "together"]
 
@@ -225,8 +225,15 @@ def together(
     [False, False, True]
     """
     helpers: list[threading.Thread] = []
+    cores = [current_core()]
+
+    def help_out(leading: bool) -> None:
+        cores.append(core_apart(cores))
+        call(leading)
+
     try:
-        _start(helpers, size - 1, call)
+        _start(helpers, size - 1, help_out)
+        cores[0] = current_core()
         call(True)
     finally:
         _await(helpers, dismiss)

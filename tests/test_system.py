@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastnn import system
 from fastnn.system import (
+    core_apart,
     cpu_name,
+    current_core,
     file_name,
     open_for_reading,
     pages,
@@ -492,6 +495,67 @@ def test_cores_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_cores_of_this_machine() -> None:
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+class Cores:
+    """Stands in for a system that has moved this thread where it was asked to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, here: int, allowed: set[int]) -> None:
+        self.here, self.allowed, self.asked = here, allowed, []
+        self.refusing = False
+        monkeypatch.setattr(system, "_asking_for_core", lambda: lambda: self.here)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(self.allowed), raising=False)
+        monkeypatch.setattr(os, "sched_setaffinity", self.restrict, raising=False)
+
+    def restrict(self, thread: int, cores: set[int]) -> None:
+        assert thread == 0
+        assert cores
+        if self.refusing:
+            raise PermissionError
+        self.asked.append(set(cores))
+        self.here = self.here if self.here in cores else min(cores)
+
+
+def test_a_thread_leaves_a_core_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = Cores(monkeypatch, 2, {0, 2, 5, 7})
+    assert core_apart([0, 5, None]) == 2
+    assert cores.asked == []
+    assert core_apart([0, 2, None]) == 5
+    assert cores.asked == [{5, 7}, {0, 2, 5, 7}]
+
+
+def test_a_thread_stays_where_it_cannot_or_may_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = Cores(monkeypatch, 2, {0, 2})
+    assert core_apart([0, 2]) == 2
+    cores.refusing = True
+    assert core_apart([2]) == 2
+    assert cores.asked == []
+    monkeypatch.setattr(system, "_asking_for_core", lambda: None)
+    assert current_core() is None
+    assert core_apart([None]) is None
+
+
+def test_a_system_that_cannot_move_threads_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    system._asking_for_core.cache_clear()
+    assert current_core() is None
+    monkeypatch.undo()
+    system._asking_for_core.cache_clear()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux")
+def test_cores_that_threads_of_this_machine_run_on() -> None:
+    allowed = os.sched_getaffinity(0)
+    for core in sorted(allowed):
+        os.sched_setaffinity(0, {core})
+        try:
+            assert current_core() == core
+            assert core_apart([core]) == core
+        finally:
+            os.sched_setaffinity(0, allowed)
+        if len(allowed) > 1:
+            assert core_apart([core]) != core
+        assert os.sched_getaffinity(0) == allowed
 
 
 # ---------------------------------------------------------------- the processor's name

@@ -446,6 +446,21 @@ def test_whoever_is_asked_takes_part_once():
     assert seen[4:] == [True]
 
 
+def test_threads_begin_on_cores_of_their_own(monkeypatch):
+    numbers, taken = iter((7, 7)), []
+    monkeypatch.setattr(threads, "current_core", lambda: next(numbers))
+
+    def apart(cores):
+        taken.append(list(cores))
+        return 10 + len(taken)
+
+    monkeypatch.setattr(threads, "core_apart", apart)
+    monkeypatch.setattr(threading.Thread, "start", lambda self: self.run())
+    monkeypatch.setattr(threading.Thread, "is_alive", lambda self: False)
+    together(4, lambda leading: None)
+    assert taken == [[7], [7, 11], [7, 11, 12]]
+
+
 def test_an_error_of_the_leader_comes_through_when_the_others_have_gone():
     dismissed = threading.Event()
 
