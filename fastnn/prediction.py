@@ -149,7 +149,7 @@ class Run:
         self.workspace = aligned_zeros(program.workspace, dtype)
         if most > 1:
             # Threads that are the first to write to pages wait for each other (three layers of
-            # 1024: the first step on two cores took 18 ms after a pause, in the middle, not 11).
+            # 1024: the median of first steps on two cores, after a pause, was 18 ms, not 11).
             self.workspace[:: _PAGE // dtype.itemsize] = 0.0
         self.numbers = np.zeros(codes.NUMBERS)
         self.report = np.zeros(codes.REPORT_ENTRIES)

@@ -240,7 +240,8 @@ def current_core() -> int | None:
     True
     """
     ask = _asking_for_core()
-    return None if ask is None else ask()
+    core = -1 if ask is None else ask()
+    return None if core < 0 else core
 
 
 def core_apart(taken: Collection[int | None]) -> int | None:
@@ -263,17 +264,18 @@ def core_apart(taken: Collection[int | None]) -> int | None:
 
     Examples
     --------
-    >>> core_apart([]) == current_core()
+    >>> core = core_apart([])
+    >>> core is None or core in os.sched_getaffinity(0)
     True
     """
     here = current_core()
     if here is None or here not in taken:
         return here
-    allowed = os.sched_getaffinity(0)
-    others = allowed.difference(taken)
-    if others:
-        # A sandbox may forbid it.
-        with contextlib.suppress(OSError):
+    # A sandbox may forbid it.
+    with contextlib.suppress(OSError):
+        allowed = os.sched_getaffinity(0)
+        others = allowed.difference(taken)
+        if others:
             os.sched_setaffinity(0, others)
             os.sched_setaffinity(0, allowed)
     return current_core()

@@ -63,9 +63,9 @@ def _seldom_collected() -> Iterator[None]:
     instead of 10.6).  Compilers take turns, by Numba's lock, so that none restores another's.
     """
     before = gc.get_threshold()
-    if before[0]:
-        gc.set_threshold(max(before[0], _OBJECTS), *before[1:])
     try:
+        if before[0]:
+            gc.set_threshold(max(before[0], _OBJECTS), *before[1:])
         yield
     finally:
         gc.set_threshold(*before)

@@ -70,7 +70,8 @@ def gradient_tile(
     panel = PANEL_BYTES // M.itemsize
     a = A + i // panel * panel * height + i % panel
     near = panel - i % panel
-    # Behind the last panel stands something else.
+    # Behind the last panel stands something else: its own first columns are read instead, for rows
+    # past the last input.
     apart = panel * height - panel if i + near < inputs else -panel
     b = dZ + j * height
     if outputs - j > panel // 2:

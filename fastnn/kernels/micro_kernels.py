@@ -31,8 +31,8 @@ __all__ = [
     "tile",
 ]
 
-# Rows of a tile, examples or inputs: with two vectors of columns, as many sums as the registers
-# leave room for beside two vectors of B and a broadcast.
+# Rows of a tile, examples or inputs, by two vectors of columns: of 16 registers, 12 sums leave room
+# for two vectors of B and a broadcast; of 32, more than 16 sums gained nothing.
 BATCH_ROWS = 8 if simd.REGISTERS == 32 else 6
 UNIT_ROWS = BATCH_ROWS
 

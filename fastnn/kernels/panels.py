@@ -31,9 +31,9 @@ PANEL_BYTES = 2 * simd.BYTES
 
 
 def shared_columns(rows: int, panel: int) -> int:
-    """Return how many of as many columns as a tile has rows share a panel, wherever it lies.
+    """Return how many columns of a tile of so many rows always lie in one panel together.
 
-    Tiles stand side by side, across panels: 6 rows by 6 in panels of 16 come in pairs.
+    Tiles stand side by side, across panels: of six columns, in panels of 16, each pair does.
     """
     return math.gcd(rows, panel)
 

@@ -44,8 +44,7 @@ def tile_rows(row: Any, panel: int) -> int:
 def band_rows(rows: int, chunk: int) -> int:
     """Return how many inputs' tiles go down a panel before they turn to the next one.
 
-    Where A is too large for the second-level cache it is so read once, and not for every panel
-    (2048-2048, batch 512: 7 %).
+    Where A is too large for the second-level cache it is so read once, and not for every panel.
     """
     return max(_BAND // (chunk * rows), 1) * rows
 
@@ -84,7 +83,7 @@ def tile_after(
 def tile_work(row: Any, j: int, panel: int) -> int:
     """Return how much work a tile is, as multiples of that of half a panel.
 
-    A narrow one is as much: four rows by two vectors instead of eight by one.
+    A narrow one is about as much: four rows by two vectors, not eight, or six, by one.
     """
     return 2 if row[codes.OUTPUTS] - j > panel // 2 and not row[codes.NARROW] else 1
 
