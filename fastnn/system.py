@@ -260,7 +260,7 @@ def core_apart(taken: Collection[int | None]) -> int | None:
     Returns
     -------
     int or None
-        Where this thread runs then, as `current_core` tells it.
+        Where this thread went, or stayed, as `current_core` tells it.
 
     Examples
     --------
@@ -277,8 +277,10 @@ def core_apart(taken: Collection[int | None]) -> int | None:
         others = allowed.difference(taken)
         if others:
             os.sched_setaffinity(0, others)
+            # As soon as it may go back, it is the system's to say where it runs.
+            here = current_core()
             os.sched_setaffinity(0, allowed)
-    return current_core()
+    return here
 
 
 def cpu_name(_root: Path = _ROOT) -> str:
