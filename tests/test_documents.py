@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import fastnn
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+# Files that may tell a user what to install.
+SPEAKING = {".md", ".py", ".toml", ".cff", ".yml", ".yaml", ".json", ".cfg", ".txt", ""}
+
+# A requirement after "pip install" and its options: a path, or a name with extras and versions.
+COMMAND = re.compile(r"""pip install\b((?:[ \t]+(?:"[^"\n]+"|'[^'\n]+'|[^\s"'`|;&]+))+)""")
+WITH_VALUE = {"-r", "--index-url", "--extra-index-url", "-c", "--target"}
+NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 
 def test_the_readme_prints_what_it_says() -> None:
@@ -33,3 +47,77 @@ def test_rows_of_a_table_have_the_cells_of_its_head(page: Path) -> None:
         rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in table.splitlines()]
         assert len({len(row) for row in rows}) == 1, table
         assert all(re.fullmatch(r" *:?-+:? *", cell) for cell in rows[1]), table
+
+
+def test_the_security_page_and_the_citation_name_what_there_is() -> None:
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f'version: "{fastnn.__version__}"\n' in citation
+    assert all(f"{key}:" in citation for key in ("cff-version", "message", "title", "authors"))
+    assert "fastnn.load" in (ROOT / "SECURITY.md").read_text("utf-8")
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def spoken() -> Iterator[tuple[Path, str]]:
+    """Go through every text of the repository but the tests."""
+    for folder in (ROOT / ".ci", ROOT / "benchmarks", ROOT / "docs", ROOT / "fastnn", ROOT):
+        found = folder.iterdir() if folder == ROOT else folder.rglob("*")
+        for path in sorted(found):
+            if path.is_file() and path.suffix in SPEAKING and "__pycache__" not in path.parts:
+                with contextlib.suppress(UnicodeDecodeError):
+                    yield path, path.read_text("utf-8")
+
+
+def required(text: str) -> list[str]:
+    """Return what the commands of a text would install, options left out."""
+    found: list[str] = []
+    for command in COMMAND.findall(text):
+        words = re.findall(r"""["']([^"']+)["']|([^\s"']+)""", command)
+        skip = False
+        for word in (quoted or bare for quoted, bare in words):
+            if skip or word.startswith("-"):
+                skip = word in WITH_VALUE
+            else:
+                found.append(word.rstrip(".,:)") or word)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('python -m pip install ".[demo]" && python -m fastnn', [".[demo]"]),
+        ("`pip install 'fastnn[sklearn]'`", ["fastnn[sklearn]"]),
+        ("pip install fastnn", ["fastnn"]),
+        ("pip install --upgrade fastnn>=1, then", ["fastnn>=1", "then"]),
+        ("pip install -r extra.txt torch --index-url https://x.org y", ["torch", "y"]),
+        ('"$work/python" -m pip install .', ["."]),
+    ],
+)
+def test_instructions_are_found(text: str, found: list[str]) -> None:
+    assert required(text) == found
+
+
+def test_no_instruction_installs_another_project_s_package() -> None:
+    given = project()
+    listed = [*given["dependencies"], *itertools.chain(*given["optional-dependencies"].values())]
+    # PyTorch stands in no extra: its build comes from an index of its own.
+    known = {NAME.match(one)[0].lower() for one in listed} | {"torch"}
+    # Of this project's own names one is another's, and the other on no index yet.
+    known -= {"fastnn", "fastnn-numba"}
+    told = [(path.name, one) for path, text in spoken() for one in required(text)]
+    assert len(told) > 8
+    for page, one in told:
+        name = NAME.match(one)
+        assert name is None or name[0].lower() in known, f"{page}: pip install {one}"
+
+
+def test_the_distribution_s_name_is_used_throughout() -> None:
+    assert project()["name"] == "fastnn-numba"
+    for path, text in spoken():
+        assert not re.search(r"\bfastnn\[", text), path
+    itself = [one for extra in project()["optional-dependencies"].values() for one in extra]
+    assert any(one.startswith("fastnn-numba[") for one in itself)
+    for url in project()["urls"].values():
+        assert project()["name"] in url

@@ -545,7 +545,9 @@ for name in ("MLPClassifier", "MLPRegressor"):
 """
     said = run(code).splitlines()
     assert len(said) == 2
-    assert all('python -m pip install "fastnn[sklearn]"' in line for line in said)
+    for line in said:
+        assert 'python -m pip install ".[sklearn]"' in line
+        assert 'python -m pip install "scikit-learn>=1.9"' in line
 
 
 @pytest.mark.parametrize("name", [*fastnn.__all__, *fastnn._EXTRAS])
@@ -572,7 +574,7 @@ def test_types_are_shipped():
 def test_the_version_is_a_literal_and_the_installed_one():
     assert f'__version__ = "{fastnn.__version__}"\n' in FILES["__init__"].read_text()
     try:
-        installed = importlib.metadata.version("fastnn")
+        installed = importlib.metadata.version("fastnn-numba")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("a plain checkout, not installed")
     assert installed == fastnn.__version__

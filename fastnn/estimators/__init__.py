@@ -11,7 +11,8 @@ try:
 except ImportError as problem:
     raise ImportError(
         "MLPClassifier and MLPRegressor need scikit-learn 1.9 or newer: "
-        'python -m pip install "fastnn[sklearn]".',
+        'python -m pip install "scikit-learn>=1.9", or in a checkout of fastnn '
+        'python -m pip install ".[sklearn]".',
         name="sklearn",
     ) from problem
 

@@ -36,7 +36,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     Parameters, attributes, methods, warnings and errors are those of scikit-learn 1.9's class of
     this name, and so are the weights, for float64 and the same ``random_state``.  What is more
-    stands at the end of the parameters and is off by default.  Needs ``fastnn[sklearn]``.
+    stands at the end of the parameters and is off by default.  Needs the extra ``sklearn``.
 
     Parameters
     ----------
