@@ -6,6 +6,22 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, whatever the machine is busy with; a search with fresh ones is
+# `python -m pytest --hypothesis-profile=search`.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile(
+    "search", settings.get_profile("repeatable"), derandomize=False, max_examples=5_000
+)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items):

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from fastnn.gate import (
     Targets,
@@ -1465,3 +1468,92 @@ def test_output_buffer_refuses(out: Any, error: type[Exception], got: str) -> No
     wanted = "out must be a writeable, C-contiguous NumPy array of float32 and shape (5, 2); got "
     with refused(error, wanted, got):
         output_buffer(out, (5, 2), "float32")
+
+
+# Whatever comes.
+
+KINDS = ["?", "i1", "u1", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">i2", ">f4", ">f8", "g"]
+
+
+@st.composite
+def numbers_of_any_layout(draw: Any) -> np.ndarray:
+    """Draw an array of any kind of number and of up to three dimensions, however it lies."""
+    dtype = np.dtype(draw(st.sampled_from(KINDS)))
+    shape = draw(arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=7))
+    array = draw(arrays.arrays(dtype, shape))
+    for axis in range(array.ndim):
+        if draw(st.booleans()):
+            array = np.flip(array, axis)
+    if draw(st.booleans()):
+        array = np.asfortranarray(array)
+    if draw(st.booleans()):
+        array = array.T
+    array.flags.writeable = draw(st.booleans())
+    return array
+
+
+@given(X=numbers_of_any_layout(), dtype=st.sampled_from(DTYPES), inputs=st.sampled_from([None, 3]))
+def test_features_are_what_came_or_a_message(X: np.ndarray, dtype: str, inputs: Any) -> None:
+    before, flags = X.tobytes(), str(X.flags)
+    with np.errstate(all="ignore"):
+        wanted = X.astype(dtype)
+    fits = X.ndim == 2 and X.size and np.isfinite(wanted).all() and inputs in (None, X.shape[-1])
+    if not fits:
+        with pytest.raises(ValueError, match=r"^X (has|must) .*") as refused:
+            features(X, dtype, inputs)
+        assert len(str(refused.value)) < 500
+    else:
+        found = features(X, dtype, inputs)
+        assert found.dtype == dtype
+        assert found.flags.c_contiguous
+        assert found.flags.aligned
+        assert not found.flags.writeable
+        assert np.array_equal(found, wanted)
+        if X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
+            assert np.shares_memory(found, X)
+    assert (X.tobytes(), str(X.flags)) == (before, flags)
+
+
+ODDITIES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.sampled_from([10**400, -(10**4000), 1e400, 1e-320]),
+        st.floats(),
+        st.complex_numbers(),
+        st.text(max_size=300),
+        st.binary(max_size=300),
+        st.dates(),
+        st.decimals(),
+        st.fractions(),
+        st.just(object()),
+        arrays.arrays(arrays.array_dtypes(), arrays.array_shapes(max_side=3), elements={}),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        st.sets(st.integers(), max_size=3),
+    ),
+    max_leaves=12,
+)
+TAKEN = {
+    "X": lambda value: features(value, "float32", None),
+    "y": lambda value: targets(value, "classes", outputs=2, rows=2, dtype="float32"),
+    "sample_weight": lambda value: sample_weights(value, rows=2, dtype="float64"),
+}
+
+
+@pytest.mark.parametrize("argument", TAKEN)
+@given(value=ODDITIES)
+def test_whatever_python_holds_is_read_or_refused_in_words(argument: str, value: Any) -> None:
+    try:
+        found = TAKEN[argument](value)
+    except (TypeError, ValueError) as refusal:
+        words = str(refusal)
+        assert argument in words
+        assert len(words) < 1000
+    else:
+        parts = [found.labels, found.values] if isinstance(found, Targets) else [found]
+        assert all(np.isfinite(part).all() and not part.flags.writeable for part in parts)

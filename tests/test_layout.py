@@ -8,6 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 from cases import DTYPES, PAIRS, SHAPES, data, error, network
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
@@ -124,7 +126,8 @@ def buffers(program, tiling):
     """Return (start, end) of every thread's buffers, in elements of workspace."""
     found = []
     for plan, table in zip(program.plan, program.table, strict=True):
-        height, chunk, widest = plan[codes.HEIGHT], plan[codes.CHUNK], table[:, codes.OUTPUTS].max()
+        dense = table[table[:, codes.OPERATION] == codes.DENSE]
+        height, chunk, widest = plan[codes.HEIGHT], plan[codes.CHUNK], dense[:, codes.OUTPUTS].max()
         gradient = table[0, codes.DRESULT] != codes.NONE
         sizes = {
             codes.FLAT: chunk * widest,
@@ -144,8 +147,8 @@ def buffers(program, tiling):
                 codes.DRESULT: panels(height, outputs, tiling),
                 codes.TRANSPOSED: panels(outputs, inputs, tiling),
             }
-            # Narrow weights lie as their transpose already.
-            assert not row[codes.NARROW] or row[codes.TRANSPOSED] == codes.NONE
+            # Narrow weights lie as their transpose already; a dropout has neither.
+            assert row[codes.NARROW] != 1 or row[codes.TRANSPOSED] == codes.NONE
             found += [
                 (row[entry], row[entry] + size)
                 for entry, size in sizes.items()
@@ -160,6 +163,8 @@ def packed(program, tiling, gradients):
     for vector in range(1 + plan[codes.MOMENTS] + gradients):
         shift = vector * plan[codes.STATE]
         for row in program.table[0]:
+            if row[codes.OPERATION] == codes.DROPOUT:
+                continue
             inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
             weights = panels(-(-inputs // tiling.units) * tiling.units, outputs, tiling)
             assert row[codes.NARROW] == (outputs <= tiling.panel // 8)
@@ -206,6 +211,63 @@ def test_no_two_buffers_overlap(width, rows, loss, gradient, keep, layout):
         kept = gradient and (moments == 0 or clipping or chunk < rows)
         vectors = packed(program, tiling, kept * plan[codes.GROUPS])
         check_rooms(buffers(program, tiling) + vectors, program.workspace)
+
+
+@st.composite
+def networks(draw):
+    """Draw layers of any number and width, and a loss that may stand at their end."""
+    hidden = draw(st.lists(st.integers(1, 300), max_size=5))
+    loss = draw(st.sampled_from([None, *LOSSES.values()]))
+    last = draw(st.sampled_from(list(ACTIVATIONS)))
+    if loss is not None and loss.activation is not None:
+        last = loss.activation
+    outputs = draw(st.integers(1, 80)) * (1 if loss is None else loss.outputs)
+    activations = draw(st.lists(st.sampled_from(list(ACTIVATIONS)), min_size=5, max_size=5))
+    layers = [
+        (place, units, activation, draw(st.booleans()), 0.0, draw(st.sampled_from([0.0, 0.5])))
+        for place, (units, activation) in enumerate(
+            zip([*hidden, outputs], [*activations[: len(hidden)], last], strict=True)
+        )
+    ]
+    return Layout.of(draw(st.integers(1, 1000)), layers).blocks, loss
+
+
+@given(
+    made=networks(),
+    rows=st.integers(1, 50_000),
+    width=st.sampled_from(list(TILINGS)),
+    gradient=st.booleans(),
+    keep=st.booleans(),
+    dropping=st.booleans(),
+    clipping=st.booleans(),
+    moments=st.integers(0, 3),
+    threads=st.integers(1, 9),
+)
+def test_whatever_is_planned_no_two_buffers_overlap(
+    made, rows, width, gradient, keep, dropping, clipping, moments, threads
+):
+    (blocks, loss), tiling = made, TILINGS[width]
+    # Everything is kept of batches that fit; no run keeps a million rows in many threads.
+    rows = min(rows, 300) if keep else rows
+    program = Program.of(
+        blocks, rows, tiling, loss=loss, gradient=gradient, keep=keep, dropping=dropping,
+        clipping=clipping, moments=moments, threads=threads,
+    )  # fmt: skip
+    plan = program.plan[0]
+    assert plan[codes.BATCH] == rows
+    assert 1 <= plan[codes.CHUNK] <= rows
+    assert plan[codes.GROUPS] == 1 or gradient
+    kept = gradient and (moments == 0 or clipping or plan[codes.CHUNK] < rows)
+    found = buffers(program, tiling) + packed(program, tiling, kept * plan[codes.GROUPS])
+    check_rooms(found, program.workspace)
+    # Each weight belongs to one unit of work of one layer, and each layer reads the one below.
+    dense = program.table[0][program.table[0, :, codes.OPERATION] == codes.DENSE]
+    assert dense[:, codes.INPUTS].tolist() == [block.inputs for block in blocks]
+    assert dense[:, codes.OUTPUTS].tolist() == [block.outputs for block in blocks]
+    assert (np.diff(dense[:, codes.UNITS]) > 0).all()
+    assert dense[-1, codes.UNITS] < plan[codes.UNIT_COUNT]
+    above = program.table[0, 1:]
+    assert (above[:, codes.SOURCE] == program.table[0, :-1, codes.RESULT]).all()
 
 
 @pytest.mark.parametrize("width", TILINGS)
