@@ -19,9 +19,9 @@ def gather(
 ) -> None:
     """Copy some rows of a chunk into panels, and note which examples they are.
 
-    Reads: X (examples, columns); order (examples,), or (0,) for the examples' own order, in
-    which the chunk begins at start.  Writes: in M, rows from first to before last of a panel
-    matrix at at; the same rows of picks.  May overwrite: nothing else.
+    Reads: X (examples, columns); order (examples,), or (0,) for the examples' own order;
+    the chunk begins at position start of either.  Writes: in M, rows first to last - 1 of the
+    panel matrix that begins at `at`; the same rows of picks.  May overwrite: nothing else.
     """
     for i in range(first, last):
         picks[i] = order[start + i] if order.size else start + i
@@ -32,7 +32,7 @@ def gather(
 def hand_out(out: Any, M: Any, at: int, height: int, picks: Any, first: int, last: int) -> None:
     """Copy some rows of panels into the picked rows of out.
 
-    Reads: in M, rows from first to before last of a panel matrix at at; picks.
+    Reads: in M, rows first to last - 1 of the panel matrix that begins at `at`; picks.
     Writes: out (examples, outputs).  May overwrite: nothing else.
     """
     collect_rows(out, picks, M, at, height, first, last)
@@ -76,7 +76,7 @@ def row_losses(
     if code == codes.CROSS_ENTROPY or code == codes.BINARY_CROSS_ENTROPY:
         number = conventions[codes.LOSS_LIMIT]
     wanted = last - first if top[codes.DRESULT] >= 0 else 0
-    # Threads may be in different layers, so that rows lie apart as those of the widest do.
+    # Threads may be in different layers, so the stride between rows is the widest layer's.
     flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
     dflat = plan[codes.DFLAT] + first * plan[codes.WIDEST]
     pitch = outputs
@@ -100,7 +100,7 @@ def chunk_loss(M: Any, plan: Any, conventions: Any, rows: int) -> float:
     shares = M[plan[codes.SHARES] : plan[codes.SHARES] + rows]
     losses = M[plan[codes.LOSSES] : plan[codes.LOSSES] + rows]
     for i in range(rows):
-        # An example of no weight has no say, not even with an infinite loss.
+        # An example of weight 0 does not count, not even with an infinite loss (0 * inf is NaN).
         if shares[i] != 0.0:
             loss += float(shares[i]) * float(losses[i])
     return loss * float(conventions[codes.LOSS_SCALE] / conventions[codes.GRADIENT_SCALE])

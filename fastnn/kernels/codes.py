@@ -1,4 +1,4 @@
-"""The integers on which describing and computing agree.
+"""The integers that describing and computing agree on: operation codes, table columns, entries.
 
 The tables (activations, losses, optimizers) put these codes into their rows, ``layout`` writes
 them into the operation table, and the kernels switch on them.  Nothing here imports Numba, so
@@ -28,14 +28,14 @@ DRESULT: Final = 10  # workspace: gradient of what was written, turned into dZ i
 PACKED: Final = 11  # workspace: W in panels
 BIASES: Final = 12  # workspace: b, whole panels of it
 TRANSPOSED: Final = 13  # workspace: the transpose of W in panels, or NONE where nobody asks for it
-UNITS: Final = 14  # number of the operation's first tile of weight gradients among all
+UNITS: Final = 14  # index of the operation's first tile among the weight gradients' tiles of all
 PLACE: Final = 15  # of a dropout in the layer list
-THRESHOLD: Final = 16  # of a dropout: hashes from here on, of 32 bits, keep a unit
-NARROW: Final = 17  # 1 for a layer of so few outputs that its weights lie as their transpose
+THRESHOLD: Final = 16  # of a dropout: 32-bit hashes from here on keep a unit
+NARROW: Final = 17  # 1 for a layer of so few outputs that its weights are stored as their transpose
 TABLE_COLUMNS: Final = 18
 NONE: Final = -1
 
-# Rows that the transpose of such weights has in each panel.
+# Rows that the transpose of narrow weights has in each panel.
 NARROW_ROWS: Final = 4
 
 # Columns of the constants that go with each operation.
@@ -95,18 +95,18 @@ TRAIN: Final = 3  # a slice of steps: forward, loss, backward, update
 MODE: Final = 0
 LOSS_CODE: Final = 1
 OPTIMIZER: Final = 2
-BATCH: Final = 3  # examples a step
+BATCH: Final = 3  # examples per step
 CHUNK: Final = 4  # rows that go through the network together
 HEIGHT: Final = 5  # rows of a panel: the chunk's, rounded up to whole tiles
 FIRST_STEP: Final = 6  # counted from the beginning of the present epoch, through later epochs
 LAST_STEP: Final = 7  # one past it
 SHUFFLE: Final = 8  # 1 where every epoch draws an order when it begins
-THREADS: Final = 9  # how many are expected
+THREADS: Final = 9  # threads that are expected to join
 CLIPPING: Final = 10  # 1 where the gradient's norm is limited
 PENALTY: Final = 11  # 1 where an operation has L2 regularisation
-STATE: Final = 12  # elements of all packed weights and biases: from these to their first moments
-MOMENTS: Final = 13  # vectors of moments; behind them lie the gradient and parts of it
-GROUPS: Final = 14  # parts of the gradient that are summed apart, or 1
+STATE: Final = 12  # packed weights and biases: the stride from them to their first moments
+MOMENTS: Final = 13  # vectors of moments; the gradient, or a part per group, follows them
+GROUPS: Final = 14  # groups of chunks, each with a gradient sum of its own, or 1
 UNIT_COUNT: Final = 15  # tiles of weight gradients in all
 FLAT: Final = 16  # workspace: the last Z or A row by row, or a softmax layer's
 DFLAT: Final = 17  # workspace: its gradient row by row
@@ -146,7 +146,7 @@ RATES: Final = 7  # room for what a step's rule derives from them, once for weig
 # Entries of the conventions: how a loss, its gradient and a penalty count.
 LOSS_SCALE: Final = 0  # times every loss
 GRADIENT_SCALE: Final = 1  # times every gradient of a loss
-LOSS_LIMIT: Final = 2  # the most that a cross-entropy counts, in one output
+LOSS_LIMIT: Final = 2  # upper bound of a cross-entropy, per output
 SHARED_PENALTY: Final = 3  # 1 where L2 is divided by the weight of the batch
 BY_EXAMPLES: Final = 4  # 1 where LOSS_SUM counts a batch by its examples, not by their weights
 BARE_EPSILON: Final = 5  # 1 where Adam's epsilon is added to the root before its correction

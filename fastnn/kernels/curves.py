@@ -1,9 +1,9 @@
-"""Activations that take each number for itself, and their derivatives, on explicit vectors.
+"""Elementwise activations and their derivatives, on explicit vectors.
 
 A curve is written once for the vectors and once in NumPy, for the mode without the JIT.  As in
-`vector_math`, multiplications that feed additions are fused by name; infinity gives the limit,
-and NaN gives NaN.  Where a slope is 0 or 1 the gradient is chosen, not multiplied, so that one
-that overflowed stays out where nothing passes.
+`vector_math`, a multiplication that feeds an addition is an explicit fma; infinity gives the
+limit, and NaN gives NaN.  Where a derivative is 0 or 1 the gradient is selected, not multiplied,
+so that an infinite gradient does not become NaN where the derivative is 0.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Curve:
     value_twin, back_twin : callable
         The same in NumPy, without v.
     from_z : bool
-        Which of the two the derivative reads.
+        Whether the derivative reads z; else it reads a.
     """
 
     value: Callable[[Vectors, Any], Any]
@@ -210,12 +210,12 @@ def same(v: Vectors, x: Any) -> Any:
 
 
 def times(slope: Callable[[Vectors, Any], Any]) -> Callable[[Vectors, Any, Any], Any]:
-    """Return what multiplies a gradient by a slope."""
+    """Return the function that multiplies a gradient by a derivative."""
     return lambda v, d, x: v.builder.fmul(d, slope(v, x))
 
 
 def _not_below_the_tail(v: Vectors, x: Any) -> Any:
-    """Return x, or what is so far below 0 that x e^x is 0; NaN stays."""
+    """Return x, clamped from below where x e^x is 0 anyway; NaN stays."""
     end = v.constant(FORMATS[v.bits].exp_lowest - 10.0)
     return v.select_greater(end, x, end, x)
 

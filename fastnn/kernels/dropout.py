@@ -1,8 +1,9 @@
-"""Dropout: which units stay follows from a hash, so that nothing is stored and no order matters.
+"""Dropout: which units stay follows from a hash, so that no mask is stored and no order matters.
 
-A unit of an example has a number: the example's place in the batch times the units of the layer,
-plus the unit's own.  A keyed hash of it says whether the unit stays.  So the way back finds the
-same units as the way forward, and so does any thread, with vectors of any width and either dtype.
+Each unit of each example has a number: the example's place in the batch times the units of the
+layer, plus the unit's own.  A keyed hash of it says whether the unit stays.  So the backward pass
+finds the same units as the forward pass, and so does any thread, with vectors of any width and
+either dtype.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ir: Any = ir
 
 # Shifts and multipliers of 32 bits that mix best (Wellons 2018, "Prospecting for hash functions").
 # Half of a key is added before, and half comes between them.  The last shift of the original
-# would mix the lowest bits only, which hardly weigh in a comparison.
+# would mix the lowest bits only, which hardly matter in a comparison.
 _SHIFTS = 16, 15
 _FACTORS = 0x7FEB352D, 0x846CA68B
 
@@ -69,7 +70,7 @@ def keep(
         data = simd.data_pointer(context, builder, M, arguments[0])
         element = context.get_data_type(M.dtype)
         kinds = [data.type, *[simd.int64] * 8, element]
-        # The ways there and back, of every place that they are called from, share one loop.
+        # Forward and backward, wherever they are called from, share one loop.
         function = simd.outlined(builder, f"fastnn.keep.{element}", kinds, _emit)
         builder.call(function, [data, *arguments[1:]])
         return context.get_dummy_value()
@@ -170,10 +171,10 @@ def drop(
     M: Any, row: Any, scale: float, to: int, at: int, height: int, stream: Any, begun: int,
     first: int, last: int,
 ) -> None:  # fmt: skip
-    """Copy some rows of a chunk, without the units that the operation drops.
+    """Copy some rows of a chunk, with zeros for the units that the operation drops.
 
-    Reads: in M, the panels at at; the step's stream, and begun, how many rows of the batch came
-    before the chunk.  Writes: the panels at to, which may be those at at.
+    Reads: in M, the panels from `at`; the step's stream, and begun, how many rows of the batch
+    came before the chunk.  Writes: the panels from to, which may be the same ones.
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
@@ -193,7 +194,7 @@ def drop(
 def dropout_forward(
     M: Any, row: Any, scale: float, height: int, stream: Any, begun: int, first: int, last: int
 ) -> None:
-    """Drop units of some rows, and scale the others, so that sums stay as large on the average.
+    """Drop units of some rows, and scale the others, so that expected sums stay the same.
 
     Reads: the operation's source.  Writes: its result, which may be the source.
     May overwrite: nothing else.
@@ -206,7 +207,7 @@ def dropout_forward(
 def dropout_backward(
     M: Any, row: Any, scale: float, height: int, stream: Any, begun: int, first: int, last: int
 ) -> None:
-    """Compute the gradient of what was read from that of what was written, of some rows.
+    """Compute the gradient of the operation's source from that of its result, for some rows.
 
     Reads and writes: the operation's DRESULT, which is its DSOURCE too.
     May overwrite: nothing else.
@@ -219,9 +220,10 @@ def dropout_backward(
 def dropped_relu_backward(
     M: Any, row: Any, scale: float, height: int, first: int, last: int
 ) -> None:
-    """Compute dZ of a relu below a dropout, of some rows: what is left of it tells both slopes.
+    """Compute dZ of a relu below a dropout, for some rows, in one pass and without rehashing.
 
-    So nothing is hashed (64-100-10, batch 200: dropout adds 9 % to a step, and 14 % with a hash).
+    An output that is still positive was neither clipped nor dropped (64-100-10, batch 200:
+    dropout adds 9 % to a step, 14 % with a hash).
 
     Reads: the operation's result.  Reads and writes: its DRESULT, which is its DSOURCE too.
     May overwrite: nothing else.

@@ -1,8 +1,8 @@
 """Activations and their derivatives over whole matrices.
 
-What takes each number for itself is a curve (`curves`); softmax walks over rows.  The switch
-stands outside the loops, one for each curve, and all of them in a function of their own for each
-direction, which is compiled once however many places call it.
+Elementwise activations are curves (`curves`); softmax walks over rows.  The switch on the code
+stands outside the loops, of which there is one per curve.  All loops of a direction are one
+function that is not inlined, so that it is compiled once however many places call it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _activation_backward(dZ: Any, A: Any, Z: Any, code: int) -> None:
 
 @intrinsic(_activation_backward)
 def activation_backward(typing: Any, dZ: Any, A: Any, Z: Any, code: Any) -> Any:
-    """Compute dZ = dA * f'(Z), where dZ holds dA on the way in; matrices as in the other way.
+    """Compute dZ = dA * f'(Z), where dZ holds dA on entry; matrices as for `activation_forward`.
 
     Reads: A and Z (rows, units), of which an activation uses the one that its row in the table
     of activations names, so that the other may hold anything.  Writes: dZ (rows, units), in
@@ -112,7 +112,7 @@ def _softmax_backward(v: simd.Vectors, gradient: Matrix, result: Matrix, _z: Mat
 def _over_matrices(
     name: str, step: Callable[..., None], rowwise: Callable[..., None]
 ) -> Callable[..., Any]:
-    """Return the code generator of what is done to matrices of one shape, by the code.
+    """Return the code generator that switches on the code and walks over matrices of one shape.
 
     ``step(curve, v, at, *pointers)`` emits what a curve does to a vector of each, and
     ``rowwise(v, *matrices)`` what softmax does; the first one is written.
@@ -166,9 +166,9 @@ def _over_matrices(
 
 
 def _in_whole_vectors(v: simd.Vectors, count: Any, data: Any, curves: Any, code: Any) -> None:
-    """Emit the calls of a function of whole vectors that do so many numbers.
+    """Emit the calls of a function of whole vectors that cover so many numbers.
 
-    What is left at the end goes through vectors on the stack.
+    A remainder shorter than a vector goes through vectors on the stack.
     """
     build = v.builder
     lanes = simd.int64(v.lanes)

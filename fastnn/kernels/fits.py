@@ -1,7 +1,7 @@
 """The numbers behind `vector_math`, for both element types.
 
-Polynomials are minimax fits of the relative error of what they serve, by the exchange of Remez
-(1934), made in 60 digits and rounded to the element's type.
+Polynomials minimise the largest relative error of the function that they serve (Remez exchange,
+1934), computed with 60 digits and rounded to the element's type.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Format:
     normal_tail: tuple[float, ...]
 
 
-#: By the bits of the type.
+#: By the number of bits of the type.
 FORMATS = {
     32: Format(
         mantissa=23,

@@ -1,4 +1,4 @@
-"""What is drawn at random: hashes, and an epoch's order, from a key and a number alone."""
+"""Counter-based random numbers: hashes, and an epoch's order, from a key and a number alone."""
 
 from __future__ import annotations
 

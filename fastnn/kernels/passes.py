@@ -1,7 +1,7 @@
 """The walk over the operation table, forward and backward.
 
-The architecture is data: the table says what to do with which part of the workspace.  The walk goes
-by rows, of which every thread has its own.
+The architecture is data: the table says what to do with which part of the workspace.  Each thread
+walks its own rows of the chunk, so that the passes need no barrier.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["backward", "block_rows", "forward"]
 def block_rows(rows: int) -> int:
     """Return how many rows a product takes at a time: equal blocks of at most BLOCK_ROWS.
 
-    A last block of few rows would read all weights for little.
+    Equal, because a short last block would stream all weights through the cache for a few rows.
     """
     blocks = max((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, 1)
     tiles = (rows + blocks * BATCH_ROWS - 1) // (blocks * BATCH_ROWS)
@@ -76,7 +76,7 @@ def deactivate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: in
 def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
     """Compute A = softmax(Z) of some rows.
 
-    Reads: the operation's Z.  Writes: its result.  May overwrite: room for the rows at flat.
+    Reads: the operation's Z.  Writes: its result.  May overwrite: scratch for the rows at flat.
     """
     panel = PANEL_BYTES // M.itemsize
     outputs = row[codes.OUTPUTS]
@@ -90,10 +90,12 @@ def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: in
 def deactivate_rows(
     M: Any, row: Any, flat: int, dflat: int, height: int, first: int, last: int
 ) -> None:
-    """Compute dZ = dA f'(Z) of some rows: of the last operation, below a dropout, of a softmax.
+    """Compute dZ = dA f'(Z) of some rows, where no product has done it in its registers.
+
+    That is for the last operation, below a dropout, and for a softmax.
 
     Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
-    May overwrite: room for the rows at flat and dflat.
+    May overwrite: scratch for the rows at flat and dflat.
     """
     panel = PANEL_BYTES // M.itemsize
     outputs = row[codes.OUTPUTS]
@@ -115,8 +117,8 @@ def deactivate_rows(
 def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
     """Compute Z = A W + b and f(Z) of some rows.
 
-    Reads: the operation's source, packed weights and biases.  Writes: its Z and result, of rows
-    rounded up to whole tiles.  May overwrite: room for the rows at flat.
+    Reads: the operation's source, packed weights and biases.  Writes: its Z and result, rows
+    rounded up to whole tiles.  May overwrite: scratch for the rows at flat.
     """
     panel = PANEL_BYTES // M.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
@@ -160,7 +162,7 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
 
 @kernel
 def slope_in_registers(activation: int) -> int:
-    """Return how a product ends that passes a gradient below an activation, or AS_IT_IS."""
+    """Return the derivative that a product's epilogue applies, AS_IT_IS for none."""
     if activation == codes.RELU:
         return RELU_SLOPE
     if activation == codes.TANH:
@@ -172,7 +174,8 @@ def slope_in_registers(activation: int) -> int:
 def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: int) -> None:
     """Compute dA = dZ W^T of some rows, and dZ = dA f'(Z) of the operation below.
 
-    A softmax below, which takes whole rows, is left to `deactivate_rows`; a dropout has no slope.
+    A softmax below needs whole rows and is left to `deactivate_rows`; a dropout has no
+    activation.
 
     Reads: the operation's DRESULT and the transpose of its weights, and what the one below left.
     Writes: the DRESULT of the one below, of rows rounded up to whole tiles.
@@ -183,7 +186,7 @@ def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: 
     activation = below[codes.ACTIVATION]
     slope = slope_in_registers(activation)
     sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
-    # What lies as its transpose is read as it is.
+    # Narrow weights are stored as their transpose already.
     turned = row[codes.PACKED] if row[codes.NARROW] else row[codes.TRANSPOSED]
     deep = codes.NARROW_ROWS if row[codes.NARROW] else outputs
     share = block_rows(last - first)
@@ -246,7 +249,7 @@ def backward(
     for r in range(table.shape[0] - 1, 0, -1):
         row, below = table[r], table[r - 1]
         if row[codes.DSOURCE] < 0:
-            # Only the inputs are left, and what dropout made of them.
+            # Only the network's inputs are below, perhaps with a dropout: they need no gradient.
             break
         scale, activation = constants[r, codes.KEPT_SCALE], below[codes.ACTIVATION]
         ready = activation != codes.SOFTMAX

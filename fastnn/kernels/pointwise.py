@@ -1,9 +1,9 @@
 """Losses that are means over the outputs, of one output s and its target y, on explicit vectors.
 
-A loss gives value and slope together, as they share their exponentials.  It is written once for
-the vectors and once in NumPy, for the mode without the JIT.  What matches an activation reads its
-z, so that nothing overflows.  Multiplications that feed additions are fused by name, and NaN
-gives a value and a slope of NaN.
+A loss gives value and derivative together, as they share their exponentials.  It is written once
+for the vectors and once in NumPy, for the mode without the JIT.  A loss that is matched with an
+activation reads z, so that nothing overflows.  A multiplication that feeds an addition is an
+explicit fma, and NaN gives a value and a derivative of NaN.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def binary_cross_entropy(v: Vectors, s: Any, y: Any, limit: Any) -> tuple[Any, A
     e = vector_math.exp(v, build.fneg(v.call("llvm.fabs", s)))
     above = build.select(build.fcmp_ordered(">=", s, zero), one, e)
     sigmoid = build.fdiv(above, build.fadd(one, e))
-    # Where y is 1, s cancels before the logarithm comes in.
+    # Where y is 1, s cancels before the logarithm is added.
     straight = v.fma(build.fneg(s), y, v.greater(s, zero))
     value = build.fadd(straight, vector_math.log1p(v, e))
     return v.select_greater(value, limit, limit, value), build.fsub(sigmoid, y)

@@ -1,10 +1,10 @@
-"""Mathematics of whole rows on explicit vectors, written once and walked in two ways.
+"""Row-wise mathematics (softmax, losses) on explicit vectors, written once for two walks.
 
-Where rows are long, the lanes of a vector hold neighbouring columns of one row, and a sum over
-the row ends with a sum over the lanes.  Where rows are short, as the outputs of most networks
-are, they hold the same column of as many rows, so that no lane is idle and nothing is summed
-over lanes.  What is computed asks a walk for its loads, stores and sums and does not see which
-of the two it is; every sum has one order, given by the width alone.
+For long rows, the lanes of a vector hold neighbouring columns of one row, and a sum over the row
+ends with a reduction over the lanes.  For short rows, as the outputs of most networks are, the
+lanes hold the same column of different rows, so that no lane is idle and no reduction over lanes
+is needed.  The code asks a walk for its loads, stores and sums and does not know which of the two
+it is; every sum has one order, given by the width alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _arrayobj: Any = arrayobj
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A matrix in memory, whose rows may lie apart from each other.
+    """A matrix in memory, with any stride between its rows.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class Matrix:
 
 
 class Walk(ABC):
-    """Some rows of matrices of one width, place after place.
+    """A walk over some rows of matrices of one width, place after place.
 
-    What goes with a row, such as its sum, is a vector too.  A place is what `each` hands to its
+    A quantity per row, such as its sum, is a vector too.  A place is what `each` passes to its
     body, and what loads and stores take.
 
     Parameters
@@ -100,14 +100,14 @@ class Walk(ABC):
 
     @abstractmethod
     def answers(self, matrix: Matrix, rows: Sequence[Any], labels: Any, labelled: Any) -> Any:
-        """Return other rows of a matrix to load from, or, where labelled, rows that labels mean.
+        """Return the targets of the rows: rows of a matrix, or, where labelled, one-hot labels.
 
-        A label, one for each row, means 1 in the column of its number and 0 in the others.
+        A label, one per row, stands for 1 in the column of its number and 0 in the others.
         """
 
     @abstractmethod
     def hand_out(self, target: Any) -> None:
-        """Put what was stored where it belongs."""
+        """Write what was stored to the matrix."""
 
     @abstractmethod
     def spread(self, scalars: Sequence[Any]) -> Any:
@@ -115,18 +115,18 @@ class Walk(ABC):
 
     @abstractmethod
     def read(self, base: Any) -> Any:
-        """Return the vector of each row's number in an array."""
+        """Return the vector of the array's element of each row."""
 
     @abstractmethod
     def write(self, vector: Any, base: Any) -> None:
-        """Store the number of each row."""
+        """Store each row's number to its element of an array."""
 
     def total(self, terms: Callable[[Any], Sequence[Any]], count: int = 1) -> list[Any]:
         """Return the sums over each row of so many terms, which depend on the place."""
         return self._fold(terms, [self.v.constant(0.0)] * count, self.v.builder.fadd)
 
     def largest(self, source: Any) -> Any:
-        """Return the largest number of each row; NaN counts for nothing."""
+        """Return the largest number of each row; NaN is ignored."""
         least = self.v.constant(-inf)
         return self._fold(lambda place: [source.load(place)], [least], self.v.greater)[0]
 
@@ -145,7 +145,7 @@ class Walk(ABC):
 
 
 class _Along(Walk):
-    """One row; a place is an offset and the mask of the lanes that stand in the row."""
+    """One row; a place is an offset and the mask of the lanes inside the row."""
 
     def each(self, body: Callable[[Any], None]) -> None:
         self.v.over(self.columns, lambda offset, mask: body((offset, mask)))
@@ -214,7 +214,7 @@ class _Line:
 
 
 class _Answers:
-    """A row in memory, or that of a label."""
+    """A row in memory, or the one-hot row of a label."""
 
     def __init__(self, line: _Line, label: Any, labelled: Any) -> None:
         self._line, self._label, self._labelled = line, label, labelled
@@ -234,9 +234,9 @@ class _Answers:
 
 
 class _Across(Walk):
-    """A row for each lane; a place is the number of a column.
+    """One row per lane; a place is the number of a column.
 
-    The last row stands in for those past it; nothing is handed out before all is done.
+    Lanes past the last row repeat it; nothing is written to the matrix before all is done.
 
     Parameters
     ----------
@@ -328,7 +328,7 @@ def walk_along(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None
 
 
 def walk_rows(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
-    """Emit ``body(walk)`` for all rows of a matrix, both ways, of which its width takes one."""
+    """Emit ``body(walk)`` for all rows of a matrix, for both walks; its width selects one."""
     build = v.builder
 
     def block(begin: Any) -> None:

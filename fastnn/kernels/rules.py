@@ -1,7 +1,7 @@
-"""The optimizers' rules, on explicit vectors, and what a step's segments share.
+"""The optimizers' rules, on explicit vectors, and the numbers that all spans of a step share.
 
-A rule is written once on `simd.Vectors`, and once in NumPy for the mode without the JIT.  Rows of
-the table of optimizers that differ in numbers only share one: Adam, AdamW, Nadam and RAdam are
+A rule is written once on `simd.Vectors`, and once in NumPy for the mode without the JIT.
+Optimizers that differ in numbers only share a rule: Adam, AdamW, Nadam and RAdam are
 one rule, RMSprop and Adagrad another, and `prepare_rates` tells them apart.
 """
 
@@ -20,7 +20,7 @@ from fastnn.kernels.vector_math import sign
 
 __all__ = ["RULES", "Rule", "prepare_rates"]
 
-# Nadam's momentum comes in as 1 - 0.96^(t / 250) / 2 does.
+# Nadam's momentum warms up as 1 - 0.96^(t / 250) / 2.
 _NADAM_DECAY = 0.96
 _NADAM_STEPS = 250.0
 
@@ -40,7 +40,7 @@ class Rule:
     twin : callable
         The same in NumPy, without v.
     moments, rates : int
-        How many it takes.
+        How many of each it takes.
     """
 
     emit: Callable[[Vectors, Any, Any, Sequence[Any], Sequence[Any]], list[Any]]
@@ -51,7 +51,7 @@ class Rule:
 
 @kernel
 def prepare_rates(rates: Any, numbers: Any, conventions: Any, code: int) -> None:
-    """Count a step, and compute what all its segments share.
+    """Count a step, and compute the numbers that all its spans share.
 
     Reads: numbers (codes.NUMBERS,), conventions.  Writes: rates (2 codes.RATES,), first those of
     weights, then those of biases, in the order in which the rule takes them; the count of steps
@@ -87,7 +87,7 @@ def prepare_rates(rates: Any, numbers: Any, conventions: Any, code: int) -> None
         if conventions[codes.BARE_EPSILON] != 0.0:
             # (sqrt(s) + epsilon) / sqrt(1 - beta_2^t) is the corrected root plus this.
             epsilon /= (1.0 - numbers[codes.BETA_2] ** t) ** 0.5
-        # Where nothing adapts, all is divided by the root of nothing plus 1.
+        # RAdam's first steps do not adapt: the denominator becomes sqrt(0) + 1.
         rates[5] = dtype(epsilon if adaptive != 0.0 else 1.0)
         rates[6] = dtype(1.0)
     for place in range(codes.RATES):
@@ -98,7 +98,7 @@ def prepare_rates(rates: Any, numbers: Any, conventions: Any, code: int) -> None
 
 @kernel
 def adam_sizes(numbers: Any, code: int) -> tuple[float, float, float]:
-    """Return what of the running mean and of the gradient goes into a step, and 1 if it adapts.
+    """Return the factors of the running mean and of the gradient in a step, and 1 if it adapts.
 
     Reads: numbers (codes.NUMBERS,).
     """
@@ -111,7 +111,7 @@ def adam_sizes(numbers: Any, code: int) -> tuple[float, float, float]:
         now, later = nadam_momentum(beta_1, t), nadam_momentum(beta_1, t + 1.0)
         return later / (1.0 - product * later), (1.0 - now) / (1.0 - product), 1.0
     if code == codes.RADAM:
-        # The length of the average that the second moment is, and would be in the end.
+        # rho: over how many steps the second moment averages now, and in the limit.
         end = 2.0 / (1.0 - beta_2) - 1.0
         length = end - 2.0 * t * beta_2**t / (1.0 - beta_2**t)
         if length <= 4.0:
@@ -168,9 +168,10 @@ def scaled_rule(
 def rprop_rule(
     v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
 ) -> list[Any]:
-    """Step as Rprop does: by a size of its own for each weight, against the gradient's sign.
+    """Step as Rprop does: each weight by its own step size, against the gradient's sign.
 
-    The size grows while the sign stays and shrinks where it turns, and there the weight waits.
+    The size grows while the sign stays; where the sign flips it shrinks, and the weight is not
+    moved in that step.
     """
     first, decrease, increase, smallest, largest = rates
     b = v.builder
@@ -222,7 +223,7 @@ def _rprop(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list
     return [w - np.sign(counted) * size, counted, size]
 
 
-#: By the code of the first row of the table of optimizers that has it.
+#: By the code of the first optimizer in the table that uses the rule.
 RULES: dict[int, Rule] = {
     codes.SGD: Rule(sgd_rule, _sgd, moments=1, rates=3),
     codes.ADAM: Rule(adam_rule, _adam, moments=2, rates=7),

@@ -1,14 +1,14 @@
 """Explicit vectors: what intrinsics are written with.
 
-This file is long because it is the one vocabulary of all of them.
-
-Numba's own loops vectorise only what LLVM can prove; the kernels that decide the library's speed
-say lanes, masks and fused multiply-adds themselves.  `Vectors` binds them to an LLVM builder.
+LLVM vectorises a loop of Numba's only where it can prove that it may; the kernels that decide the
+library's speed state lanes, masks and fused multiply-adds themselves.  `Vectors` binds
+them to an LLVM builder.
 
 The width follows the features that code is generated for, not the host's, so that
 ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose it too.
 
-The file is long because every kernel says its vectors in these words, and they build on each other.
+The file is long because it is the one vocabulary of all intrinsics, and its words build on each
+other.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TRUE: Any = _int1(1)
 
 
 def _target() -> tuple[str, frozenset[str]]:
-    """Return the system, as LLVM calls it, and the features that code is generated for."""
+    """Return LLVM's target triple and the CPU features that code is generated for."""
     target: Any = registry.cpu_target.target_context
     triple, _name, features = target.codegen().magic_tuple()
     return triple, frozenset(part[1:] for part in features.split(",") if part.startswith("+"))
@@ -56,10 +56,10 @@ def _target() -> tuple[str, frozenset[str]]:
 
 _TRIPLE, _FEATURES = _target()
 
-#: Whether the instructions are those of x86, of 64 bits.
+#: Whether the target is x86-64.
 X86 = _TRIPLE.startswith("x86_64")
 
-#: Bytes of a vector register, and how many there are.
+#: Bytes of a vector register, and the number of registers.
 BYTES = 64 if "avx512f" in _FEATURES else 32 if {"avx2", "fma"} <= _FEATURES else 16
 REGISTERS = 32 if BYTES == 64 or "neon" in _FEATURES else 16
 
@@ -81,10 +81,9 @@ def data_length(context: Any, builder: Any, kind: Any, array: Any, axis: int = 0
 
 
 def prefetch(builder: Any, base: Any, offset: Any) -> None:
-    """Ask for the cache line of an element, in all caches.
+    """Prefetch the cache line of an element into L1 (prefetcht0).
 
-    With the second-level cache alone, 3x1024, batch 256, and 1024-2048-2048-1000, batch 512, took
-    2 % longer.
+    Into L2 alone, 3x1024, batch 256, and 1024-2048-2048-1000, batch 512, took 2 % longer.
     """
     line = _ir.IntType(8).as_pointer()
     kind = _ir.FunctionType(_ir.VoidType(), [line, int32, int32, int32])
@@ -96,14 +95,14 @@ def prefetch(builder: Any, base: Any, offset: Any) -> None:
 def outlined(
     builder: Any, name: str, kinds: Sequence[Any], body: Callable[..., Any], result: Any = None
 ) -> Any:
-    """Return a function of the builder's module that is never copied into its callers.
+    """Return a function of the builder's module that is never inlined.
 
-    What many places call, or with many arms, is so compiled once for a module.
+    A body with many call sites or many arms is then compiled once per module.
 
     Parameters
     ----------
     builder : llvmlite.ir.IRBuilder
-        Of a caller.
+        Of any caller.
     name : str
         Says what it does, and to which element type.
     kinds : sequence of llvmlite types
@@ -180,11 +179,11 @@ class Vectors:
         return self.builder.shuffle_vector(first, undefined, lanes)
 
     def whole(self, scalar: Any) -> Any:
-        """Return an int64 as an integer of the elements' width."""
+        """Truncate an int64 to an integer of the elements' width."""
         return scalar if self.bits == 64 else self.builder.trunc(scalar, self.integer)
 
     def first_lanes(self, count: Any, skipped: int = 0) -> Any:
-        """Return the mask of the lanes that stand before ``count``, lane 0 standing at skipped."""
+        """Return the mask of the lanes at places below ``count``; lane 0 is at place skipped."""
         places = _ir.VectorType(int32, self.lanes)
         places = _ir.Constant(places, [skipped + lane for lane in range(self.lanes)])
         return self.builder.icmp_signed("<", places, self.splat(self.builder.trunc(count, int32)))
@@ -231,7 +230,7 @@ class Vectors:
         return vector
 
     def folded(self, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
-        """Return the lanes combined to a scalar, the halves of the vector first."""
+        """Reduce the lanes to a scalar, by combining the halves of the vector first."""
         undefined = _ir.Constant(vector.type, _ir.Undefined)
         lanes = self.lanes
         while lanes > 1:
@@ -279,8 +278,8 @@ class Vectors:
     def quotient(self, a: Any, b: Any) -> Any:
         """Return ``a / b`` of finite numbers whose quotient is finite too, within 0.6 units.
 
-        Where the hardware has a good first guess at 1 / b, Newton's correction of the quotient
-        costs a quarter of a division (AVX-512: 4 cycles against 16 for a vector).  There anything
+        With a hardware approximation of 1 / b (AVX-512: vrcp14), one Newton correction of the
+        quotient costs a quarter of a division (4 cycles against 16 per vector).  There anything
         that is not finite gives NaN, and b so large that 1 / b is no normal number gives 0.
         """
         if BYTES < 64 or self.lanes * self.bits != 512:
@@ -296,10 +295,10 @@ class Vectors:
     def root(self, x: Any) -> Any:
         """Return the square root of x >= 0, within 0.6 units.
 
-        What is smaller than the least normal number counts as that.  As with `quotient`: 5 cycles
-        against 20, and NaN of infinity.
+        Numbers below the smallest normal one count as that.  Computed as in `quotient`: 5 cycles
+        against 20, and the root of infinity is NaN.
         """
-        # The guess at 1 / sqrt(0) is infinite, and would take two more instructions to put right.
+        # 1 / sqrt(0) is approximated by infinity, which would take two more instructions to mend.
         x = self.greater(x, self.constant(2.0**-126 if self.bits == 32 else 2.0**-1022))
         if BYTES < 64 or self.lanes * self.bits != 512:
             return self.call("llvm.sqrt", x)
@@ -312,7 +311,7 @@ class Vectors:
         return self.fma(self.fma(build.fneg(h), h, x), build.fmul(guess, half), h)
 
     def _guess(self, name: str, x: Any) -> Any:
-        """Return one of AVX-512's guesses, right to 14 bits."""
+        """Return one of AVX-512's approximations, with 14 correct bits."""
         masks = _ir.IntType(max(8, self.lanes))
         function = f"llvm.x86.avx512.{name}.{'ps' if self.bits == 32 else 'pd'}.512"
         guess = self._declare(function, self.type, [self.type, self.type, masks])
@@ -413,8 +412,8 @@ class Vectors:
     def polynomial(self, x: Any, coefficients: Sequence[float]) -> Any:
         """Return a polynomial, its highest coefficient first.
 
-        Neighbouring terms are joined pair by pair (Estrin 1960), as a vector of Horner's rule
-        would wait for each of its steps.
+        Estrin's scheme (1960) joins neighbouring terms pair by pair; Horner's rule would be one
+        chain of dependent multiply-adds.
         """
         terms = [self.constant(coefficient) for coefficient in reversed(coefficients)]
         while len(terms) > 1:
@@ -431,10 +430,10 @@ class Vectors:
 
 
 def count_loop(builder: Any, count: Any, body: Callable[[Any], None], step: int = 1) -> None:
-    """Emit ``for i in range(0, count, step): body(i)``, and have it left as it is written.
+    """Emit ``for i in range(0, count, step): body(i)``, and forbid LLVM to unroll it.
 
-    A body of vectors keeps the processor busy; LLVM would unroll it up to eight times on some,
-    which takes most of the time to compile and gains nothing.
+    A body of vectors fills the execution units already; LLVM would unroll it up to eight times
+    on some CPUs, which takes most of the time to compile and gains nothing.
     """
     top, inside, after = (builder.append_basic_block(name) for name in ("top", "body", "after"))
     before = builder.block
@@ -474,7 +473,7 @@ def switch(
 
 
 def _left_as_it_is(module: Any) -> Any:
-    """Return the metadata of one loop that is not to be unrolled; its first operand is itself."""
+    """Return the metadata that forbids unrolling a loop; its first operand is itself."""
     wish = module.add_metadata([_ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     loop = module.add_metadata([wish, int32(len(module.metadata))])
     loop.operands = (loop, wish)

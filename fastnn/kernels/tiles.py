@@ -1,8 +1,8 @@
-"""Tiles of weight gradients: summed, applied while they are in the cache, and turned.
+"""Tiles of weight gradients: summed, applied while they are in the cache, and transposed.
 
-Of a layer's weights a tile is ``UNIT_ROWS`` inputs by a panel of outputs; where they lie as their
-transpose, a panel of inputs by all outputs.  Each belongs to one thread, and every sum has one
-order.
+A tile (a register block) of a layer's weights is ``UNIT_ROWS`` inputs by a panel of outputs; of
+narrow weights, which are stored as their transpose, a panel of inputs by all outputs.  Each tile
+belongs to one thread, and every sum has one order.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from fastnn.kernels.update import blend, squares, update_span
 
 __all__ = ["finish_tiles", "pack_transposes", "step_tiles", "sum_tiles", "tall", "tiles_before"]
 
-# Bytes of weights and moments that stay in the second-level cache.
+# Bytes of weights and moments that stay in the L2 cache.
 _NEAR = 1 << 19
 
-# Elements of A that the tiles of a weight gradient go through before they turn to the next panel:
-# what stays in a second-level cache of 1 MB beside weights that pass by (with four times as many,
-# 784-128-10, batch 128, takes 524 us instead of 499 in float64; as long in float32).
+# L2 block of A: elements that the tiles of a weight gradient read before they move on to the next
+# panel, what stays in an L2 cache of 1 MB while weights stream through it (with four times as many,
+# 784-128-10, batch 128, takes 524 us instead of 499 in float64; no difference in float32).
 _BAND = 1 << 16
 
 
@@ -36,15 +36,15 @@ def tall(rows: int) -> int:
 
 @kernel
 def tile_rows(row: Any, panel: int) -> int:
-    """Return how many of an operation's inputs a tile of its weight gradient has."""
+    """Return how many inputs a tile of an operation's weight gradient covers."""
     return panel if row[codes.NARROW] else UNIT_ROWS
 
 
 @kernel
 def band_rows(rows: int, chunk: int) -> int:
-    """Return how many inputs' tiles go down a panel before they turn to the next one.
+    """Return the height of a band: inputs whose tiles are done for all panels before the next band.
 
-    Where A is too large for the second-level cache it is so read once, and not for every panel.
+    Where A exceeds the L2 cache, it is then read from memory once, not once per panel.
     """
     return max(_BAND // (chunk * rows), 1) * rows
 
@@ -53,9 +53,9 @@ def band_rows(rows: int, chunk: int) -> int:
 def tile_at(
     unit: int, inputs: int, outputs: int, panel: int, rows: int, band: int
 ) -> tuple[int, int, int]:
-    """Return where a tile of a weight gradient lies: its band's first row, its own, its column.
+    """Return where a tile of a weight gradient lies: its band's first row, its own row, its column.
 
-    Tiles go down a panel, panel after panel, in bands of rows.
+    Within a band of rows, tiles are numbered down the first panel, then down the next.
     """
     down, across = (inputs + rows - 1) // rows, (outputs + panel - 1) // panel
     of_band = band // rows
@@ -69,7 +69,7 @@ def tile_at(
 def tile_after(
     top: int, i: int, j: int, inputs: int, outputs: int, panel: int, rows: int, band: int
 ) -> tuple[int, int, int]:
-    """Return where the tile that follows lies, without the divisions of `tile_at`."""
+    """Return where the next tile lies; `tile_at` without its divisions."""
     i += rows
     if i < min(top + band, inputs):
         return top, i, j
@@ -81,18 +81,20 @@ def tile_after(
 
 @kernel
 def tile_work(row: Any, j: int, panel: int) -> int:
-    """Return how much work a tile is, as multiples of that of half a panel.
+    """Return the work of a tile, in units of half a panel's tile.
 
-    A narrow one is about as much: four rows by two vectors, not eight, or six, by one.
+    A narrow tile counts 1 too: its 4 x 2 vectors cost about as much as the 8 x 1 (AVX-512) or
+    6 x 1 (AVX2) of half a panel.
     """
     return 2 if row[codes.OUTPUTS] - j > panel // 2 and not row[codes.NARROW] else 1
 
 
 @kernel
 def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> int:
-    """Return how many tiles of all operations make up so many of equal parts of the work.
+    """Return the first tile of part `place` of `size` equal parts of the work of all operations.
 
-    With as many tiles for each of two threads, 64-100-10, batch 200, takes 23.3 us and not 22.3.
+    (Parts of equally many tiles are uneven: 64-100-10, batch 200, on two threads takes 23.3 us
+    instead of 22.3.)
     """
     if place == 0 or place == size:
         return plan[codes.UNIT_COUNT] if place else 0
@@ -131,7 +133,7 @@ def weights_at(row: Any, i: int, j: int, panel: int) -> int:
 
 @kernel
 def vectors_of(row: Any, i: int, j: int, panel: int) -> tuple[int, int]:
-    """Return how many vectors the weights of a tile are, and how far apart they lie."""
+    """Return how many vectors the weights of a tile fill, and the stride between them."""
     if row[codes.NARROW]:
         return 2 * row[codes.OUTPUTS], panel // 2
     halves = 2 if row[codes.OUTPUTS] - j > panel // 2 else 1
@@ -145,7 +147,7 @@ def tile_gradient(
 ) -> None:  # fmt: skip
     """Compute a tile of an operation's weight gradient.
 
-    Reads: the operation's source and DRESULT; the start.  Fetched on the way: see `column_tile`.
+    Reads: the operation's source and DRESULT; the start.  Prefetches: see `column_tile`.
     Writes: the tile at result.  May overwrite: nothing else.
     """
     source, dZ = row[codes.SOURCE], row[codes.DRESULT]
@@ -160,9 +162,9 @@ def tile_gradient(
 
 @kernel
 def pack_transposes(M: Any, row: Any) -> None:
-    """Write the transpose of an operation's packed weights, where it is asked for.
+    """Write the transpose of an operation's packed weights, where the backward pass needs it.
 
-    Reads: its PACKED.  Writes: its TRANSPOSED, but for what lies past the last input.
+    Reads: its PACKED.  Writes: its TRANSPOSED, except columns past the last input.
     """
     if row[codes.TRANSPOSED] < 0:
         return
@@ -193,8 +195,8 @@ def sum_tiles(
 ) -> None:
     """Add a chunk's part of some tiles of an operation's gradient, and of the biases beside them.
 
-    Reads: the operation's source and DRESULT.  Writes: the group's part of its gradient, anew
-    where starting.  May overwrite: nothing else.
+    Reads: the operation's source and DRESULT.  Writes: the group's part of its gradient,
+    overwritten where starting, else added to.  May overwrite: nothing else.
     """
     if first >= last:
         return
@@ -218,7 +220,7 @@ def sum_tiles(
 def finish_tiles(
     M: Any, row: Any, plan: Any, sums: Any, l2: Any, first: int, last: int, groups: int
 ) -> None:
-    """Add up the groups' parts of some tiles of an operation's gradient, and the part of L2.
+    """Add up the groups' parts of some tiles of an operation's gradient, and add L2's gradient.
 
     Reads: the groups' parts, in their order; the operation's PACKED.  Writes: its gradient, which
     is the first group's; the sums of squares of weights and gradients of each tile.
@@ -256,10 +258,10 @@ def finish_tiles(
 
 @kernel
 def lines_ahead(M: Any, plan: Any) -> int:
-    """Return how many cache lines of weights and moments to fetch while a tile is computed.
+    """Return how many cache lines of weights and moments to prefetch while a tile is computed.
 
-    None where all of them stay in the second-level cache (three layers of 1024, batch 256: a step
-    takes 19.3 ms instead of 20.6 on one core, 10.0 instead of 11.2 on two).
+    None where all of them stay in the L2 cache (with prefetching, three layers of 1024, batch
+    256: a step takes 19.3 ms instead of 20.6 on one core, 10.0 instead of 11.2 on two).
     """
     vectors: int = 1 + plan[codes.MOMENTS]
     if vectors * plan[codes.STATE] * M.itemsize < _NEAR:
@@ -274,12 +276,13 @@ def step_tiles(
 ) -> int:  # fmt: skip
     """Update some tiles of an operation's weights, and the biases beside them.
 
-    Where the gradient is kept, it is read; else each tile's is computed (from zero where the
-    batch has no chunk before, starting), applied while it is in the cache, and forgotten.
+    A gradient that is kept is read; else each tile's gradient is computed (from zero where this
+    is the batch's first chunk, starting), applied while it is in the cache, and dropped.
 
     Reads: the operation's source and DRESULT, or its gradient.  Writes: its PACKED, BIASES,
     TRANSPOSED and moments; where l2 is not zero, the sum of squared weights of each tile.
-    May overwrite: tile, the gradient.  Returns how many tiles have results that are not finite.
+    May overwrite: tile, the gradient.  Returns the number of spans with results that are not
+    finite.
     """
     if first >= last:
         return 0
@@ -305,7 +308,7 @@ def step_tiles(
             sums[row[codes.UNITS] + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
             blend(M, g, w, count, pitch, one, l2)
         if scale != one:
-            # Nothing is added to what is kept.
+            # `blend` keeps `scale` times what is there and adds 0 times it.
             blend(M, g, g, count, pitch, scale, zero)
         broken += update_span(M, w, g, state, count, pitch, rates, code)
         if row[codes.TRANSPOSED] >= 0:

@@ -1,4 +1,4 @@
-"""Rows of few columns turned, so that a vector holds the same column of as many rows."""
+"""Short rows transposed in registers: a vector then holds one column of as many rows as lanes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["MOST", "Columns"]
 # Numba's helpers carry no types.
 _cgutils: Any = cgutils
 
-# Rows of at most so many columns are turned.
+# Rows of at most so many columns are transposed.
 MOST = 32
 
-# So few columns are turned in a way of their own.
+# Up to so many columns have a transpose of fewer shuffles.
 _FEW = 4
 
 
@@ -50,7 +50,7 @@ class Columns:
     def _by_width(
         self, columns: Any, few: Callable[[Any], None], many: Callable[[Any], None]
     ) -> None:
-        """Emit both ways; up to four columns are turned with a sixth of the shuffles of sixteen."""
+        """Emit both ways; up to four columns take a sixth of the shuffles of sixteen."""
         build = self._v.builder
         if self._v.lanes <= _FEW:
             many(columns)

@@ -1,8 +1,8 @@
 """The step: an optimizer's rule applied to vectors of weights.
 
-`span` applies a rule (`rules`) to vectors of weights in panels, whose moments lie the same way
-behind them: to a tile whose gradient has just been computed, or to one of a gradient that was
-kept.
+`span` applies a rule (`rules`) to vectors of packed weights, whose moments have the same layout a
+multiple of STATE further on: to a tile whose gradient has just been computed, or to a tile of a
+gradient that was kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def span(
     """Take one step for count vectors, pitch apart; return 0 if all results are finite, else 1.
 
     Reads: in M, gradients from g, rates.  Writes: in M, weights from w and their moments, the
-    first of them state behind.  May overwrite: nothing else.
+    first of them `state` elements further on.  May overwrite: nothing else.
     """
     chosen = RULES[rule.literal_value]
     place = types.intp
@@ -79,9 +79,10 @@ def span(
             v.store(new, data, here)
             for value, spot in zip(after, spots, strict=True):
                 v.store(value, data, spot)
-            # A second moment that overflowed would stop its weight for good without a sign.
-            # What is not finite turns to NaN when it is multiplied by zero, and stays.
-            # Each has a sum of its own: one for all would make every vector wait for the last.
+            # If a second moment overflows to infinity, the update becomes 0 for ever and nothing
+            # would report it, so every result is tested: what is not finite becomes NaN when
+            # it is multiplied by 0, and stays NaN in the sum.  Each result has a sum of its
+            # own, as one for all would be one long chain of dependent additions.
             for value, trouble in zip((new, *after), troubles, strict=True):
                 builder.store(v.fma(value, zero, builder.load(trouble)), trouble)
 
@@ -149,7 +150,7 @@ def _blend(M: Any, to: int, source: int, count: int, pitch: int, kept: Any, fact
 def blend(
     typing: Any, M: Any, to: Any, source: Any, count: Any, pitch: Any, kept: Any, factor: Any
 ) -> Any:
-    """Keep so much of count vectors, pitch apart, and add a multiple of as many others.
+    """Compute ``to = kept * to + factor * source`` for count vectors, pitch apart.
 
     Reads: in M, the vectors from source.  Writes: in M, those from to.
     May overwrite: nothing else; both may be the same.

@@ -1,9 +1,9 @@
 """Elementary functions on explicit vectors: no table, no branch, no call of a library.
 
 A function takes `Vectors` and a vector and emits the instructions of its value, the same for
-every lane, so that a number's result depends neither on its place nor on its address.  Every
-multiplication that feeds an addition is a fused one by name, which leaves the compiler nothing
-to fuse here and not there.
+every lane, so that a result depends neither on an element's lane nor on its address.  Every
+multiplication that feeds an addition is an explicit fma, so that the compiler has no choice of
+fusing it in one place and not in another.
 
 Errors are the largest found over dense sweeps of normal results, in units in the last place, for
 both types, with fused multiply-add and without.  Subnormal results may be flushed to zero, and
@@ -62,7 +62,7 @@ def exp(v: Vectors, x: Any) -> Any:
     power, grown = _expm1_of_remainder(v, x)
     mantissa = build.bitcast(build.fadd(v.constant(1.0), grown), v.integers)
     result = build.bitcast(build.add(mantissa, power), v.type)
-    # Asked this way round, NaN stays NaN and infinity infinite.
+    # With the comparison this way round, NaN stays NaN and infinity stays infinite.
     inside = build.fcmp_ordered("<=", x, v.constant(numbers.exp_highest))
     result = build.select(inside, result, build.fadd(x, v.constant(inf)))
     flushed = build.fcmp_ordered("<", x, v.constant(numbers.exp_lowest))
@@ -79,9 +79,9 @@ def exp_times(v: Vectors, x: Any, factor: Any) -> Any:
 
 
 def expm1(v: Vectors, x: Any) -> Any:
-    """Return e^x - 1 = 2^n (e^r - 1) + (2^n - 1), which loses nothing near 0, where n is 0.
+    """Return e^x - 1 = 2^n (e^r - 1) + (2^n - 1): no cancellation near 0, where n is 0.
 
-    Halved, as 2^n may be above the type's range where the result is not.  Error: 2.3 units.
+    Computed from halves, as 2^n may overflow where the result does not.  Error: 2.3 units.
     """
     numbers = FORMATS[v.bits]
     build = v.builder
@@ -98,7 +98,7 @@ def expm1(v: Vectors, x: Any) -> Any:
 def tanh(v: Vectors, x: Any) -> Any:
     """Return tanh(x) = m / (m + 2) with m = e^(2 |x|) - 1, and the sign of x.
 
-    m = 2^n (e^r - 1) + (2^n - 1) loses nothing near 0, where n is 0.  Error: 2.7 units.
+    m = 2^n (e^r - 1) + (2^n - 1) does not cancel near 0, where n is 0.  Error: 2.7 units.
     """
     numbers = FORMATS[v.bits]
     build = v.builder
@@ -113,7 +113,7 @@ def tanh(v: Vectors, x: Any) -> Any:
 
 
 def sigmoid(v: Vectors, x: Any) -> Any:
-    """Return 1 / (1 + e^(-x)), as exact far below 0 as above.  Error: 2.5 units."""
+    """Return 1 / (1 + e^(-x)), as accurate far below 0 as above.  Error: 2.5 units."""
     build = v.builder
     one = v.constant(1.0)
     return build.fdiv(one, build.fadd(one, exp(v, build.fneg(x))))
@@ -127,7 +127,7 @@ def softplus(v: Vectors, x: Any) -> Any:
 
 
 def sin(v: Vectors, x: Any) -> Any:
-    """Return sin(x).  Error: 2.5 units up to 10 000; far beyond it anything within [-1, 1]."""
+    """Return sin(x).  Error: 2.5 units up to |x| = 10 000; far beyond, any value in [-1, 1]."""
     return _wave(v, x, 0.0)
 
 
@@ -137,7 +137,7 @@ def cos(v: Vectors, x: Any) -> Any:
 
 
 def normal(v: Vectors, x: Any) -> tuple[Any, Any]:
-    """Return the normal distribution's function and its density at x.  Error: 3.8, 1.6 units."""
+    """Return the normal distribution function and its density at x.  Error: 3.8, 1.6 units."""
     build = v.builder
     peak = v.constant(_NORMAL_PEAK)
     t, ratio, grown, power = _normal_tail(v, x)
@@ -145,14 +145,14 @@ def normal(v: Vectors, x: Any) -> tuple[Any, Any]:
     beyond = build.fsub(v.constant(1.0), tail)
     density = _scaled(v, v.fma(grown, peak, peak), power)
     below = build.select(build.fcmp_ordered("<", x, v.constant(0.0)), tail, beyond)
-    # What the clamps hid from a NaN: adding 0 t gives it back.
+    # The clamps above drop a NaN; adding 0 t restores it.
     return v.fma(t, v.constant(0.0), below), v.fma(t, v.constant(0.0), density)
 
 
 def gelu(v: Vectors, x: Any) -> Any:
     """Return x P(X <= x) for X normal, that is x (1 + erf(x / sqrt(2))) / 2.  Error: 3.9 units.
 
-    Below 0 it is x times the tail beyond |x|, so that nothing cancels, else x less that.
+    Below 0 it is x times the tail beyond |x|, so that nothing cancels, else x minus that.
     """
     build = v.builder
     t, ratio, grown, power = _normal_tail(v, x)
@@ -191,19 +191,19 @@ def log(v: Vectors, x: Any) -> Any:
     above = build.add(above, v.integer_constant(numbers.bias << bits))
     fraction = build.and_(above, v.integer_constant((1 << bits) - 1))
     m = build.bitcast(build.add(fraction, three_quarters), v.type)
-    # The exponent as a number: put below the bits of 2^mantissa, which is then taken away.
+    # The exponent as a float: placed in the low bits of 2^mantissa, which is then subtracted.
     exponent = build.lshr(above, v.integer_constant(bits))
     exponent = build.or_(exponent, v.integer_constant((numbers.bias + bits) << bits))
     k = build.fsub(build.bitcast(exponent, v.type), v.constant(2.0**bits + numbers.bias))
     result = _log_of_power(v, build.fsub(k, lowered), build.fsub(m, v.constant(1.0)))
-    # Infinity and NaN are their own logarithms; what is not above 0 is 0 or has none.
+    # Infinity and NaN are returned as they are; x <= 0 gives -inf or NaN.
     result = build.select(build.fcmp_ordered("<", x, v.constant(inf)), result, x)
     outside = build.select(build.fcmp_ordered("==", x, zero), v.constant(-inf), v.constant(nan))
     return build.select(build.fcmp_unordered(">", x, zero), result, outside)
 
 
 def log1p(v: Vectors, x: Any) -> Any:
-    """Return log(1 + x) for x in [0, 1], small x losing nothing.  Error: 1.0 units."""
+    """Return log(1 + x) for x in [0, 1], without cancellation for small x.  Error: 1.0 units."""
     half, one, zero = v.constant(0.5), v.constant(1.0), v.constant(0.0)
     f = v.select_greater(x, half, v.fma(x, half, v.constant(-0.5)), x)
     return _log_of_power(v, v.select_greater(x, half, one, zero), f)
@@ -217,7 +217,7 @@ def sign(v: Vectors, x: Any) -> Any:
 
 
 def limited(v: Vectors, x: Any, end: float) -> Any:
-    """Return x, at least -end and at most end."""
+    """Return x clamped to [-end, end]."""
     x = v.select_greater(x, v.constant(end), v.constant(end), x)
     return v.select_greater(v.constant(-end), x, v.constant(-end), x)
 
@@ -225,8 +225,8 @@ def limited(v: Vectors, x: Any, end: float) -> Any:
 def _expm1_of_remainder(v: Vectors, x: Any, low: Any = None) -> tuple[Any, Any]:
     """Return n, in the exponent's bits, and e^r - 1, where x, or x + low, is n log(2) + r.
 
-    A number so large that its last bit counts ones rounds whatever is added to it, and then
-    holds n in its low bits.
+    Adding a number so large that its last bit is worth 1 rounds to an integer, which then stands
+    in the low bits of the sum.
     """
     numbers = FORMATS[v.bits]
     build = v.builder
@@ -257,8 +257,8 @@ def _normal_tail(v: Vectors, x: Any) -> tuple[Any, Any, Any, Any]:
     """Return t = |x|, at most the end of the tail, and P(X > t) for X normal in three parts.
 
     It is ratio (1 + grown) 2^n, where (1 + grown) 2^n = e^(-t^2 / 2) and n stands in the
-    exponent's bits.  The square is taken in two parts, an exact one and a small one, as its
-    error would be one of the exponential.
+    exponent's bits.  The square is split into an exact and a small part, because its rounding
+    error would become a relative error of the exponential.
     """
     numbers = FORMATS[v.bits]
     build = v.builder
@@ -272,7 +272,7 @@ def _normal_tail(v: Vectors, x: Any) -> tuple[Any, Any, Any, Any]:
     power, grown = _expm1_of_remainder(v, square, build.fmul(rest, build.fadd(t, short)))
     place = build.fdiv(build.fsub(t, middle), build.fadd(t, middle))
     *bent, sloped, level = numbers.normal_tail
-    # The last steps are taken one by one, which rounds less.
+    # The last coefficients are joined by Horner's rule, which rounds less.
     flat = v.fma(place, v.polynomial(place, bent), v.constant(sloped))
     flat = v.fma(place, flat, v.constant(level))
     ratio = build.fdiv(flat, v.fma(t, v.constant(_TAIL_SLOPE), v.constant(1.0)))
@@ -293,7 +293,7 @@ def _wave(v: Vectors, x: Any, shift: float) -> Any:
     r = wide
     for part in _PI:
         r = w.fma(whole, w.constant(-part), r)
-    # Far out, where the parts of pi are too short, r is anything.
+    # For huge x the parts of pi are too short, and r may be out of its range.
     r = limited(w, r, _HALF_PI)
     odd = build.shl(build.bitcast(shifted, w.integers), w.integer_constant(63))
     r = v.taken(build.bitcast(build.xor(build.bitcast(r, w.integers), odd), w.type))

@@ -1,4 +1,4 @@
-"""Matrices inside a flat buffer, without a check, a copy or a count of references.
+"""Matrices inside a flat buffer, without a bounds check, a copy or reference counting.
 
 ``buffer[o : o + n].reshape(rows, columns)`` says the same, but carries its error paths and its
 reference counts into every kernel that is compiled with it.
