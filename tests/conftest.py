@@ -23,9 +23,19 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
+# Rooms whose tests together take less than a minute, compiling included; `-m quick` runs them.
+QUICK = {
+    "callbacks", "conventions", "diagnosis", "documents", "gate", "history", "layers", "layout",
+    "metrics", "names", "narrow", "network", "progress", "reference", "safetensors", "saving",
+    "schedules", "subnormals", "system", "tables", "versions", "worked_example",
+}  # fmt: skip
+
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs compiled kernels where the compiler is switched off."""
+    """Mark the quick rooms; skip what needs compiled kernels where the compiler is off."""
+    for item in items:
+        if item.path.stem.removeprefix("test_") in QUICK and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.quick)
     if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
         return
     for item in items:
