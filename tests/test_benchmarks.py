@@ -18,7 +18,7 @@ import pytest
 
 import benchmarks
 import fastnn as fn
-from benchmarks import cores, measures
+from benchmarks import bits, cores, measures
 from benchmarks.compare import __main__ as command
 from benchmarks.compare import chart, tables
 from benchmarks.compare.checking import Referee, WrongWork
@@ -939,3 +939,25 @@ def test_what_is_not_installed_is_skipped_and_what_failed_is_not(results):
         beside.setup(results, "ONNX Runtime", "64-100-10 b200", 1)
     beside.setup(results, "NumPy", "8-64-64-2", 1)
     assert np.isnan(beside.track_loss(results, "NumPy", "8-64-64-2", 1))
+
+
+# The same bits.
+
+
+def test_a_checkout_computes_the_bits_that_it_computes(capsys):
+    root = str(Path(benchmarks.__file__).parents[1])
+    assert bits.main([root, "--networks", "4"]) == 0
+    assert capsys.readouterr().out == "4 of 4 networks give the same bits\n"
+
+
+def test_a_bit_that_differs_is_told(monkeypatch, capsys):
+    computed = iter(
+        [
+            [{"network": "n", "loss": "a", "few": "b"}, {"network": "m", "loss": "c"}],
+            [{"network": "n", "loss": "a", "few": "x"}, {"network": "m", "loss": "c"}],
+        ]
+    )
+    monkeypatch.setattr(bits, "_hashes", lambda root, options: next(computed))
+    assert bits.main(["elsewhere"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told == ["network 0: few (n)", "1 of 2 networks give the same bits"]
