@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.gate import Targets
+from fastnn.sparse import SparseRows
 
 __all__ = ["Data"]
 
@@ -19,7 +20,7 @@ Floats = NDArray[np.floating]
 class Data:
     """Examples that have passed the gate; targets and weights of length 0 where there are none."""
 
-    X: Floats
+    X: Floats | SparseRows
     targets: Targets
     weights: Floats
 
@@ -27,7 +28,7 @@ class Data:
         return len(self.X)
 
     @classmethod
-    def unanswered(cls, X: Floats) -> Data:
+    def unanswered(cls, X: Floats | SparseRows) -> Data:
         """Return examples that are only to be predicted."""
         nothing = Targets(_frozen((0,), np.int64), _frozen((0, 0), X.dtype))
         return cls(X, nothing, _frozen((0,), X.dtype))
@@ -35,13 +36,23 @@ class Data:
     def take(self, rows: NDArray[np.int64]) -> Data:
         """Return copies of the chosen examples, read-only like all that passed the gate."""
         X, weights = self.X[rows], self.weights[rows] if self.weights.size else self.weights
-        X.flags.writeable = weights.flags.writeable = False
+        weights.flags.writeable = False
+        if not isinstance(X, SparseRows):
+            X.flags.writeable = False
         return Data(X, self.targets.take(rows), weights)
 
     def part(self, rows: slice) -> Data:
         """Return views of some examples in a row."""
         targets = Targets(self.targets.labels[rows], self.targets.values[rows])
         return Data(self.X[rows], targets, self.weights[rows])
+
+    @property
+    def arrays(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int32], Floats]:
+        """X as the engine takes it: dense, then starts, columns and values where it is sparse."""
+        X = self.X
+        if isinstance(X, SparseRows):
+            return _frozen((0, X.width), X.dtype), X.starts, X.columns, X.values
+        return X, _NO_STARTS, _NO_COLUMNS, self.weights[:0]
 
     @property
     def total(self) -> float:
@@ -65,3 +76,7 @@ def _frozen(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     array = np.zeros(shape, dtype)
     array.flags.writeable = False
     return array
+
+
+_NO_STARTS = _frozen((0,), np.int64)
+_NO_COLUMNS = _frozen((0,), np.int32)

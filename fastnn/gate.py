@@ -22,6 +22,7 @@ from numpy import ndarray
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn.names import check_real, describe
+from fastnn.sparse import SparseRows
 
 __all__ = [
     "Targets",
@@ -31,6 +32,7 @@ __all__ = [
     "parameters",
     "row_or_rows",
     "sample_weights",
+    "sparse_or_dense",
     "targets",
 ]
 
@@ -195,6 +197,149 @@ rebuild the network (or retrain a new one) for the new features.
     if inputs is not None and array.shape[1] != inputs:
         raise ValueError(f"{argument} {_other_width(array.shape[1], inputs)}")
     return _finite(array, np.dtype(dtype), argument)
+
+
+def sparse_or_dense(
+    X: object, dtype: DTypeLike, inputs: int | None, argument: str = "X"
+) -> Array | SparseRows:
+    """Take the examples that a network is to work on, of which most features may be zero.
+
+    Parameters
+    ----------
+    X : array-like or sparse matrix, shape (n, p)
+        What `features` takes, or a sparse matrix or array of SciPy's or of its kind; one that is
+        not CSR is converted to it.  Entries of a row need no order, and those of one place are
+        added.
+    dtype, inputs, argument
+        As for `features`.
+
+    Returns
+    -------
+    ndarray or SparseRows, shape (n, p), read-only
+        The examples: the caller's memory where dtype and layout fit, else a copy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `features` does; also if a sparse matrix does not hold together.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> sparse_or_dense(csr_array([[0, 2], [0, 0]]), "float32", inputs=2).values
+    array([2.], dtype=float32)
+    """
+    if not isinstance(X, SparseRows) and not _is_sparse(X):
+        return features(X, dtype, inputs, argument)
+    # What has passed before does so again.
+    rows = X if isinstance(X, SparseRows) else _compressed(X, argument)
+    n, p = rows.shape
+    if n == 0 or p == 0:
+        raise ValueError(
+            f"{argument} must hold at least one example and one feature; got shape {rows.shape}."
+        )
+    if inputs is not None and p != inputs:
+        raise ValueError(f"{argument} {_other_width(p, inputs)}")
+    rows = _in_order(rows)
+
+    def cell(place: tuple[int, ...]) -> tuple[int, ...]:
+        row = int(np.searchsorted(rows.starts, place[0], side="right")) - 1
+        return row, int(rows.columns[place[0]])
+
+    values = _finite(rows.values, np.dtype(dtype), argument, cell)
+    return SparseRows(_read_only(rows.starts), _read_only(rows.columns), values, p)
+
+
+def _is_sparse(value: object) -> bool:
+    """Tell a sparse matrix or array by what it can do, so that SciPy is not imported."""
+    kind = type(value)
+    return hasattr(kind, "toarray") and hasattr(kind, "nnz")
+
+
+def _compressed(X: Any, argument: str) -> SparseRows:
+    """Read a sparse matrix as it is, row by row, in any format and with numbers of any type."""
+    if getattr(X, "ndim", 2) != 2:
+        raise ValueError(
+            f"{argument} must be 2-D, one row for each example and one column for each feature;"
+            f" got a sparse array of shape {tuple(X.shape)}."
+        )
+    came = type(X).__name__
+    if getattr(X, "format", None) != "csr" and hasattr(X, "tocsr"):
+        X = X.tocsr()
+    parts = [getattr(X, name, None) for name in ("indptr", "indices", "data")]
+    if any(part is None for part in parts):
+        raise TypeError(
+            f"{argument} must be a dense array or a sparse matrix with a way to CSR, tocsr(); "
+            f"got {came}."
+        )
+    starts, columns, values = map(np.asarray, parts)
+    n, p = map(int, X.shape)
+    values = _numbers(values, argument, _ENCODE_COLUMNS)
+    fault = _fault(starts, columns, values, n, p)
+    if fault:
+        raise ValueError(f"{argument} must be a CSR matrix that holds together; got {fault}.")
+    end = int(starts[-1])
+    return SparseRows(
+        _own(starts, np.int64), _own(columns[:end], np.int32), values[:end], p
+    )  # fmt: skip
+
+
+def _own(array: Array, dtype: DTypeLike) -> Array:
+    """Return a contiguous array of a type: a view that can be locked, or a copy."""
+    return np.ascontiguousarray(array, dtype).view()
+
+
+def _fault(starts: Array, columns: Array, values: Array, n: int, p: int) -> str | None:
+    """Say what is wrong with the arrays of a CSR matrix; kernels follow them unseen."""
+    for name, part in (("indptr", starts), ("indices", columns)):
+        if part.ndim != 1 or part.dtype.kind not in "iu":
+            return f"{name} of dtype {part.dtype} and shape {part.shape}"
+    if values.ndim != 1 or starts.size != n + 1:
+        return f"indptr of shape {starts.shape} and data of shape {values.shape} for {n} rows"
+    if p > np.iinfo(np.int32).max:
+        return f"{p} columns"
+    end = min(columns.size, values.size)
+    if starts[0] != 0 or (starts[1:] < starts[:-1]).any() or starts[-1] > end:
+        return f"an indptr that does not rise from 0 to at most {end}, as many as there are entries"
+    inside = columns[: int(starts[-1])]
+    if inside.size and (inside.min() < 0 or inside.max() >= p):
+        wrong = inside[(inside < 0) | (inside >= p)][0]
+        return f"the column {wrong} among its indices, where there are {p}"
+    return None
+
+
+def _in_order(rows: SparseRows) -> SparseRows:
+    """Return sparse rows with ascending columns, those that came several times added up."""
+    starts, columns, values = rows.starts, rows.columns, rows.values
+    if _is_ascending(starts, columns):
+        return rows
+    # Stable, so that entries of one place are added in the order in which they came.
+    numbers = np.repeat(np.arange(len(rows)), np.diff(starts))
+    order = np.lexsort((columns, numbers))
+    numbers, columns, values = numbers[order], columns[order], values[order]
+    first = np.ones(len(columns), bool)
+    first[1:] = (columns[1:] != columns[:-1]) | (numbers[1:] != numbers[:-1])
+    sums = np.zeros(np.count_nonzero(first), values.dtype)
+    with np.errstate(all="ignore"):
+        np.add.at(sums, np.cumsum(first) - 1, values)
+    starts = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(np.bincount(numbers[first], minlength=len(rows)), out=starts[1:])
+    return SparseRows(starts, columns[first], sums, rows.width)
+
+
+def _is_ascending(starts: NDArray[np.int64], columns: NDArray[np.int32]) -> bool:
+    """Tell whether columns rise within every row."""
+    for begin in range(0, columns.size - 1, _CHUNK):
+        part = columns[begin : begin + _CHUNK + 1]
+        rising = part[1:] > part[:-1]
+        if rising.all():
+            continue
+        # Between two rows they may fall.
+        low, high = np.searchsorted(starts, (begin + 1, begin + part.size))
+        rising[starts[low:high] - begin - 1] = True
+        if not rising.all():
+            return False
+    return True
 
 
 def targets(
@@ -585,7 +730,7 @@ got shape (2, 2).
 def _read(value: Any, argument: str, encode: str) -> Array:
     """Read what came as a plain array of booleans, integers or floats, of any shape."""
     _refuse_masked(value, argument)
-    if hasattr(type(value), "toarray") and hasattr(type(value), "nnz"):
+    if _is_sparse(value):
         raise TypeError(
             f"{argument} must be a dense array; got a sparse one ({type(value).__name__})."
             f" Use {argument}.toarray()."
@@ -735,8 +880,13 @@ def _read_only(array: Array) -> Array:
     return array
 
 
-def _finite(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
-    """Fit an array to a dtype and refuse what is not finite there."""
+def _finite(
+    array: Array,
+    dtype: np.dtype[Any],
+    argument: str,
+    cell: Callable[[tuple[int, ...]], tuple[int, ...]] = lambda place: place,
+) -> Array:
+    """Fit an array to a dtype and refuse what is not finite there; a cell is what a place means."""
     result = _fitted(array, dtype)
     with np.errstate(all="ignore"):
         # Infinity and NaN survive in a sum: one pass without a mask settles the usual case.
@@ -751,12 +901,12 @@ def _finite(array: Array, dtype: np.dtype[Any], argument: str) -> Array:
         widest = np.finfo(np.float64).max
         wider = ', or build the network with dtype="float64"' if abs(came) <= widest else ""
         raise ValueError(
-            f"{argument} has {came!s} at {_where(place)}, which does not fit {dtype}"
+            f"{argument} has {came!s} at {_where(cell(place))}, which does not fit {dtype}"
             f" ({count} such value{'' if count == 1 else 's'} in all); scale the data{wider}."
         )
     name = "NaN" if np.isnan(came) else "infinity" if came > 0 else "-infinity"
     raise ValueError(
-        f"{argument} has {name} at {_where(place)}"
+        f"{argument} has {name} at {_where(cell(place))}"
         f" ({count} non-finite value{'' if count == 1 else 's'} in all);"
         " every value must be a finite number: fill it in or drop such rows first."
     )

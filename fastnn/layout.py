@@ -10,7 +10,7 @@ This file is long because names, table and workspace are one account of the same
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,10 @@ _GROUPED_ELEMENTS = 1 << 21
 
 # What a thread has for itself where it shares no chunk.
 _PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT)
-_PRIVATE_IN_PLAN = (codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES)
+_PRIVATE_IN_PLAN = (
+    codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES, codes.ENTRIES, codes.TURNED_ENTRIES,
+)  # fmt: skip
+_PRIVATE_INTEGERS = (codes.BEGINNINGS, codes.CURSORS, codes.TURNED_ROWS)
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
@@ -252,12 +255,15 @@ class Program:
         What to do, with each thread's places; mode and steps are filled in by who runs it.
     workspace : int
         Elements of workspace that a run needs.
+    integers : int
+        Elements of a workspace of integers that it needs beside.
     """
 
     table: NDArray[np.int64]
     constants: NDArray[np.float64]
     plan: NDArray[np.int64]
     workspace: int
+    integers: int = 0
 
     @classmethod
     def of(
@@ -274,6 +280,7 @@ class Program:
         moments: int = 0,
         clipping: bool = False,
         threads: int = 1,
+        entries: Callable[[int], int] | None = None,
     ) -> Program:
         """Plan a run.
 
@@ -302,6 +309,8 @@ class Program:
             Whether the gradient's norm is limited, for which it must be kept.
         threads : int
             How many may take part.
+        entries : callable or None
+            Where examples are sparse: how many entries so many of them have at most.
         """
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
         chunk = rows if keep else min(rows, max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // sum(widths)))
@@ -333,8 +342,11 @@ class Program:
         kept = gradient and (moments == 0 or clipping or chunk < rows)
         room((moments + kept * groups) * state)
         private = room.end
-        source, dsource = room(panels(height, widths[0])), codes.NONE
+        source, dsource = codes.NONE, codes.NONE
+        if entries is None:
+            source = room(panels(height, widths[0]))
         for row, constant, (code, block) in zip(table, constants, operations, strict=True):
+            row[codes.SPARSE] = entries is not None and block is blocks[0]
             if code == codes.DROPOUT:
                 # Inputs are not needed as they were; what a layer gave is, for its slope.
                 result = source if block is blocks[0] else room(panels(height, block.inputs))
@@ -379,19 +391,31 @@ class Program:
         plan[codes.DFLAT] = room(flat if gradient else 0)
         plan[codes.LOSSES] = room(chunk)
         plan[codes.SHARES] = room(chunk)
+        integers = _Room()
+        if entries is not None:
+            turned = entries(chunk) if gradient else 0
+            plan[codes.SPARSE_ROWS] = 1
+            plan[codes.ENTRIES] = room(entries(chunk))
+            plan[codes.TURNED_ENTRIES] = room(turned)
+            plan[codes.BEGINNINGS] = integers(chunk + 1)
+            plan[codes.CURSORS] = integers(widths[0] + 1 if gradient else 0)
+            plan[codes.TURNED_ROWS] = integers(turned)
         # Threads that share no chunk have activations of their own.
         copy = room(0) - private if groups > 1 else 0
         room((threads - 1) * copy)
+        own = integers.end if groups > 1 else 0
+        integers((threads - 1) * own)
+        plan[codes.COUNTS] = integers(threads * codes.COUNT_PITCH if entries is not None else 0)
         plan[codes.TILE_SIZE] = tiling.panel * tiling.units
         plan[codes.TILES] = room(threads * tiling.panel * tiling.units)
         plan[codes.RATES_AT] = room(2 * codes.RATES)
         shifts = copy * np.arange(threads, dtype=np.int64)
+        plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
+        plans[:, _PRIVATE_INTEGERS] += own * np.arange(threads)[:, np.newaxis]
         return cls(
-            _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE),
-            constants,
-            _shifted(plan, shifts, _PRIVATE_IN_PLAN),
-            room.end,
-        )
+            _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE), constants, plans, room.end,
+            integers.end,
+        )  # fmt: skip
 
 
 def _operations(blocks: Sequence[Block], dropping: bool) -> list[tuple[int, Block]]:

@@ -33,6 +33,7 @@ from fastnn.metrics import resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, row_of
 from fastnn.schedules import ScheduleLike, resolve_schedule
+from fastnn.sparse import SparseRows
 
 __all__ = ["Sequential", "load"]
 
@@ -313,8 +314,10 @@ class Sequential:
 
         Parameters
         ----------
-        X : array-like, shape (n, p)
-            Examples, one a row.
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.  A sparse matrix or array of SciPy's, or of its kind, is best CSR;
+            other formats are converted once.  Only its entries take time and memory, and the
+            weights are, to the bit, those of the same examples with their zeros.
         y : array-like, shape (n,), (n, 1) or (n, m)
             Targets: integer classes, one-hot rows or rows of probabilities for cross-entropy; 0
             to 1 for binary cross-entropy; -1 and 1, 0 and 1 or integer classes for hinge; numbers
@@ -336,7 +339,7 @@ class Sequential:
             Weight of each example, at least 0, in the loss and in the metrics that have a name.
             A batch of zero weight takes no step.
         validation_data : (X, y) or (X, y, sample_weight), optional
-            Examples that are measured after every epoch and never trained on.
+            Examples, dense or sparse, that are measured after every epoch and never trained on.
         validation_fraction : float, default 0.0
             Share of the examples to hold out instead, drawn before the first epoch, class by
             class where y holds integer classes.
@@ -558,12 +561,17 @@ class Sequential:
         inputs: int | None,
         where: str = "",
         class_weight: object = None,
+        dense: bool = False,
     ) -> Data:
-        """Lead examples through the gate; `where` names the argument they came in, if not X."""
+        """Lead examples through the gate; `where` names the argument they came in, if not X.
+
+        Sparse ones are let through unless they must be dense.
+        """
         names = ("X", "y", "sample_weight")
         if where:
             names = (f"{where}[0]", f"{where}[1]", f"{where}[2]")
-        features = gate.features(X, self.dtype, inputs, names[0])
+        take = gate.features if dense else gate.sparse_or_dense
+        features = take(X, self.dtype, inputs, names[0])
         n = len(features)
         loss.width(self.outputs)
         targets = gate.targets(
@@ -601,7 +609,7 @@ class Sequential:
 
         Parameters
         ----------
-        X : array-like, shape (n, p)
+        X : array-like or sparse matrix, shape (n, p)
             Examples, one a row.
         out : ndarray, shape (n, m), optional
             Where to write, in the network's dtype; a new array if left out.
@@ -627,16 +635,24 @@ class Sequential:
                [3.5]], dtype=float32)
         """
         layout = self.layout
-        features = gate.features(X, self.dtype, layout.inputs)
+        features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
         if out is not None:
             out = gate.output_buffer(out, (len(features), self.outputs), self.dtype)
         if out is None:
             out = np.empty((len(features), self.outputs), self.dtype)
-        elif np.may_share_memory(out, features):
+        elif (
+            features.shares_memory(out)
+            if isinstance(features, SparseRows)
+            else (np.may_share_memory(out, features))
+        ):
             # Chunks are written while later rows are still to be read.
             features = features.copy()
         if backends.in_force(backend) == "native":
-            self._predictor_of(layout)(self._parameters, features, out)
+            predictor = self._predictor_of(layout)
+            if isinstance(features, SparseRows):
+                predictor.sparse(self._parameters, features, out)
+            else:
+                predictor(self._parameters, features, out)
         else:
             prediction.predictions(layout, self._parameters, features, backend="reference", out=out)
         return out
@@ -716,7 +732,7 @@ class Sequential:
 
         Parameters
         ----------
-        X : array-like, shape (n, p)
+        X : array-like or sparse matrix, shape (n, p)
             Examples, one a row.
         layer : int, default -2
             Place of the layer; negative places count from the end, so that -2 is the last
@@ -749,11 +765,11 @@ class Sequential:
                 f"layer must be a place in a list of {count} layers, {-count} to {count - 1}; "
                 f"got {layer}."
             )
-        features = gate.features(X, self.dtype, layout.inputs)
+        features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
         chosen = [block for block in layout.blocks if block.place <= range(count)[place]]
         if not chosen:
             # A dropout of inputs leaves them as they are.
-            return features.copy()
+            return features.toarray() if isinstance(features, SparseRows) else features.copy()
         path = backends.in_force(backend)
         return prediction.predictions(
             layout, self._parameters, features, backend=path, blocks=chosen
@@ -801,13 +817,19 @@ class Sequential:
         )
 
     def _asked(
-        self, X: object, y: object, loss: object, sample_weight: object, backend: str | None
+        self,
+        X: object,
+        y: object,
+        loss: object,
+        sample_weight: object,
+        backend: str | None,
+        dense: bool = False,
     ) -> tuple[Loss, Data, str]:
         """Return the loss's row, the examples and the path that a question is answered with."""
         inputs = self.layout.inputs
         row = resolve_loss(loss, self._last.activation)
         path = backends.in_force(backend)
-        return row, self._data(X, y, row, sample_weight, inputs), path
+        return row, self._data(X, y, row, sample_weight, inputs, dense=dense), path
 
     def trace(
         self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", *, backend: str | None = None
@@ -817,7 +839,7 @@ class Sequential:
         Parameters
         ----------
         X, y, loss, backend
-            As in `fit`; the examples are taken as one batch.
+            As in `fit`, X dense; the examples are taken as one batch.
 
         Returns
         -------
@@ -838,7 +860,7 @@ class Sequential:
         >>> t.A[-1], t.dZ[-1]
         (array([[0.5]], dtype=float32), array([[-0.5]], dtype=float32))
         """
-        asked = self._asked(X, y, loss, None, backend)
+        asked = self._asked(X, y, loss, None, backend, dense=True)
         return prediction.trace(self.layout, self._parameters, *asked)
 
     def loss_and_gradient(
@@ -893,7 +915,7 @@ class Sequential:
         Parameters
         ----------
         X, y, loss, backend
-            As in `fit`; the examples are taken as one batch.
+            As in `fit`, X dense; the examples are taken as one batch.
         optimizer : one of the optimizers, default Adam()
             Whose first step the update-to-weight ratio is measured with.  The network itself is
             not changed.

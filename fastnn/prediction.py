@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
+from fastnn.sparse import SparseRows
 from fastnn.threads import Pace, fitting, together
 
 __all__ = [
@@ -49,6 +51,20 @@ _SMALLEST_SLICE = 256
 
 # So many rows are predicted one by one, as packing the weights takes about as long as they do.
 _FEW = 3
+
+# A multiplication or addition for an entry of a sparse example takes about as long as so many in a
+# product of dense ones, and a step of a weight as so many: both wait for memory.
+_SPARSE_FACTOR = 4
+_STEP_FACTOR = 50
+
+# Sparse rows whose first layer is computed in one call of its kernel: about 0.2 ms of them, not
+# fewer than 16; and elements of its results that are kept at a time.
+_PART_WORK = 10_000_000
+_FEWEST_ROWS = 16
+_HIDDEN_ELEMENTS = 1 << 19
+
+# Elements of sparse examples that the textbook writes out at a time.
+_WRITTEN_OUT = 1 << 22
 
 # Bytes of the smallest pages anywhere.
 _PAGE = 4096
@@ -138,12 +154,15 @@ class Run:
     ) -> None:
         batch = len(data) if batch_size is None else batch_size
         tiling = _tiling(dtype)
-        self._step = _work(blocks, gradient) * batch
+        self._step = _work(blocks, gradient, data.X) * batch
+        if isinstance(data.X, SparseRows) and gradient:
+            self._step += _STEP_FACTOR * blocks[0].W.size
         parts = -(-batch // tiling.rows)
         most = fitting(threads, self._step, _MANY_STEPS, parts)
         program = Program.of(
-            blocks, batch, tiling, loss=loss, gradient=gradient, threads=most, **planning
-        )
+            blocks, batch, tiling, loss=loss, gradient=gradient, threads=most,
+            entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
+        )  # fmt: skip
         self.program = program
         self.dtype = dtype
         self.workspace = aligned_zeros(program.workspace, dtype)
@@ -151,6 +170,7 @@ class Run:
             # Threads that are the first to write to pages wait for each other (three layers of
             # 1024: the median of first steps on two cores, after a pause, was 18 ms, not 11).
             self.workspace[:: _PAGE // dtype.itemsize] = 0.0
+        self._integers = np.zeros(program.integers, np.int64)
         self.numbers = np.zeros(codes.NUMBERS)
         self.report = np.zeros(codes.REPORT_ENTRIES)
         self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
@@ -242,6 +262,7 @@ class Run:
         plan[:, codes.LAST_STEP] = last
         plan[:, codes.THREADS] = size
         data = self._data
+        X, *sparse = data.arrays
         etas = self._etas if rates is None else rates
 
         def call(leading: bool) -> None:
@@ -259,13 +280,15 @@ class Run:
                 leading,
                 self.workspace,
                 self._picks,
-                data.X,
+                X,
                 data.targets.labels,
                 data.targets.values,
                 data.weights,
                 self._order,
                 self.draw,
                 self._out,
+                self._integers,
+                *sparse,
             )
 
         began = time.perf_counter()
@@ -278,10 +301,12 @@ class Run:
         return record
 
 
-def _work(blocks: Sequence[Block], gradient: bool) -> int:
-    """Return the multiplications and additions that an example takes."""
-    forward = sum(2 * block.W.size for block in blocks)
-    return 3 * forward - 2 * blocks[0].W.size if gradient else forward
+def _work(blocks: Sequence[Block], gradient: bool, X: Floats | SparseRows | None = None) -> int:
+    """Return the multiplications and additions that an example takes, on the average of X."""
+    first, *others = (2 * block.W.size for block in blocks)
+    if isinstance(X, SparseRows):
+        first = _SPARSE_FACTOR * 2 * X.entries // len(X) * blocks[0].outputs
+    return 2 * first + 3 * sum(others) if gradient else first + sum(others)
 
 
 def _tiling(dtype: np.dtype[Any]) -> Tiling:
@@ -333,6 +358,7 @@ class Predictor:
         self._widest = max(block.outputs for block in self._blocks)
         self._rooms: list[Floats] = []
         self._runs: list[Run] = []
+        self._rest: Predictor | None = None  # of the layers behind the first one
 
     def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict for one row, or for several, into an array of the results' shape."""
@@ -368,6 +394,43 @@ class Predictor:
             run.predict_into(X[rows], out[rows])
         self._runs.append(run)
 
+    def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
+        """Predict for sparse rows: the first layer over their entries, the others as ever."""
+        rest = self._blocks[1:]
+        if not rest:
+            self._first(parameters, X, out)
+            return
+        if self._rest is None:
+            self._rest = Predictor(self.layout, self._dtype, rest)
+        size = max(1, min(len(X), _HIDDEN_ELEMENTS // self._blocks[0].outputs))
+        room = np.empty((size, self._blocks[0].outputs), self._dtype)
+        for start in range(0, len(X), size):
+            part = X[start : start + size]
+            hidden = room[: len(part)]
+            self._first(parameters, part, hidden)
+            self._rest(parameters, hidden, out[start : start + size])
+
+    def _first(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
+        """Write the first layer's result for sparse rows, in as many threads as are worth it."""
+        from fastnn.kernels.first_layer import first_layer
+
+        row, results = self._table[0], out.reshape(-1)
+        work = _SPARSE_FACTOR * 2 * X.entries * self._blocks[0].outputs
+        parts = max(1, min(len(X) // _FEWEST_ROWS, work // _PART_WORK))
+        # Whoever is free takes the next part, so that nobody waits for a thread that is late.
+        cuts = [len(X) * part // parts for part in range(parts + 1)]
+        waiting = iter(list(pairwise(cuts)))
+
+        def call(leading: bool) -> None:
+            for first, last in waiting:
+                first_layer(row, parameters, X.starts, X.columns, X.values, first, last, results)
+
+        size = fitting(None, work, 1, parts)
+        if size == 1:
+            call(True)
+        else:
+            together(size, call, lambda: list(waiting))
+
     def _run_for(self, X: Floats) -> Run:
         """Return a run that takes so many rows at least."""
         try:
@@ -384,7 +447,7 @@ class Predictor:
 def predictions(
     layout: Layout,
     parameters: Floats,
-    X: Floats,
+    X: Floats | SparseRows,
     *,
     backend: str,
     blocks: Sequence[Block] | None = None,
@@ -395,18 +458,37 @@ def predictions(
     if out is None:
         out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
     if backend == "native":
-        Predictor(layout, parameters.dtype, chosen).many(parameters, X, out)
+        predictor = Predictor(layout, parameters.dtype, chosen)
+        if isinstance(X, SparseRows):
+            predictor.sparse(parameters, X, out)
+        else:
+            predictor.many(parameters, X, out)
         return out
-    for rows in _slices(len(X), chosen):
+    for rows in _parts(X, chosen, backend):
         with np.errstate(all="ignore"):
             A = reference.forward(*textbook(layout, parameters, chosen), X[rows].T)[1]
             out[rows] = A[-1].T
     return out
 
 
-def _slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
-    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
-    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
+def _parts(X: Floats | SparseRows, blocks: Sequence[Block], backend: str) -> list[slice]:
+    """Part examples, dense or sparse, so that Ctrl-C is served between the parts."""
+    if not isinstance(X, SparseRows):
+        return _slices(len(X), blocks)
+    if backend == "native":
+        return _slices(len(X), blocks, _work(blocks, False, X))
+    rows = max(1, _WRITTEN_OUT // X.width)
+    return [slice(start, start + rows) for start in range(0, len(X), rows)]
+
+
+def _slices(examples: int, blocks: Sequence[Block], work: int | None = None) -> list[slice]:
+    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone.
+
+    Or, where the examples are sparse, by the work that one takes on the average.
+    """
+    if work is None:
+        work = _work(blocks, False)
+    nanoseconds = work / _WORK_IN_A_NANOSECOND + sum(block.outputs for block in blocks)
     rows = max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
     return [slice(start, start + rows) for start in range(0, examples, rows)]
 
@@ -440,7 +522,7 @@ class MeanLoss:
     ) -> None:
         self._asked = layout, parameters, loss, backend
         self._conventions = conventions
-        self._parts = [data.part(rows) for rows in _slices(len(data), layout.blocks)]
+        self._parts = [data.part(rows) for rows in _parts(data.X, layout.blocks, backend)]
         self._run: Run | None = None
 
     def __call__(self) -> float:

@@ -34,6 +34,7 @@ from fastnn.optimizers import Optimizer, hyperparameters, row_of
 from fastnn.prediction import Run, mean_loss, predictions, textbook, textbook_trace
 from fastnn.progress import Progress
 from fastnn.schedules import Schedule
+from fastnn.sparse import SparseRows
 
 __all__ = [
     "Job",
@@ -882,7 +883,8 @@ def _remedy(job: Job) -> str:
     """Suggest what most likely helps, from what the data and the optimizer look like."""
     rate = job.state.optimizer.learning_rate
     advice = [f"Try a smaller learning_rate (it is {rate:g}; {rate / 10:g} would be a tenth)"]
-    largest = float(np.abs(job.data.X).max())
+    X = job.data.X
+    largest = float(np.abs(X.values if isinstance(X, SparseRows) else X).max(initial=0.0))
     if largest > 100:
         advice.append(f"scale the features (the largest in X is {largest:.3g}; about 1 is good)")
     wanted = job.data.targets.values

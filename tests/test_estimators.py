@@ -662,7 +662,7 @@ def test_what_was_brought_back_last_leads_to_the_step_that_diverged(backend, mak
 
 
 def test_an_interruption_does_not_hide_a_divergence(monkeypatch):
-    run, begun = examples_module.DenseFeed.run, []
+    run, begun = examples_module.Feed.run, []
 
     def pressed(self, first, *arguments):
         begun.append(first)
@@ -673,7 +673,7 @@ def test_an_interruption_does_not_hide_a_divergence(monkeypatch):
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(examples_module.DenseFeed, "run", pressed)
+    monkeypatch.setattr(examples_module.Feed, "run", pressed)
     monkeypatch.setattr(stochastic, "_SHOWING_SHARE", np.inf)
     with pytest.warns(UserWarning, match="interrupted"):
         one = fitted("regressor")
@@ -983,20 +983,6 @@ def test_sparse_features_are_never_dense_as_a_whole(solver):
     finally:
         tracemalloc.stop()
     assert peak < n * p * 8 / 2
-
-
-def test_how_sparse_features_are_cut_changes_nothing(monkeypatch):
-    thin = sparse.csr_array(np.where(np.abs(X) > 0.7, X, 0.0))
-    y = Y["classifier"]
-    for solver in ("sgd", "lbfgs"):
-        whole = KINDS["classifier"](**SMALL, solver=solver).fit(thin, y, W)
-        with monkeypatch.context() as patch:
-            patch.setattr(examples_module, "_BUFFER", 4 * 40)
-            cut = KINDS["classifier"](**SMALL, solver=solver).fit(thin, y, W)
-            found = cut.predict_proba(thin)
-        for a, b in zip(whole.coefs_, cut.coefs_, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-12 if solver == "sgd" else 1e-4)
-        np.testing.assert_allclose(found, cut.predict_proba(thin), rtol=1e-14)
 
 
 @pytest.mark.jit

@@ -40,7 +40,7 @@ ALLOWED = {
     "backends": {"names"},
     "callbacks": {"history", "metrics", "names"},
     "conventions": {"kernels.codes"},
-    "data": {"gate"},
+    "data": {"gate", "sparse"},
     "demo": {""},
     "diagnosis": {"activations", "layout", "prediction"},
     "errors": set(),
@@ -51,22 +51,20 @@ ALLOWED = {
         "estimators.watchers", "estimators.weights", "data", "gate", "names", "training",
     },
     "estimators.classifier": {
-        "estimators.base", "estimators.conversion", "estimators.examples", "estimators.judge",
-        "estimators.parameters", "gate",
+        "data", "estimators.base", "estimators.conversion", "estimators.examples",
+        "estimators.judge", "estimators.parameters", "gate",
     },
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
     },
-    "estimators.examples": {"data", "gate", "kernels.codes", "training"},
-    "estimators.fitted": {
-        "data", "estimators.examples", "estimators.judge", "estimators.weights", "network",
-    },
+    "estimators.examples": {"data", "gate", "kernels.codes", "sparse", "training"},
+    "estimators.fitted": {"estimators.examples", "estimators.weights", "network"},
     "estimators.judge": {
-        "conventions", "data", "estimators.examples", "layout", "losses", "prediction",
+        "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
     },
     "estimators.lbfgs": {
-        "data", "estimators.examples", "estimators.judge", "estimators.parameters",
-        "estimators.watchers", "layout", "prediction",
+        "data", "estimators.judge", "estimators.parameters", "estimators.watchers", "layout",
+        "prediction",
     },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "kernels.codes", "optimizers", "schedules",
@@ -76,18 +74,18 @@ ALLOWED = {
         "activations", "callbacks", "conventions", "losses", "names", "optimizers", "schedules",
     },
     "estimators.regressor": {
-        "estimators.base", "estimators.conversion", "estimators.examples", "estimators.judge",
-        "estimators.parameters", "gate",
+        "data", "estimators.base", "estimators.conversion", "estimators.examples",
+        "estimators.judge", "estimators.parameters", "gate",
     },
     "estimators.stochastic": {
-        "errors", "estimators.examples", "estimators.judge", "estimators.pace",
+        "data", "errors", "estimators.examples", "estimators.judge", "estimators.pace",
         "estimators.parameters", "estimators.watchers", "kernels.codes",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
     "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
     "formats.__init__": set(),
     "formats.safetensors": {"errors", "names", "system"},
-    "gate": {"names"},
+    "gate": {"names", "sparse"},
     "history": {"progress"},
     "initializers": {"names"},
     "layers": {"activations", "initializers", "names"},
@@ -98,23 +96,25 @@ ALLOWED = {
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
         "history", "initializers", "layers", "layout", "losses", "metrics", "names", "optimizers",
-        "prediction", "schedules", "training",
+        "prediction", "schedules", "sparse", "training",
     },
     "optimizers": {"kernels.codes", "names"},
     "prediction": {
-        "conventions", "data", "kernels.codes", "layout", "losses", "reference", "threads",
+        "conventions", "data", "kernels.codes", "layout", "losses", "reference", "sparse",
+        "threads",
     },
     "progress": {"names"},
     "reference": {"reference_tables"},
     "reference_draws": set(),
     "reference_tables": set(),
     "schedules": {"metrics", "names"},
+    "sparse": set(),
     "system": {"names"},
     "threads": {"names", "system"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",
         "losses", "metrics", "optimizers", "prediction", "progress", "reference",
-        "reference_draws", "schedules",
+        "reference_draws", "schedules", "sparse",
     },
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
@@ -123,7 +123,8 @@ ALLOWED = {
     "kernels._jit": {"kernels._cache", "kernels._parts"},
     "kernels._parts": set(),
     "kernels.chunk": {
-        "kernels._jit", "kernels.codes", "kernels.output", "kernels.panels", "kernels.views",
+        "kernels._jit", "kernels.codes", "kernels.entries", "kernels.output", "kernels.panels",
+        "kernels.views",
     },
     "kernels.codes": set(),
     "kernels.curves": {"kernels.codes", "kernels.fits", "kernels.simd", "kernels.vector_math"},
@@ -134,10 +135,16 @@ ALLOWED = {
         "kernels._jit", "kernels.codes", "kernels.curves", "kernels.rows", "kernels.simd",
         "kernels.vector_math",
     },
+    "kernels.entries": {"kernels._jit", "kernels.codes", "kernels.order"},
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.micro_kernels", "kernels.narrow",
-        "kernels.order", "kernels.panels", "kernels.passes", "kernels.rules",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.entries",
+        "kernels.micro_kernels", "kernels.narrow", "kernels.order", "kernels.panels",
+        "kernels.passes", "kernels.rules",
         "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
+    },
+    "kernels.first_layer": {
+        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.panels",
+        "kernels.sparse_products", "kernels.subnormals", "kernels.views",
     },
     "kernels.fits": set(),
     "kernels.matmul": {
@@ -155,8 +162,8 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dropout", "kernels.elementwise",
-        "kernels.matmul", "kernels.micro_kernels", "kernels.narrow", "kernels.panels",
-        "kernels.tiles", "kernels.views",
+        "kernels.entries", "kernels.matmul", "kernels.micro_kernels", "kernels.narrow",
+        "kernels.panels", "kernels.sparse_products", "kernels.tiles", "kernels.views",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.rows": {"kernels.simd", "kernels.turning"},
@@ -166,12 +173,15 @@ ALLOWED = {
         "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.narrow", "kernels.simd",
         "kernels.subnormals", "kernels.views",
     },
+    "kernels.sparse_products": {
+        "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
+    },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
     # Only what the system calls the function by which a thread waits.
     "kernels.team": {"kernels._jit", "kernels.simd", "system"},
     "kernels.tiles": {
         "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.micro_kernels",
-        "kernels.narrow", "kernels.panels", "kernels.update",
+        "kernels.narrow", "kernels.panels", "kernels.sparse_products", "kernels.update",
     },
     "kernels.turning": {"kernels.simd"},
     "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
@@ -182,8 +192,8 @@ ALLOWED = {
 # Imports inside functions, which keep the compiler unloaded until it is used.
 LAZY = {
     "prediction": {
-        "kernels.epoch", "kernels.micro_kernels", "kernels.panels", "kernels.single",
-        "kernels.team",
+        "kernels.epoch", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
+        "kernels.single", "kernels.team",
     },
     "training": {"kernels.order"},
     "versions": {"kernels._cache"},
@@ -194,7 +204,7 @@ LAZY = {
 MEETING = {"prediction", "training"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
 GENERATORS = {
-    "kernels._parts", "kernels.dropout",
+    "kernels._parts", "kernels.dropout", "kernels.sparse_products",
     "kernels.elementwise", "kernels.matmul", "kernels.micro_kernels", "kernels.narrow",
     "kernels.output", "kernels.panels",
     "kernels.rows", "kernels.turning",

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from fastnn import backends, gate
 from fastnn.data import Data
-from fastnn.estimators.examples import Examples, check_total, examples, feed
+from fastnn.estimators.examples import Feed, check_total, examples
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
@@ -44,7 +44,7 @@ Floats = NDArray[np.floating]
 class Held:
     """Validation examples: for the engine, and as the user has them."""
 
-    known: Examples
+    known: Data
     y: Array
     weights: Array | None
 
@@ -75,9 +75,7 @@ class Perceptron(Fitted, ABC):
         """Return what the engine compares with."""
 
     @abstractmethod
-    def _quick_score(
-        self, found: Floats, known: Examples, y: Array, weights: Array | None
-    ) -> float:
+    def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         """Return the score of outputs, without asking a scorer."""
 
     def _weigh(self, y: Array, targets: Targets, weights: Array | None) -> Array | None:
@@ -99,7 +97,7 @@ class Perceptron(Fitted, ABC):
         Parameters
         ----------
         X : array-like or sparse matrix (CSR or CSC), shape (n, p)
-            Examples, one a row.  A sparse one is written out some batches at a time.
+            Examples, one a row.  Of a sparse one only the entries take time and memory.
         y : array-like, shape (n,) or (n, m)
             Class labels of any kind, rows of 0 and 1 for several labels at once, or numbers for
             the regressor.
@@ -269,7 +267,7 @@ class Perceptron(Fitted, ABC):
         targets = self._targets(y, dtype, "validation_data[1]")
         return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
 
-    def _split(self, known: Examples, y: Array, weights: Array | None) -> tuple[Examples, Held]:
+    def _split(self, known: Data, y: Array, weights: Array | None) -> tuple[Data, Held]:
         """Part examples into those to train on and those to score, as scikit-learn draws them."""
         train, rows = train_test_split(
             np.arange(len(known)),
@@ -322,7 +320,7 @@ class Perceptron(Fitted, ABC):
 
     def _descend(
         self,
-        known: Examples,
+        known: Data,
         measure: Measure,
         judge: Judge | None,
         watchers: Watchers,
@@ -343,28 +341,24 @@ class Perceptron(Fitted, ABC):
         # Counted on from the examples seen, of which an epoch has more than steps.
         steps_before = self.t_ - pace.state.steps
 
-        def job(part: Data) -> Job:
-            return Job(
-                layout=measure.layout,
-                parameters=measure.vector,
-                loss=measure.loss,
-                data=part,
-                validation=None,
-                metrics=(),
-                batch_size=batch,
-                state=pace.state,
-                backend=measure.backend,
-                clip_norm=clip_norm,
-                mask_key=mask_key,
-                steps_before=steps_before,
-                threads=self.n_threads,
-                conventions=measure.conventions,
-            )
-
-        fallback = measure.vector.copy() if first and self.early_stopping else None
-        descent = Descent(
-            self, known, feed(job, known, batch), batch, pace, measure, judge, watchers, fallback
+        job = Job(
+            layout=measure.layout,
+            parameters=measure.vector,
+            loss=measure.loss,
+            data=known,
+            validation=None,
+            metrics=(),
+            batch_size=batch,
+            state=pace.state,
+            backend=measure.backend,
+            clip_norm=clip_norm,
+            mask_key=mask_key,
+            steps_before=steps_before,
+            threads=self.n_threads,
+            conventions=measure.conventions,
         )
+        fallback = measure.vector.copy() if first and self.early_stopping else None
+        descent = Descent(self, known, Feed(job), batch, pace, measure, judge, watchers, fallback)
         descent.run(self.max_iter, incremental=incremental)
 
     def _batch(self, examples: int) -> int:

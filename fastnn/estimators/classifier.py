@@ -18,9 +18,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from fastnn.data import Data
 from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
-from fastnn.estimators.examples import FORMATS, Examples
+from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.judge import accuracy
 from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective
 from fastnn.gate import Targets
@@ -423,9 +424,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     def _strata(self, targets: Targets) -> Array | None:
         return targets.values.astype(bool) if self.n_outputs_ == 1 else None
 
-    def _quick_score(
-        self, found: Floats, known: Examples, y: Array, weights: Array | None
-    ) -> float:
+    def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         if known.targets.labels.size:
             right = found.argmax(axis=1) == known.targets.labels
         elif len(self.classes_) == 1:

@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn.data import Data
-from fastnn.estimators.examples import FORMATS, examples
-from fastnn.estimators.judge import outputs_for
+from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.weights import Weights
 from fastnn.network import Sequential
 
@@ -45,12 +42,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         dtype = np.result_type(X.dtype, *(W.dtype for W in self.coefs_))
         single = dtype in (np.float16, np.float32)
         weights = self._current(self.dtype or (np.float32 if single else np.float64))
-        network = weights.network
-        if sparse.issparse(X):
-            nothing = Data.unanswered(np.empty((0, 0), network.dtype))
-            known = examples(X, nothing.targets, nothing.weights, network.dtype)
-            return outputs_for(network, known)
-        return network.predict(X)
+        return weights.network.predict(X)
 
     def _as_it_is(self, X: Any) -> Floats | None:
         """Return the outputs for an array that needs no conversion and no words, else None.

@@ -14,9 +14,10 @@ from sklearn.metrics import check_scoring
 from fastnn import prediction
 from fastnn.conventions import Conventions
 from fastnn.data import Data
-from fastnn.estimators.examples import Examples, rows_of
+from fastnn.estimators.examples import as_given
 from fastnn.layout import Layout
 from fastnn.losses import Loss
+from fastnn.sparse import SparseRows
 
 __all__ = ["Judge", "Measure", "accuracy", "mean_loss", "outputs_for", "r2"]
 
@@ -52,42 +53,21 @@ class Measure:
     backend: str
 
 
-def outputs_for(network: Any, known: Examples) -> Floats:
+def outputs_for(network: Any, known: Data) -> Floats:
     """Return what the network's last layer makes of the examples."""
-    if isinstance(known, Data):
-        found: Floats = network(known.X)
-        return found
-    out = np.empty((len(known), network.outputs), network.dtype)
-    for rows, part in rows_of(known):
-        out[rows] = network(part.X)
-    return out
+    sparse = isinstance(known.X, SparseRows)
+    found: Floats = network.predict(known.X) if sparse else network(known.X)
+    return found
 
 
-def mean_loss(measure: Measure, known: Examples) -> Callable[[], float]:
+def mean_loss(measure: Measure, known: Data) -> Callable[[], float]:
     """Return what gives the (weighted) mean loss of the examples, without L2, as it is then."""
-    whole = _loss_of(measure, known) if isinstance(known, Data) else None
-
-    def ask() -> float:
-        if whole is not None:
-            return whole()
-        summed = 0.0
-        for _, part in rows_of(known):
-            total = part.total
-            if total != 0.0:
-                summed += total * _loss_of(measure, part)()
-        return summed / known.total
-
-    return ask
-
-
-def _loss_of(measure: Measure, part: Data) -> Callable[[], float]:
-    """Return what gives the mean loss of dense examples."""
     engines = prediction.MeanLoss(
-        measure.layout, measure.vector, measure.loss, part, measure.backend, measure.conventions
+        measure.layout, measure.vector, measure.loss, known, measure.backend, measure.conventions
     )
     if measure.constant is None:
         return engines
-    constant = float(np.average(measure.constant(part.targets.values), weights=_none(part)))
+    constant = float(np.average(measure.constant(known.targets.values), weights=_none(known)))
     return lambda: engines() + constant
 
 
@@ -134,7 +114,7 @@ class Judge:
     ----------
     estimator : MLPClassifier or MLPRegressor
         With its weights as they are.
-    known : Data or Sparse
+    known : Data
         Validation examples.
     y : ndarray
         Their targets as the user has them, for a scorer.
@@ -152,7 +132,7 @@ class Judge:
     """
 
     def __init__(
-        self, estimator: Any, known: Examples, y: Array, weights: Array | None, measure: Measure
+        self, estimator: Any, known: Data, y: Array, weights: Array | None, measure: Measure
     ) -> None:
         self._estimator = estimator
         self._known, self._y, self._weights = known, y, weights
@@ -184,7 +164,7 @@ class Judge:
         seen.__dict__.update(self._estimator.__dict__)
         seen.__dict__.pop("feature_names_in_", None)
         weights = {} if self._weights is None else {"sample_weight": self._weights}
-        value: object = self._scorer(seen, self._known.X, self._y, **weights)
+        value: object = self._scorer(seen, as_given(self._known), self._y, **weights)
         if not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(
                 f"monitor must give one number; {self._estimator.monitor!r} gave {value!r}."

@@ -13,7 +13,6 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from fastnn.data import Data
-from fastnn.estimators.examples import Examples, rows_of
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.parameters import plain
 from fastnn.estimators.watchers import Watchers
@@ -31,8 +30,8 @@ class FullBatch:
 
     Parameters
     ----------
-    known : Data or Sparse
-        The examples; sparse ones go through in dense parts.
+    known : Data
+        The examples.
     measure : Measure
         Vector and loss; its layout has no L2.
     alpha : float
@@ -41,54 +40,23 @@ class FullBatch:
         How many may compute; None for the process's limit.
     """
 
-    def __init__(
-        self, known: Examples, measure: Measure, alpha: float, threads: int | None
-    ) -> None:
-        self._threads = threads
-        self._known, self._measure = known, measure
-        self._total = known.total
+    def __init__(self, known: Data, measure: Measure, alpha: float, threads: int | None) -> None:
+        self._vector = measure.vector
         self._constant = _constant(known, measure)
-        self._whole: Slope | None = None
-        if isinstance(known, Data):
-            blocks = [replace(block, l2=alpha) for block in measure.layout.blocks]
-            self._whole = self._slope(known, Layout(blocks))
-        else:
-            self._decay = np.zeros(measure.vector.size)
-            for W in measure.layout.weights(self._decay):
-                W[:] = alpha / self._total
-
-    def _slope(self, part: Data, layout: Layout) -> Slope:
-        """Return what differentiates the loss of a part."""
-        one = self._measure
-        return Slope(
-            layout, one.vector, one.loss, part, one.backend, one.conventions, self._threads
-        )
+        layout = Layout([replace(block, l2=alpha) for block in measure.layout.blocks])
+        self._slope = Slope(
+            layout, measure.vector, measure.loss, known, measure.backend, measure.conventions,
+            threads,
+        )  # fmt: skip
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Return loss and gradient at x; the next call may write over the gradient."""
-        self._measure.vector[:] = x
-        if self._whole is None:
-            loss, gradient = self._in_parts(x)
-        else:
-            loss, direction = self._whole()
-            gradient = np.asarray(direction, np.float64)
-        return loss + self._constant, gradient
-
-    def _in_parts(self, x: Vector) -> tuple[float, Vector]:
-        """Return loss and gradient of sparse examples, which are written out a part at a time."""
-        loss, gradient = 0.0, np.zeros(x.size)
-        for _, part in rows_of(self._known):
-            share = part.total / self._total
-            if share == 0.0:
-                continue
-            value, direction = self._slope(part, self._measure.layout)()
-            loss += share * value
-            gradient += share * direction
-        loss += 0.5 * float(np.sum(self._decay * x * x))
-        return loss, gradient + self._decay * x
+        self._vector[:] = x
+        loss, gradient = self._slope()
+        return loss + self._constant, np.asarray(gradient, np.float64)
 
 
-def _constant(known: Examples, measure: Measure) -> float:
+def _constant(known: Data, measure: Measure) -> float:
     """Return what the loss of all examples has beside the engine's."""
     if measure.constant is None:
         return 0.0

@@ -13,9 +13,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from fastnn import gate
+from fastnn.data import Data
 from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
-from fastnn.estimators.examples import FORMATS, Examples
+from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.judge import r2
 from fastnn.estimators.parameters import REGRESSOR, Objective, objective_of
 from fastnn.gate import Targets
@@ -221,9 +222,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
         return gate.targets(y, "real", self.n_outputs_, y.shape[0], dtype, argument)
 
-    def _quick_score(
-        self, found: Floats, known: Examples, y: Array, weights: Array | None
-    ) -> float:
+    def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         means = found[:, : self.n_outputs_]
         return r2(y, means, weights) if np.isfinite(found).all() else float("nan")
 

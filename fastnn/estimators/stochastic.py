@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from fastnn.data import Data
 from fastnn.errors import DivergenceError
-from fastnn.estimators.examples import Examples, Feed
+from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import plain
@@ -64,9 +65,9 @@ class Descent:
     ----------
     estimator : MLPClassifier or MLPRegressor
         Its parameters rule; its fitted attributes are written epoch by epoch.
-    known : Data or Sparse
+    known : Data
         Examples to train on.
-    feed : DenseFeed or SparseFeed
+    feed : Feed
         What takes the steps on them.
     batch : int
         Examples a step.
@@ -85,7 +86,7 @@ class Descent:
     def __init__(
         self,
         estimator: Any,
-        known: Examples,
+        known: Data,
         feed: Feed,
         batch: int,
         pace: Pace,
@@ -168,7 +169,7 @@ class Descent:
         loss_sum = counted = 0.0
         first, steps = 0, -(-self._examples // self._batch)
         while first < steps:
-            last = min(first + self._feed.length(self._length), steps)
+            last = min(first + self._length, steps)
             if self._due():
                 self._show()
             rates = self._pace.rates(first, last, steps, self._estimator.max_iter)
@@ -334,7 +335,7 @@ def _warn(message: str) -> None:
 
 
 def _constants(
-    constant: Callable[[NDArray[Any]], NDArray[Any]] | None, known: Examples, batch: int
+    constant: Callable[[NDArray[Any]], NDArray[Any]] | None, known: Data, batch: int
 ) -> Callable[[NDArray[np.int64]], float]:
     """Return what an epoch's loss has beside the engine's, as a function of the order.
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.entries import gather_entries
 from fastnn.kernels.output import output_loss
 from fastnn.kernels.panels import PANEL_BYTES, collect_rows, pack, spread_rows, unpack
 from fastnn.kernels.views import matrix, rows_apart
 
-__all__ = ["batch_weight", "chunk_loss", "gather", "hand_out", "row_losses"]
+__all__ = ["batch_weight", "chunk_loss", "hand_out", "row_losses", "take_rows"]
 
 
 @kernel
@@ -26,6 +27,18 @@ def gather(
     for i in range(first, last):
         picks[i] = order[start + i] if order.size else start + i
     spread_rows(M, at, height, X, picks, first, last)
+
+
+@kernel
+def take_rows(
+    M: Any, table: Any, plan: Any, sparse: Any, picks: Any, X: Any, order: Any, start: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Take some rows of a chunk in, dense or sparse; see `gather` and `gather_entries`."""
+    if plan[codes.SPARSE_ROWS]:
+        gather_entries(M, plan, sparse, picks, order, start, first, last)
+    else:
+        gather(M, table[0, codes.SOURCE], plan[codes.HEIGHT], picks, X, order, start, first, last)
 
 
 @kernel

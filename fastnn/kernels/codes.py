@@ -32,7 +32,8 @@ UNITS: Final = 14  # index of the operation's first tile among the weight gradie
 PLACE: Final = 15  # of a dropout in the layer list
 THRESHOLD: Final = 16  # of a dropout: 32-bit hashes from here on keep a unit
 NARROW: Final = 17  # 1 for a layer of so few outputs that its weights are stored as their transpose
-TABLE_COLUMNS: Final = 18
+SPARSE: Final = 18  # 1 for an operation on sparse examples
+TABLE_COLUMNS: Final = 19
 NONE: Final = -1
 
 # Rows that the transpose of narrow weights has in each panel.
@@ -116,7 +117,17 @@ RATES_AT: Final = 20  # workspace: the step's rates, those of weights and those 
 LOSSES: Final = 21  # workspace: the loss of each row of a chunk
 SHARES: Final = 22  # workspace: the part of each row of a chunk in the batch's mean
 WIDEST: Final = 23  # columns of the widest result: what FLAT and DFLAT have for each row
-PLAN_ENTRIES: Final = 24
+SPARSE_ROWS: Final = 24  # 1 where examples are sparse
+ENTRIES: Final = 25  # workspace: the values of a chunk's entries, row by row
+TURNED_ENTRIES: Final = 26  # workspace: the same column by column
+BEGINNINGS: Final = 27  # integers: where each row of ENTRIES begins, and the last one ends
+CURSORS: Final = 28  # integers: where each column of TURNED_ENTRIES begins, and the last one ends
+TURNED_ROWS: Final = 29  # integers: the rows of TURNED_ENTRIES
+COUNTS: Final = 30  # integers: the entries of each thread's share of the columns, a line apart
+PLAN_ENTRIES: Final = 31
+
+# Integers from one thread's count to the next one's: a cache line.
+COUNT_PITCH: Final = 8
 
 # Entries of the draw: keys of the streams, and how far they are.
 ORDER_KEY: Final = 0

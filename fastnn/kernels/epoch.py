@@ -13,7 +13,8 @@ import numpy as np
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel
-from fastnn.kernels.chunk import batch_weight, chunk_loss, gather, hand_out, row_losses
+from fastnn.kernels.chunk import batch_weight, chunk_loss, hand_out, row_losses, take_rows
+from fastnn.kernels.entries import count_entries, turn_entries
 from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.order import shuffle, stream_of
@@ -46,13 +47,14 @@ def sum_of(numbers: Any) -> float:
 
 @kernel
 def sum_chunk(
-    M: Any, table: Any, plan: Any, rows: int, low: int, high: int, group: int, starting: bool
-) -> None:
+    M: Any, table: Any, plan: Any, integers: Any, rows: int, low: int, high: int, group: int,
+    starting: bool,
+) -> None:  # fmt: skip
     """Add a chunk's part of the tiles from low to before high to a gradient; see `sum_tiles`."""
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
-        sum_tiles(M, table[r], plan, rows, first, last, group, starting)
+        sum_tiles(M, table[r], plan, integers, rows, first, last, group, starting)
 
 
 @kernel
@@ -70,8 +72,8 @@ def finish_gradient(
 
 @kernel
 def step_chunk(
-    M: Any, table: Any, constants: Any, share: float, plan: Any, sums: Any, scale: float, rows: int,
-    low: int, high: int, tile: int, starting: bool, kept: bool,
+    M: Any, table: Any, constants: Any, share: float, plan: Any, integers: Any, sums: Any,
+    scale: float, rows: int, low: int, high: int, tile: int, starting: bool, kept: bool,
 ) -> int:  # fmt: skip
     """Update the tiles from low to before high, with room for one; see `step_tiles`."""
     broken = 0
@@ -81,24 +83,24 @@ def step_chunk(
         # A gradient that was kept has the part of L2 in it.
         l2 = M.dtype.type(0.0 if kept else constants[r, codes.L2] * share)
         broken += step_tiles(
-            M, table[r], plan, sums, l2, M.dtype.type(scale), rows, first, last, tile, starting,
-            kept,
+            M, table[r], plan, integers, sums, l2, M.dtype.type(scale), rows, first, last, tile,
+            starting, kept,
         )  # fmt: skip
     return broken
 
 
 @kernel
 def sum_groups(
-    M: Any, table: Any, constants: Any, plan: Any, conventions: Any, sums: Any, picks: Any, X: Any,
-    labels: Any, values: Any, weights: Any, order: Any, stream: Any, total: float, first: int,
-    last: int, groups: int, place: int, size: int,
+    M: Any, table: Any, constants: Any, plan: Any, conventions: Any, sums: Any, sparse: Any,
+    picks: Any, X: Any, labels: Any, values: Any, weights: Any, order: Any, stream: Any,
+    total: float, first: int, last: int, groups: int, place: int, size: int,
 ) -> None:  # fmt: skip
     """Sum the gradients of the groups of chunks that are this thread's, and each chunk's loss.
 
     Reads: everything of the batch from first to before last.  Writes: the groups' gradients, the
     chunks' losses in sums.  May overwrite: this thread's activations, picks, LOSSES and SHARES.
     """
-    chunk, height = plan[codes.CHUNK], plan[codes.HEIGHT]
+    chunk, inputs = plan[codes.CHUNK], table[0, codes.INPUTS]
     top = table[table.shape[0] - 1]
     number = constants[table.shape[0] - 1, codes.LOSS_NUMBER]
     chunks = (last - first + chunk - 1) // chunk
@@ -107,14 +109,19 @@ def sum_groups(
         for c in range(beginning, chunks * (group + 1) // groups):
             start = first + c * chunk
             rows = min(chunk, last - start)
-            gather(M, table[0, codes.SOURCE], height, picks, X, order, start, 0, rows)
-            forward(M, table, constants, plan, stream, start - first, 0, rows)
+            take_rows(M, table, plan, sparse, picks, X, order, start, 0, rows)
+            forward(M, table, constants, plan, sparse, picks, stream, start - first, 0, rows)
             row_losses(
                 M, top, plan, conventions, number, picks, labels, values, weights, total, 0, rows
             )
             sums[2 * plan[codes.UNIT_COUNT] + c] = chunk_loss(M, plan, conventions, rows)
             backward(M, table, constants, plan, stream, start - first, 0, rows)
-            sum_chunk(M, table, plan, rows, 0, plan[codes.UNIT_COUNT], group, c == beginning)
+            if plan[codes.SPARSE_ROWS]:
+                count_entries(plan, sparse, inputs, order, start, rows, 0, 1)
+                turn_entries(M, plan, sparse, inputs, order, start, rows, 0, 1)
+            sum_chunk(
+                M, table, plan, sparse[0], rows, 0, plan[codes.UNIT_COUNT], group, c == beginning
+            )
 
 
 @kernel
@@ -146,6 +153,10 @@ def engine(
     order: Any,
     draw: Any,
     out: Any,
+    integers: Any,
+    starts: Any,
+    columns: Any,
+    entries: Any,
 ) -> None:
     """Do what the plan's mode asks for, on the rows of X, in as many threads as call this.
 
@@ -182,8 +193,9 @@ def engine(
         gradient in mode GRADIENT; weights and moments in mode TRAIN.
     room : int64 (threads, chunk)
         Room.
-    X : (n, inputs); labels : int64 (n,) or (0,); values : (n, outputs) or (0, outputs);
-    weights : (n,) or (0,)
+    X : (n, inputs), or (0, inputs) where examples are sparse
+        Read only.
+    labels : int64 (n,) or (0,); values : (n, outputs) or (0, outputs); weights : (n,) or (0,)
         Read only.
     order : int64 (n,), or (0,) for X's own order
         Read; written where the plan asks for epochs in an order of their own.
@@ -192,6 +204,11 @@ def engine(
         and of the first step that is taken.
     out : (n, outputs), or (0, 0)
         Written: the last operation's result for each example.
+    integers : int64 (Program.integers,)
+        Room.
+    starts : int64 (n + 1,); columns : int32 (entries,); entries : (entries,); or (0,) each
+        Sparse examples: where each one's entries begin, their columns and their values.
+        Read only.
     """
     place = join(signals, plans[0, codes.THREADS], leading)
     if place < 0:
@@ -206,14 +223,17 @@ def engine(
     height, chunk = plan[codes.HEIGHT], plan[codes.CHUNK]
     top, bottom = table[table.shape[0] - 1], table[0]
     number = constants[table.shape[0] - 1, codes.LOSS_NUMBER]
-    first_step, last_step, batch = 0, 1, X.shape[0]
+    sparse = (integers, starts, columns, entries)
+    turning = plan[codes.SPARSE_ROWS] != 0 and top[codes.DRESULT] >= 0
+    examples = starts.size - 1 if plan[codes.SPARSE_ROWS] else X.shape[0]
+    first_step, last_step, batch = 0, 1, examples
     if training:
         first_step, last_step, batch = (
             plan[codes.FIRST_STEP],
             plan[codes.LAST_STEP],
             plan[codes.BATCH],
         )
-    steps = (X.shape[0] + batch - 1) // batch
+    steps = (examples + batch - 1) // batch
     panel = PANEL_BYTES // M.itemsize
     first_tile, last_tile = 0, 0
     if top[codes.DRESULT] >= 0:
@@ -230,7 +250,7 @@ def engine(
             if place == 0:
                 shuffle(order, draw[codes.ORDER_KEY], draw[codes.ORDER] + np.uint64(epoch))
             barrier(signals, size)
-        first, last = within * batch, min((within + 1) * batch, X.shape[0])
+        first, last = within * batch, min((within + 1) * batch, examples)
         total = batch_weight(weights, order, first, last)
         if total == 0.0:
             done += 1
@@ -246,8 +266,8 @@ def engine(
         groups = min(plan[codes.GROUPS], (last - first + chunk - 1) // chunk)
         if groups > 1:
             sum_groups(
-                M, tables[place], constants, plans[place], conventions, sums, picks, X, labels,
-                values, weights, order, stream, total, first, last, groups, place, size,
+                M, tables[place], constants, plans[place], conventions, sums, sparse, picks, X,
+                labels, values, weights, order, stream, total, first, last, groups, place, size,
             )  # fmt: skip
             barrier(signals, size)
             loss = sum_of(sums[2 * plan[codes.UNIT_COUNT] :][: (last - first + chunk - 1) // chunk])
@@ -259,8 +279,8 @@ def engine(
             tiles = (rows + BATCH_ROWS - 1) // BATCH_ROWS
             low = tiles * place // size * BATCH_ROWS
             high = min(tiles * (place + 1) // size * BATCH_ROWS, rows)
-            gather(M, bottom[codes.SOURCE], height, picks, X, order, start, low, high)
-            forward(M, table, constants, plan, stream, start - first, low, high)
+            take_rows(M, table, plan, sparse, picks, X, order, start, low, high)
+            forward(M, table, constants, plan, sparse, picks, stream, start - first, low, high)
             if out.size:
                 hand_out(out, M, top[codes.RESULT], height, picks, low, high)
             if plan[codes.LOSS_CODE] == codes.NO_LOSS:
@@ -272,18 +292,24 @@ def engine(
             )
             if top[codes.DRESULT] >= 0:
                 backward(M, table, constants, plan, stream, start - first, low, high)
+            if turning:
+                count_entries(plan, sparse, bottom[codes.INPUTS], order, start, rows, place, size)
             barrier(signals, size)
             loss += chunk_loss(M, plan, conventions, rows)
             if training and not np.isfinite(loss):
                 trouble = codes.LOSS_NOT_FINITE
                 break
+            if turning:
+                inputs = bottom[codes.INPUTS]
+                turn_entries(M, plan, sparse, inputs, order, start, rows, place, size)
+                barrier(signals, size)
             starting, ready = start == first, start + rows == last
             if top[codes.DRESULT] >= 0 and (keeping or not ready):
-                sum_chunk(M, table, plan, rows, first_tile, last_tile, 0, starting)
+                sum_chunk(M, table, plan, integers, rows, first_tile, last_tile, 0, starting)
             elif training:
                 broken = step_chunk(
-                    M, table, constants, share, plan, sums, 1.0, rows, first_tile, last_tile,
-                    tile, starting, False,
+                    M, table, constants, share, plan, integers, sums, 1.0, rows, first_tile,
+                    last_tile, tile, starting, False,
                 )  # fmt: skip
                 raise_flag(signals, broken > 0)
             barrier(signals, size)
@@ -299,8 +325,8 @@ def engine(
                 raise_flag(signals, not np.isfinite(norm))
             if training:
                 broken = step_chunk(
-                    M, table, constants, share, plan, sums, scale, 0, first_tile, last_tile,
-                    tile, False, True,
+                    M, table, constants, share, plan, integers, sums, scale, 0, first_tile,
+                    last_tile, tile, False, True,
                 )  # fmt: skip
                 raise_flag(signals, broken > 0)
             barrier(signals, size)

@@ -12,6 +12,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.elementwise import activation_backward, activation_forward
+from fastnn.kernels.entries import drop_entries
 from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH, strip
 from fastnn.kernels.micro_kernels import (
     AS_IT_IS,
@@ -23,6 +24,7 @@ from fastnn.kernels.micro_kernels import (
 )
 from fastnn.kernels.narrow import narrow_strip
 from fastnn.kernels.panels import PANEL_BYTES, pack, unpack
+from fastnn.kernels.sparse_products import narrow_sums, row_sums
 from fastnn.kernels.tiles import tall
 from fastnn.kernels.views import matrix, rows_apart
 
@@ -161,6 +163,42 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
 
 
 @kernel
+def sparse_forward(
+    M: Any, row: Any, plan: Any, sparse: Any, picks: Any, flat: int, first: int, last: int
+) -> None:
+    """Compute Z = X W + b and f(Z) of some rows of sparse examples X.
+
+    Reads: what `gather_entries` left, sparse, the operation's packed weights and biases.
+    Writes: its Z and result.  May overwrite: room for the rows at flat.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    height, outputs = plan[codes.HEIGHT], row[codes.OUTPUTS]
+    W, b = row[codes.PACKED], row[codes.BIASES]
+    integers, starts, columns, _ = sparse
+    # Pads come out as zero, as what is packed has zeros there.
+    wide = (outputs + panel // 2 - 1) // (panel // 2) * (panel // 2)
+    for i in range(first, last):
+        at = integers[plan[codes.BEGINNINGS] + i]
+        count = integers[plan[codes.BEGINNINGS] + i + 1] - at
+        z, entries, begin = row[codes.Z] + i * panel, plan[codes.ENTRIES] + at, starts[picks[i]]
+        if row[codes.NARROW]:
+            narrow_sums(
+                M, z, M, entries, columns, begin, count, M, W, panel * codes.NARROW_ROWS, 1, panel,
+                b, outputs,
+            )  # fmt: skip
+        else:
+            row_sums(
+                M, z, height * panel, M, entries, columns, begin, count, M, W, panel,
+                tall(row[codes.INPUTS]) * panel, b, wide,
+            )  # fmt: skip
+    if row[codes.ACTIVATION] == codes.SOFTMAX:
+        activate_rows(M, row, flat, height, first, last)
+        return
+    for j in range(0, outputs, panel):
+        activate_panel(M, row, height, first, last - first, j)
+
+
+@kernel
 def slope_in_registers(activation: int) -> int:
     """Return the derivative that a product's epilogue applies, AS_IT_IS for none."""
     if activation == codes.RELU:
@@ -214,13 +252,14 @@ def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: 
 
 @kernel
 def forward(
-    M: Any, table: Any, constants: Any, plan: Any, stream: Any, begun: int, first: int, last: int
-) -> None:
+    M: Any, table: Any, constants: Any, plan: Any, sparse: Any, picks: Any, stream: Any,
+    begun: int, first: int, last: int,
+) -> None:  # fmt: skip
     """Walk the table down: every Z and A of some rows of a chunk.
 
-    Reads: packed weights, and the first operation's source; the step's stream, and begun, the
-    rows of the batch before the chunk.  Writes: every operation's Z and result.
-    May overwrite: these rows of FLAT.
+    Reads: packed weights, and the first operation's source, or sparse and picks; the step's
+    stream, and begun, the rows of the batch before the chunk.  Writes: every operation's Z and
+    result.  May overwrite: these rows of FLAT.
     """
     height = plan[codes.HEIGHT]
     flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
@@ -228,7 +267,12 @@ def forward(
         row = table[r]
         if row[codes.OPERATION] == codes.DROPOUT:
             scale = constants[r, codes.KEPT_SCALE]
-            dropout_forward(M, row, scale, height, stream, begun, first, last)
+            if row[codes.SPARSE]:
+                drop_entries(M, row, plan, sparse, picks, scale, stream, begun, first, last)
+            else:
+                dropout_forward(M, row, scale, height, stream, begun, first, last)
+        elif row[codes.SPARSE]:
+            sparse_forward(M, row, plan, sparse, picks, flat, first, last)
         else:
             dense_forward(M, row, flat, height, first, last)
 

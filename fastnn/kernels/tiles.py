@@ -15,6 +15,7 @@ from fastnn.kernels.matmul import column_sums, gradient_tile
 from fastnn.kernels.micro_kernels import LINE, UNIT_ROWS
 from fastnn.kernels.narrow import narrow_gradient_tile
 from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
+from fastnn.kernels.sparse_products import narrow_turned_tile, turned_tile
 from fastnn.kernels.update import blend, squares, update_span
 
 __all__ = ["finish_tiles", "pack_transposes", "step_tiles", "sum_tiles", "tall", "tiles_before"]
@@ -141,17 +142,48 @@ def vectors_of(row: Any, i: int, j: int, panel: int) -> tuple[int, int]:
 
 
 @kernel
+def sparse_tile_gradient(
+    M: Any, row: Any, plan: Any, integers: Any, i: int, j: int, result: int, start: int
+) -> None:
+    """Compute a tile of the gradient of weights that read sparse examples.
+
+    Reads: what `turn_entries` left, the operation's DRESULT; the start.
+    Writes: the tile at result.  May overwrite: nothing else.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    cursor = plan[codes.CURSORS] + i
+    rows_at, values_at = plan[codes.TURNED_ROWS], plan[codes.TURNED_ENTRIES]
+    dZ = row[codes.DRESULT] + j * plan[codes.HEIGHT]
+    height = min(tile_rows(row, panel), row[codes.INPUTS] - i)
+    if start == result and integers[cursor] == integers[cursor + height]:
+        # Nothing is added.
+        return
+    if row[codes.NARROW]:
+        narrow_turned_tile(
+            M, integers, result, cursor, rows_at, values_at, dZ, height, row[codes.OUTPUTS], start
+        )
+    elif row[codes.OUTPUTS] - j > panel // 2:
+        turned_tile(2, M, integers, result, cursor, rows_at, values_at, dZ, height, start)
+    else:
+        turned_tile(1, M, integers, result, cursor, rows_at, values_at, dZ, height, start)
+
+
+@kernel
 def tile_gradient(
-    M: Any, row: Any, height: int, rows: int, i: int, j: int, result: int, start: int, ahead: int,
-    ahead_step: int, lines: int,
+    M: Any, row: Any, plan: Any, integers: Any, rows: int, i: int, j: int, result: int, start: int,
+    ahead: int, lines: int,
 ) -> None:  # fmt: skip
     """Compute a tile of an operation's weight gradient.
 
-    Reads: the operation's source and DRESULT; the start.  Prefetches: see `column_tile`.
+    Reads: the operation's source and DRESULT, or integers; the start.  Prefetches: so many cache
+    lines of weights and moments from ahead on; see `column_tile`.
     Writes: the tile at result.  May overwrite: nothing else.
     """
     source, dZ = row[codes.SOURCE], row[codes.DRESULT]
-    if row[codes.NARROW]:
+    height, ahead_step = plan[codes.HEIGHT], plan[codes.STATE]
+    if row[codes.SPARSE]:
+        sparse_tile_gradient(M, row, plan, integers, i, j, result, start)
+    elif row[codes.NARROW]:
         narrow_gradient_tile(M, result, source, dZ, height, rows, i, row[codes.INPUTS], start)
     else:
         gradient_tile(
@@ -191,12 +223,13 @@ def turn_tile(M: Any, row: Any, i: int, j: int) -> None:
 
 @kernel
 def sum_tiles(
-    M: Any, row: Any, plan: Any, rows: int, first: int, last: int, group: int, starting: bool
-) -> None:
+    M: Any, row: Any, plan: Any, integers: Any, rows: int, first: int, last: int, group: int,
+    starting: bool,
+) -> None:  # fmt: skip
     """Add a chunk's part of some tiles of an operation's gradient, and of the biases beside them.
 
-    Reads: the operation's source and DRESULT.  Writes: the group's part of its gradient,
-    overwritten where starting, else added to.  May overwrite: nothing else.
+    Reads: the operation's source and DRESULT, or integers.  Writes: the group's part of its
+    gradient, overwritten where starting, else added to.  May overwrite: nothing else.
     """
     if first >= last:
         return
@@ -208,7 +241,8 @@ def sum_tiles(
     top, i, j = tile_at(first, inputs, outputs, panel, deep, band)
     for _ in range(first, last):
         g = weights_at(row, i, j, panel) + shift
-        tile_gradient(M, row, height, rows, i, j, g, codes.NONE if starting else g, 0, 0, 0)
+        start = codes.NONE if starting else g
+        tile_gradient(M, row, plan, integers, rows, i, j, g, start, 0, 0)
         if i == 0 and row[codes.B] >= 0:
             b = row[codes.BIASES] + j + shift
             dZ = row[codes.DRESULT] + j * height
@@ -271,16 +305,16 @@ def lines_ahead(M: Any, plan: Any) -> int:
 
 @kernel
 def step_tiles(
-    M: Any, row: Any, plan: Any, sums: Any, l2: Any, scale: Any, rows: int, first: int, last: int,
-    tile: int, starting: bool, kept: bool,
+    M: Any, row: Any, plan: Any, integers: Any, sums: Any, l2: Any, scale: Any, rows: int,
+    first: int, last: int, tile: int, starting: bool, kept: bool,
 ) -> int:  # fmt: skip
     """Update some tiles of an operation's weights, and the biases beside them.
 
     A gradient that is kept is read; else each tile's gradient is computed (from zero where this
     is the batch's first chunk, starting), applied while it is in the cache, and dropped.
 
-    Reads: the operation's source and DRESULT, or its gradient.  Writes: its PACKED, BIASES,
-    TRANSPOSED and moments; where l2 is not zero, the sum of squared weights of each tile.
+    Reads: the operation's source and DRESULT, or integers, or its gradient.  Writes: its PACKED,
+    BIASES, TRANSPOSED and moments; where l2 is not zero, the sum of squared weights of each tile.
     May overwrite: tile, the gradient.  Returns the number of spans with results that are not
     finite.
     """
@@ -302,7 +336,7 @@ def step_tiles(
         g = w + shift if kept else tile
         if not kept:
             start = codes.NONE if starting else w + shift
-            tile_gradient(M, row, height, rows, i, j, tile, start, w, state, lines)
+            tile_gradient(M, row, plan, integers, rows, i, j, tile, start, w, lines)
         count, pitch = vectors_of(row, i, j, panel)
         if l2:
             sums[row[codes.UNITS] + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)

@@ -1,0 +1,141 @@
+"""Sparse examples on their way into a step: a chunk's entries, row by row and column by column.
+
+The way forward reads the rows of a chunk.  The way back needs its entries by column: they are
+counted and put in order once for each chunk, each thread a share of the columns.  A tile of weight
+gradients then reads the entries of its own rows of W, and is applied while it is in the cache like
+any other, so that there is no gradient array here either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels import codes
+from fastnn.kernels._jit import kernel
+from fastnn.kernels.order import drawn
+
+__all__ = ["count_entries", "drop_entries", "gather_entries", "turn_entries"]
+
+_HALF = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+# Shifts and multipliers of `dropout.keep`.
+_SHIFT_1, _SHIFT_2 = np.uint64(16), np.uint64(15)
+_FACTOR_1, _FACTOR_2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
+
+
+@kernel
+def gather_entries(
+    M: Any, plan: Any, sparse: Any, picks: Any, order: Any, start: int, first: int, last: int
+) -> None:
+    """Copy the values of some rows of a chunk, and note where they lie and which examples they are.
+
+    Reads: sparse, whose first is written; order (examples,), or (0,) for the examples' own order,
+    in which the chunk begins at start.  Writes: in M, the rows' part of ENTRIES; of the integers,
+    that of BEGINNINGS, and the place behind it, where the next row's thread writes the same; the
+    same rows of picks.  May overwrite: nothing else.
+    """
+    integers, starts, _, values = sparse
+    at = 0
+    for i in range(first):
+        row = order[start + i] if order.size else start + i
+        at += starts[row + 1] - starts[row]
+    beginnings, entries = plan[codes.BEGINNINGS], plan[codes.ENTRIES]
+    for i in range(first, last):
+        row = order[start + i] if order.size else start + i
+        picks[i] = row
+        integers[beginnings + i] = at
+        for e in range(starts[row], starts[row + 1]):
+            M[entries + at] = values[e]
+            at += 1
+    if last > first:
+        integers[beginnings + last] = at
+
+
+@kernel
+def drop_entries(
+    M: Any, row: Any, plan: Any, sparse: Any, picks: Any, scale: float, stream: Any, begun: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Drop entries of some rows, and scale the others, as `dropout.drop` does with panels.
+
+    Reads: sparse, picks; the step's stream, and begun, how many rows of the batch came before the
+    chunk.  Writes: in M, the rows' part of ENTRIES.  May overwrite: nothing else.
+    """
+    integers, starts, columns, _ = sparse
+    units, threshold = row[codes.OUTPUTS], np.uint64(row[codes.THRESHOLD])
+    key = drawn(stream, row[codes.PLACE])
+    low, high = key & _HALF, key >> _32
+    factor, nothing = M.dtype.type(scale), M.dtype.type(0)
+    for i in range(first, last):
+        at = plan[codes.ENTRIES] + integers[plan[codes.BEGINNINGS] + i]
+        begin = starts[picks[i]]
+        for n in range(starts[picks[i] + 1] - begin):
+            number = np.uint64((begun + i) * units + columns[begin + n])
+            x = ((number & _HALF) + low) & _HALF
+            x = ((x ^ (x >> _SHIFT_1)) * _FACTOR_1) & _HALF
+            x = ((x ^ (x >> _SHIFT_2) ^ high) * _FACTOR_2) & _HALF
+            M[at + n] = M[at + n] * factor if x >= threshold else nothing
+
+
+@kernel
+def count_entries(
+    plan: Any, sparse: Any, inputs: int, order: Any, start: int, rows: int, place: int, size: int
+) -> None:
+    """Count the entries of a chunk in each of a thread's share of the columns.
+
+    Reads: sparse; order, in which the chunk begins at start.  Writes: of the integers, the share's
+    part of CURSORS, and COUNTS.  May overwrite: nothing else.
+    """
+    integers, starts, columns, _ = sparse
+    low, high = inputs * place // size, inputs * (place + 1) // size
+    cursors = plan[codes.CURSORS] + 1
+    for c in range(low, high):
+        integers[cursors + c] = 0
+    total = 0
+    for i in range(rows):
+        row = order[start + i] if order.size else start + i
+        for e in range(starts[row], starts[row + 1]):
+            c = columns[e]
+            if low <= c < high:
+                integers[cursors + c] += 1
+                total += 1
+    integers[plan[codes.COUNTS] + place * codes.COUNT_PITCH] = total
+
+
+@kernel
+def turn_entries(
+    M: Any, plan: Any, sparse: Any, inputs: int, order: Any, start: int, rows: int, place: int,
+    size: int,
+) -> None:  # fmt: skip
+    """Put the entries of a thread's share of the columns in order, column by column.
+
+    Reads: sparse, what `gather_entries` and all threads' `count_entries` left.
+    Writes: the share's part of TURNED_ENTRIES, TURNED_ROWS and CURSORS.
+    May overwrite: nothing else.
+    """
+    integers, starts, columns, _ = sparse
+    low, high = inputs * place // size, inputs * (place + 1) // size
+    cursors = plan[codes.CURSORS] + 1
+    at = 0
+    for other in range(place):
+        at += integers[plan[codes.COUNTS] + other * codes.COUNT_PITCH]
+    if place == 0:
+        integers[plan[codes.CURSORS]] = 0
+    for c in range(low, high):
+        count = integers[cursors + c]
+        integers[cursors + c] = at
+        at += count
+    turned, turned_rows = plan[codes.TURNED_ENTRIES], plan[codes.TURNED_ROWS]
+    for i in range(rows):
+        row = order[start + i] if order.size else start + i
+        entry = plan[codes.ENTRIES] + integers[plan[codes.BEGINNINGS] + i] - starts[row]
+        for e in range(starts[row], starts[row + 1]):
+            c = columns[e]
+            if low <= c < high:
+                # In the end a column's cursor stands where the next one begins.
+                to = integers[cursors + c]
+                integers[cursors + c] = to + 1
+                integers[turned_rows + to] = i
+                M[turned + to] = M[entry + e]
