@@ -10,7 +10,7 @@ from typing import Final
 
 from fastnn.names import lookup
 
-__all__ = ["BACKENDS", "backend", "in_force"]
+__all__ = ["BACKENDS", "backend", "in_force", "natively"]
 
 BACKENDS: Final = {name: name for name in ("native", "reference")}
 
@@ -61,3 +61,20 @@ def in_force(asked: str | None = None) -> str:
         return lookup(BACKENDS, asked, "backend")
     chosen = _chosen.get() or _asked
     return chosen if chosen in BACKENDS else lookup(BACKENDS, chosen, "FASTNN_BACKEND")
+
+
+def natively() -> bool:
+    """Tell, as quickly as can be, whether a call that does not say it takes the native path.
+
+    Returns
+    -------
+    bool
+        False for all else, a name that is none included, of which `in_force` tells more.
+
+    Examples
+    --------
+    >>> with backend("reference"):
+    ...     natively()
+    False
+    """
+    return (_chosen.get() or _asked) == "native"

@@ -26,6 +26,9 @@ class Trainable(Protocol):
         """All weights and biases, ``(count,)``."""
         ...
 
+    @parameters.setter
+    def parameters(self, values: NDArray[np.floating[Any]]) -> None: ...
+
 
 class Run(Protocol):
     """A fit in progress, as callbacks see it."""
@@ -234,7 +237,7 @@ class EarlyStopping(Callback):
         if self._best_epoch is not None:
             run.history.best_epoch = self._best_epoch
         if self._best_parameters is not None:
-            run.network.parameters[...] = self._best_parameters
+            run.network.parameters = self._best_parameters
             self._best_parameters = None
 
     def __repr__(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ from fastnn.metrics import resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, row_of
 from fastnn.schedules import ScheduleLike, resolve_schedule
+from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
 
 __all__ = ["Sequential", "load"]
@@ -106,14 +106,21 @@ class Sequential:
         self._state: training.TrainingState | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
-        self._fitting = threading.Lock()
-        self._predictor: prediction.Predictor | None = None
+        self._share_with_nobody()
         if inputs is not None:
             self._build(check_integer(inputs, "inputs", 1))
+
+    def _share_with_nobody(self) -> None:
+        """Begin with what is this network's alone, which no copy takes over."""
+        self._shown = Shown()
+        # Who fits it, by process: the child of a fork is not held up by a fit of its parent's.
+        self._fitting: dict[int, object] = {}
+        self._predictor: prediction.Predictor | None = None
 
     def _build(self, inputs: int) -> None:
         """Fix the input width and draw the first weights."""
         layout = _layout(inputs, self.layers)
+        rng = copy.deepcopy(self._weights_rng)
         try:
             parameters = aligned_zeros(layout.size, self.dtype)
         except (MemoryError, ValueError, OverflowError):
@@ -125,14 +132,17 @@ class Sequential:
             described(self.layers), layout.weights(parameters), strict=True
         ):
             with np.errstate(over="ignore"):
-                W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], self._weights_rng)
+                W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], rng)
             if not np.isfinite(W).all():
                 raise ValueError(
                     f"initializer must be a number that fits {self.dtype}; got "
                     f"{layer.initializer!r}."
                 )
-        self._parameters = parameters
-        self._layout = layout
+
+        def build() -> None:
+            self._weights_rng, self._parameters, self._layout = rng, parameters, layout
+
+        self._shown.write(build)
 
     # What it is.
 
@@ -172,7 +182,8 @@ class Sequential:
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
         shape = (self.layout.size,)
-        self._parameters[:] = gate.parameters(values, shape, self.dtype, "parameters")
+        found = gate.parameters(values, shape, self.dtype, "parameters")
+        self._shown.write(lambda: np.copyto(self._parameters, found))
 
     @property
     def weights(self) -> list[Floats]:
@@ -199,7 +210,9 @@ class Sequential:
         >>> [w.shape for w in net.get_weights()]
         [(2, 3), (3,), (3, 1)]
         """
-        return [self.layout.view(self._parameters, entry).copy() for entry in self.layout]
+        layout = self.layout
+        parameters = self._shown.copied(self._parameters.copy)
+        return [layout.view(parameters, entry).copy() for entry in layout]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Set all parameters from ``[W1, b1, W2, b2, ...]``, as `get_weights` gives them.
@@ -234,8 +247,8 @@ class Sequential:
             gate.parameters(values, entry.shape, self.dtype, f"weights ({entry.name})")
             for entry, values in zip(entries, weights, strict=True)
         ]
-        for entry, array in zip(entries, found, strict=True):
-            self.layout.view(self._parameters, entry)[:] = array
+        joined = np.concatenate([array.reshape(-1) for array in found])
+        self._shown.write(lambda: np.copyto(self._parameters, joined))
 
     def summary(self) -> str:
         """Describe the network, a line a layer.
@@ -408,7 +421,9 @@ class Sequential:
         >>> net.predict(X).round().ravel()
         array([0., 1., 1., 0.], dtype=float32)
         """
-        with self._fit_alone():
+        me, process, fitting = object(), os.getpid(), self._fitting
+        try:
+            _begin_fit(fitting, process, me)
             with self._unchanged_if_refused():
                 row = resolve_loss(loss, self._last.activation)
                 measured = resolve(metrics, row.targets)
@@ -449,9 +464,14 @@ class Sequential:
                     clip_norm=clip_norm,
                     threads=threads,
                     schedule=None if schedule is None else resolve_schedule(schedule),
+                    shown=self._shown,
                 )
                 run = training.begin(job, self, epochs, called, progress)
             return training.fit(job, run, self._streams)
+        finally:
+            # No call may stand here, as one that a signal follows would not be undone.
+            if process in fitting and fitting[process] is me:
+                del fitting[process]
 
     def train_on_batch(
         self,
@@ -494,62 +514,64 @@ class Sequential:
         >>> [net.train_on_batch([[1.0]], [2.0], optimizer=sgd) for _ in range(3)]
         [4.0, 0.0, 0.0]
         """
-        with self._fit_alone():
-            with self._unchanged_if_refused():
-                row = resolve_loss(loss, self._last.activation)
-                row_of(optimizer)
-                if isinstance(class_weight, str) and class_weight == "balanced":
-                    raise ValueError(
-                        "class_weight='balanced' needs all examples at once, which train_on_batch "
-                        "does not see. Give a dict from class to weight."
-                    )
-                path = backends.in_force(backend)
-                data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
-                if self._layout is None:
-                    self._build(data.X.shape[1])
-                state = None if self._state is None else self._state.continued(optimizer)
-                if state is None:
-                    state = training.TrainingState.fresh(optimizer, self._parameters)
-                job = training.Job(
-                    layout=self.layout,
-                    parameters=self._parameters,
-                    loss=row,
-                    data=data,
-                    validation=None,
-                    metrics=(),
-                    batch_size=len(data),
-                    state=state,
-                    backend=path,
-                    mask_key=self._streams.mask_key,
-                    steps_before=self._streams.steps - state.steps,
-                )
-            value = training.train_on_batch(job, self._streams)
-            self._state = state
-            return value
-
-    @contextmanager
-    def _fit_alone(self) -> Iterator[None]:
-        """Hold the network for one fit; a second one at the same time is refused."""
-        if not self._fitting.acquire(blocking=False):
-            raise RuntimeError(
-                "this network is being fitted already; two fits on one network at once would "
-                "write over each other. Fit a copy: net.copy()."
-            )
+        me, process, fitting = object(), os.getpid(), self._fitting
         try:
-            yield
+            _begin_fit(fitting, process, me)
+            row = resolve_loss(loss, self._last.activation)
+            row_of(optimizer)
+            if isinstance(class_weight, str) and class_weight == "balanced":
+                raise ValueError(
+                    "class_weight='balanced' needs all examples at once, which train_on_batch "
+                    "does not see. Give a dict from class to weight."
+                )
+            path = backends.in_force(backend)
+            data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
+            if self._layout is None:
+                with self._unchanged_if_refused():
+                    self._build(data.X.shape[1])
+            state = None if self._state is None else self._state.continued(optimizer)
+            if state is None:
+                state = training.TrainingState.fresh(optimizer, self._parameters)
+            streams, shown = self._streams, self._shown
+            job = training.Job(
+                layout=self.layout,
+                parameters=self._parameters,
+                loss=row,
+                data=data,
+                validation=None,
+                metrics=(),
+                batch_size=len(data),
+                state=state,
+                backend=path,
+                mask_key=streams.mask_key,
+                steps_before=streams.steps - state.steps,
+            )
+            stepped = training.single_step(job)
+            value, parameters, after = stepped.loss, stepped.parameters, stepped.state
+            steps, turn, writer = (streams.steps + 1) % 2**64, next_turn(), this_thread()
+            # From here on no call: Ctrl-C finds a step that was never taken, or all of it.
+            shown.writer = writer
+            shown.turn = 0
+            self._parameters[:] = parameters
+            self._state = after
+            streams.steps = steps
+            shown.turn = turn
+            return value
         finally:
-            self._fitting.release()
+            # Nor here, as one that a signal follows would not be undone.
+            if process in fitting and fitting[process] is me:
+                del fitting[process]
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Take back what getting ready did, should an argument be refused."""
-        kept = (self._layout, self._parameters, self._state, replace(self._streams))
-        drawn = self._weights_rng.bit_generator.state
+        kept = (self._layout, self._parameters, self._weights_rng)
+        state, streams = self._state, replace(self._streams)
         try:
             yield
         except BaseException:
-            self._layout, self._parameters, self._state, self._streams = kept
-            self._weights_rng.bit_generator.state = drawn
+            self._layout, self._parameters, self._weights_rng = kept
+            self._state, self._streams = state, streams
             raise
 
     def _data(
@@ -648,14 +670,26 @@ class Sequential:
             # Chunks are written while later rows are still to be read.
             features = features.copy()
         if backends.in_force(backend) == "native":
-            predictor = self._predictor_of(layout)
-            if isinstance(features, SparseRows):
-                predictor.sparse(self._parameters, features, out)
-            else:
-                predictor(self._parameters, features, out)
-        else:
-            prediction.predictions(layout, self._parameters, features, backend="reference", out=out)
-        return out
+            predictor, shown = self._predictor_of(layout), self._shown
+            answer: Callable[..., None] = (
+                predictor.sparse if isinstance(features, SparseRows) else predictor
+            )
+            turn = shown.turn
+            answer(self._parameters, features, out)
+            if turn is not shown.turn or not turn:
+                answer(shown.copied(self._parameters.copy), features, out)
+            return out
+        return self._by_the_book(features, out)
+
+    def _by_the_book(self, features: Floats | SparseRows, out: Floats | None = None) -> Floats:
+        """Return the reference's predictions of one state."""
+        layout = self.layout
+        return self._shown.read(
+            lambda parameters: prediction.predictions(
+                layout, parameters, features, backend="reference", out=out
+            ),
+            self._parameters,
+        )
 
     def _predictor_of(self, layout: Layout) -> prediction.Predictor:
         """Return what keeps the room that predictions take."""
@@ -695,17 +729,22 @@ class Sequential:
         predictor, dtype = self._predictor, self.dtype
         # What serves a single row asks only what it must: every look costs a twentieth of it.
         if (
-            out is None
-            and predictor is not None
+            predictor is not None
             and predictor.layout is self._layout
             and type(x) is np.ndarray
             and x.shape == predictor.row
             and x.dtype is dtype
             and x.flags.carray
-            and backends.in_force() == "native"
+            and (out is None or _takes_a_row(out, predictor.outputs, x))
+            and backends.natively()
         ):
-            out = np.empty(predictor.outputs, dtype)
+            if out is None:
+                out = np.empty(predictor.outputs, dtype)
+            shown = self._shown
+            turn = shown.turn
             predictor.one(self._parameters, x, out)
+            if turn is not shown.turn or not turn:
+                predictor.one(shown.copied(self._parameters.copy), x, out)
             return out
         layout = self.layout
         rows = gate.row_or_rows(x, layout.inputs, dtype)
@@ -714,17 +753,17 @@ class Sequential:
             out = np.empty(shape, dtype)
         else:
             gate.output_buffer(out, shape, dtype)
-            # The one row is read before anything is written.
-            if rows.ndim > 1 and np.may_share_memory(out, rows):
+            # One row is read before anything is written, but may have to be read once more.
+            if np.may_share_memory(out, rows):
                 rows = rows.copy()
         if backends.in_force() == "native":
-            self._predictor_of(layout)(self._parameters, rows, out)
+            predictor, shown = self._predictor_of(layout), self._shown
+            turn = shown.turn
+            predictor(self._parameters, rows, out)
+            if shown.turn is not turn or not turn:
+                predictor(shown.copied(self._parameters.copy), rows, out)
         else:
-            features = rows.reshape(-1, layout.inputs)
-            predicted = prediction.predictions(
-                layout, self._parameters, features, backend="reference"
-            )
-            out[...] = predicted.reshape(shape)
+            out[...] = self._by_the_book(rows.reshape(-1, layout.inputs)).reshape(shape)
         return out
 
     def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
@@ -771,8 +810,11 @@ class Sequential:
             # A dropout of inputs leaves them as they are.
             return features.toarray() if isinstance(features, SparseRows) else features.copy()
         path = backends.in_force(backend)
-        return prediction.predictions(
-            layout, self._parameters, features, backend=path, blocks=chosen
+        return self._shown.read(
+            lambda parameters: prediction.predictions(
+                layout, parameters, features, backend=path, blocks=chosen
+            ),
+            self._parameters,
         )
 
     def evaluate(
@@ -810,11 +852,20 @@ class Sequential:
         {'loss': 0.5, 'mean_absolute_error': 0.5}
         """
         row, data, path = self._asked(X, y, loss, sample_weight, backend)
-        measured = resolve(metrics, row.targets)
-        value = prediction.mean_loss(self.layout, self._parameters, row, data, path)
-        return {"loss": value} | training.metric_values(
-            measured, self.layout, self._parameters, data, backend=path
-        )
+        measured, layout = resolve(metrics, row.targets), self.layout
+        if measured:
+            # Functions of the user's are called once.
+            parameters = self._shown.copied(self._parameters.copy)
+            value = prediction.mean_loss(layout, parameters, row, data, path)
+            return {"loss": value} | training.metric_values(
+                measured, layout, parameters, data, backend=path
+            )
+        return {
+            "loss": self._shown.read(
+                lambda parameters: prediction.mean_loss(layout, parameters, row, data, path),
+                self._parameters,
+            )
+        }
 
     def _asked(
         self,
@@ -861,7 +912,9 @@ class Sequential:
         (array([[0.5]], dtype=float32), array([[-0.5]], dtype=float32))
         """
         asked = self._asked(X, y, loss, None, backend, dense=True)
-        return prediction.trace(self.layout, self._parameters, *asked)
+        return self._shown.read(
+            lambda parameters: prediction.trace(self.layout, parameters, *asked), self._parameters
+        )
 
     def loss_and_gradient(
         self,
@@ -899,7 +952,10 @@ class Sequential:
         (9.0, array([ -6., -12.,  -6.], dtype=float32))
         """
         asked = self._asked(X, y, loss, sample_weight, backend)
-        return prediction.loss_and_gradient(self.layout, self._parameters, *asked)
+        return self._shown.read(
+            lambda parameters: prediction.loss_and_gradient(self.layout, parameters, *asked),
+            self._parameters,
+        )
 
     def diagnose(
         self,
@@ -942,16 +998,17 @@ class Sequential:
         """
         layout = self.layout
         row_of(optimizer)
-        seen = self.trace(X, y, loss, backend=backend)
         stepped = self.copy()
+        before = stepped.parameters.copy()
+        seen = stepped.trace(X, y, loss, backend=backend)
         stepped._state = None
         # One step without dropout, as all else here is measured without it.
         stepped._layout = _layout(layout.inputs, self.layers, dropping=False)
         try:
             stepped.train_on_batch(X, y, loss, optimizer, backend=backend)
         except DivergenceError:
-            return diagnose(layout, self._parameters, None, seen)
-        return diagnose(layout, self._parameters, stepped._parameters, seen)
+            return diagnose(layout, before, None, seen)
+        return diagnose(layout, before, stepped._parameters, seen)
 
     # Keeping.
 
@@ -978,17 +1035,31 @@ class Sequential:
         return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
+        return self._shown.copied(self._taken_down)
+
+    def _taken_down(self) -> dict[str, Any]:
+        """Return what makes this network, in plain values, sharing nothing that a fit writes."""
         state = self.__dict__.copy()
-        del state["_fitting"], state["_predictor"]
-        # Plain copies: what is pickled or copied shall not carry the alignment's padding.
+        for own in ("_shown", "_fitting", "_predictor", "_layout"):
+            del state[own]
+        streams, carried = self._streams, self._state
+        state["_inputs"] = self.inputs
+        # A plain copy: what is pickled or copied shall not carry the alignment's padding.
         state["_parameters"] = self._parameters.copy()
+        state["_streams"] = (streams.order_key, streams.mask_key, streams.drawn, streams.steps)
+        if carried is not None:
+            state["_state"] = (carried.optimizer, carried.moments.copy(), carried.numbers.copy())
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = state.copy()
+        inputs, values, carried = (state.pop(name) for name in ("_inputs", "_parameters", "_state"))
+        streams = training.Streams(*state.pop("_streams"))
         self.__dict__.update(state)
-        self._fitting = threading.Lock()
-        self._predictor = None
-        values = self._parameters
+        self._share_with_nobody()
+        self._streams = streams
+        self._state = None if carried is None else training.TrainingState(*carried)
+        self._layout = None if inputs is None else _layout(inputs, self.layers)
         self._parameters = aligned_zeros(values.size, values.dtype)
         self._parameters[:] = values
 
@@ -1022,19 +1093,52 @@ class Sequential:
         True
         """
         layout = self.layout
+        # One state, whatever another thread trains meanwhile: sums are taken, and bytes written,
+        # of the same copy.
+        parameters, streams = self._shown.copied(
+            lambda: (self._parameters.copy(), replace(self._streams))
+        )
         description = {
             "version": _FORMAT_VERSION,
             "layers": [to_dict(layer) for layer in self.layers],
             "inputs": layout.inputs,
             "dtype": str(self.dtype),
             # Python's integers are exact, JSON readers' need not be.
-            "order_key": str(self._streams.order_key),
-            "orders_drawn": self._streams.drawn,
-            "mask_key": str(self._streams.mask_key),
-            "steps_taken": self._streams.steps,
+            "order_key": str(streams.order_key),
+            "orders_drawn": streams.drawn,
+            "mask_key": str(streams.mask_key),
+            "steps_taken": streams.steps,
         }
-        tensors = {entry.name: layout.view(self._parameters, entry) for entry in layout}
+        tensors = {entry.name: layout.view(parameters, entry) for entry in layout}
         safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
+
+
+def _takes_a_row(out: object, outputs: int, x: Floats) -> bool:
+    """Tell, of a row's dtype and layout, whether a result may be written into an array of its own.
+
+    Arrays that own their memory share none.
+    """
+    return (
+        type(out) is np.ndarray
+        and out.dtype is x.dtype
+        and out.shape == (outputs,)
+        and out.base is None
+        and x.base is not out
+        and out is not x
+        and out.flags.carray
+    )
+
+
+def _begin_fit(fitting: dict[int, object], process: int, me: object) -> None:
+    """Take a network's turn to be fitted, or refuse a second fit at the same time.
+
+    An interruption may come as soon as the turn is taken; who took it tells whose it is to end.
+    """
+    if fitting.setdefault(process, me) is not me:
+        raise RuntimeError(
+            "this network is being fitted already; two fits on one network at once would "
+            "write over each other. Fit a copy: net.copy()."
+        )
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:

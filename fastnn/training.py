@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from fastnn.optimizers import Optimizer, hyperparameters, row_of
 from fastnn.prediction import Run, mean_loss, predictions, textbook, textbook_trace
 from fastnn.progress import Progress
 from fastnn.schedules import Schedule
+from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
 
 __all__ = [
@@ -43,8 +44,8 @@ __all__ = [
     "begin",
     "fit",
     "metric_values",
+    "single_step",
     "split",
-    "train_on_batch",
 ]
 
 Floats = NDArray[np.floating]
@@ -132,11 +133,6 @@ class TrainingState:
         )
         return replace(self, moments=moments, numbers=self.numbers.copy())
 
-    def restore(self, saved: TrainingState) -> None:
-        """Go back to a copy, in place."""
-        self.moments[:] = saved.moments
-        self.numbers[:] = saved.numbers
-
 
 def _numbers(optimizer: Optimizer) -> NDArray[np.float64]:
     """Return a record's numbers as the engine reads them, before the first step."""
@@ -189,6 +185,12 @@ class Stepper(Protocol):
     def show(self, moments: bool = False) -> None:
         """Write the job's parameters, and its moments if asked."""
 
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Take over parameters and moments that are not the job's."""
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters and moments as they are now, without showing them."""
+
 
 class NativeStepper:
     """Takes steps in the engine."""
@@ -227,17 +229,27 @@ class NativeStepper:
 
     def take(self, moments: bool = False) -> None:
         """Take over the job's parameters, and its moments if asked, as they are now."""
-        self._run.load(self._job.parameters)
-        if moments:
-            for place, moment in enumerate(self._job.state.moments, 1):
-                self._run.load(moment, place)
+        self.load(self._job.parameters, self._job.state.moments if moments else ())
 
     def show(self, moments: bool = False) -> None:
         """Write the job's parameters, and its moments if asked."""
-        self._run.store(self._job.parameters)
+        job = self._job
+        job.shown.write(lambda: self._run.store(job.parameters))
         if moments:
-            for place, moment in enumerate(self._job.state.moments, 1):
+            for place, moment in enumerate(job.state.moments, 1):
                 self._run.store(moment, place)
+
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Take over parameters and moments that are not the job's."""
+        self._run.load(parameters)
+        for place, moment in enumerate(moments, 1):
+            self._run.load(moment, place)
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters and moments as they are now, without showing them."""
+        self._run.store(parameters)
+        for place, moment in enumerate(moments, 1):
+            self._run.store(moment, place)
 
 
 class ReferenceStepper:
@@ -248,6 +260,7 @@ class ReferenceStepper:
         self.report = np.zeros(codes.REPORT_ENTRIES)
         self.rates = np.zeros(0)
         self._job = job
+        self._parameters = job.parameters.copy()
 
     def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
@@ -281,15 +294,29 @@ class ReferenceStepper:
         return None
 
     def take(self, moments: bool = False) -> None:
-        """Nothing to do: the steps read the job's own."""
+        """Take over the job's parameters as they are now; its moments are read where they lie."""
+        self._parameters[:] = self._job.parameters
 
     def show(self, moments: bool = False) -> None:
-        """Nothing to do: the steps write the job's own."""
+        """Write the job's parameters; its moments are written by every step."""
+        job = self._job
+        job.shown.write(lambda: np.copyto(job.parameters, self._parameters))
+
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Take over parameters and moments that are not the job's."""
+        self._parameters[:] = parameters
+        for own, moment in zip(self._job.state.moments, moments, strict=True):
+            own[:] = moment
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters and moments as they are now, without showing them."""
+        parameters[:] = self._parameters
+        moments[:] = self._job.state.moments
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
         layout, state, conventions = self._job.layout, self._job.state, self._job.conventions
-        W, b, activations = textbook(layout, self._job.parameters)
+        W, b, activations = textbook(layout, self._parameters)
         moments = [textbook(layout, moment)[:2] for moment in state.moments]
         states: list[Any] = [
             (
@@ -320,7 +347,7 @@ class ReferenceStepper:
             of_W = [of[0][place] for of in states]
             of_b = [None if of[1] is None else of[1][place] for of in states]
             new.append(_flat(layout, of_W, of_b))
-        self._job.parameters[:] = new[0]
+        self._parameters[:] = new[0]
         for moment, stepped in zip(state.moments, new[1:], strict=True):
             moment[:] = stepped
         if not all(np.isfinite(vector).all() for vector in new):
@@ -462,6 +489,7 @@ class Job:
     threads: int | None = None
     conventions: Conventions = OWN
     schedule: Schedule | None = None
+    shown: Shown = field(default_factory=Shown)
 
     @property
     def steps(self) -> int:
@@ -695,18 +723,21 @@ class _Slices:
     def settle(self) -> None:
         """Show what was reached, or what was saved should an interruption hide a divergence."""
         self._count()
+        if not np.isfinite(self._reached()[0]).all():
+            saved = self._saved
+            self.stepper.load(saved.parameters, saved.state.moments)
+            self._ahead = True
         self.show()
-        if not np.isfinite(self._job.parameters).all():
-            self.restore()
 
     def _save(self) -> None:
         """Keep weights and state of now; not so often that it costs anything."""
         if self._stale < _SAVING_SHARE * self._copying:
             return
         began = time.perf_counter()
-        self.stepper.show(moments=True)
-        self._keep()
+        parameters, state = self._reached()
+        self._saved = _Saved(parameters, state, len(self.losses), self._step)
         self._copying = time.perf_counter() - began
+        self._stale = 0.0
 
     def _keep(self) -> None:
         """Keep a copy of the job's parameters and state, which are up to date."""
@@ -716,10 +747,12 @@ class _Slices:
         self._copying = time.perf_counter() - began
         self._stale = 0.0
 
-    def restore(self) -> None:
-        """Go back to what was saved."""
-        self._job.parameters[:] = self._saved.parameters
-        self._job.state.restore(self._saved.state)
+    def _reached(self) -> tuple[Floats, TrainingState]:
+        """Return copies of weights and state as the last step left them, without showing them."""
+        state, parameters = self._job.state, np.empty_like(self._job.parameters)
+        moments = np.empty_like(state.moments)
+        self.stepper.store(parameters, moments)
+        return parameters, replace(state, moments=moments, numbers=state.numbers.copy())
 
     def advance(self, run: FitRun) -> DivergenceError | None:
         """Take a slice of steps; return what to raise should one of them turn non-finite."""
@@ -774,28 +807,17 @@ class _Slices:
 
     def _diverged(self, run: FitRun, bad: int, trouble: int) -> DivergenceError:
         """Go back to before the bad step, counted through all epochs; say where it began."""
-        job = self._job
-        self.stepper.show(moments=True)
-        after = job.parameters.copy(), job.state.copy()
-        self.restore()
-        self.stepper.take(moments=True)
+        job, saved = self._job, self._saved
+        after = self._reached()
+        self.stepper.load(saved.parameters, saved.state.moments)
+        job.state.numbers[:] = saved.state.numbers
         self._replay(bad)
         epoch, step = divmod(bad, job.steps)
         if job.shuffle:
             _draw(self.stepper.order, job.order_key, self._first_order + epoch, job.backend)
             self._streams.drawn = self._first_order + epoch + 1
         rows = self.stepper.order[step * job.batch_size : (step + 1) * job.batch_size]
-        block, what = _where_it_began(job, job.data.take(rows), after, trouble)
-        place = f"layer {block.place} ({_named(block)})"
-        return DivergenceError(
-            f"training turned non-finite in epoch {epoch + 1}, step {step + 1} of "
-            f"{job.steps}: {what.format(place=place)}. The network holds its last finite "
-            f"weights, from before that step. {_remedy(job)}",
-            epoch=epoch + 1,
-            step=step + 1,
-            layer=f"layer {block.place}",
-            history=run.history,
-        )
+        return _divergence(job, job.data.take(rows), after, trouble, (epoch, step), run.history)
 
     def _replay(self, bad: int) -> None:
         """Take the steps from what was saved to before the bad one: they repeat bit for bit."""
@@ -841,6 +863,25 @@ def _mean(sums: NDArray[np.float64]) -> float:
 def _named(block: Block) -> str:
     """Describe a layer in a few words."""
     return f"Dense, {block.outputs} units, {block.activation}"
+
+
+def _divergence(
+    job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int,
+    at: tuple[int, int], history: History,
+) -> DivergenceError:  # fmt: skip
+    """Say where a step went wrong, at an epoch and a step of it, and what may help."""
+    epoch, step = at
+    block, what = _where_it_began(job, batch, after, trouble)
+    place = f"layer {block.place} ({_named(block)})"
+    return DivergenceError(
+        f"training turned non-finite in epoch {epoch + 1}, step {step + 1} of "
+        f"{job.steps}: {what.format(place=place)}. The network holds its last finite "
+        f"weights, from before that step. {_remedy(job)}",
+        epoch=epoch + 1,
+        step=step + 1,
+        layer=f"layer {block.place}",
+        history=history,
+    )
 
 
 def _where_it_began(
@@ -898,26 +939,56 @@ def _remedy(job: Job) -> str:
     return (", or ".join(advice) if len(advice) < 3 else "; ".join(advice)) + "."
 
 
-def train_on_batch(job: Job, streams: Streams) -> float:
-    """Take one step on all of the job's data; return the loss before it, with the penalty."""
-    run = begin(job, _Nobody(job.parameters), 1, (), False)
-    slices = _Slices(job, streams, apart=True, run=run)
-    try:
-        diverged = slices.advance(run)
-        if diverged is not None:
-            raise diverged
-        slices.stepper.show(moments=True)
-    except KeyboardInterrupt:
-        # A step that nobody heard of is not to be there, nor half of it.
-        slices.restore()
-        raise
-    finally:
-        streams.steps = job.step
-    return slices.losses[0]
-
-
 @dataclass(frozen=True, slots=True)
-class _Nobody:
-    """Stands in for the network where no callback will see it."""
+class Stepped:
+    """What a single step leads to.
 
+    Attributes
+    ----------
+    loss : float
+        Before the step, with the penalty.
+    parameters : ndarray (size,)
+        After it.
+    state : TrainingState
+        After it.
+    """
+
+    loss: float
     parameters: Floats
+    state: TrainingState
+
+
+def single_step(job: Job) -> Stepped:
+    """Take one step on all of the job's data, of which nothing is written.
+
+    Parameters
+    ----------
+    job : Job
+        What to train on what.
+
+    Returns
+    -------
+    Stepped
+        What to go on with.
+
+    Raises
+    ------
+    DivergenceError
+        If the loss, a weight or a moment turns non-finite.
+    """
+    # The engine counts steps in the state.
+    ahead = replace(job.state, numbers=job.state.numbers.copy())
+    if job.backend == "reference":
+        ahead = ahead.copy()
+    stepper = STEPPERS[job.backend](replace(job, state=ahead))
+    record = np.zeros((1, codes.RECORD_COLUMNS))
+    done = stepper.run(0, 1, 0, record)
+    parameters, moments = np.empty_like(job.parameters), np.empty_like(ahead.moments)
+    stepper.store(parameters, moments)
+    after = replace(ahead, moments=moments)
+    if done.trouble:
+        _check_finite(job)
+        raise _divergence(
+            job, job.data, (parameters, after), done.trouble, (0, 0), History(job.names)
+        )
+    return Stepped(_mean(record[0]), parameters, after)

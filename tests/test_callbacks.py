@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +15,26 @@ from fastnn.history import History
 NAN = math.nan
 
 
+class FakeNetwork:
+    """Parameters that stay one vector, as a network's do."""
+
+    def __init__(self, vector):
+        self.vector = vector
+
+    @property
+    def parameters(self):
+        return self.vector
+
+    @parameters.setter
+    def parameters(self, values):
+        self.vector[...] = values
+
+
 class FakeRun:
     """A fit whose values are given beforehand; its parameters hold the epoch."""
 
     def __init__(self, names, epochs, dtype=np.float32):
-        self.network = SimpleNamespace(parameters=np.zeros(3, dtype))
+        self.network = FakeNetwork(np.zeros(3, dtype))
         self.epoch = 0
         self.epochs = epochs
         self.names = names
@@ -153,7 +167,7 @@ def test_a_fit_of_another_size_and_dtype_may_follow():
     stopper = EarlyStopping()
     fit(stopper, [1.0, 2.0], end=False)
     run = FakeRun(("loss", "val_loss"), 1, np.float64)
-    run.network.parameters = np.full(5, 1 / 3)
+    run.network = FakeNetwork(np.full(5, 1 / 3))
     stopper.on_fit_begin(run)
     run.epoch, run.logs = 1, {"loss": 1.0, "val_loss": 1.0}
     stopper.on_epoch_end(run)
@@ -195,7 +209,7 @@ def test_weights_are_not_kept_after_the_fit():
     stopper = EarlyStopping()
     fresh = len(pickle.dumps(stopper))
     run = FakeRun(("val_loss",), 1)
-    run.network.parameters = np.zeros(10_000)
+    run.network = FakeNetwork(np.zeros(10_000))
     stopper.on_fit_begin(run)
     run.epoch, run.logs = 1, {"val_loss": 1.0}
     stopper.on_epoch_end(run)

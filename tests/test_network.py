@@ -555,7 +555,7 @@ COPIES = {
         f"pickle {protocol}": lambda net, protocol=protocol: pickle.loads(
             pickle.dumps(net, protocol)
         )
-        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
     },
 }
 

@@ -96,7 +96,7 @@ ALLOWED = {
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
         "history", "initializers", "layers", "layout", "losses", "metrics", "names", "optimizers",
-        "prediction", "schedules", "sparse", "training",
+        "prediction", "schedules", "sharing", "sparse", "training",
     },
     "optimizers": {"kernels.codes", "names"},
     "prediction": {
@@ -108,13 +108,14 @@ ALLOWED = {
     "reference_draws": set(),
     "reference_tables": set(),
     "schedules": {"metrics", "names"},
+    "sharing": set(),
     "sparse": set(),
     "system": {"names"},
     "threads": {"names", "system"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",
         "losses", "metrics", "optimizers", "prediction", "progress", "reference",
-        "reference_draws", "schedules", "sparse",
+        "reference_draws", "schedules", "sharing", "sparse",
     },
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
