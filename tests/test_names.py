@@ -169,7 +169,7 @@ def test_check_real_refuses_numbers_outside(value: float, shown: str) -> None:
         (None, "None"),
         (1j, "1j (complex)"),
         ([0.5], "[0.5] (list)"),
-        (np.timedelta64(1), "(timedelta64)"),
+        (np.timedelta64(1, "s"), "(timedelta64)"),
     ],
 )
 def test_check_real_refuses_other_types(value: object, shown: str) -> None:
