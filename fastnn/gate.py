@@ -30,6 +30,7 @@ __all__ = [
     "features",
     "output_buffer",
     "parameters",
+    "readable",
     "row_or_rows",
     "sample_weights",
     "sparse_or_dense",
@@ -45,6 +46,15 @@ _SUM_TOLERANCE = 1e-3
 
 _ENCODE_COLUMNS = "Encode categories as numbers first, for example one column of 0 and 1 for each."
 _ENCODE_CLASSES = "Number the classes first: names, y = np.unique(y, return_inverse=True)."
+_NO_CLASSES = (
+    "A loss on numbers takes no classes: for those use MLPClassifier, or a last layer with softmax."
+)
+_FROM_TEXT = "Turn text that holds numbers into them first: np.asarray(..., dtype=float)."
+
+# What reading an object as an array may raise; running out of memory is another matter.
+_UNREADABLE = (
+    TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -402,7 +412,8 @@ def targets(
 with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse=True).
     """
     dtype, width = np.dtype(dtype), outputs // each
-    array = _read(y, argument, _ENCODE_CLASSES)
+    numeric = loss_targets in ("real", "counts")
+    array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_CLASSES)
     _check_length(array, rows, argument, of)
     column = array.shape == (rows, 1)
     listed = array.ndim == 1 or (column and width > 1)
@@ -479,7 +490,7 @@ def sample_weights(
     """
     if w is None:
         return _read_only(np.empty(0, dtype=dtype))
-    array = _read(w, argument, _ENCODE_COLUMNS)
+    array = _read(w, argument, "")
     if array.ndim != 1:
         raise ValueError(f"{argument} must have shape ({rows},); got shape {array.shape}.")
     _check_length(array, rows, argument, of)
@@ -606,10 +617,37 @@ def parameters(values: object, shape: tuple[int, ...], dtype: DTypeLike, argumen
     ...
     ValueError: weights (0.b) must have shape (3,); got shape (2,).
     """
-    array = _read(values, argument, _ENCODE_COLUMNS)
+    array = _read(values, argument, "")
     if array.shape != shape:
         raise ValueError(f"{argument} must have shape {shape}; got shape {array.shape}.")
     return _finite(array, np.dtype(dtype), argument)
+
+
+def readable(value: object, argument: str) -> None:
+    """Refuse what cannot be read as an array of real numbers, whatever its shape.
+
+    Parameters
+    ----------
+    value : object
+        What the caller gave.
+    argument : str
+        The name of the caller's argument, for the message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `features`, `targets` and the others.
+
+    Examples
+    --------
+    >>> readable([1, 2.5], "X")
+    >>> readable([1, "2.5"], "X")
+    Traceback (most recent call last):
+    ...
+    TypeError: X must hold real numbers; got '2.5' (str) at row 1. Turn text that holds numbers \
+into them first: np.asarray(..., dtype=float).
+    """
+    _read(value, argument, "")
 
 
 def row_or_rows(x: object, inputs: int, dtype: np.dtype[Any]) -> Array:
@@ -743,7 +781,7 @@ def _read(value: Any, argument: str, encode: str) -> Array:
         if array.dtype.kind in "UST":
             # Numbers beside text were made text: read again, to find what was text to begin with.
             array = np.asarray(value, dtype=object)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise TypeError(
             f"{argument} must be a rectangular array of numbers; got {_ragged(value, error)}."
         ) from error
@@ -851,8 +889,19 @@ def _not_a_number(
     came = f"got {describe(item)} at {_where(cell)}."
     if _is_real(item):
         return ValueError(f"{argument} must hold numbers that fit float64; {came}")
-    advice = f" {encode}" if isinstance(item, (str, bytes)) else ""
-    return TypeError(f"{argument} must hold real numbers; {came}{advice}")
+    advice = ""
+    if isinstance(item, (str, bytes)):
+        advice = _FROM_TEXT if _spells_number(item) and encode != _ENCODE_CLASSES else encode
+    return TypeError(f"{argument} must hold real numbers; {came}{advice and f' {advice}'}")
+
+
+def _spells_number(text: str | bytes) -> bool:
+    """Tell whether text is a number that was written out."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _ragged(value: object, error: Exception) -> str:

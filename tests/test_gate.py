@@ -25,6 +25,7 @@ from fastnn.gate import (
     class_weights,
     features,
     output_buffer,
+    readable,
     row_or_rows,
     sample_weights,
     targets,
@@ -423,9 +424,9 @@ NO_NUMBERS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     ),
     "void": (lambda: np.zeros((2, 2), "V4"), ("must hold real numbers; got records (dtype |V4).",)),
     "strings": (
-        lambda: np.array([["1.5", "2"]]),
+        lambda: np.array([["red", "2"]]),
         (
-            "must hold real numbers; got '1.5' (str) at row 0, column 0.",
+            "must hold real numbers; got 'red' (str) at row 0, column 0.",
             ENCODE,
         ),
     ),
@@ -547,12 +548,54 @@ def test_what_is_no_number_is_refused(form: str) -> None:
         features(value, "float32", None)
     if form.startswith(("generator", "iterator")):
         return
-    for kind in ("real", "counts", "classes", "probabilities", "sides"):
+    for kind in ("classes", "probabilities", "sides"):
         with refused(TypeError, f"target {classes[0]}", *classes[1:]):
+            targets(value, kind, 2, 2, "float32", "target")
+    numeric = [part.replace(ENCODE, "A loss on numbers takes no classes") for part in parts]
+    for kind in ("real", "counts"):
+        with refused(TypeError, f"target {numeric[0]}", *numeric[1:]):
             targets(value, kind, 2, 2, "float32", "target")
     if value is not None:
         with pytest.raises(TypeError, match=r"^weights must .*\.$"):
             sample_weights(value, 2, "float32", "weights")
+
+
+@pytest.mark.parametrize("text", ["1.5", "1e-3", "-2", " 7 ", "nan", b"0.25"])
+def test_numbers_written_as_text_are_to_be_read_as_numbers(text: str | bytes) -> None:
+    advice = "np.asarray(..., dtype=float)"
+    with refused(TypeError, "X must hold real numbers; got", advice):
+        features([[text]], "float32", None)
+    with refused(TypeError, "weights must hold real numbers; got", advice):
+        sample_weights([text], 1, "float32", "weights")
+    for kind in ("real", "counts"):
+        with refused(TypeError, "y must hold real numbers; got", advice):
+            targets([text], kind, 1, 1, "float32")
+    # Classes may well be called so.
+    with refused(TypeError, "y must hold real numbers; got", "Number the classes first"):
+        targets([text], "classes", 2, 1, "float32")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ZeroDivisionError, OverflowError, KeyError])
+def test_an_object_that_fails_to_become_an_array_is_named(error: type[Exception]) -> None:
+    class Strange:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            raise error("the device is busy")
+
+    with refused(TypeError, "X must be", "Strange", "the device is busy"):
+        features(Strange(), "float32", None)
+    with refused(TypeError, "y must be", "Strange", "the device is busy"):
+        targets(Strange(), "real", 1, 1, "float32")
+    with refused(TypeError, "w must be", "Strange", "the device is busy"):
+        readable(Strange(), "w")
+
+
+def test_running_out_of_memory_stays_what_it_is() -> None:
+    class Endless:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        features(Endless(), "float32", None)
 
 
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_array", "coo_matrix", "dok_array"])

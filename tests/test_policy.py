@@ -47,24 +47,29 @@ ALLOWED = {
     "estimators.__init__": {"estimators.classifier", "estimators.regressor"},
     "estimators.base": {
         "backends", "estimators.examples", "estimators.fitted", "estimators.judge",
-        "estimators.lbfgs", "estimators.pace", "estimators.parameters", "estimators.stochastic",
-        "estimators.watchers", "estimators.weights", "data", "gate", "names", "training",
+        "estimators.lbfgs", "estimators.pace", "estimators.parameters", "estimators.reading",
+        "estimators.stochastic", "estimators.watchers", "estimators.weights", "data", "gate",
+        "names", "training",
     },
+    "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.judge", "estimators.parameters", "gate",
+        "estimators.judge", "estimators.parameters", "estimators.reading", "gate", "names",
     },
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
     },
     "estimators.examples": {"data", "gate", "kernels.codes", "sparse", "training"},
-    "estimators.fitted": {"estimators.examples", "estimators.weights", "network"},
+    "estimators.fitted": {
+        "backends", "estimators.examples", "estimators.reading", "estimators.weights", "gate",
+        "network", "prediction",
+    },
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
     },
     "estimators.lbfgs": {
-        "data", "estimators.judge", "estimators.parameters", "estimators.watchers", "layout",
-        "prediction",
+        "data", "estimators.blame", "estimators.judge", "estimators.parameters",
+        "estimators.watchers", "layout", "network", "prediction",
     },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "kernels.codes", "optimizers", "schedules",
@@ -73,12 +78,14 @@ ALLOWED = {
     "estimators.parameters": {
         "activations", "callbacks", "conventions", "losses", "names", "optimizers", "schedules",
     },
+    "estimators.reading": {"gate"},
     "estimators.regressor": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.judge", "estimators.parameters", "gate",
+        "estimators.judge", "estimators.parameters", "estimators.reading", "gate",
     },
     "estimators.stochastic": {
-        "data", "errors", "estimators.examples", "estimators.judge", "estimators.pace",
+        "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",
+        "estimators.pace",
         "estimators.parameters", "estimators.watchers", "kernels.codes",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},

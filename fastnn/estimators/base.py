@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight
 
 from fastnn import backends, gate
 from fastnn.data import Data
@@ -27,6 +26,7 @@ from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
 from fastnn.estimators.pace import Pace, schedule_of
 from fastnn.estimators.parameters import SOLVERS, Objective, hidden_sizes, plain
+from fastnn.estimators.reading import reading, weights_of
 from fastnn.estimators.stochastic import NOT_FINITE, Descent
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
@@ -151,9 +151,9 @@ class Perceptron(Fitted, ABC):
         as_given = X, y, sample_weight
         sizes = hidden_sizes(self.hidden_layer_sizes)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        X, y = self._checked(X, y, reset=first)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+        with reading(X=X, y=y):
+            X, y = self._checked(X, y, reset=first)
+        sample_weight = weights_of(X, sample_weight)
         self._learn_targets(y, incremental=incremental)
         dtype = self._dtype(X, first=first)
         targets = self._targets(y, dtype)
@@ -260,10 +260,9 @@ class Perceptron(Fitted, ABC):
                 f"got {describe(validation_data)}."
             )
         X, y, *rest = validation_data
-        X, y = self._checked(X, y, reset=False)
-        weights = None
-        if rest and rest[0] is not None:
-            weights = _check_sample_weight(rest[0], X)
+        with reading(**{"validation_data[0]": X, "validation_data[1]": y}):
+            X, y = self._checked(X, y, reset=False)
+        weights = weights_of(X, rest[0] if rest else None, "validation_data[2]")
         targets = self._targets(y, dtype, "validation_data[1]")
         return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
 

@@ -24,7 +24,9 @@ from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.judge import accuracy
 from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective
+from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
+from fastnn.names import describe
 
 __all__ = ["MLPClassifier"]
 
@@ -317,7 +319,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
                 "class_weight='balanced' needs all examples at once, which partial_fit does not "
                 "see. Give it as a dict, from sklearn.utils.class_weight.compute_class_weight."
             )
-        if self._first_call(classes):
+        with reading(X=X, y=y, classes=classes):
+            first = self._first_call(classes)
+        if first:
             several = type_of_target(y).startswith("multilabel")
             self._label_binarizer = LabelBinarizer().fit(y if several else classes)
         return self._fit(X, y, sample_weight, incremental=True)
@@ -359,7 +363,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             self.classes_ = self._label_binarizer.classes_
         else:
             found = unique_labels(y)
-            if self.warm_start and set(found) != set(self.classes_):
+            if self.warm_start and not incremental and set(found) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the "
                     f"previous call to fit. Previously got {self.classes_}, `y` has {found}"
@@ -400,17 +404,33 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             return weights
         if isinstance(self.class_weight, str):
             return _balanced(targets, weights)
+        self._check_class_weight()
         try:
             by_class = self._by_class(y)
-        except (TypeError, ValueError) as problem:
+        except (TypeError, ValueError, OverflowError) as problem:
             raise ValueError(
-                f"class_weight={self.class_weight!r} does not suit y: {problem}"
+                f"class_weight does not suit y: {problem}; got {describe(self.class_weight)}."
             ) from problem
         if not np.isfinite(by_class).all():
             raise ValueError(
                 f"class_weight must give every class a finite number; got {self.class_weight!r}."
             )
         return by_class if weights is None else np.asarray(by_class * weights)
+
+    def _check_class_weight(self) -> None:
+        """Hold that there is one dict, or for several labels one for each."""
+        given = self.class_weight
+        if not self._label_binarizer.y_type_.startswith("multilabel"):
+            if not isinstance(given, dict):
+                raise ValueError(
+                    "class_weight must be a dict from class to weight, 'balanced' or None, where "
+                    f"each example has one class; got {describe(given)}."
+                )
+        elif isinstance(given, dict) or not all(isinstance(one, dict) for one in given):
+            raise ValueError(
+                f"class_weight must be a list of {self.n_outputs_} dicts, one for each label, "
+                f"'balanced' or None; got {describe(given)}."
+            )
 
     def _by_class(self, y: Any) -> Array:
         """Return what ``class_weight`` gives each example."""
@@ -547,7 +567,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Returns
         -------
         ndarray, shape (n, classes)
-            ``log(predict_proba(X))``.
+            ``log(predict_proba(X))``; of probabilities up to a half computed from the last layer's
+            weighted sums, and so right where the probability itself is rounded to 0.
 
         Raises
         ------
@@ -555,8 +576,37 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             With ``loss="hinge"``, which gives no probabilities.
         """
         likely = self.predict_proba(X)
-        logs: Floats = np.log(likely, out=likely)
+        if self.out_activation_ == "softmax":
+            logs = _log_softmax(self._sums(X))
+        elif self.out_activation_ == "logistic":
+            Z = self._sums(X)
+            logs = _log_sigmoid(np.hstack([-Z, Z]) if self.n_outputs_ == 1 else Z)
+        else:  # Set by hand to another.
+            logs = np.log(likely)
+        # What goes with the probabilities, of which the greatest may be 1 by rounding.
+        probable = likely > 0.5
+        logs[probable] = np.log(likely[probable])
         return logs
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of examples, by weight, whose class (or all whose labels) are right.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+        y : array-like, shape (n,) or (n, m)
+            What is right.
+        sample_weight : array-like, shape (n,), optional
+            How much each example counts.
+
+        Returns
+        -------
+        float
+            At most 1, for the best.
+        """
+        with reading(X=X, y=y, sample_weight=sample_weight):
+            return float(super().score(X, y, sample_weight))
 
     # Changing sides.
 
@@ -620,6 +670,21 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _log_softmax(Z: Floats) -> Floats:
+    """Return the logarithms of softmax, shape (n, m), from weighted sums of that shape."""
+    with np.errstate(all="ignore"):
+        logs: Floats = Z - Z.max(axis=1, keepdims=True)
+        logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    return logs
+
+
+def _log_sigmoid(Z: Floats) -> Floats:
+    """Return the logarithms of the logistic function: ``min(Z, 0) - log(1 + exp(-|Z|))``."""
+    with np.errstate(all="ignore"):
+        logs: Floats = np.minimum(Z, 0.0) - np.log1p(np.exp(-np.abs(Z)))
+    return logs
 
 
 def _balanced(targets: Targets, weights: Array | None) -> Array:

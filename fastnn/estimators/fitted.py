@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fastnn import backends, gate
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.reading import reading
 from fastnn.estimators.weights import Weights
 from fastnn.network import Sequential
+from fastnn.prediction import predictions
 
 __all__ = ["Fitted"]
 
@@ -37,12 +41,27 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         quick = self._as_it_is(X)
         if quick is not None:
             return quick
+        network, X = self._asked(X)
+        return network.predict(X)
+
+    def _sums(self, X: Any) -> Floats:
+        """Return the last layer's weighted sums for the examples, (n, m): before its activation."""
+        network, X = self._asked(X)
+        *before, last = network.layout.blocks
+        blocks = [*before, replace(last, activation="identity")]
+        return predictions(
+            network.layout, network.parameters, gate.sparse_or_dense(X, network.dtype, None),
+            backend=backends.in_force(), blocks=blocks,
+        )  # fmt: skip
+
+    def _asked(self, X: Any) -> tuple[Sequential, Any]:
+        """Return the network that answers, and the examples as scikit-learn validates them."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=FORMATS, reset=False)
+        with reading(X=X):
+            X = validate_data(self, X, accept_sparse=FORMATS, reset=False)
         dtype = np.result_type(X.dtype, *(W.dtype for W in self.coefs_))
         single = dtype in (np.float16, np.float32)
-        weights = self._current(self.dtype or (np.float32 if single else np.float64))
-        return weights.network.predict(X)
+        return self._current(self.dtype or (np.float32 if single else np.float64)).network, X
 
     def _as_it_is(self, X: Any) -> Floats | None:
         """Return the outputs for an array that needs no conversion and no words, else None.

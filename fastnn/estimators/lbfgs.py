@@ -13,10 +13,12 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from fastnn.data import Data
-from fastnn.estimators.judge import Judge, Measure
+from fastnn.estimators.blame import overflow
+from fastnn.estimators.judge import Judge, Measure, mean_loss
 from fastnn.estimators.parameters import plain
 from fastnn.estimators.watchers import Watchers
 from fastnn.layout import Layout
+from fastnn.network import Sequential
 from fastnn.prediction import Slope
 
 __all__ = ["FullBatch", "Search"]
@@ -41,6 +43,7 @@ class FullBatch:
     """
 
     def __init__(self, known: Data, measure: Measure, alpha: float, threads: int | None) -> None:
+        self._known, self._measure = known, measure
         self._vector = measure.vector
         self._constant = _constant(known, measure)
         layout = Layout([replace(block, l2=alpha) for block in measure.layout.blocks])
@@ -54,6 +57,12 @@ class FullBatch:
         self._vector[:] = x
         loss, gradient = self._slope()
         return loss + self._constant, np.asarray(gradient, np.float64)
+
+    def overflow(self, network: Sequential) -> str | None:
+        """Say that the targets are too large, if they are, for the loss of the present weights."""
+        if np.isfinite(mean_loss(self._measure, self._known)()):
+            return None
+        return overflow(network, self._measure, self._known)
 
 
 def _constant(known: Data, measure: Measure) -> float:
@@ -124,7 +133,8 @@ class Search:
         one.loss_ = float(found.fun)
         self._vector[:] = found.x
         if found.status != 0:
-            _warn(_failed(found, one.n_iter_, one.max_iter))
+            why = self._objective.overflow(one._weights.network)
+            _warn(_failed(found, one.n_iter_, one.max_iter) + (f"\n\n{why}" if why else ""))
 
     def _value(self, x: Vector) -> float:
         """Return the loss at x; keep it for the iteration's end, and the gradient for SciPy."""

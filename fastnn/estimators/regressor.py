@@ -19,6 +19,7 @@ from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.judge import r2
 from fastnn.estimators.parameters import REGRESSOR, Objective, objective_of
+from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
 
 __all__ = ["MLPRegressor"]
@@ -273,6 +274,26 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
                 f"variances too; got one of loss={self.loss!r}."
             )
         return means, np.exp(0.5 * logs[0])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination, R^2, of predictions, a mean over outputs.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix, shape (n, p)
+            Examples, one a row.
+        y : array-like, shape (n,) or (n, m)
+            What is right.
+        sample_weight : array-like, shape (n,), optional
+            How much each example counts.
+
+        Returns
+        -------
+        float
+            At most 1, for the best.
+        """
+        with reading(X=X, y=y, sample_weight=sample_weight):
+            return float(super().score(X, y, sample_weight))
 
     # Changing sides.
 

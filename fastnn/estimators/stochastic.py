@@ -22,6 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
+from fastnn.estimators.blame import overflow
 from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.pace import Pace
@@ -104,6 +105,7 @@ class Descent:
         self._best = fallback
         self._batch = batch
         self._constant = _constants(measure.constant, known, batch)
+        self._known, self._measure = known, measure
         self._examples = len(known)
         self._tol = plain(estimator.tol, "tol")
         self._length = 1
@@ -247,13 +249,17 @@ class Descent:
         *before, bad = self._taken
         self._replay([*before, replace(bad, last=step)] if step > bad.first else before)
         epoch = self._estimator.n_iter_ + 1
-        raise DivergenceError(
-            f"{NOT_FINITE} It happened in epoch {epoch}, step {step + 1}; the weights are those "
-            "from before. A smaller learning_rate_init than "
-            f"{float(self._pace.learning_rate_init):g} may help too.",
-            epoch=epoch,
-            step=step + 1,
-        )
+        where = f"It happened in epoch {epoch}, step {step + 1}; the weights are those from before."
+        rows = bad.order[step * self._batch : (step + 1) * self._batch]
+        network = self._estimator._weights.network
+        reason = overflow(network, self._measure, self._known.take(rows))
+        if reason is None:
+            rate = float(self._pace.learning_rate_init)
+            advice = f"A smaller learning_rate_init than {rate:g} may help too."
+            said = f"{NOT_FINITE} {where} {advice}"
+        else:
+            said = f"{reason} {where}"
+        raise DivergenceError(said, epoch=epoch, step=step + 1)
 
     # Between epochs.
 

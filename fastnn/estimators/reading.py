@@ -1,0 +1,70 @@
+"""Arguments on their way through scikit-learn's validation: what NumPy cannot read gets words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils.validation import _check_sample_weight
+
+from fastnn import gate
+
+__all__ = ["reading", "weights_of"]
+
+Array = NDArray[Any]
+
+# What conversions of others raise beside TypeError and ValueError: an integer beyond float64, a
+# tensor that requires gradients or lies on another device.
+_WORDLESS = (ArithmeticError, AttributeError, LookupError, RuntimeError)
+
+
+@contextmanager
+def reading(**arguments: Any) -> Iterator[None]:
+    """Read arguments inside, and say which of them cannot be read and why.
+
+    Parameters
+    ----------
+    **arguments
+        What the user gave, by name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In place of an error of the object's own; in the words of the gate.
+    """
+    try:
+        yield
+    except (TypeError, ValueError):
+        raise
+    except _WORDLESS as problem:
+        for argument, value in arguments.items():
+            if _fails(value):
+                gate.readable(value, argument)
+        names = " and ".join(arguments)
+        raise TypeError(f"{names} must be arrays that NumPy can read: {problem}") from problem
+
+
+def _fails(value: Any) -> bool:
+    """Tell whether reading a value raises something that is neither TypeError nor ValueError."""
+    if sparse.issparse(value):
+        return False
+    try:
+        np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return False
+    except _WORDLESS:
+        return True
+    return False
+
+
+def weights_of(examples: Any, weights: Any, argument: str = "sample_weight") -> Array | None:
+    """Return weights of validated examples as scikit-learn checks them; None for None."""
+    if weights is None:
+        return None
+    with reading(**{argument: weights}):
+        checked: Array = _check_sample_weight(weights, examples)
+    return checked
