@@ -46,10 +46,10 @@ ALLOWED = {
     "errors": set(),
     "estimators.__init__": {"estimators.classifier", "estimators.regressor"},
     "estimators.base": {
-        "backends", "estimators.examples", "estimators.fitted", "estimators.judge",
-        "estimators.lbfgs", "estimators.pace", "estimators.parameters", "estimators.reading",
-        "estimators.stochastic", "estimators.watchers", "estimators.weights", "data", "gate",
-        "names", "training",
+        "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
+        "estimators.judge", "estimators.lbfgs", "estimators.pace", "estimators.parameters",
+        "estimators.reading", "estimators.stochastic", "estimators.watchers",
+        "estimators.weights", "gate", "names", "notices", "training",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
@@ -59,21 +59,22 @@ ALLOWED = {
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
     },
+    "estimators.elsewhere": set(),
     "estimators.examples": {"data", "gate", "kernels.codes", "sparse", "training"},
     "estimators.fitted": {
         "backends", "estimators.examples", "estimators.reading", "estimators.weights", "gate",
-        "network", "prediction",
+        "network", "prediction", "estimators.conversion",
     },
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
     },
     "estimators.lbfgs": {
         "data", "estimators.blame", "estimators.judge", "estimators.parameters",
-        "estimators.watchers", "layout", "network", "prediction",
+        "estimators.watchers", "layout", "network", "prediction", "notices",
     },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "kernels.codes", "optimizers", "schedules",
-        "training",
+        "training", "names",
     },
     "estimators.parameters": {
         "activations", "callbacks", "conventions", "losses", "names", "optimizers", "schedules",
@@ -86,7 +87,7 @@ ALLOWED = {
     "estimators.stochastic": {
         "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",
         "estimators.pace",
-        "estimators.parameters", "estimators.watchers", "kernels.codes",
+        "estimators.parameters", "estimators.watchers", "kernels.codes", "notices",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
     "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
@@ -105,6 +106,7 @@ ALLOWED = {
         "history", "initializers", "layers", "layout", "losses", "metrics", "names", "optimizers",
         "prediction", "schedules", "sharing", "sparse", "training",
     },
+    "notices": set(),
     "optimizers": {"kernels.codes", "names"},
     "prediction": {
         "conventions", "data", "kernels.codes", "layout", "losses", "reference", "sparse",
@@ -232,11 +234,13 @@ NUMPY_FREE = {
     "backends",
     "errors",
     "losses",
+    "notices",
     "system",
     "threads",
 }
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
+    "estimators.conversion": {"skl2onnx"},
     "kernels._cache": {"llvmlite", "numba"},
 }
 

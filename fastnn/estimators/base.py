@@ -3,11 +3,12 @@
 The flow is scikit-learn's, step by step and draw by draw, so that the same ``random_state``
 gives the same weights; what computes is the library's engine, through the rooms `training`,
 `prediction` and `network`.
+
+The file is long because the order of a fit's steps, in which it draws, is to be seen in one place.
 """
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -20,18 +21,20 @@ from sklearn.utils import check_random_state
 
 from fastnn import backends, gate
 from fastnn.data import Data
+from fastnn.estimators.elsewhere import ELSEWHERE, Elsewhere, refuse_overrides
 from fastnn.estimators.examples import Feed, check_total, examples
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
 from fastnn.estimators.pace import Pace, schedule_of
-from fastnn.estimators.parameters import SOLVERS, Objective, hidden_sizes, plain
+from fastnn.estimators.parameters import SOLVERS, THEIRS, Objective, hidden_sizes, plain
 from fastnn.estimators.reading import reading, weights_of
 from fastnn.estimators.stochastic import NOT_FINITE, Descent
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
 from fastnn.names import describe
+from fastnn.notices import warn
 from fastnn.training import Job
 
 __all__ = ["Perceptron"]
@@ -54,6 +57,25 @@ class Perceptron(Fitted, ABC):
 
     _parameter_constraints: ClassVar[dict[str, Any]]
     _score_name: ClassVar[str]
+
+    # What scikit-learn's classes have no parameter of: a subclass that sets theirs by itself, and
+    # calls no __init__ of ours, has these.
+    monitor: Any = None
+    monitor_mode: Any = "auto"
+    callbacks: Any = None
+    coefs_init: Any = None
+    intercepts_init: Any = None
+    max_time: Any = None
+    dtype: Any = None
+    clip_norm: Any = None
+    dropout: Any = 0.0
+    weight_decay: Any = None
+    rho: Any = None
+    n_threads: Any = None
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        refuse_overrides(cls)
 
     # What the two differ in.
 
@@ -119,7 +141,10 @@ class Perceptron(Fitted, ABC):
         DivergenceError
             If the weights turn infinite or NaN: a ValueError too.
         """
-        return self._fit(X, y, sample_weight, validation_data)
+        if validation_data is None:
+            # As scikit-learn calls it, whatever a subclass has made of it.
+            return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, validation_data=validation_data)
 
     def _check_solver(self) -> Literal[True]:
         """Let `partial_fit` be where single epochs make sense."""
@@ -135,9 +160,9 @@ class Perceptron(Fitted, ABC):
         X: Any,
         y: Any,
         sample_weight: Any = None,
-        validation_data: Any = None,
-        *,
         incremental: bool = False,
+        *,
+        validation_data: Any = None,
     ) -> Self:
         """Fit from the start, go on from the weights there are, or take one epoch more."""
         if self.early_stopping and incremental:
@@ -220,10 +245,9 @@ class Perceptron(Fitted, ABC):
         weights = self._current(dtype)
         _, *hidden, outputs = weights.units
         if hidden != sizes:
-            warnings.warn(
+            warn(
                 f"hidden_layer_sizes={self.hidden_layer_sizes} has no effect on a fit that goes "
-                f"on with layers of {hidden}.",
-                stacklevel=5,
+                f"on with layers of {hidden}."
             )
         needed = self._objective.units(self.n_outputs_)
         if outputs != needed:
@@ -365,12 +389,16 @@ class Perceptron(Fitted, ABC):
         if isinstance(self.batch_size, str):
             return min(200, examples)
         if self.batch_size > examples:
-            warnings.warn(
+            warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be "
                 "clipped",
-                stacklevel=6,
+                module=THEIRS,
             )
         return int(min(self.batch_size, examples))
+
+
+for _name in ELSEWHERE:
+    setattr(Perceptron, _name, Elsewhere(_name))
 
 
 def _recorded(judge: Judge | None) -> tuple[str, ...]:

@@ -205,6 +205,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, Any]] = CLASSIFIER
     _score_name: ClassVar[str] = "accuracy"
 
+    # Defaults of a subclass that calls no __init__ of ours.
+    class_weight: Any = None
+    loss: Any = "log_loss"
+
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
@@ -285,6 +289,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.loss = loss
 
     # Learning.
+
+    def _start(self, units: list[int], dtype: np.dtype[Any]) -> None:
+        super()._start(units, dtype)
+        # Kept apart from out_activation_, which a user may set to see the weighted sums.
+        self._margins = self.out_activation_ == "identity"
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -458,8 +467,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     @property
     def _probable(self) -> bool:
         """Whether outputs are probabilities: of the weights there are, else of those to come."""
-        if hasattr(self, "out_activation_"):
-            return bool(self.out_activation_ != "identity")
+        if "_margins" in self.__dict__:
+            return not self._margins
         return not (isinstance(self.loss, str) and self.loss == "hinge")
 
     @property

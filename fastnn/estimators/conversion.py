@@ -1,8 +1,13 @@
-"""Estimators of scikit-learn made into the library's, and back, the optimizer's state included."""
+"""Estimators of scikit-learn made into the library's, and back, the optimizer's state included.
+
+What scikit-learn's class can be made of goes to ONNX by the same way: skl2onnx asks a model that
+it does not know for three functions, and gets those of scikit-learn's class.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +23,12 @@ from fastnn.layout import Layout
 from fastnn.names import describe, lookup
 from fastnn.optimizers import SGD, Adam
 
-__all__ = ["from_sklearn", "to_sklearn"]
+__all__ = [
+    "from_sklearn",
+    "onnx_parser",
+    "onnx_shape_calculator",
+    "to_sklearn",
+]
 
 Floats = NDArray[np.floating]
 Ours = TypeVar("Ours")
@@ -66,11 +76,11 @@ def from_sklearn(kind: type[Ours], theirs: Any) -> Ours:
 def to_sklearn(ours: Any) -> Any:
     """Return a fitted estimator as one of scikit-learn's class of the same name."""
     check_is_fitted(ours)
-    kind = getattr(neural_network, type(ours).__name__)
+    kind = _theirs(ours)
     given = ours.get_params()
     parameters = {name: given[name] for name in kind().get_params()}
     parameters["activation"] = _one_activation(ours)
-    for name, known in (("loss", _LOSSES[type(ours).__name__]), *_KNOWN.items()):
+    for name, known in (("loss", _LOSSES[kind.__name__]), *_KNOWN.items()):
         if given[name] not in known:
             raise ValueError(
                 f"{name} must be one that scikit-learn has, {', '.join(map(repr, known))}; "
@@ -91,6 +101,12 @@ def to_sklearn(ours: Any) -> Any:
     if hasattr(ours, "_optimizer"):
         theirs._optimizer = _optimizer(ours)
     return theirs
+
+
+def _theirs(ours: Any) -> Any:
+    """Return scikit-learn's class of the same name, or of that of a subclass's base."""
+    names = (kind.__name__ for kind in type(ours).__mro__)
+    return getattr(neural_network, next(name for name in names if name in _LOSSES))
 
 
 def _hand_over(giver: Any, taker: Any) -> None:
@@ -179,3 +195,34 @@ def _optimizer(ours: Any) -> Any:
         (theirs.velocities,) = moments
     theirs.learning_rate = pace.learning_rate
     return theirs
+
+
+def onnx_parser(ours: Any) -> Callable[..., Any]:
+    """Return what declares a model's outputs: label and probabilities, or a variable."""
+    from skl2onnx.common.data_types import Int64TensorType, guess_tensor_type
+
+    def parser(scope: Any = None, inputs: Any = None) -> list[Any]:
+        kind = guess_tensor_type(inputs[0].type)
+        if _alias(ours) == "SklearnMLPRegressor":
+            return [scope.declare_local_variable("variable", kind)]
+        label = scope.declare_local_variable("label", Int64TensorType())
+        return [label, scope.declare_local_variable("probabilities", kind)]
+
+    return parser
+
+
+def onnx_shape_calculator(ours: Any) -> Callable[[Any], None]:
+    """Return what gives the outputs' shapes, and goes on with scikit-learn's class from there."""
+    from skl2onnx.common import _registration
+
+    def calculator(operator: Any) -> None:
+        # skl2onnx knows the options, the shapes and the converter of this one.
+        operator.raw_operator, operator.type = to_sklearn(ours), _alias(ours)
+        _registration.get_shape_calculator(operator.type)(operator)
+
+    return calculator
+
+
+def _alias(ours: Any) -> str:
+    """Return skl2onnx's name of scikit-learn's class."""
+    return f"Sklearn{_theirs(ours).__name__}"

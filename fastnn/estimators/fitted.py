@@ -13,6 +13,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn import backends, gate
+from fastnn.estimators import conversion
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.reading import reading
 from fastnn.estimators.weights import Weights
@@ -129,6 +130,14 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     # What others see.
 
+    def onnx_parser(self) -> Any:
+        """Return what skl2onnx asks for the outputs of a model that it does not know."""
+        return conversion.onnx_parser(self)
+
+    def onnx_shape_calculator(self) -> Any:
+        """Return what skl2onnx asks for their shapes: it goes on with what `to_sklearn` gives."""
+        return conversion.onnx_shape_calculator(self)
+
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether there are weights: a fit that was refused leaves other attributes."""
         return hasattr(self, "coefs_")
@@ -142,9 +151,13 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "coefs_" in state and "out_activation_" in state:
-            # Weights set by hand may be none of a network yet; then they stay as they are.
+            # Weights set by hand may be none of a network yet; then they stay as they are, and so
+            # do those of a dtype that none computes in.
             with suppress(TypeError, ValueError):
-                self._adopt(self._current())
+                weights = self._current()
+                kept = (*self.coefs_, *self.intercepts_)
+                if all(np.asarray(part).dtype == weights.network.dtype for part in kept):
+                    self._adopt(weights)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +14,11 @@ from sklearn.exceptions import ConvergenceWarning
 from fastnn.data import Data
 from fastnn.estimators.blame import overflow
 from fastnn.estimators.judge import Judge, Measure, mean_loss
-from fastnn.estimators.parameters import plain
+from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
 from fastnn.layout import Layout
 from fastnn.network import Sequential
+from fastnn.notices import warn
 from fastnn.prediction import Slope
 
 __all__ = ["FullBatch", "Search"]
@@ -130,7 +130,7 @@ class Search:
                 _warn(*reason.args)
             return
         one.n_iter_ = min(int(found.nit), one.max_iter)
-        one.loss_ = float(found.fun)
+        one.loss_ = np.float64(found.fun)
         self._vector[:] = found.x
         if found.status != 0:
             why = self._objective.overflow(one._weights.network)
@@ -152,7 +152,7 @@ class Search:
         """Tell of an iteration, which ended with the last evaluation."""
         one = self._estimator
         one.n_iter_ += 1
-        one.loss_ = self._loss
+        one.loss_ = np.float64(self._loss)
         self._vector[:] = x
         logs = {"loss": self._loss}
         if self._judge is not None:
@@ -187,4 +187,4 @@ def _failed(found: Any, iterations: int, allowed: int) -> str:
 
 def _warn(message: str) -> None:
     """Warn that a search has not converged."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=6)
+    warn(message, ConvergenceWarning, THEIRS)

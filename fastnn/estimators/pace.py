@@ -14,6 +14,7 @@ from fastnn import schedules
 from fastnn.estimators.judge import Judge
 from fastnn.estimators.parameters import RATES, SOLVERS, plain
 from fastnn.kernels import codes
+from fastnn.names import check_real
 from fastnn.optimizers import Adam
 from fastnn.schedules import ReduceOnPlateau, Schedule, resolve_schedule
 from fastnn.training import TrainingState
@@ -63,15 +64,19 @@ class Pace:
     ----------
     state : TrainingState
         What the engine reads and writes.
-    learning_rate_init, power_t
-        As the estimator had them.
+    learning_rate_init : float
+        As the estimator had it, until it is set: what Adam and its kin, "invscaling" and schedules
+        go by from the next step on.
+    power_t : float
+        As the estimator had it.
     schedule : {"constant", "invscaling", "adaptive"}
         Which of scikit-learn's rules moves the learning rate.
     scheduled : Schedule or None
         As given; it goes before that rule.
     learning_rate : float
         At present.  Of the last step, for Adam with its corrections, as in scikit-learn; under a
-        schedule what that one gave.
+        schedule what that one gave.  Setting it counts from the next step on, but for Adam and
+        under a schedule, where it follows from ``learning_rate_init``, as in scikit-learn.
     """
 
     def __init__(
@@ -79,7 +84,8 @@ class Pace:
     ) -> None:
         make = SOLVERS[estimator.solver]
         assert make is not None, estimator.solver
-        self.learning_rate_init = estimator.learning_rate_init
+        self._rate_init = estimator.learning_rate_init
+        self._follows_init = estimator.solver != "sgd" or scheduled is not None
         self.state = TrainingState.fresh(make(estimator, parameters.dtype), parameters)
         own = estimator.solver == "sgd" and scheduled is None
         self.schedule = estimator.learning_rate if own else "constant"
@@ -106,6 +112,25 @@ class Pace:
         t = self.state.steps
         root = math.sqrt(1.0 - optimizer.beta_2**t)
         return float(optimizer.learning_rate * root / (1.0 - optimizer.beta_1**t))
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        rate = check_real(rate, "learning_rate", low=0.0)
+        if self.scheduled is None and not isinstance(self.state.optimizer, Adam):
+            self._learn_at(rate)
+
+    @property
+    def learning_rate_init(self) -> float:
+        """What the learning rate starts from."""
+        rate: float = self._rate_init
+        return rate
+
+    @learning_rate_init.setter
+    def learning_rate_init(self, rate: float) -> None:
+        checked = check_real(rate, "learning_rate_init", low=0.0)
+        self._rate_init = rate
+        if self._follows_init:
+            self._learn_at(checked)
 
     def resume(self, *, steps: int = 0, rate: float | None = None) -> None:
         """Go on after so many steps, at this learning rate."""

@@ -40,6 +40,7 @@ __all__ = [
     "RATES",
     "REGRESSOR",
     "SOLVERS",
+    "THEIRS",
     "Objective",
     "class_objective",
     "hidden_sizes",
@@ -51,6 +52,9 @@ Array = NDArray[Any]
 
 # The largest momentum below 1: scikit-learn allows 1 itself, and 1 is what float32 makes of it.
 _ALMOST_ONE = float(np.nextafter(1.0, 0.0))
+
+# The module that filters of warnings see of what scikit-learn's own classes warn of too.
+THEIRS = "sklearn.neural_network._multilayer_perceptron"
 
 # scikit-learn's ways of the learning rate, which move it for "sgd" alone.
 RATES = ("constant", "invscaling", "adaptive")

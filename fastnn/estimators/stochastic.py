@@ -11,7 +11,6 @@ fit diverged, as steps repeat bit for bit.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,9 +25,10 @@ from fastnn.estimators.blame import overflow
 from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.pace import Pace
-from fastnn.estimators.parameters import plain
+from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
 from fastnn.kernels import codes
+from fastnn.notices import warn
 
 __all__ = ["NOT_FINITE", "Descent"]
 
@@ -140,7 +140,7 @@ class Descent:
                 )
         except KeyboardInterrupt:
             self._settle()
-            warnings.warn("Training interrupted by user.", stacklevel=6)
+            warn("Training interrupted by user.", module=THEIRS)
         except DivergenceError as problem:
             if not self._stopping_early:
                 raise
@@ -266,6 +266,8 @@ class Descent:
     def _record(self, loss: float) -> None:
         """Write what an epoch gave into the estimator's attributes."""
         one = self._estimator
+        # A number of NumPy's, as in scikit-learn's attributes.
+        loss = np.float64(loss)
         one.n_iter_ += 1
         one.loss_ = loss
         one.t_ += self._examples
@@ -337,7 +339,7 @@ class Descent:
 
 def _warn(message: str) -> None:
     """Warn that a fit has not converged."""
-    warnings.warn(message, ConvergenceWarning, stacklevel=7)
+    warn(message, ConvergenceWarning, THEIRS)
 
 
 def _constants(

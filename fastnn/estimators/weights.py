@@ -84,7 +84,8 @@ class Weights:
         """Return a copy of weights and biases that may come from anywhere."""
         units = _widths(coefs, intercepts)
         if dtype is None:
-            single = all(np.asarray(part).dtype == np.float32 for part in (*coefs, *intercepts))
+            dtypes = {np.asarray(part).dtype for part in (*coefs, *intercepts)}
+            single = dtypes <= {np.dtype(np.float16), np.dtype(np.float32)}
             dtype = np.float32 if single else np.float64
         weights = cls(units, activation, out_activation, dropout, dtype)
         weights.network.set_weights(
