@@ -72,7 +72,7 @@ class Diagnosis:
     loss : float
         Mean loss of the examples, without L2.
     layers : tuple of LayerReport
-        One a layer.
+        One per layer.
     findings : tuple of str
         What is wrong and what to try, in words; empty where nothing is.
 

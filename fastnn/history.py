@@ -45,7 +45,7 @@ class History(Mapping[str, list[float]]):
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = tuple(names)
-        # A row an epoch, as one append is all done or not at all, also where Ctrl-C strikes.
+        # One row per epoch, as one append is all done or not at all, also where Ctrl-C strikes.
         self._rows: list[tuple[float, ...]] = []
         self.seconds: float = 0.0
         self.stopped: str | None = None

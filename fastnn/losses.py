@@ -50,7 +50,7 @@ class Huber:
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the number once, so that nobody else has to."""
+        """Check the number once, when the record is made."""
         delta = check_real(self.delta, "delta", low=0.0, low_open=True)
         object.__setattr__(self, "delta", delta)
 
@@ -88,7 +88,7 @@ class Quantile:
     quantile: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the number once, so that nobody else has to."""
+        """Check the number once, when the record is made."""
         quantile = check_real(
             self.quantile, "quantile", low=0.0, high=1.0, low_open=True, high_open=True
         )

@@ -251,7 +251,7 @@ class Sequential:
         self._shown.write(lambda: np.copyto(self._parameters, joined))
 
     def summary(self) -> str:
-        """Describe the network, a line a layer.
+        """Describe the network, one line per layer.
 
         Returns
         -------
@@ -328,7 +328,7 @@ class Sequential:
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.  A sparse matrix or array of SciPy's, or of its kind, is best CSR;
+            Examples, one per row.  A sparse matrix or array, SciPy's or alike, is best CSR;
             other formats are converted once.  Only its entries take time and memory, and the
             weights are, to the bit, those of the same examples with their zeros.
         y : array-like, shape (n,), (n, 1) or (n, m)
@@ -347,7 +347,7 @@ class Sequential:
         epochs : int, default 10
             How often to go through the examples.
         batch_size : int, default 32
-            Examples a step.  The last batch of an epoch may be short; above n means n.
+            Examples per step.  The last batch of an epoch may be short; above n means n.
         sample_weight : array-like, shape (n,), optional
             Weight of each example, at least 0, in the loss and in the metrics that have a name.
             A batch of zero weight takes no step.
@@ -632,7 +632,7 @@ class Sequential:
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
         out : ndarray, shape (n, m), optional
             Where to write, in the network's dtype; a new array if left out.
         backend : {None, "native", "reference"}, default None
@@ -711,7 +711,7 @@ class Sequential:
         Returns
         -------
         ndarray, shape (m,) or (n, m)
-            One prediction for one example, else one a row.
+            One prediction for one example, else one per row.
 
         Raises
         ------
@@ -772,7 +772,7 @@ class Sequential:
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
         layer : int, default -2
             Place of the layer; negative places count from the end, so that -2 is the last
             hidden layer and -1 gives the predictions.

@@ -69,7 +69,7 @@ class SGD:
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "learning_rate", low=0.0, low_open=True)
         _set(self, "momentum", low=0.0, high=1.0, high_open=True)
         check_bool(self.nesterov, "nesterov")
@@ -115,7 +115,7 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _check_adam(self)
 
 
@@ -156,7 +156,7 @@ class RMSprop:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "learning_rate", low=0.0, low_open=True)
         _set(self, "rho", low=0.0, high=1.0, high_open=True)
         _set(self, "epsilon", low=0.0, low_open=True)
@@ -196,7 +196,7 @@ class Adagrad:
     epsilon: float = 1e-10
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "learning_rate", low=0.0, low_open=True)
         _set(self, "epsilon", low=0.0, low_open=True)
 
@@ -243,7 +243,7 @@ class AdamW:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _check_adam(self)
         _set(self, "weight_decay", low=0.0)
 
@@ -288,7 +288,7 @@ class Nadam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _check_adam(self)
 
 
@@ -333,7 +333,7 @@ class RAdam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _check_adam(self)
 
 
@@ -381,7 +381,7 @@ class Rprop:
     largest: float = 50.0
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "learning_rate", low=0.0, low_open=True)
         _set(self, "decrease", low=0.0, high=1.0, low_open=True, high_open=True)
         _set(self, "increase", low=1.0, low_open=True)

@@ -125,7 +125,7 @@ class Run:
     loss : Loss or None
         What the run ends in, or None for predictions.
     batch_size : int or None
-        Examples a step; None for all of them.
+        Examples per step; None for all of them.
     gradient : bool
         Whether the backward pass is wanted.
     order : ndarray of int64 (n,) or None

@@ -57,7 +57,7 @@ class Schedule(Protocol):
         step : int
             The step, from 0 on through the whole fit.
         steps_per_epoch : int
-            How many steps an epoch has.
+            Steps per epoch.
         epochs : float
             How many epochs the fit has.
         base : float
@@ -122,7 +122,7 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         object.__setattr__(self, "every", check_integer(self.every, "every", 1))
         _set(self, "factor", low=0.0, high=1.0, low_open=True)
 
@@ -162,7 +162,7 @@ class ExponentialDecay:
     factor: float = 0.95
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "factor", low=0.0, high=1.0, low_open=True)
 
     def rate(
@@ -211,7 +211,7 @@ class CosineDecay:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         if self.period is not None:
             object.__setattr__(self, "period", check_integer(self.period, "period", 1))
         object.__setattr__(self, "growth", check_integer(self.growth, "growth", 1))
@@ -276,7 +276,7 @@ class OneCycle:
     end: float = 4e-6
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "warmup", low=0.0, high=1.0, low_open=True, high_open=True)
         _set(self, "start", low=0.0, high=1.0, low_open=True)
         _set(self, "end", low=0.0, high=1.0)
@@ -322,7 +322,7 @@ class InverseScaling:
     power: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check every number once, so that nobody else has to."""
+        """Check every number once, when the record is made."""
         _set(self, "power", low=0.0)
 
     def rate(
@@ -379,7 +379,7 @@ class ReduceOnPlateau:
     mode: Mode = "auto"
 
     def __post_init__(self) -> None:
-        """Check every field once, so that nobody else has to."""
+        """Check every field once, when the record is made."""
         if not isinstance(self.monitor, str):
             raise TypeError(
                 "monitor must be a string, a key of the history such as 'val_loss'; "
@@ -462,7 +462,7 @@ class Warmup:
     then: Schedule | Callable[[float], float] | str | None = None
 
     def __post_init__(self) -> None:
-        """Check every field once, so that nobody else has to."""
+        """Check every field once, when the record is made."""
         _set(self, "epochs", low=0.0, low_open=True)
         object.__setattr__(self, "then", resolve_schedule(self.then, "then"))
 

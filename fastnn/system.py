@@ -86,7 +86,7 @@ def pages(size: int) -> mmap.mmap:
     Returns
     -------
     mmap.mmap
-        So many bytes, writable, which nobody else sees.
+        So many bytes, writable, private to the process.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def pages(size: int) -> mmap.mmap:
 def open_for_reading(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a file to read its bytes, without ever waiting for a writer.
 
-    A plain `open` of a named pipe hangs until somebody writes to it.  Whether the file is a
+    A plain `open` of a named pipe hangs until another process writes to it.  Whether the file is a
     regular one is left to the caller, to be asked of the open file.
 
     Parameters

@@ -67,7 +67,7 @@ def set_threads(threads: int | None) -> None:
 
 
 def ceiling() -> int:
-    """Return how many threads may compute where nobody says it.
+    """Return how many threads may compute where the caller does not say.
 
     Returns
     -------

@@ -677,7 +677,7 @@ class _Slices:
     streams : Streams
         Where orders and masks come from; goes on.
     apart : bool
-        Whether somebody looks at the weights after every epoch, so that no slice may go on into
+        Whether a callback sees the weights after every epoch, so that no slice may go on into
         the next one.
     run : FitRun
         Whose epochs and history a schedule sees.
@@ -715,7 +715,7 @@ class _Slices:
             self._ahead = False
 
     def renew(self) -> None:
-        """Go on from the parameters as somebody may have changed them."""
+        """Go on from the parameters, which a callback may have changed."""
         self.stepper.take()
         # Steps taken from what was saved before would not lead here.
         self._stale = np.inf
@@ -827,7 +827,7 @@ class _Slices:
             _draw(self.stepper.order, job.order_key, number, job.backend)
         step = saved.epoch * job.steps + saved.step
         while step < bad:
-            # In slices, as a fit: somebody may not want to wait.
+            # In slices, as a fit, so that Ctrl-C is served.
             (epoch, first), count = divmod(step, job.steps), min(self._length, bad - step)
             epochs = (first + count - 1) // job.steps + 1
             self._run(epoch, first, first + count, np.zeros((epochs, codes.RECORD_COLUMNS)))

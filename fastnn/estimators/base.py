@@ -119,7 +119,7 @@ class Perceptron(Fitted, ABC):
         Parameters
         ----------
         X : array-like or sparse matrix (CSR or CSC), shape (n, p)
-            Examples, one a row.  Of a sparse one only the entries take time and memory.
+            Examples, one per row.  Of a sparse one only the entries take time and memory.
         y : array-like, shape (n,) or (n, m)
             Class labels of any kind, rows of 0 and 1 for several labels at once, or numbers for
             the regressor.

@@ -47,7 +47,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Units of each hidden layer; ``()`` for none.
     activation : str or sequence of str, default "relu"
         Of the hidden layers: "identity", "logistic", "tanh", "relu", or any other of the
-        library; more than scikit-learn: several names, one a layer.
+        library; more than scikit-learn: several names, one per layer.
     solver : str, default "adam"
         How weights are found: "adam", "sgd" for stochastic gradient descent, or "lbfgs" for
         SciPy's L-BFGS-B on all examples at once; more than scikit-learn: "adamw", "nadam",
@@ -56,7 +56,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         L2 regularisation, ``alpha / 2 * sum(W**2)``, divided by the examples of each batch (or
         their weights).
     batch_size : int or "auto", default "auto"
-        Examples a step; "auto" is 200, or all where there are fewer.  Not used when
+        Examples per step; "auto" is 200, or all where there are fewer.  Not used when
         ``solver="lbfgs"``.
     learning_rate : str, Schedule or callable, default "constant"
         How the learning rate goes.  scikit-learn's three ways are only used when
@@ -130,7 +130,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         down to it.  Refused when ``solver="lbfgs"``.
     dropout : float or sequence of float, default 0.0
         The part of each hidden layer's units that a step drops at random, at least 0 and less
-        than 1; several numbers, one a layer.  Scores and predictions drop nothing.  Refused when
+        than 1; several numbers, one per layer.  Scores and predictions drop nothing.  Refused when
         ``solver="lbfgs"``.
     weight_decay : float, default None
         By which part of itself, times the learning rate, each weight shrinks a step, beside
@@ -498,7 +498,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
 
         Returns
         -------
@@ -523,7 +523,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
 
         Returns
         -------
@@ -546,7 +546,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
 
         Returns
         -------
@@ -571,7 +571,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
 
         Returns
         -------
@@ -603,7 +603,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
         y : array-like, shape (n,) or (n, m)
             What is right.
         sample_weight : array-like, shape (n,), optional

@@ -235,7 +235,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
         return_std : bool, default False
             Whether to return standard deviations too; needs ``loss="gaussian_nll"``.
 
@@ -281,7 +281,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one a row.
+            Examples, one per row.
         y : array-like, shape (n,) or (n, m)
             What is right.
         sample_weight : array-like, shape (n,), optional

@@ -3,7 +3,7 @@
 An epoch is cut into slices of native steps of about 70 ms, so that Ctrl-C is served at once.
 Random numbers are drawn as scikit-learn draws them: every epoch shuffles the order of the last.
 
-While steps are taken the weights lie packed.  They are brought back where somebody looks, and now
+While steps are taken the weights lie packed.  They are unpacked where a callback looks, and now
 and then: what was brought back last, and a list of the steps since, lead to the step in which a
 fit diverged, as steps repeat bit for bit.
 """
@@ -71,7 +71,7 @@ class Descent:
     feed : Feed
         What takes the steps on them.
     batch : int
-        Examples a step.
+        Examples per step.
     pace : Pace
         The optimizer.
     measure : Measure
@@ -308,7 +308,7 @@ class Descent:
             return False
         self._show()
         stop = self._watchers.epoch_ends(self._logs())
-        # Somebody may have changed the weights.
+        # A callback may have changed the weights.
         self._feed.take()
         self._keep()
         return stop

@@ -60,7 +60,7 @@ class Watchers:
 
     @property
     def present(self) -> bool:
-        """Whether there is anybody, who may have changed the weights."""
+        """Whether there is any callback, which may have changed the weights."""
         return self._run is not None or self._tasks is not None
 
     def epoch_begins(self) -> None:
@@ -69,7 +69,7 @@ class Watchers:
             self._tasks.begin()
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
-        """Tell what an epoch gave; return whether somebody wants to stop."""
+        """Tell what an epoch gave; return whether a callback wants to stop."""
         run = self._run
         stop = False
         if run is not None:

@@ -245,7 +245,7 @@ def engine(
     for step in range(first_step, last_step):
         epoch, within = step // steps, step % steps
         if within == 0 and plan[codes.SHUFFLE] and training:
-            # Somebody may still be asking for the weights of the last batch.
+            # Other threads may still be reading the last batch's weights through `order`.
             barrier(signals, size)
             if place == 0:
                 shuffle(order, draw[codes.ORDER_KEY], draw[codes.ORDER] + np.uint64(epoch))

@@ -87,7 +87,7 @@ def tile(
 
     Reads: in M, rows of A from a, its panels a_panel apart; B from b; the sums' start from start,
     rows start_pitch apart, or zero where start is negative; E from e, laid out as C, if finish
-    needs it.  Fetched on the way: a cache line a turn from ahead on, ahead_step apart.
+    needs it.  Prefetches one cache line per iteration, from ahead on, ahead_step apart.
     Writes: rows x vectors of C from c, a panel's row apart.  May overwrite: nothing else.
     """
     place = types.intp

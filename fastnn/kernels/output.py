@@ -129,7 +129,7 @@ class _Work:
     s: Any  # rows to load from
     y: Any  # their targets
     d: Any  # rows to store the gradient to
-    wanted: Any  # whether anybody wants it
+    wanted: Any  # whether the gradient is wanted
     share: Any  # part in the mean, of each row
     count: Any  # targets of a row, as a number of the rows' type
     targets: Any  # the same as int64

@@ -1,4 +1,4 @@
-"""One row through a network, straight from its flat vector: for whoever needs an answer at once.
+"""One row through a network, straight from its flat vector: the path of least latency.
 
 Packing the weights would take longer than the answer.  Every sum has the order that it has in a
 tile, from the bias on through the inputs, so that the bits are those of a prediction for many.

@@ -162,5 +162,5 @@ def raise_flag(signals: Any, wanted: bool) -> None:
 
 @kernel
 def flag(signals: Any) -> bool:
-    """Return whether anybody raised the flag before the last barrier.  Reads: signals."""
+    """Return whether any thread raised the flag before the last barrier.  Reads: signals."""
     return read(signals, _FLAG) != 0
