@@ -1,8 +1,8 @@
 """Whole epochs in one call: the entries that Python calls, and the walk over the steps.
 
 The architecture is data: the operation table says what to do, so that a thousand networks
-compile nothing after the first of their dtype.  Kernels never raise, check or allocate; what
-comes in is right by construction (``gate``, ``layout``).
+compile nothing after the first of their dtype.  Kernels never raise, check or allocate; ``gate``
+and ``layout`` guarantee their input.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def step_chunk(
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
-        # A gradient that was kept has the part of L2 in it.
+        # A gradient that was kept includes that of L2.
         l2 = M.dtype.type(0.0 if kept else constants[r, codes.L2] * share)
         broken += step_tiles(
             M, table[r], plan, integers, sums, l2, M.dtype.type(scale), rows, first, last, tile,
@@ -158,19 +158,19 @@ def engine(
     columns: Any,
     entries: Any,
 ) -> None:
-    """Do what the plan's mode asks for, on the rows of X, in as many threads as call this.
+    """Run the plan's mode on the rows of X, in as many threads as call this.
 
-    A large batch goes through in chunks of rows.  Either every chunk is shared: rows are parted
-    among the threads for the way forward and back, tiles of weight gradients for sums and steps.
-    Or, where a batch has many chunks and the weights are few, groups of chunks are parted, each
-    of which sums a gradient of its own.  Which of the two, and all sums, follow from the shape
-    alone: nothing that is computed depends on how many threads there are.
+    A large batch is processed in chunks of rows.  Either the threads share every chunk: rows are
+    divided among them for the forward and backward passes, tiles of weight gradients for sums and
+    steps.  Or, where a batch has many chunks and the weights are few, they divide groups of
+    chunks, each of which accumulates a gradient of its own.  Which of the two, and the order of
+    all sums, depend on the shape alone, so that no result depends on the number of threads.
 
     Parameters
     ----------
     plans : int64 (threads, codes.PLAN_ENTRIES)
         What to do, with each thread's places in the workspace.
-    tables, constants : int64 (threads, ...) and float64, one row an operation
+    tables, constants : int64 (threads, ...) and float64, one row per operation
         From `layout.Program`.
     numbers : float64 (codes.NUMBERS,)
         The optimizer's; its count of steps is written in mode TRAIN.
@@ -179,20 +179,20 @@ def engine(
     etas : float64 (steps of this call,) or (0,)
         The learning rate of each step, where it changes from step to step.
     sums : float64 (2 * UNIT_COUNT + chunks of a batch,)
-        Room: sums of squares over the tiles of weights and gradients; the chunks' losses.
+        Scratch: sums of squares over the tiles of weights and gradients; the chunks' losses.
     report : float64 (codes.REPORT_ENTRIES,)
         Written: steps done, trouble met.
     record : float64 (epochs, codes.RECORD_COLUMNS)
         Added to: sums of losses and weights of each epoch that the call touches.
     signals : int64 (team.SIGNALS,)
-        Zeros, when the first thread comes; where the team's threads meet.
+        Zeros when the first thread enters; the team's barrier.
     leading : bool
         True for one of the threads.
     M : (Program.workspace,)
-        Weights and biases in panels, moments and gradient behind them, and room.  Written:
+        Packed weights and biases, then moments and gradient, then scratch.  Written:
         gradient in mode GRADIENT; weights and moments in mode TRAIN.
     room : int64 (threads, chunk)
-        Room.
+        Scratch.
     X : (n, inputs), or (0, inputs) where examples are sparse
         Read only.
     labels : int64 (n,) or (0,); values : (n, outputs) or (0, outputs); weights : (n,) or (0,)
@@ -215,7 +215,7 @@ def engine(
         return
     size = team_size(signals)
     control = flush_subnormals()
-    # The first thread's activations serve all where they share a chunk.
+    # Threads that share a chunk all use the first thread's activations.
     plan, table, picks = plans[0], tables[0], room[place]
     training = plan[codes.MODE] == codes.TRAIN
     clipping = training and plan[codes.CLIPPING] != 0
@@ -284,7 +284,7 @@ def engine(
             if out.size:
                 hand_out(out, M, top[codes.RESULT], height, picks, low, high)
             if plan[codes.LOSS_CODE] == codes.NO_LOSS:
-                # A shorter chunk parts its rows among the threads in other places.
+                # A shorter chunk is divided among the threads at other rows.
                 barrier(signals, size)
                 continue
             row_losses(
@@ -352,7 +352,7 @@ def engine(
 
 @entry
 def load(table: Any, M: Any, shift: int, vector: Any) -> None:
-    """Pack a vector of parameters, or of moments, which lie a shift behind them.
+    """Pack a vector of parameters, or of moments, which lie `shift` further on.
 
     Reads: vector (size,).  Writes: in M, every layer's PACKED and BIASES, shifted; where
     the shift is 0 also its TRANSPOSED.
@@ -374,7 +374,7 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
 
 @entry
 def store(table: Any, M: Any, shift: int, vector: Any) -> None:
-    """Unpack what `load` packs, or a gradient, which lies behind the moments.
+    """Unpack what `load` packs, or a gradient, which lies after the moments.
 
     Reads: in M, every layer's PACKED and BIASES, shifted.  Writes: vector (size,).
     """

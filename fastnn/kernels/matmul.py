@@ -1,6 +1,6 @@
 """The dense layer's matrix products, forward and backward, on panels.
 
-All three are made of tiles that stay in registers; see ``micro_kernels``.
+All three are made of register blocks, called tiles; see ``micro_kernels``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = ["BLOCK_ROWS", "DEPTH", "column_sums", "gradient_tile", "strip"]
 
-# A product takes so much of the inner index at a time, and so many rows, that a block of A stays
-# in the second-level cache and a panel of B in the first.
+# Cache blocking: the inner index is taken DEPTH at a time and rows BLOCK_ROWS at a time, so that a
+# block of A stays in the L2 cache and a panel of B in L1.
 DEPTH = 256
 BLOCK_ROWS = 240
 
@@ -31,7 +31,7 @@ def strip(
 
     Reads: in M, A (rows, inner) in panels of a height from a, one panel of B (inner, columns)
     from b, the start as `tile` does, a row of it for each of C's unless start_pitch is 0; E.
-    The panel of B that is next, at next_b, is fetched on the way.
+    Prefetches the next panel of B, at next_b.
     Writes: C (rows, columns), one panel, rows rounded up to whole tiles of them.
     May overwrite: nothing else.
     """
@@ -62,16 +62,15 @@ def gradient_tile(
     """Compute UNIT_ROWS rows from i, one panel of columns from j, of dW = A^T dZ + start.
 
     Reads: in M, A (height, inputs) and dZ (height, outputs) in panels, of which rows count; the
-    start, laid out as the result, or zero where it is negative.  Fetched on the way: see
-    `column_tile`.
-    Writes: the tile at result, a panel's row apart; past the last input, what counts for nothing.
+    start, laid out as the result, or zero where it is negative.  Prefetches: see `column_tile`.
+    Writes: the tile at result, a panel's row apart; rows past the last input are not meaningful.
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
     a = A + i // panel * panel * height + i % panel
     near = panel - i % panel
-    # Behind the last panel stands something else: its own first columns are read instead, for rows
-    # past the last input.
+    # After the last panel of A comes another buffer: for rows past the last input the panel's own
+    # first columns are read instead.
     apart = panel * height - panel if i + near < inputs else -panel
     b = dZ + j * height
     if outputs - j > panel // 2:

@@ -1,8 +1,8 @@
 """The micro-kernels of the dense layer's products: one tile of a result, in registers.
 
-A few rows by one panel of columns of the result stay in registers while the inner index runs over
-two operands that lie in the order in which they are read.  `tile` reads its factors along rows,
-`column_tile` down columns.  See ``panels`` for the format.
+A tile (register block), a few rows by one panel of columns of the result, stays in registers while
+the inner index runs over two packed operands.  `tile` reads A along rows, `column_tile` down
+columns.  See ``panels`` for the format.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = [
     "tile",
 ]
 
-# Rows of a tile, examples or inputs, by two vectors of columns: of 16 registers, 12 sums leave room
-# for two vectors of B and a broadcast; of 32, more than 16 sums gained nothing.
+# Rows of a tile, examples or inputs, by two vectors of columns: of 16 registers, 12 accumulators
+# leave room for two vectors of B and a broadcast; of 32, more than 16 accumulators gained nothing.
 BATCH_ROWS = 8 if simd.REGISTERS == 32 else 6
 UNIT_ROWS = BATCH_ROWS
 
-# Steps of the inner index in one turn of the loop (183 GFLOP/s against 171 with one, in cache).
+# Unrolling of the inner loop (183 GFLOP/s against 171 without, in cache).
 UNROLLED = 2
 
 LINE = 64  # bytes of a cache line
 
-# What becomes of a sum before it is stored: the activations, and the derivatives with respect to
-# them, that cost so little that they are done in registers.
+# Epilogues: what is done to a sum in its register before it is stored; the activations and the
+# derivatives that are cheap enough.
 AS_IT_IS = 0
 RELU = 1
 RELU_SLOPE = 2
@@ -51,7 +51,7 @@ SIGMOID_SLOPE = 4
 
 
 def _finished(finish: int, x: Any, a: Any) -> Any:
-    """Do in NumPy what becomes of sums."""
+    """Apply an epilogue in NumPy."""
     zero = x.dtype.type(0)
     if finish == RELU:
         return np.where(x < zero, zero, x)
@@ -153,10 +153,10 @@ def column_tile(
 ) -> Any:  # fmt: skip
     """Compute one tile: C(r, j) = start(r, j) + sum_k A(k, r) B(k, j).
 
-    Reads: in M, columns of a panel of A from a, and behind the first near of them, a multiple of
-    `shared_columns`, apart further; B from b; the sums' start from start, laid out as C, or zero
-    where it is negative.  Fetched on the way: so many cache lines of what is laid out as C from
-    ahead on, and ahead_step behind it.
+    Reads: in M, columns of a panel of A: columns 0 to near - 1 from a, the rest `apart` elements
+    further on (in the next panel); near is a multiple of `shared_columns`.  B from b; the sums'
+    start from start, laid out as C, or zero where it is negative.  Prefetches so many cache lines
+    of tiles laid out as C, from ahead on, ahead_step apart.
     Writes: rows x vectors of C from c, a panel's row apart.  May overwrite: nothing else.
     """
     place = types.intp
@@ -207,19 +207,19 @@ def column_tile(
 
 
 def _beginning(M: Any, width: int, start: int, apart: int) -> Any:
-    """Return in NumPy what a row's sums begin with."""
+    """Return the initial sums of a row, in NumPy."""
     if start < 0:
         return M[:width] * M.dtype.type(0)
     return M[start + apart : start + apart + width].copy()
 
 
 class _Sums:
-    """The sums of a tile, in registers, bound to a builder.
+    """The accumulators of a tile, in registers, bound to a builder.
 
     Parameters
     ----------
     v : Vectors
-        What a sum is made of.
+        Of the accumulators.
     data : LLVM value
         Where all operands begin.
     height, width : int
@@ -233,7 +233,7 @@ class _Sums:
         self._held = {cell: simd.variable(v.builder, v.constant(0.0)) for cell in cells}
 
     def begin(self, start: Any, pitch: Any) -> None:
-        """Load what they begin with, rows pitch apart; they stay zero where start is negative."""
+        """Load their initial values, rows pitch apart; zero where start is negative."""
         build, number = self._build, simd.int64
         with build.if_then(build.icmp_signed(">=", start, number(0))):
             for (r, q), held in self._held.items():
@@ -263,7 +263,7 @@ class _Sums:
 
 
 def _in_turns(builder: Any, steps: Any, advance: Callable[[int], None]) -> None:
-    """Emit steps of the inner index, several in one turn of the loop while there are so many."""
+    """Emit the loop over the inner index, unrolled, and its remainder."""
     turns = builder.sdiv(steps, simd.int64(UNROLLED))
     simd.count_loop(builder, turns, lambda turn: advance(UNROLLED))
     rest = builder.srem(steps, simd.int64(UNROLLED))
@@ -271,12 +271,12 @@ def _in_turns(builder: Any, steps: Any, advance: Callable[[int], None]) -> None:
 
 
 def _put_finished(v: simd.Vectors, data: Any, ending: Any, put: Callable[[Any], None]) -> None:
-    """Emit the stores of sums as they are finished, chosen once for all of a tile's."""
+    """Emit the stores, with the epilogue; the switch is outside, once per tile."""
     build = v.builder
     zero, one = v.constant(0.0), v.constant(1.0)
 
     def relu(x: Any, _: Any) -> Any:
-        # Asked this way round, NaN stays NaN, and keeps its gradient below.
+        # With the comparison this way round, NaN stays NaN, and passes its gradient below.
         return build.select(build.fcmp_ordered("<", x, zero), zero, x)
 
     def relu_slope(x: Any, e: Any) -> Any:

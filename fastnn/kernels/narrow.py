@@ -1,9 +1,9 @@
-"""Layers of few outputs: their products, on weights that lie as their transpose.
+"""Layers of few outputs: their products, on weights that are stored as their transpose.
 
 The columns of such a layer would leave most lanes of a panel idle.  As rows of the transpose,
-`NARROW_ROWS` of them in each panel of inputs, its weights fill them; the sums of a product run
-along the lanes, and the way back reads the weights as they are.  (8-32-32-1, batch 32: a step
-takes 2.3 us instead of 2.55; 30-64-64-2, batch 64: 11.4 instead of 12.8.)
+`NARROW_ROWS` of them per panel of inputs, its weights fill the lanes: the forward pass
+computes dot products along them, and the backward pass reads the weights as they are.  (8-32-32-1,
+batch 32: a step takes 2.3 us instead of 2.55; 30-64-64-2, batch 64: 11.4 instead of 12.8.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def pack_narrow(P: Any, at: int, W: Any) -> None:
 
 @kernel
 def unpack_narrow(W: Any, P: Any, at: int) -> None:
-    """Copy what `pack_narrow` has packed, as it is now.
+    """Unpack what `pack_narrow` packs.
 
     Reads: P from at.  Writes: W (inputs, outputs).  May overwrite: nothing else.
     """
@@ -68,7 +68,7 @@ def narrow_gradient_tile(
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    # All its columns of dZ are in one panel.
+    # All columns of dZ are in one panel.
     column_tile(NARROW_ROWS, 2, M, result, dZ, panel, 0, A + i * height, rows, start, 0, 0, 0)
     for r in range(NARROW_ROWS):
         for q in range(inputs - i, panel):
@@ -114,7 +114,7 @@ def dots(
 ) -> Any:  # fmt: skip
     """Compute a few rows of C(r, q) = sum_k A(r, k) B(k, q) + bias(q), q by q.
 
-    Each sum is kept in as many parts as there are lanes, which are added in the order of
+    Each sum is kept in one partial sum per lane; these are reduced in the order of
     `Vectors.folded`.
 
     Reads: in M, A from a, its panels a_panel apart; B's transpose in panels of NARROW_ROWS rows

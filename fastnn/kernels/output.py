@@ -2,7 +2,7 @@
 
 A matched loss is computed from Z of the last layer and gives dZ; the others read A and give dA.
 Loss and gradient share their exponentials, so one walk over the rows gives both.  Losses that are
-means over the outputs (`pointwise`) share that walk and differ in one call for each vector; the
+means over the outputs (`pointwise`) share that walk and differ in one call per vector; the
 others have an arm of their own here.
 """
 
@@ -66,8 +66,8 @@ def output_loss(
     Reads: S (rows, outputs), which is Z for a matched loss and A for the others; picks (rows,),
     the example of each row; labels (examples,) where targets are integer classes, else
     Y (examples, targets), the other one being empty; shares (rows,), each row's part in the mean;
-    number, the loss's own, or the most that a cross-entropy counts in one output (its gradient
-    knows no limit).
+    number, the loss's parameter, or a cross-entropy's upper bound per output (its gradient is
+    not bounded).
     Writes: losses (rows,); D (rows, outputs), or nothing where it is (0, outputs).
     May overwrite: nothing else.
     """

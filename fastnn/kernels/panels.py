@@ -2,8 +2,8 @@
 
 A matrix in panels lies as ``[panel of columns][row][column in the panel]``; a panel is two vector
 registers wide.  A tile of a product then reads both operands with constant, short strides, needs
-no masks, and stays at the same rate from the smallest size to the largest.  Columns past the last
-one are zero in packed weights; in activations they hold what comes of that and count for nothing.
+no masks, and stays at the same rate from the smallest size to the largest.  Padding
+columns are zero in packed weights; in activations they hold f(0) and are never read as results.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PANEL_BYTES = 2 * simd.BYTES
 
 
 def shared_columns(rows: int, panel: int) -> int:
-    """Return how many columns of a tile of so many rows always lie in one panel together.
+    """Return the length of runs of a tile's columns that never straddle two panels.
 
-    Tiles stand side by side, across panels: of six columns, in panels of 16, each pair does.
+    Tiles are placed side by side, across panels: with six columns and panels of 16, runs of two.
     """
     return math.gcd(rows, panel)
 
@@ -60,9 +60,8 @@ def spread_rows(
 ) -> Any:
     """Copy picked rows of a matrix into panels.
 
-    Reads: X (examples, columns); picks from first to before last, the rows of X that are meant,
-    or None where they are those of the same numbers.
-    Writes: rows from first to before last of P (height, columns) in panels from at, zero past
+    Reads: X (examples, columns); picks[first:last], which rows of X, or None for rows first to
+    last - 1.  Writes: rows first to last - 1 of P (height, columns) in panels from `at`, zero past
     the last column.  May overwrite: nothing else.
     """
     place = types.intp
@@ -104,7 +103,7 @@ def collect_rows(
 ) -> Any:
     """Copy rows of panels into picked rows of a matrix, as `spread_rows` copies the other way.
 
-    Reads: rows from first to before last of P (height, columns) in panels from at; picks.
+    Reads: rows first to last - 1 of P (height, columns) in panels from `at`; picks.
     Writes: the picked rows of out (examples, columns).  May overwrite: nothing else.
     """
     place = types.intp
@@ -204,8 +203,8 @@ def transpose_tile(
     """Write the transpose of a tile, rows by count of a panel, in registers.
 
     Reads: rows of P from at, a panel's row apart.  Writes: count rows of P from to, a panel's
-    row apart: as many columns as the tile has rows, those behind the first near of them, a
-    multiple of `shared_columns`, apart further, or not at all where apart is negative.
+    row apart: columns 0 to near - 1 of each there, the rest `apart` elements further on (in the
+    next panel), or nowhere where apart is negative; near is a multiple of `shared_columns`.
     May overwrite: nothing else.
     """
     height = rows.literal_value
@@ -218,12 +217,12 @@ def transpose_tile(
         v = simd.Vectors(builder, context.get_data_type(P.dtype))
         panel, number = 2 * v.lanes, simd.int64
         tall = 1 << (height - 1).bit_length()
-        # Of columns that one panel holds, one store takes as many as a vector has lanes.
+        # A store takes a run of columns that lies in one panel, at most a vector.
         some = min(shared_columns(height, panel), v.lanes)
         short = simd.Vectors(builder, v.element, some)
         firsts = [number(r) for r in range(0, height, some)]
         there = [builder.icmp_signed(">=", first, near) for first in firsts]
-        # What has no place is stored as the first ones are, once more.
+        # Columns without a destination repeat the store of the first run.
         wanted = [
             builder.or_(builder.not_(far), builder.icmp_signed(">=", apart, number(0)))
             for far in there
