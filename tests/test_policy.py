@@ -119,7 +119,8 @@ ALLOWED = {
     "schedules": {"metrics", "names"},
     "sharing": set(),
     "sparse": set(),
-    "system": {"names"},
+    "leftovers": set(),
+    "system": {"leftovers", "names"},
     "threads": {"names", "system"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",
