@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.diagnosis import Diagnosis as Diagnosis
     from fastnn.errors import DivergenceError as DivergenceError
+    from fastnn.errors import FitWarning as FitWarning
     from fastnn.errors import ModelFileError as ModelFileError
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
@@ -67,6 +68,7 @@ _HOMES = {
     "Dropout": "layers",
     "EarlyStopping": "callbacks",
     "ExponentialDecay": "schedules",
+    "FitWarning": "errors",
     "History": "history",
     "Huber": "losses",
     "InverseScaling": "schedules",
@@ -103,7 +105,12 @@ def __getattr__(name: str) -> object:
     """Load a public name from its room."""
     homes = _HOMES | _EXTRAS
     if name not in homes:
-        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+        from fastnn.hints import hint_for
+        from fastnn.words import MODULE
+
+        hint = "" if name.startswith("_") else hint_for(name, MODULE, homes)
+        stop = "." if hint else ""
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}{stop}{hint}")
     value = getattr(import_module(f"fastnn.{homes[name]}"), name)
     globals()[name] = value
     return value

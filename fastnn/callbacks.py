@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import metrics, names
+from fastnn import metrics, names, words
+from fastnn.hints import arguments_wanted, check_hooks, understands
 from fastnn.history import History
 
 __all__ = ["Callback", "EarlyStopping", "Run", "as_callbacks"]
@@ -72,6 +73,7 @@ class Run(Protocol):
         ...
 
 
+@understands({}, words.CALLBACK)
 class Callback:
     """Base of what is given to ``fit`` in ``callbacks``: override the hooks you need.
 
@@ -114,6 +116,7 @@ class Callback:
         """
 
 
+@understands(words.STOPPING)
 class EarlyStopping(Callback):
     """Stop a fit that no longer gets better, and go back to the best weights.
 
@@ -321,8 +324,25 @@ def as_callbacks(callbacks: CallbackLike | Iterable[CallbackLike]) -> tuple[Call
 def _as_callback(one: object) -> Callback:
     """Take one element of the callbacks."""
     if isinstance(one, Callback):
+        if type(one) not in (Callback, EarlyStopping, _AtEpochEnd):
+            check_hooks(one, _HOOKS, words.HOOKS)
         return one
+    hooks = ("on_epoch_end", *words.HOOKS)
+    if not isinstance(one, type) and any(callable(getattr(one, hook, None)) for hook in hooks):
+        raise TypeError(
+            "callbacks must be a Callback of this library, a function of one argument (the run), "
+            f"or several of them; got {names.describe(one)}, whose hooks are called otherwise. "
+            "Derive from fastnn.Callback: on_epoch_end(self, run), with run.epoch, run.logs, "
+            "run.network and run.stop(reason)."
+        )
     if callable(one) and not isinstance(one, type):
+        wanted = arguments_wanted(one, 1)
+        if wanted is not None:
+            name = getattr(one, "__name__", type(one).__name__)
+            raise TypeError(
+                "callbacks must be functions of one argument, the run, which has epoch, logs and "
+                f"network; got {name}{wanted}."
+            )
         return _AtEpochEnd(one)
     if isinstance(one, type):
         came = f"the class {one.__name__}. Did you mean {one.__name__}(...), an object of it?"
@@ -334,18 +354,26 @@ def _as_callback(one: object) -> Callback:
     )
 
 
+_HOOKS = ("on_fit_begin", "on_epoch_end", "on_fit_end")
+
+
 def _missing(monitor: str, recorded: tuple[str, ...]) -> str:
     """Say that a value is not recorded, what is, and what would get it recorded."""
     message = f"monitor must be one of {', '.join(map(repr, recorded))}; got {monitor!r}."
-    bare = monitor.removeprefix("val_")
+    bare = {name for row in metrics.METRICS.values() for name in (row.name, *row.aliases)}
+    bare |= {name.removeprefix("val_") for name in recorded}
+    possible = sorted(bare | {f"val_{name}" for name in bare})
+    near: str | None = monitor
+    if monitor not in possible:
+        near = names.nearest(monitor, possible)
+        message += "" if near is None else f" Did you mean {near!r}?"
+    right = monitor if near is None else near
     wanted = []
-    if bare != "loss" and bare not in recorded and metrics.greater_is_better(bare) is not None:
-        wanted.append(f"metrics=[{bare!r}]")
-    if monitor != bare and not any(name.startswith("val_") for name in recorded):
+    metric = right.removeprefix("val_")
+    if near is not None and metric not in recorded:
+        wanted.append(f"metrics=[{metric!r}]")
+    if right.startswith("val_") and not any(name.startswith("val_") for name in recorded):
         wanted.append("validation data (validation_data=(X, y) or validation_fraction=0.1)")
-    near = names.nearest(monitor, recorded)
     if wanted:
         message += f" To have it, give fit {' and '.join(wanted)}."
-    elif near is not None:
-        message += f" Did you mean {near!r}?"
     return message

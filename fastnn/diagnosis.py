@@ -9,12 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.activations import ACTIVATIONS
+from fastnn.constant import constant_loss
+from fastnn.cures import Cures, norm, tried
+from fastnn.layers import Dense
 from fastnn.layout import Block, Layout
+from fastnn.losses import Loss
 from fastnn.prediction import Trace
+from fastnn.scales import Columns
 
-__all__ = ["Diagnosis", "LayerReport", "diagnose"]
+__all__ = ["TRIAL_STEPS", "Diagnosis", "Facts", "LayerReport", "diagnose"]
 
 Floats = NDArray[np.floating]
+
+# Steps on all examples that show whether a learning rate is too large, with the loss before each.
+TRIAL_STEPS = 10
 
 # From layer to layer a factor of ten either way is common; a thousand in all is trouble.
 _VANISHED = 1e-3
@@ -22,6 +30,16 @@ _EXPLODED = 1e3
 _MANY = 0.5
 _LARGE_UPDATE = 0.1
 _SMALL_UPDATE = 1e-6
+
+# Losses by that of the best constant prediction: a step that leads above the first is too large,
+# a training that has not come below the second has learnt nothing, one below the third has.
+_LOST = 1.3
+_NOTHING_LEARNT = 0.99
+_LEARNT = 0.1
+
+# Singular values of W by the largest, below which its units all go one way.
+_ALIKE = 0.03
+_THE_SAME = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +138,46 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
-def diagnose(layout: Layout, before: Floats, after: Floats | None, seen: Trace) -> Diagnosis:
-    """Report on a network from one traced pass and the parameters before and after one step.
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a report is made of, beside the traced pass.
 
-    There is nothing after a step that overflowed.
+    Attributes
+    ----------
+    layout : Layout
+        Of the parameters.
+    layers : tuple of Dense
+        The records of the layers with parameters.
+    parameters : ndarray (size,)
+        As they are.
+    stepped : ndarray (size,) or None
+        As they are after one step; None where it overflows.
+    trial : tuple of float
+        The training loss before each of a few steps on all examples, infinite once one overflows.
+    loss : Loss
+        Its row.
+    targets : ndarray (n, m)
+        One-hot rows for classes.
+    columns : tuple of Columns
+        The scales of X, and of y where it holds real numbers.
+    trained : bool
+        Whether any step was taken before.
     """
+
+    layout: Layout
+    layers: tuple[Dense, ...]
+    parameters: Floats
+    stepped: Floats | None
+    trial: tuple[float, ...]
+    loss: Loss
+    targets: Floats
+    columns: tuple[Columns, ...]
+    trained: bool
+
+
+def diagnose(facts: Facts, seen: Trace) -> Diagnosis:
+    """Report on a network from one traced pass and what a few steps do to it."""
+    layout, before, after = facts.layout, facts.parameters, facts.stepped
     layers = tuple(
         _layer(
             block,
@@ -135,12 +188,19 @@ def diagnose(layout: Layout, before: Floats, after: Floats | None, seen: Trace) 
         )
         for place, block in enumerate(layout.blocks)
     )
-    gradients = _gradient_findings(layers, seen)
-    findings = [*gradients, *_unit_findings(layers)]
+    constant = constant_loss(facts.loss, facts.targets)
+    scales = _scale_findings(facts, seen.loss, constant)
+    cures = Cures.of(facts.layers, layout, before, bool(scales))
+    gradients = _gradient_findings(layers, seen, cures)
+    findings = [
+        *scales, *gradients, *_alike_findings(facts), *_unit_findings(layers, cures)
+    ]  # fmt: skip
     if after is not None:
-        findings += _step_findings(layers, stopped=bool(gradients))
-    elif not findings:
-        findings.append("One step overflows. Try a smaller learning_rate, or scaled targets.")
+        findings += _step_findings(layers, facts.trial, constant, stopped=bool(gradients))
+    elif not gradients:
+        findings.append(f"One step overflows. Try a smaller learning_rate{cures.scaled}.")
+    if facts.trained and np.isfinite(seen.loss) and constant > 0.0:
+        findings = [*_constant_findings(facts, seen, constant, alone=not findings), *findings]
     return Diagnosis(seen.loss, layers, tuple(findings))
 
 
@@ -149,7 +209,7 @@ def _layer(block: Block, W: Floats, stepped: Floats | None, seen: Trace, place: 
     row = ACTIVATIONS[block.activation]
     A = seen.A[place].astype(np.float64)
     db = seen.db[place]
-    size = _norm(W)
+    size = norm(W)
     low, high = row.saturation or (0.0, 0.0)
     with np.errstate(all="ignore"):
         return LayerReport(
@@ -160,54 +220,109 @@ def _layer(block: Block, W: Floats, stepped: Floats | None, seen: Trace, place: 
             spread=float(A.std()),
             dead=float((A == 0.0).all(axis=0).mean()) if row.can_die else None,
             saturated=float(((low > A) | (high < A)).mean()) if row.saturation else None,
-            gradient_norm=float(np.hypot(_norm(seen.dW[place]), 0.0 if db is None else _norm(db))),
-            error_norm=_norm(seen.dZ[place]),
-            update_ratio=None if stepped is None or not size else _norm(stepped - W) / size,
+            gradient_norm=float(np.hypot(norm(seen.dW[place]), 0.0 if db is None else norm(db))),
+            error_norm=norm(seen.dZ[place]),
+            update_ratio=None if stepped is None or not size else norm(stepped - W) / size,
         )
 
 
-def _norm(array: Floats) -> float:
-    """Return the Euclidean norm, summed in double precision."""
-    with np.errstate(all="ignore"):
-        return float(np.sqrt(np.square(array, dtype=np.float64).sum()))
+def _scale_findings(facts: Facts, loss: float, constant: float) -> list[str]:
+    """Say what is out of scale, unless the network has learnt well from it."""
+    said = [one for columns in facts.columns for one in columns.findings()]
+    if facts.trained and np.isfinite(loss) and loss < _LEARNT * constant:
+        return [one for one in said if "can tell apart" in one]
+    return said
 
 
-def _gradient_findings(layers: Sequence[LayerReport], seen: Trace) -> list[str]:
+def _alike_findings(facts: Facts) -> list[str]:
+    """Say in which hidden layers all units compute the same, or what differs by a factor only."""
+    alike = []
+    for block in facts.layout.blocks[:-1]:
+        W = facts.layout.view(facts.parameters, block.W).astype(np.float64)
+        if block.outputs < 2 or not np.isfinite(W).all():
+            continue
+        of_b = None if block.b is None else facts.layout.view(facts.parameters, block.b)
+        whole = W if of_b is None else np.vstack([W, of_b])
+        same = np.abs(whole - whole[:, :1]).max() <= _THE_SAME * np.abs(whole).max()
+        one_way = False
+        if min(W.shape) > 1 and block.outputs > 2 and not same:
+            sizes = np.linalg.svd(W, compute_uv=False)
+            one_way = sizes[1] <= _ALIKE * sizes[0]
+        if same or one_way:
+            alike.append(str(block.place))
+    if not alike:
+        return []
+    many = len(alike) > 1
+    return [
+        f"All units of layer{'s' if many else ''} {', '.join(alike)} compute the same but for a "
+        f"factor: the columns of {'their' if many else 'its'} W point one way, so that "
+        f"{'they' if many else 'it'} can do no more than one unit can. Begin from weights that "
+        "differ: a new network with initializer='auto'."
+    ]
+
+
+def _constant_findings(facts: Facts, seen: Trace, constant: float, alone: bool) -> list[str]:
+    """Say that a trained network is no better than one prediction for all examples."""
+    if seen.loss < _NOTHING_LEARNT * constant:
+        return []
+    what = {
+        "cross_entropy": "answering with the share of each class",
+        "binary_cross_entropy": "answering with the share of 1",
+        "mean_squared_error": "predicting the mean of y",
+        "poisson": "predicting the mean of y",
+        "mean_absolute_error": "predicting the median of y",
+        "gaussian_nll": "predicting the mean and the variance of y",
+    }.get(facts.loss.name, "predicting the best constant")
+    said = (
+        f"The loss, {seen.loss:.4g}, is no better than that of {what} for every example, "
+        f"{constant:.4g}."
+    )
+    if facts.loss.name == "cross_entropy":
+        shares = facts.targets.mean(axis=0)
+        common = int(shares.argmax())
+        said += f" The commonest class, {common}, has {shares[common]:.0%} of the examples."
+    cure = " What may be the reason follows."
+    if alone:
+        cure = (
+            " Try more epochs, another learning_rate or more units; if nothing helps, X may not "
+            "tell y."
+        )
+    return [said + cure]
+
+
+def _gradient_findings(layers: Sequence[LayerReport], seen: Trace, cures: Cures) -> list[str]:
     """Say whether gradients vanish or explode on their way from the last layer to the first."""
     broken = _first_not_finite(layers, seen)
     if broken is not None:
-        return [
-            f"Gradients explode: from {broken} on, numbers are not finite. Try smaller weights "
-            "(initializer='auto'), features and targets scaled to about 1, a smaller "
-            "learning_rate, or dtype='float64'."
-        ]
+        cure = tried(cures.weights, cures.scaled, ", a smaller learning_rate", cures.double)
+        return [f"Gradients explode: from {broken} on, numbers are not finite.{cure}"]
     errors = [layer.error_norm for layer in layers]
     if errors[-1] == 0.0:
         return ["No gradient leaves the loss: every example is already met exactly."]
     silent = [layer for layer in layers if layer.error_norm == 0.0]
     if silent:
         reason = ", as its units are dead" if silent[-1].dead == 1.0 else ""
+        cure = "" if reason else tried(cures.weights, ", fewer layers", cures.scaled, cures.steep)
         return [
             f"Gradients vanish: nothing at all reaches layer {silent[-1].place}{reason}; they are "
-            "exactly zero from there to the first layer. Try initializer='auto', fewer layers, "
-            "scaled features, or other activations."
+            f"exactly zero from there to the first layer.{cure}"
         ]
     findings = []
     pairs = [(low, high) for low in range(len(layers)) for high in range(low + 1, len(layers))]
     ratios = {pair: errors[pair[0]] / errors[pair[1]] for pair in pairs}
     low, high = min(ratios, key=lambda pair: ratios[pair], default=(0, 0))
     if ratios.get((low, high), 1.0) < _VANISHED:
+        cure = tried(cures.steep, cures.weights, ", fewer layers", cures.scaled)
         findings.append(
             f"Gradients vanish: what reaches layer {layers[low].place} is {ratios[low, high]:.1e} "
-            f"of what leaves layer {layers[high].place}. Try relu in place of sigmoid or tanh, "
-            "initializer='auto', fewer layers, or scaled features."
+            f"of what leaves layer {layers[high].place}.{cure}"
         )
     low, high = max(ratios, key=lambda pair: ratios[pair], default=(0, 0))
     if ratios.get((low, high), 1.0) > _EXPLODED:
+        cure = tried(cures.weights, ", fewer layers", ", l2", ", a smaller learning_rate")
         findings.append(
             f"Gradients explode: what reaches layer {layers[low].place} is "
-            f"{ratios[low, high]:.1e} times what leaves layer {layers[high].place}. Try smaller "
-            "weights (initializer='auto'), fewer layers, l2, or a smaller learning_rate."
+            f"{ratios[low, high]:.1e} times what leaves layer {layers[high].place}.{cure}"
         )
     return findings
 
@@ -225,35 +340,46 @@ def _first_not_finite(layers: Sequence[LayerReport], seen: Trace) -> str | None:
     return None
 
 
-def _unit_findings(layers: Sequence[LayerReport]) -> list[str]:
+def _unit_findings(layers: Sequence[LayerReport], cures: Cures) -> list[str]:
     """Say which layers have many dead or saturated units; a sure last layer is no trouble."""
     findings = []
-    for layer in layers:
+    for layer, undying in zip(layers, cures.undying, strict=True):
         if layer.dead is not None and layer.dead >= _MANY:
+            cure = tried(", a smaller learning_rate", cures.weights, cures.scaled, undying)
             findings.append(
                 f"{layer.dead:.0%} of the units of layer {layer.place} are dead: zero for every "
-                "example, so that they cannot learn. Try a smaller learning_rate, "
-                "initializer='he_uniform', scaled features, or tanh."
+                f"example, so that they cannot learn.{cure}"
             )
         hidden = layer is not layers[-1]
         if hidden and layer.saturated is not None and layer.saturated >= _MANY:
+            cure = tried(cures.scaled, cures.weights, cures.steep)
             findings.append(
                 f"{layer.saturated:.0%} of the activations of layer {layer.place} are saturated, "
-                f"where {layer.activation} is flat and passes almost no gradient. Try scaled "
-                "features, initializer='auto', or relu."
+                f"where {layer.activation} is flat and passes almost no gradient.{cure}"
             )
     return findings
 
 
-def _step_findings(layers: Sequence[LayerReport], stopped: bool) -> list[str]:
-    """Say whether one step moves the weights too far, or hardly, unless gradients are to blame."""
+def _step_findings(
+    layers: Sequence[LayerReport], trial: Sequence[float], constant: float, stopped: bool
+) -> list[str]:
+    """Say whether steps move the weights too far, or hardly, unless gradients are to blame."""
     ratios = [layer.update_ratio for layer in layers if layer.update_ratio is not None]
     if not ratios or not np.isfinite(ratios).all():
         return []
     if max(ratios) > _LARGE_UPDATE:
+        first, *later = trial
+        # A long first step may be a good one, as Adam's is that of its learning rate whatever the
+        # gradient: what counts is where a few of them lead.
+        reached = min(later[len(later) // 2 :], default=first)
+        if reached <= max(first if constant <= 0.0 else 0.0, _LOST * constant):
+            return []
+        if reached < first and max(ratios) < 1.0:
+            return []
         return [
-            f"One step changes the weights of a layer by {max(ratios):.0%} of their size; about "
-            "0.1 % is usual. Try a smaller learning_rate."
+            f"One step changes the weights of a layer by {max(ratios):.0%} of their size, and "
+            f"{len(later)} steps take the loss from {first:.3g} to {reached:.3g}. Try a smaller "
+            "learning_rate."
         ]
     if max(ratios) < _SMALL_UPDATE and not stopped:
         return [

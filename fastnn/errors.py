@@ -5,7 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-__all__ = ["DivergenceError", "ModelFileError"]
+__all__ = ["DivergenceError", "FitWarning", "ModelFileError"]
+
+
+class FitWarning(UserWarning):
+    """A fit goes on, but is not likely to give what is wanted.
+
+    It is given where features or targets are so far from unit scale that a network hardly learns
+    from them.  ``warnings.simplefilter("ignore", fastnn.FitWarning)`` silences it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(1)])
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     _ = net.fit([[1.0], [2.0]], [3e6, 5e6], epochs=1)
+    >>> caught[0].category.__name__
+    'FitWarning'
+    """
 
 
 class ModelFileError(ValueError):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Mapping, ValuesView
+from typing import Any
 
 from fastnn.progress import format_seconds
 
 __all__ = ["History"]
 
 
-class History(Mapping[str, list[float]]):
-    """What a fit recorded, epoch by epoch: a read-only mapping of names to lists of floats.
+class History(dict[str, list[float]]):
+    """What a fit recorded, epoch by epoch: names and lists of floats, as a dict that only grows.
 
-    `Sequential.fit` gives one back, and callbacks see it grow.
+    `Sequential.fit` gives one back, and callbacks see it grow.  ``pandas.DataFrame(history)``,
+    ``polars.DataFrame(history)`` and ``json.dump`` take it as it is: a column per name, a row per
+    epoch.
 
     Parameters
     ----------
@@ -32,6 +35,13 @@ class History(Mapping[str, list[float]]):
     best_epoch : int or None
         The epoch, counted from 1, that `EarlyStopping` found best; None without it.
 
+    Raises
+    ------
+    KeyError
+        From ``history[name]``, if nothing of that name was recorded.
+    TypeError
+        If a key is set or taken away.
+
     Examples
     --------
     >>> history = History(["loss", "val_loss"])
@@ -44,9 +54,12 @@ class History(Mapping[str, list[float]]):
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._names = tuple(names)
-        # One row per epoch, as one append is all done or not at all, also where Ctrl-C strikes.
+        super().__init__((name, []) for name in names)
+        # One row per epoch, as one append is all done or not at all, also where Ctrl-C strikes; the
+        # lists follow.
         self._rows: list[tuple[float, ...]] = []
+        # What a schedule has found out about the epochs so far, so that it need not ask again.
+        self.memo: dict[object, Any] = {}
         self.seconds: float = 0.0
         self.stopped: str | None = None
         self.best_epoch: int | None = None
@@ -69,13 +82,20 @@ class History(Mapping[str, list[float]]):
         ValueError
             If `logs` has other keys than the history. The history is then as it was.
         """
-        if not self._names and not self._rows:
-            self._names = tuple(logs)
-        if logs.keys() != set(self._names):
+        if not self and not self._rows:
+            for name in logs:
+                super().__setitem__(name, [])
+        if logs.keys() != self.keys():
             raise ValueError(
-                f"logs must hold {_listed(self._names)}, every epoch alike; got {_listed(logs)}."
+                f"logs must hold {_listed(self)}, every epoch alike; got {_listed(logs)}."
             )
-        self._rows.append(tuple(float(logs[name]) for name in self._names))
+        self._rows.append(tuple(float(logs[name]) for name in self))
+        self.mend()
+
+    def mend(self) -> None:
+        """Bring every list up to date, also after an interruption; training calls this."""
+        for name in self:
+            self[name]
 
     def to_dict(self) -> dict[str, list[float]]:
         """Copy the lists into a plain dict.
@@ -83,7 +103,7 @@ class History(Mapping[str, list[float]]):
         Returns
         -------
         dict of str to list of float
-            As ``pandas.DataFrame``, ``polars.DataFrame`` and ``json.dump`` take it.
+            As ``json.dump`` takes it.
 
         Examples
         --------
@@ -92,34 +112,67 @@ class History(Mapping[str, list[float]]):
         >>> history.to_dict()
         {'loss': [0.5]}
         """
-        return {name: self[name] for name in self._names}
+        return {name: list(self[name]) for name in self}
+
+    def copy(self) -> dict[str, list[float]]:
+        """Copy the lists into a plain dict, as `to_dict` does."""
+        return self.to_dict()
 
     def __getitem__(self, name: str) -> list[float]:
-        if name not in self._names:
-            raise KeyError(f"history has {_listed(self._names)}; got {name!r}.")
-        place = self._names.index(name)
-        return [row[place] for row in self._rows]
+        if name not in self:
+            raise KeyError(f"history has {_listed(self)}; got {name!r}.")
+        values, recorded = super().__getitem__(name), len(self._rows)
+        if len(values) != recorded:
+            # Behind by the last epoch, or by what an interruption cut off; or changed by a user.
+            place = list(self).index(name)
+            kept = len(values) if len(values) < recorded else 0
+            values[kept:] = [row[place] for row in self._rows[kept:]]
+        return values
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
+    def values(self) -> ValuesView[list[float]]:  # type: ignore[override]
+        """Return the lists."""
+        self.mend()
+        return super().values()
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+    def items(self) -> ItemsView[str, list[float]]:  # type: ignore[override]
+        """Return names and lists."""
+        self.mend()
+        return super().items()
 
-    def __len__(self) -> int:
-        return len(self._names)
+    def get(self, name: object, default: Any = None) -> Any:
+        """Return the list of that name, or something else where there is none."""
+        return self[name] if isinstance(name, str) and name in self else default
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse to be changed."""
+        raise TypeError("a history only grows, by what a fit records; change history.to_dict().")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: value for name, value in vars(self).items() if name != "memo"}
+        return _restored, (self.to_dict(), state)
 
     def __repr__(self) -> str:
         count = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         parts = [f"{count} in {format_seconds(self.seconds)}"]
-        if self._rows:
-            last = zip(self._names, self._rows[-1], strict=True)
+        if self.epochs:
+            last = zip(self, self._rows[-1], strict=True)
             parts.append(", ".join(f"{name} {value:.4g}" for name, value in last))
         if self.best_epoch is not None:
             parts.append(f"best epoch {self.best_epoch}")
         if self.stopped is not None:
             parts.append(f"stopped: {self.stopped}")
         return f"{type(self).__name__}({'; '.join(parts)})"
+
+
+def _restored(columns: dict[str, list[float]], state: dict[str, Any]) -> History:
+    """Return a history that was pickled or copied."""
+    history = History()
+    dict.update(history, columns)
+    vars(history).update(state)
+    return history
 
 
 def _listed(names: Iterable[str]) -> str:

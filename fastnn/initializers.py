@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.names import check_real, lookup
+from fastnn.names import check_real, describe, lookup
 
 __all__ = ["INITIALIZERS", "Initializer", "draw_weights"]
 
@@ -70,7 +70,7 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
-def check_initializer(initializer: str | float) -> str | float:
+def check_initializer(initializer: object) -> str | float:
     """Return a row's name or a finite number, or say what an initializer is."""
     if isinstance(initializer, str):
         if initializer == "auto":
@@ -79,10 +79,11 @@ def check_initializer(initializer: str | float) -> str | float:
     try:
         return check_real(initializer, "initializer")
     except TypeError:
+        came = "None (NoneType)" if initializer is None else describe(initializer)
         known = ", ".join(repr(name) for name in ("auto", *INITIALIZERS))
         raise TypeError(
             f"initializer must be a number (every weight starts there) or one of {known}; "
-            f"got {initializer!r} ({type(initializer).__name__})."
+            f"got {came}."
         ) from None
 
 

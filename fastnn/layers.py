@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from fastnn import words
 from fastnn.activations import ACTIVATIONS
+from fastnn.hints import understands
 from fastnn.initializers import check_initializer
 from fastnn.names import check_bool, check_integer, check_real, describe, lookup
 
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 
+@understands(words.DENSE)
 @dataclass(frozen=True, slots=True)
 class Dense:
     """A fully connected layer: ``A = f(X W + b)``.
@@ -83,6 +86,7 @@ class Dense:
         return self.initializer
 
 
+@understands(words.DROPOUT)
 @dataclass(frozen=True, slots=True)
 class Dropout:
     """In training, drops units of the layer before it at random, so that none is relied upon.
@@ -137,7 +141,11 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
         raise TypeError(f"layers must be a list of layers; got one layer: {layers!r}.")
     if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping, Set)):
         raise TypeError(f"layers must be a list of layers; got {describe(layers)}.")
-    found = tuple(layers)
+    try:
+        found = tuple(layers)
+    except TypeError:
+        # Arrays without a dimension have the method, and refuse.
+        raise TypeError(f"layers must be a list of layers; got {describe(layers)}.") from None
     if not found:
         raise ValueError("layers must hold at least one layer; got an empty list.")
     for place, layer in enumerate(found):

@@ -11,13 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeAlias
 
+from fastnn import words
 from fastnn.activations import ACTIVATIONS
+from fastnn.hints import understands
 from fastnn.kernels import codes
 from fastnn.names import check_real, describe, lookup
 
 __all__ = ["LOSSES", "Huber", "Loss", "LossLike", "Quantile", "resolve_loss"]
 
 
+@understands(words.LOSS)
 @dataclass(frozen=True, slots=True)
 class Huber:
     """The Huber loss: the square near 0, straight beyond ``delta``.
@@ -55,6 +58,7 @@ class Huber:
         object.__setattr__(self, "delta", delta)
 
 
+@understands(words.LOSS)
 @dataclass(frozen=True, slots=True)
 class Quantile:
     """The quantile or pinball loss, which is least at a quantile of the targets.

@@ -1,15 +1,16 @@
 """The table of metrics: one row each, and the way from what a user asked for to rows.
 
-A metric looks at predictions and targets, both ``(n, m)`` with one row an example, and gives one
-float. Targets are rows of values: integer classes have become one-hot rows before they come here.
-With weights every mean over examples is ``sum(w v) / sum(w)``; sums are taken in float64 whatever
-the network's dtype. A metric never raises over numbers: predictions that are not finite, or
-weights that sum to zero, give NaN or infinity.
+A metric looks at targets and predictions, in this order as everywhere else, both ``(n, m)`` with
+one row per example, and gives one float. Targets are rows of values: integer classes have become
+one-hot rows before they come here. A function of the user's own sees ``(n,)`` where there is one
+output. With weights every mean over examples is ``sum(w v) / sum(w)``; sums are taken in float64
+whatever the network's dtype. A metric of the table never raises over numbers: predictions that are
+not finite, or weights that sum to zero, give NaN or infinity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, SupportsFloat, TypeAlias
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import names
+from fastnn.hints import arguments_wanted
 
 __all__ = ["METRICS", "Metric", "greater_is_better", "resolve"]
 
@@ -36,7 +38,7 @@ class Metric:
     name : str
         The key that its values have in the history and in what ``evaluate`` gives.
     function : callable
-        ``function(predictions (n, m), targets (n, m), weights (n,) or None) -> float``.
+        ``function(targets (n, m), predictions (n, m), weights (n,) or None) -> float``.
     greater_is_better : bool or None
         Which way is better; None for a function of the user's own, which does not say.
     source : str
@@ -71,9 +73,8 @@ def resolve(
     ----------
     metrics : str, callable, or iterable of them
         Names of `METRICS` or their aliases, and functions
-        ``f(predictions (n, m), targets (n, m)) -> float``, known by their ``__name__``; such a
-        function sees one-hot rows for classes, and no sample weights. A row keeps the name it was
-        asked for by: ``"mse"`` is found again as ``history["mse"]``.
+        ``f(targets, predictions) -> float``, known by their ``__name__``; see Notes. A row keeps
+        the name it was asked for by: ``"mse"`` is found again as ``history["mse"]``.
     loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
         What the loss's row says that ``y`` holds. With "classes" accuracy compares the places of
         the largest values, with "probabilities" each output's side of 0.5; with "sides" the
@@ -87,10 +88,22 @@ def resolve(
     Raises
     ------
     TypeError
-        If one is neither a name nor a function with a name.
+        If one is neither a name nor a function with a name, or a function that cannot be called
+        with targets and predictions.
     ValueError
         If a name is unknown, comes twice, cannot be a key of the history, or does not suit the
         loss.
+
+    Notes
+    -----
+    A function of the user's own is called as scikit-learn's and Keras's are: with targets first,
+    then what the network predicts, both of shape ``(n,)`` where there is one output, else
+    ``(n, m)``; without sample weights. Classes come as one-hot rows beside rows of probabilities,
+    which is what ``log_loss``, ``roc_auc_score`` and their like take; for a function of class
+    numbers give ``lambda t, p: f1_score(t.argmax(1), p.argmax(1), average="macro")``. With one
+    output of sigmoid they are 0 and 1 beside probabilities, ``(n,)`` both.
+
+    Functions of one name are numbered from the second on: ``"<lambda>"``, ``"<lambda>_2"``.
 
     Examples
     --------
@@ -109,13 +122,17 @@ def resolve(
         asked = metrics
     else:
         raise TypeError(
-            "metrics must be a name, a function of predictions and targets, or several of them; "
+            "metrics must be a name, a function of targets and predictions, or several of them; "
             f"got {names.describe(metrics)}."
         )
     rows: list[Metric] = []
     kept: dict[str, str] = {}
+    functions: list[OwnMetric] = []
     for one in asked:
         row = _own(one) if callable(one) else names.lookup(METRICS, one, "metrics")
+        if callable(one) and one not in functions:
+            functions.append(one)
+            row = _numbered(row, kept)
         name = one if isinstance(one, str) else row.name
         if row.name in kept:
             raise ValueError(f"metrics must not hold one metric twice; {_both(kept, row, name)}.")
@@ -154,13 +171,25 @@ def greater_is_better(name: str) -> bool | None:
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """A user's function of predictions and targets in a metric's clothes, picklable."""
+    """A user's function of targets and predictions in a metric's clothes, picklable."""
 
     function: OwnMetric
     name: str
 
-    def __call__(self, predictions: Floats, targets: Floats, weights: Floats | None) -> float:
-        value: object = self.function(predictions, targets)
+    def __call__(self, targets: Floats, predictions: Floats, weights: Floats | None) -> float:
+        if targets.shape[1] == 1:
+            targets, predictions = targets[:, 0], predictions[:, 0]
+        try:
+            value: object = self.function(targets, predictions)
+        except Exception as problem:
+            problem.add_note(
+                f"This was metric {self.name!r}, called with targets of shape {targets.shape} and "
+                f"predictions of shape {predictions.shape}, as the network gives them: classes "
+                "are one-hot rows (0 and 1 where there is one output) beside probabilities. For "
+                "a function of class numbers give lambda t, p: f(t.argmax(axis=1), "
+                "p.argmax(axis=1)), or f(t, p > 0.5) where there is one output."
+            )
+            raise
         if isinstance(value, SupportsFloat):
             try:
                 return float(value)
@@ -184,7 +213,21 @@ def _own(function: OwnMetric) -> Metric:
             "metrics must not be functions named 'loss' or 'val_...', keys that the history has "
             f"for other values; got a function named {name!r}."
         )
+    wanted = arguments_wanted(function, 2)
+    if wanted is not None:
+        raise TypeError(
+            "metrics must be functions of two arguments, targets and predictions; "
+            f"got {name}{wanted}."
+        )
     return Metric(name, _Own(function, name), greater_is_better=None, source="the user")
+
+
+def _numbered(row: Metric, kept: Mapping[str, str]) -> Metric:
+    """Give another function of a name that a function has already a number."""
+    number, name = 2, row.name
+    while name in kept and name not in METRICS:
+        name, number = f"{row.name}_{number}", number + 1
+    return replace(row, name=name)
 
 
 def _both(kept: dict[str, str], row: Metric, name: str) -> str:
@@ -218,7 +261,7 @@ def _mean(values: NDArray[Any], weights: Floats | None) -> NDArray[np.float64]:
         return np.asarray(np.tensordot(w, values.astype(np.float64), axes=1) / w.sum())
 
 
-def _difference(predictions: Floats, targets: Floats) -> NDArray[np.float64]:
+def _difference(targets: Floats, predictions: Floats) -> NDArray[np.float64]:
     """Subtract in float64, whatever the dtypes."""
     return np.asarray(np.subtract(predictions, targets, dtype=np.float64))
 
@@ -230,51 +273,51 @@ def _share(hits: NDArray[np.bool_], predictions: Floats, weights: Floats | None)
     return float(_mean(hits, weights).mean())
 
 
-def _accuracy_of_classes(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _accuracy_of_classes(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Share of examples whose largest prediction stands at their class."""
     hits = predictions.argmax(axis=1) == targets.argmax(axis=1)
     return _share(hits, predictions, weights)
 
 
-def _accuracy_by_threshold(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _accuracy_by_threshold(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Share of outputs on the target's side of one half, averaged over outputs."""
     hits = (predictions > _THRESHOLD) == (targets > _THRESHOLD)
     return _share(hits, predictions, weights)
 
 
-def _accuracy_by_side(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _accuracy_by_side(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Share of outputs on the target's side of 0, or of examples by their largest output."""
     if targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
-        return _accuracy_of_classes(predictions, targets, weights)
+        return _accuracy_of_classes(targets, predictions, weights)
     hits = (predictions > 0) == (targets > _THRESHOLD)
     return _share(hits, predictions, weights)
 
 
 def _squared_errors(
-    predictions: Floats, targets: Floats, weights: Floats | None
+    targets: Floats, predictions: Floats, weights: Floats | None
 ) -> NDArray[np.float64]:
     """Mean squared error of each output, ``(m,)``."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return _mean(np.square(_difference(predictions, targets)), weights)
+        return _mean(np.square(_difference(targets, predictions)), weights)
 
 
-def _mean_squared_error(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _mean_squared_error(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Mean over outputs of ``mean (a - y)^2``."""
-    return float(_squared_errors(predictions, targets, weights).mean())
+    return float(_squared_errors(targets, predictions, weights).mean())
 
 
-def _root_mean_squared_error(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _root_mean_squared_error(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Mean over outputs of ``sqrt(mean (a - y)^2)``, each root in its output's own unit."""
-    return float(np.sqrt(_squared_errors(predictions, targets, weights)).mean())
+    return float(np.sqrt(_squared_errors(targets, predictions, weights)).mean())
 
 
-def _mean_absolute_error(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _mean_absolute_error(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Mean over outputs of ``mean |a - y|``."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(_mean(np.abs(_difference(predictions, targets)), weights).mean())
+        return float(_mean(np.abs(_difference(targets, predictions)), weights).mean())
 
 
-def _r2(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
+def _r2(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     """Mean over outputs of ``1 - sum (a - y)^2 / sum (y - mean y)^2``.
 
     An output whose targets are all the same scores 1 if it is predicted exactly, else 0; fewer
@@ -283,8 +326,8 @@ def _r2(predictions: Floats, targets: Floats, weights: Floats | None) -> float:
     counted = targets if weights is None else targets[weights > 0]
     if len(counted) < 2:
         return float("nan")
-    residual = _squared_errors(predictions, targets, weights)
-    spread = _squared_errors(_mean(targets, weights).reshape(1, -1), targets, weights)
+    residual = _squared_errors(targets, predictions, weights)
+    spread = _squared_errors(targets, _mean(targets, weights).reshape(1, -1), weights)
     # Constant targets are told by the values themselves: their mean is rounded, so that their
     # spread need not be zero.
     flat = (counted.min(axis=0) == counted.max(axis=0)) | (spread == 0.0)

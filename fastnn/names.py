@@ -12,12 +12,20 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["check_bool", "check_integer", "check_real", "describe", "lookup", "nearest"]
+__all__ = [
+    "check_bool",
+    "check_integer",
+    "check_real",
+    "describe",
+    "lookup",
+    "nearest",
+]
 
 Row = TypeVar("Row")
 
@@ -32,12 +40,24 @@ _WORD_LENGTH = 4
 _NOT_NUMBERS = (bool, np.timedelta64)
 _REAL_NUMBERS = (int, float, np.integer, np.floating)
 
-_SHORT = reprlib.Repr()
+# Python writes no longer integers unless it is told to.
+_WRITTEN_BITS = 14_000
+_LARGEST_COUNT = int(sys.float_info.max)
+
+
+class _Short(reprlib.Repr):
+    """Short forms of values, of integers that are too long for Python to write, too."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write an integer, a long one by its size."""
+        if x.bit_length() < _WRITTEN_BITS:
+            return super().repr_int(x, level)
+        return f"about {'-' if x < 0 else ''}10**{math.floor(x.bit_length() * math.log10(2))}"
+
+
+_SHORT = _Short()
 _SHORT.maxstring = 60
 _SHORT.maxother = 60
-# Lists of lists would take 6 times as much for each level.
-_SHORT.maxlevel = 3
-_LONGEST = 120
 
 
 def describe(value: object) -> str:
@@ -64,9 +84,7 @@ def describe(value: object) -> str:
         return "None"
     plain = value.item() if isinstance(value, np.generic) else value
     text = _SHORT.repr(plain).replace("\n", " ")
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - 4]} ..."
-    return f"{text} ({type(value).__name__:.60})"
+    return f"{text} ({type(value).__name__})"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -176,7 +194,7 @@ def check_integer(value: object, argument: str, minimum: int) -> int:
     TypeError
         If `value` is not an integer.
     ValueError
-        If `value` is below `minimum`.
+        If `value` is below `minimum`, or larger than any float.
 
     Examples
     --------
@@ -191,7 +209,9 @@ def check_integer(value: object, argument: str, minimum: int) -> int:
     if isinstance(value, _NOT_NUMBERS) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{wanted}; got {describe(value)}.")
     if value < minimum:
-        raise ValueError(f"{wanted}; got {int(value)}.")
+        raise ValueError(f"{wanted}; got {_SHORT.repr(int(value))}.")
+    if value > _LARGEST_COUNT:
+        raise ValueError(f"{wanted}, and below 1e308; got {_SHORT.repr(int(value))}.")
     return int(value)
 
 

@@ -7,22 +7,25 @@ errors and example.
 from __future__ import annotations
 
 import copy
+import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Never, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import backends, gate, prediction, training
+from fastnn import backends, gate, notices, prediction, training, words
 from fastnn.callbacks import CallbackLike, as_callbacks
 from fastnn.data import Data
-from fastnn.diagnosis import Diagnosis, diagnose
-from fastnn.errors import DivergenceError, ModelFileError
+from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
+from fastnn.errors import DivergenceError, FitWarning, ModelFileError
 from fastnn.formats import safetensors
+from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_weights
 from fastnn.layers import Dense, Layer, check_layers, described, from_dict, to_dict
@@ -30,7 +33,8 @@ from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
-from fastnn.optimizers import Adam, Optimizer, row_of
+from fastnn.optimizers import Adam, OptimizerLike, resolve_optimizer
+from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike, resolve_schedule
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
@@ -44,11 +48,24 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
-_SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
 
 
+@understands(
+    words.NETWORK_ARGUMENTS,
+    words.NETWORK,
+    {
+        "fit": words.FIT,
+        "train_on_batch": words.FIT,
+        "evaluate": words.PREDICT,
+        "predict": words.PREDICT,
+        "trace": words.PREDICT,
+        "loss_and_gradient": words.PREDICT,
+        "diagnose": words.PREDICT,
+        "hidden": words.PREDICT,
+    },
+)
 class Sequential:
     """A multilayer perceptron: layers, one after the other.
 
@@ -61,7 +78,7 @@ class Sequential:
         is fixed.
     dtype : {"float32", "float64"}, default "float32"
         What parameters and everything computed are.
-    rng : None, int, SeedSequence, BitGenerator or Generator, default 0
+    rng : None, int, SeedSequence or Generator, default 0
         Seed of the first weights, of the order of examples and of what `Dropout` drops; None
         takes a fresh one.
 
@@ -307,7 +324,7 @@ class Sequential:
         X: ArrayLike,
         y: ArrayLike,
         loss: LossLike = "auto",
-        optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
+        optimizer: OptimizerLike = Adam(),  # noqa: B008  (a frozen record)
         epochs: int = 10,
         batch_size: int = 32,
         *,
@@ -343,8 +360,9 @@ class Sequential:
             sigmoid, "poisson" with exp, and "gaussian_nll" with identity, whose outputs are then
             the means followed by the logarithms of the variances.  "auto" follows the last layer:
             these pairs, and mean squared error for identity and the others.
-        optimizer : SGD, Adam, RMSprop, Adagrad, AdamW, Nadam, RAdam or Rprop, default Adam()
-            The update rule and its numbers.
+        optimizer : SGD, Adam, RMSprop, Adagrad, AdamW, Nadam, RAdam, Rprop or str, default Adam()
+            The update rule and its numbers; a name, such as "adam", stands for the record with
+            its defaults.
         epochs : int, default 10
             How often to go through the examples.
         batch_size : int, default 32
@@ -360,8 +378,10 @@ class Sequential:
         metrics : str, callable or list of them, default ()
             What else to record after every epoch, for the training examples and, with ``val_``
             in front, for the validation examples: "accuracy", "mean_squared_error",
-            "root_mean_squared_error", "mean_absolute_error", "r2", or functions of predictions
-            and targets.
+            "root_mean_squared_error", "mean_absolute_error", "r2", or functions
+            ``f(targets, predictions)``, scikit-learn's among them, recorded under their names.
+            These see ``(n,)`` where there is one output, else ``(n, m)``; one-hot rows for
+            classes; no weights.
         callbacks : Callback, callable or list of them, default ()
             What runs after every epoch, such as `EarlyStopping`.
         shuffle : bool, default True
@@ -405,6 +425,13 @@ class Sequential:
         RuntimeError
             If this network is being fitted already.
 
+        Warns
+        -----
+        FitWarning
+            Once for a network that was not trained yet, where a column of X, or of y where it
+            holds real numbers, is beyond 1e4 of unit scale: its largest magnitude, among at most
+            256 rows that are evenly spread, is above 1e4, or is below 1e-4 and not 0.
+
         Notes
         -----
         Ctrl-C ends a fit with a warning and keeps the weights reached so far; the history's
@@ -429,7 +456,7 @@ class Sequential:
                 row = resolve_loss(loss, self._last.activation)
                 measured = resolve(metrics, row.targets)
                 called = as_callbacks(callbacks)
-                row_of(optimizer)
+                rule = resolve_optimizer(optimizer)
                 epochs = check_integer(epochs, "epochs", 1)
                 batch_size = check_integer(batch_size, "batch_size", 1)
                 fraction = check_real(
@@ -456,7 +483,7 @@ class Sequential:
                     validation=held,
                     metrics=measured,
                     batch_size=min(batch_size, len(data)),
-                    state=training.TrainingState.fresh(optimizer, self._parameters),
+                    state=training.TrainingState.fresh(rule, self._parameters),
                     backend=path,
                     shuffle=shuffle,
                     order_key=self._streams.order_key,
@@ -468,6 +495,11 @@ class Sequential:
                     shown=self._shown,
                 )
                 run = training.begin(job, self, epochs, called, progress)
+                if not self._streams.steps:
+                    values = data.targets.values if row.targets == "real" else None
+                    warning = hopeless(data.X, values)
+                    if warning is not None:
+                        notices.warn(warning, FitWarning)
             return training.fit(job, run, self._streams)
         finally:
             # No call may stand here, as one that a signal follows would not be undone.
@@ -479,11 +511,12 @@ class Sequential:
         X: ArrayLike,
         y: ArrayLike,
         loss: LossLike = "auto",
-        optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
+        optimizer: OptimizerLike = Adam(),  # noqa: B008  (a frozen record)
         *,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
         backend: str | None = None,
+        **unknown: Never,
     ) -> float:
         """Take one step on these examples, keeping the optimizer's state between calls.
 
@@ -515,11 +548,15 @@ class Sequential:
         >>> [net.train_on_batch([[1.0]], [2.0], optimizer=sgd) for _ in range(3)]
         [4.0, 0.0, 0.0]
         """
+        if unknown:
+            # Not around this call, as others do: a step is taken, or interrupted, in here.
+            known = inspect.signature(self.train_on_batch).parameters
+            refuse("Sequential.train_on_batch", known, words.FIT, unknown)
         me, process, fitting = object(), os.getpid(), self._fitting
         try:
             _begin_fit(fitting, process, me)
             row = resolve_loss(loss, self._last.activation)
-            row_of(optimizer)
+            rule = resolve_optimizer(optimizer)
             if isinstance(class_weight, str) and class_weight == "balanced":
                 raise ValueError(
                     "class_weight='balanced' needs all examples at once, which train_on_batch "
@@ -530,9 +567,9 @@ class Sequential:
             if self._layout is None:
                 with self._unchanged_if_refused():
                     self._build(data.X.shape[1])
-            state = None if self._state is None else self._state.continued(optimizer)
+            state = None if self._state is None else self._state.continued(rule)
             if state is None:
-                state = training.TrainingState.fresh(optimizer, self._parameters)
+                state = training.TrainingState.fresh(rule, self._parameters)
             streams, shown = self._streams, self._shown
             job = training.Job(
                 layout=self.layout,
@@ -803,7 +840,7 @@ class Sequential:
         if place >= count:
             raise ValueError(
                 f"layer must be a place in a list of {count} layers, {-count} to {count - 1}; "
-                f"got {layer}."
+                f"got {describe(layer).removesuffix(' (int)')}."
             )
         features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
         chosen = [block for block in layout.blocks if block.place <= range(count)[place]]
@@ -964,7 +1001,7 @@ class Sequential:
         y: ArrayLike,
         loss: LossLike = "auto",
         *,
-        optimizer: Optimizer = Adam(),  # noqa: B008  (a frozen record)
+        optimizer: OptimizerLike = Adam(),  # noqa: B008  (a frozen record)
         backend: str | None = None,
     ) -> Diagnosis:
         """Look into every layer: activations, dead and saturated units, gradients, in words too.
@@ -973,7 +1010,7 @@ class Sequential:
         ----------
         X, y, loss, backend
             As in `fit`, X dense; the examples are taken as one batch.
-        optimizer : one of the optimizers, default Adam()
+        optimizer : one of the optimizers or its name, default Adam()
             Whose first step the update-to-weight ratio is measured with.  The network itself is
             not changed.
 
@@ -998,18 +1035,45 @@ class Sequential:
         'Gradients vanish'
         """
         layout = self.layout
-        row_of(optimizer)
+        rule = resolve_optimizer(optimizer)
+        asked = self._asked(X, y, loss, None, backend, dense=True)
+        row, data, path = asked
         stepped = self.copy()
         before = stepped.parameters.copy()
-        seen = stepped.trace(X, y, loss, backend=backend)
+        seen = prediction.trace(layout, before, *asked)
         stepped._state = None
-        # One step without dropout, as all else here is measured without it.
+        # Steps without dropout, as all else here is measured without it.
         stepped._layout = _layout(layout.inputs, self.layers, dropping=False)
+        after, trial = None, []
         try:
-            stepped.train_on_batch(X, y, loss, optimizer, backend=backend)
+            for _ in range(TRIAL_STEPS + 1):
+                trial.append(stepped.train_on_batch(X, y, loss, rule, backend=path))
+                after = stepped._parameters.copy() if after is None else after
         except DivergenceError:
-            return diagnose(layout, before, None, seen)
-        return diagnose(layout, before, stepped._parameters, seen)
+            trial += [math.inf] * (TRIAL_STEPS + 1 - len(trial))
+        targets = data.targets.as_rows(row.width(self.outputs), self.dtype)
+        columns = [Columns.of("X", gate.features(X, "float64", layout.inputs), self.dtype)]
+        if row.targets == "real":
+            exact = gate.targets(y, "real", self.outputs, len(data), "float64", each=row.outputs)
+            columns.append(Columns.of("y", exact.values, self.dtype))
+        facts = Facts(
+            layout=layout,
+            layers=tuple(layer for _, layer, _ in described(self.layers)),
+            parameters=before,
+            stepped=after,
+            trial=tuple(trial),
+            loss=row,
+            targets=targets,
+            columns=tuple(columns),
+            trained=self._trained,
+        )
+        return diagnose(facts, seen)
+
+    @property
+    def _trained(self) -> bool:
+        """Whether the parameters are other than drawn, as far as can be told."""
+        biases = any(b is not None and b.any() for b in self.biases)
+        return self._streams.steps > 0 or biases
 
     # Keeping.
 
@@ -1175,12 +1239,11 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     if metadata.get("format") != _FORMAT or "network" not in metadata:
         raise ModelFileError(
             f"{os.fspath(path)}: expected a network that fastnn saved; got a safetensors file "
-            f"of another kind (format {describe(metadata.get('format'))})."
+            f"of another kind (format {metadata.get('format')!r})."
         )
     try:
-        description = safetensors.parse(metadata["network"].encode(), "the description")
-        return _rebuilt(description, tensors)
-    except (TypeError, ValueError, KeyError) as problem:
+        return _rebuilt(json.loads(metadata["network"]), tensors)
+    except (TypeError, ValueError, KeyError, RecursionError) as problem:
         raise ModelFileError(
             f"{os.fspath(path)}: expected the description of a network that fastnn saved; "
             f"got one that does not hold together: {problem}"
@@ -1194,16 +1257,7 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
         "steps_taken",
     }  # fmt: skip
     if not isinstance(description, dict) or description.keys() != expected:
-        came = describe(description)
-        if isinstance(description, dict):
-            came = " and ".join(
-                f"{how} {describe(sorted(names))}"
-                for how, names in (
-                    ("no", expected - description.keys()),
-                    ("also", description.keys() - expected),
-                )
-                if names
-            )
+        came = ", ".join(description) if isinstance(description, dict) else describe(description)
         raise ValueError(f"a network must have {', '.join(sorted(expected))}; got {came}.")
     version = check_integer(description["version"], "version", 1)
     if version != _FORMAT_VERSION:
@@ -1268,17 +1322,12 @@ def _streams(rng: object) -> list[np.random.Generator]:
     if isinstance(rng, np.random.SeedSequence):
         # Spawning counts in the sequence itself, which stays the caller's.
         rng = copy.deepcopy(rng)
-    wanted = "rng must be None, an integer of at least 0, a SeedSequence or a Generator"
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, (bool, np.timedelta64)):
-        if rng < 0:
-            raise ValueError(f"{wanted}; got {describe(rng)}.")
-    elif rng is not None and not isinstance(rng, _SEEDS):
-        # NumPy would take more, and fail at some of it with words of its own.
-        raise TypeError(f"{wanted}; got {describe(rng)}.")
     try:
-        return np.random.default_rng(rng).spawn(3)
-    except TypeError:
-        raise TypeError(
-            f"{wanted}; got a Generator of which no other can be spawned. Give one that "
-            "numpy.random.default_rng made, or its seed."
+        if isinstance(rng, bool):
+            raise TypeError
+        return np.random.default_rng(rng).spawn(3)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as problem:
+        raise type(problem)(
+            "rng must be None, an integer of at least 0, a SeedSequence or a Generator; "
+            f"got {describe(rng)}."
         ) from None

@@ -9,10 +9,12 @@ documents its rule.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+from fastnn import words
+from fastnn.hints import understands
 from fastnn.kernels import codes
-from fastnn.names import check_bool, check_real
+from fastnn.names import check_bool, check_real, describe, lookup
 
 __all__ = [
     "OPTIMIZERS",
@@ -22,15 +24,18 @@ __all__ = [
     "AdamW",
     "Nadam",
     "Optimizer",
+    "OptimizerLike",
     "OptimizerRow",
     "RAdam",
     "RMSprop",
     "Rprop",
     "hyperparameters",
+    "resolve_optimizer",
     "row_of",
 ]
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class SGD:
     """Stochastic gradient descent, with momentum if asked.
@@ -77,6 +82,7 @@ class SGD:
             raise ValueError("nesterov=True needs a momentum above 0; got momentum=0.0.")
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class Adam:
     """Adam: steps scaled by running means of the gradient and of its square.
@@ -119,6 +125,7 @@ class Adam:
         _check_adam(self)
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class RMSprop:
     """RMSprop: steps scaled by a running mean of the gradient's square.
@@ -162,6 +169,7 @@ class RMSprop:
         _set(self, "epsilon", low=0.0, low_open=True)
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class Adagrad:
     """Adagrad: steps scaled by the sum of all squares of the gradient.
@@ -201,6 +209,7 @@ class Adagrad:
         _set(self, "epsilon", low=0.0, low_open=True)
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class AdamW:
     """Adam with decoupled weight decay: the weights shrink beside Adam's step, not through it.
@@ -248,6 +257,7 @@ class AdamW:
         _set(self, "weight_decay", low=0.0)
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class Nadam:
     """Nadam: Adam whose mean of the gradient looks one step ahead, as Nesterov's momentum does.
@@ -292,6 +302,7 @@ class Nadam:
         _check_adam(self)
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class RAdam:
     """Rectified Adam: no scaling until the mean of the squares averages enough, then Adam's.
@@ -337,6 +348,7 @@ class RAdam:
         _check_adam(self)
 
 
+@understands(words.OPTIMIZER)
 @dataclass(frozen=True, slots=True)
 class Rprop:
     """Resilient backpropagation: every parameter has a step of its own; only signs count.
@@ -390,6 +402,7 @@ class Rprop:
 
 
 Optimizer = SGD | Adam | RMSprop | Adagrad | AdamW | Nadam | RAdam | Rprop
+OptimizerLike: TypeAlias = Optimizer | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +425,11 @@ class OptimizerRow:
     record: type[Any]
     code: int
     moments: int
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names that are accepted: its own in small letters."""
+        return (self.name.lower(),)
 
     def numbers(self, record: Any) -> dict[int, float]:
         """Return a record's numbers by their places in the engine's, which bear their names."""
@@ -442,8 +460,41 @@ def row_of(optimizer: object) -> OptimizerRow:
     known = ", ".join(f"fastnn.{name}(...)" for name in OPTIMIZERS)
     hint = f" Did you mean fastnn.{optimizer.__name__}()?" if isinstance(optimizer, type) else ""
     raise TypeError(
-        f"optimizer must be one of {known}; got {optimizer!r} ({type(optimizer).__name__}).{hint}"
+        f"optimizer must be one of {known}, or its name; got {describe(optimizer)}.{hint}"
     )
+
+
+def resolve_optimizer(optimizer: object) -> Optimizer:
+    """Take what was given for an optimizer.
+
+    Parameters
+    ----------
+    optimizer : record or str
+        A record, or the name of one in `OPTIMIZERS`, as it stands there or in small letters,
+        which stands for the record with its defaults.
+
+    Returns
+    -------
+    Optimizer
+        The record.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is anything else, a class instead of an object included, or an unknown name.
+
+    Examples
+    --------
+    >>> resolve_optimizer("sgd")
+    SGD(learning_rate=0.01, momentum=0.0, nesterov=False)
+    >>> resolve_optimizer("RMSprop")
+    RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
+    """
+    if isinstance(optimizer, str):
+        record: Optimizer = lookup(OPTIMIZERS, optimizer, "optimizer").record()
+        return record
+    row_of(optimizer)
+    return optimizer  # type: ignore[return-value]
 
 
 def hyperparameters(optimizer: Optimizer) -> dict[str, float]:

@@ -93,6 +93,8 @@ class Trace:
         Gradient with respect to W.
     db : list of ndarray, shape (h_out,), or None
         Gradient with respect to b; None where the layer has no bias.
+    dX : ndarray, shape (n, p)
+        Gradient of the mean loss with respect to X, the A of no layer.
 
     Examples
     --------
@@ -101,6 +103,8 @@ class Trace:
     >>> t = net.trace([[1.0, 2.0]], [3.0])
     >>> t.loss, t.db[0]
     (9.0, array([-6.], dtype=float32))
+    >>> t.dX.shape
+    (1, 2)
     """
 
     loss: float
@@ -109,6 +113,7 @@ class Trace:
     dZ: list[Floats]
     dW: list[Floats]
     db: list[Floats | None]
+    dX: Floats
 
 
 class Run:
@@ -666,6 +671,9 @@ def textbook_trace(
 ) -> Trace:
     """Return every intermediate on the reference, of a step of training where D is given."""
     value, Z, A, dZ, dW, db = _textbook_pass(layout, parameters, loss, data, D=D)
+    W, first = textbook(layout, parameters)[0], None if D is None else D[0]
+    with np.errstate(all="ignore"):
+        dX = reference.input_gradient(W[0], dZ[0], first)
     return Trace(
         loss=value,
         Z=[np.ascontiguousarray(matrix.T) for matrix in Z],
@@ -673,6 +681,7 @@ def textbook_trace(
         dZ=[np.ascontiguousarray(matrix.T) for matrix in dZ],
         dW=[np.ascontiguousarray(matrix.T) for matrix in dW],
         db=[None if bias is None else bias.reshape(-1).copy() for bias in db],
+        dX=np.ascontiguousarray(dX.T),
     )
 
 
@@ -697,14 +706,18 @@ def trace(
             run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in run.program.table[0]
         ]
 
-    A = kept(codes.RESULT)
+    A, dZ = kept(codes.RESULT), kept(codes.DRESULT)
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
     A[-1] = predictions(layout, parameters, data.X, backend=backend)
+    with np.errstate(all="ignore"):
+        # No step asks for it, so that the engine does not compute it.
+        dX = dZ[0] @ layout.weights(parameters)[0].T
     return Trace(
         loss=value,
         Z=kept(codes.Z),
         A=A,
-        dZ=kept(codes.DRESULT),
+        dZ=dZ,
         dW=layout.weights(gradient),
         db=layout.biases(gradient),
+        dX=dX,
     )

@@ -198,6 +198,11 @@ def hidden_gradient(
     return ACTIVATIONS[activation][1](dropped(W_next.T @ dZ_next, D_next), Z, A)
 
 
+def input_gradient(W: Array, dZ: Array, D: Array | None = None) -> Array:
+    """Return ``dX = D * (W^T dZ)``, from the first layer's W, dZ and D."""
+    return dropped(W.T @ dZ, D)
+
+
 def weight_gradient(dZ: Array, A_below: Array) -> Array:
     """Return ``dW = dZ A_below^T``."""
     return dZ @ A_below.T

@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkabl
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import metrics
+from fastnn import metrics, words
+from fastnn.hints import understands
 from fastnn.names import check_integer, check_real, describe, lookup
 
 __all__ = [
@@ -71,6 +72,7 @@ class Schedule(Protocol):
 ScheduleLike: TypeAlias = Schedule | Callable[[float], float] | str
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class ConstantRate:
     """The same rate at every step: the optimizer's own.
@@ -90,6 +92,7 @@ class ConstantRate:
         return base
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class StepDecay:
     """A rate that falls by a factor every so many epochs: ``base factor^(epoch // every)``.
@@ -134,6 +137,7 @@ class StepDecay:
         return float(base * self.factor ** (step // (self.every * steps_per_epoch)))
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class ExponentialDecay:
     """A rate that falls by a factor in each epoch, step by step: ``base factor^(epochs so far)``.
@@ -173,6 +177,7 @@ class ExponentialDecay:
         return float(base * self.factor ** (step / steps_per_epoch))
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class CosineDecay:
     """A rate that falls along half a cosine, once or with warm restarts.
@@ -238,6 +243,7 @@ class CosineDecay:
         return step / length
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class OneCycle:
     """One rise to the base and one long fall, each along half a cosine: "super-convergence".
@@ -293,6 +299,7 @@ class OneCycle:
         return base * (self.end + (1.0 - self.end) * _half_cosine(fallen))
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class InverseScaling:
     """A rate that falls with a power of the steps taken: ``base / (step + 1)^power``.
@@ -333,6 +340,7 @@ class InverseScaling:
         return float(base / (step + 1.0) ** self.power)
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class ReduceOnPlateau:
     """A rate that falls by a factor whenever a recorded value has stopped getting better.
@@ -427,6 +435,7 @@ class ReduceOnPlateau:
         return count
 
 
+@understands(words.SCHEDULE)
 @dataclass(frozen=True, slots=True)
 class Warmup:
     """A rate that rises in a straight line to the base, and then follows another schedule.
@@ -544,7 +553,8 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         record: Schedule = lookup(SCHEDULES, schedule, argument)()
         return record
     if not isinstance(schedule, type):
-        if isinstance(schedule, Schedule):
+        # A field called rate, as a layer may have, makes no schedule.
+        if isinstance(schedule, Schedule) and callable(schedule.rate):
             return schedule
         if callable(schedule):
             return FromFunction(schedule, argument)

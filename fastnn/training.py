@@ -11,7 +11,6 @@ its slices and its bad end belong together.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference, reference_draws, schedules
+from fastnn import notices, reference, reference_draws, schedules
 from fastnn.callbacks import Callback, Trainable
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
@@ -465,7 +464,7 @@ def metric_values(
     weights = data.weights if data.weights.size else None
     # Where a loss takes more outputs than targets, the first ones are the predictions.
     predicted = predicted[:, : wanted.shape[1]]
-    return {prefix + row.name: float(row.function(predicted, wanted, weights)) for row in metrics}
+    return {prefix + row.name: float(row.function(wanted, predicted, weights)) for row in metrics}
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,6 +580,7 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
         slices.settle()
         if not slices.apart:
             _end_epochs(job, run, slices.losses)
+        run.history.mend()
         run.history.stopped = "interrupted"
         interrupted = (
             f"fit was interrupted after {run.history.epochs} of {run.epochs} epochs; "
@@ -597,7 +597,7 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     run.history.seconds = time.perf_counter() - began
     run.shown.close(run.history.stopped)
     if interrupted:
-        warnings.warn(interrupted, UserWarning, stacklevel=3)
+        notices.warn(interrupted)
     return run.history
 
 

@@ -251,6 +251,19 @@ def test_weights_are_not_kept_after_the_fit():
             "'loss', 'val_loss'; got 'vall_loss'. Did you mean 'val_loss'?",
         ),
         ("qqq", ("loss", "val_loss"), "'loss', 'val_loss'; got 'qqq'."),
+        (
+            "val_acc",
+            ("loss",),
+            "'loss'; got 'val_acc'. Did you mean 'val_accuracy'? To have it, give fit "
+            "metrics=['accuracy'] and validation data (validation_data=(X, y) or "
+            "validation_fraction=0.1).",
+        ),
+        (
+            "val_mine",
+            ("loss", "mine"),
+            "'loss', 'mine'; got 'val_mine'. To have it, give fit validation data "
+            "(validation_data=(X, y) or validation_fraction=0.1).",
+        ),
     ],
 )
 def test_what_is_not_recorded_cannot_be_monitored(monitor, recorded, ending):

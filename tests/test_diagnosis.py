@@ -333,3 +333,98 @@ def test_a_report_may_be_kept():
         report.loss = 0.0
     with pytest.raises(AttributeError):
         report.layers[0].mean = 0.0
+
+
+# What users meet most.
+
+R = np.random.default_rng(0)
+A3 = R.normal(size=(500, 3))
+B3 = A3.sum(axis=1)
+DAY = 1.6e9 + 86_400 * R.random((500, 1))
+
+# Features, targets, what the finding names, and what it says to do.
+TROUBLES = {
+    "targets near 5e6": (A3, 1e6 * (5 + B3), ("targets", "y has the mean 4.9", "y = (y - ")),
+    "targets 1e6 wide": (A3, 1e6 * B3, ("targets", "root mean square of 1.", "y = (y - ")),
+    "targets + 1e5": (A3, B3 + 1e5, ("far from 0", "y has the mean 1e+05", "y = (y - ")),
+    "features x 1e4": (A3 * 1e4, B3, ("All 3 columns of X", "e+04", "X = (X - ")),
+    "one feature x 1e5": (A3 * [1, 1e5, 1], B3, ("Column 1 of X", "X[:, 1]", "X = (X - ")),
+    "one feature small": (A3 * [1, 1, 1e-5], B3, ("Column 2 of X", "X[:, 2]", "X = (X - ")),
+    "scales that differ": (A3 * [0.004, 1, 20], B3, ("differ in scale", "X[:, 2]", "X = (X - ")),
+    "features near -1000": (A3 - 1000, B3, ("All 3 columns of X", "the mean -1000", "X = (X - ")),
+    "time stamps": (np.hstack([A3, DAY]), B3, ("float32 can tell", "steps of 128", "X - X.mean")),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::fastnn.FitWarning")
+@pytest.mark.parametrize("epochs", [0, 5])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_scales_are_told_by_column_with_what_to_do(trouble, epochs):
+    features, targets, words = TROUBLES[trouble]
+    net = fn.Sequential([fn.Dense(16, "relu"), fn.Dense(1)], inputs=features.shape[1])
+    if epochs:
+        net.fit(features, targets, epochs=epochs)
+    said(net.diagnose(features, targets), *words)
+
+
+@both_backends
+@pytest.mark.parametrize("first", [0.1, 0.01, "constant", "zeros", "rank 1", "one input"])
+@pytest.mark.parametrize("epochs", [0, 20])
+def test_units_that_are_all_alike_are_told(first, epochs, backend):
+    features = A3[:, :1] if first == "one input" else A3
+    start = {"rank 1": "auto", "one input": 0.1}.get(first, first)
+    layers = [fn.Dense(16, "relu", initializer=start), fn.Dense(1)]
+    net = fn.Sequential(layers, inputs=features.shape[1])
+    if first == "rank 1":
+        net.weights[0][:] = np.outer([1, 2, -1], np.linspace(-1, 1, 16))
+    if epochs and first not in ("zeros", "rank 1", "one input"):
+        net.fit(features, B3, epochs=1, backend=backend)
+    assert "initializer='auto'" in said(net.diagnose(features, B3), "All units of layer 0")
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_units_of_few_inputs_are_not_called_alike(inputs, activation):
+    net = fn.Sequential([fn.Dense(8, activation), fn.Dense(8, activation), fn.Dense(1)])
+    net.fit(A3[:, :inputs], B3, epochs=20)
+    assert not any("alike" in one or "All units" in one for one in net.diagnose(
+        A3[:, :inputs], B3).findings)  # fmt: skip
+
+
+def test_a_loss_no_better_than_a_constant_is_told():
+    noise = np.random.default_rng(1).normal(size=(500, 3))
+    net = fn.Sequential([fn.Dense(1)], inputs=3)
+    net.fit(noise, B3, epochs=1)
+    finding = said(net.diagnose(noise, B3), "no better than that of predicting the mean of y")
+    assert f"{B3.var():.4g}" in finding
+    labels = np.random.default_rng(2).choice(3, 500, p=[0.2, 0.7, 0.1])
+    net = fn.Sequential([fn.Dense(3, "softmax")], inputs=3)
+    assert net.diagnose(noise, labels).findings == (), "nothing was trained yet"
+    net.fit(noise, labels, epochs=1)
+    said(net.diagnose(noise, labels), "share of each class", "class, 1, has")
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("epochs", [0, 30])
+def test_no_false_alarm_at_adam_with_a_tenth(activation, epochs):
+    net = fn.Sequential([fn.Dense(16, activation), fn.Dense(16, activation), fn.Dense(1)], 3)
+    if epochs:
+        net.fit(A3, B3, epochs=epochs, optimizer=fn.Adam(0.01))
+    assert net.diagnose(A3, B3, optimizer=fn.Adam(0.1)).findings == ()
+
+
+def test_nothing_is_advised_that_is_set_already():
+    cases = [
+        fn.Sequential([fn.Dense(16, "relu", initializer="he_uniform"), fn.Dense(1)], 3, "float64"),
+        fn.Sequential([fn.Dense(16, "relu"), fn.Dense(16, "relu"), fn.Dense(1)], 3, "float64"),
+    ]
+    for net in cases:
+        net.biases[0][:12] = -100
+        for W in net.weights[1:]:
+            W *= 1e-30
+        told = " ".join(net.diagnose(A3, B3).findings)
+        assert "dead" in told
+        for set_already in ("he_uniform", "initializer='auto'", "float64", "relu in place"):
+            assert set_already not in told
+    net = fn.Sequential([fn.Dense(16, "relu", initializer="zeros"), fn.Dense(1)], 3)
+    assert "initializer='auto'" in " ".join(net.diagnose(A3, B3).findings)

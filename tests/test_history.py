@@ -120,3 +120,34 @@ def test_repr_of_short_histories():
     assert repr(history) == "History(0 epochs in 0 s)"
     history.append({"loss": 1 / 3})
     assert repr(history) == "History(1 epoch in 0 s; loss 0.3333)"
+
+
+def test_frames_take_a_history_as_it_is(history):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(history)
+    assert list(frame.columns) == ["loss", "val_loss"]
+    assert frame.shape == (2, 2)
+    assert frame["val_loss"].tolist() == [0.75, 0.625]
+    assert pandas.DataFrame(History(["loss"])).shape == (0, 1)
+
+
+def test_polars_and_json_take_a_history_as_it_is(history):
+    assert json.loads(json.dumps(history)) == history.to_dict()
+    polars = pytest.importorskip("polars")
+    assert polars.DataFrame(history).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda history: history.clear(),
+        lambda history: history.pop("loss"),
+        lambda history: history.update(loss=[]),
+        lambda history: history.__delitem__("loss"),
+        lambda history: history.setdefault("mine", []),
+    ],
+)
+def test_keys_are_neither_set_nor_taken_away(history, change):
+    with pytest.raises(TypeError, match="a history only grows"):
+        change(history)
+    assert history.epochs == 2

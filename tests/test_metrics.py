@@ -17,14 +17,14 @@ REAL = ["mean_squared_error", "root_mean_squared_error", "mean_absolute_error", 
 
 def evaluate(name, predictions, targets, weights=None, kind="real"):
     (row,) = resolve(name, kind)
-    return row.function(np.asarray(predictions), np.asarray(targets), weights)
+    return row.function(np.asarray(targets), np.asarray(predictions), weights)
 
 
 def one_hot(labels, m):
     return np.eye(m)[labels]
 
 
-def own(predictions, targets):
+def own(targets, predictions):
     return np.abs(predictions - targets).max()
 
 
@@ -209,7 +209,7 @@ def test_rows_can_be_pickled():
 
 @pytest.mark.parametrize("value", [1, np.float32(1), np.array(1.0), True])
 def test_what_an_own_metric_may_give(value):
-    def mine(predictions, targets):
+    def mine(targets, predictions):
         return value
 
     got = resolve(mine, "real")[0].function(np.ones((1, 1)), np.ones((1, 1)), None)
@@ -219,7 +219,7 @@ def test_what_an_own_metric_may_give(value):
 
 @pytest.mark.parametrize("value", [None, "1", np.ones(2), 1j])
 def test_what_an_own_metric_may_not_give(value):
-    def mine(predictions, targets):
+    def mine(targets, predictions):
         return value
 
     (row,) = resolve(mine, "real")
@@ -247,7 +247,7 @@ def test_a_function_without_a_name_is_refused():
 
 @pytest.mark.parametrize("name", ["loss", "val_own"])
 def test_a_function_named_like_another_key_is_refused(name):
-    def mine(predictions, targets):
+    def mine(targets, predictions):
         return 0.0
 
     mine.__name__ = name
@@ -284,3 +284,68 @@ def test_which_way_is_better():
 
 def test_everything_public_is_listed():
     assert set(metrics.__all__) == {"METRICS", "Metric", "greater_is_better", "resolve"}
+
+
+def test_own_functions_see_targets_first_and_vectors_where_there_is_one_output():
+    seen = []
+
+    def mine(targets, predictions):
+        seen.append((targets, predictions))
+        return 0.0
+
+    (row,) = resolve(mine, "real")
+    for shape, wanted in (((4, 1), (4,)), ((4, 3), (4, 3))):
+        row.function(np.ones(shape), np.zeros(shape), None)
+        targets, predictions = seen[-1]
+        assert targets.shape == predictions.shape == wanted
+        assert targets.all()
+        assert not predictions.any()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "r2_score", "mean_absolute_percentage_error", "mean_squared_log_error",
+        "explained_variance_score", "mean_tweedie_deviance", "median_absolute_error",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("m", [1, 2])
+def test_functions_of_scikit_learn_may_be_passed_directly(name, m, rng):
+    judge = pytest.importorskip("sklearn.metrics")
+    if name == "mean_tweedie_deviance" and m == 2:
+        pytest.skip("for one output only")
+    targets = 1.0 + rng.random((50, m))
+    predictions = targets * rng.uniform(0.9, 1.3, (50, m))
+    theirs = getattr(judge, name)
+    (row,) = resolve(theirs, "real")
+    assert row.name == name
+    found = row.function(targets, predictions, None)
+    assert found == pytest.approx(theirs(targets, predictions), rel=1e-12)
+
+
+def test_classes_come_as_one_hot_rows_beside_probabilities(rng):
+    judge = pytest.importorskip("sklearn.metrics")
+    labels = rng.integers(0, 3, 50)
+    P = rng.dirichlet(np.ones(3), 50)
+    rows = resolve([judge.log_loss, judge.roc_auc_score], "classes")
+    values = [row.function(one_hot(labels, 3), P, None) for row in rows]
+    assert values[0] == pytest.approx(judge.log_loss(labels, P))
+    assert values[1] == pytest.approx(judge.roc_auc_score(one_hot(labels, 3), P))
+    (row,) = resolve(judge.accuracy_score, "classes")
+    with pytest.raises(ValueError, match="mix of") as caught:
+        row.function(one_hot(labels, 3), P, None)
+    assert "one-hot rows" in caught.value.__notes__[0]
+    assert "argmax" in caught.value.__notes__[0]
+
+
+def test_functions_of_one_name_are_numbered():
+    rows = resolve([lambda t, p: 1.0, "mse", lambda t, p: 2.0, lambda t, p: 3.0], "real")
+    assert [row.name for row in rows] == ["<lambda>", "mse", "<lambda>_2", "<lambda>_3"]
+    one = np.ones((1, 1))
+    assert [row.function(one, one, None) for row in rows] == [1.0, 0.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("given", [lambda t: 0.0, lambda model, X, y: 0.0])
+def test_a_function_of_other_arguments_is_refused(given):
+    with pytest.raises(TypeError, match=r"two arguments, targets and predictions; got <lambda>\("):
+        resolve(given, "real")

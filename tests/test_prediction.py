@@ -632,6 +632,27 @@ def test_the_gradient_is_aligned_with_the_parameters(backend):
 
 
 @both_backends
+@pytest.mark.parametrize("last", [("identity", "auto"), ("softmax", "cross_entropy")])
+def test_the_gradient_of_the_inputs_is_that_of_central_differences(last, backend):
+    rng = np.random.default_rng(3)
+    net = fn.Sequential(
+        [fn.Dropout(0.3), fn.Dense(7, "tanh"), fn.Dense(3, last[0])], inputs=5, dtype="float64"
+    )
+    features, labels = rng.normal(size=(11, 5)), rng.integers(0, 3, 11)
+    y = labels if last[0] == "softmax" else rng.normal(size=(11, 3))
+    t = net.trace(features, y, last[1], backend=backend)
+    assert t.dX.shape == features.shape
+    assert t.dX.dtype == np.float64
+    for i, j in ((0, 0), (3, 4), (10, 2)):
+        sides = []
+        for step in (1e-5, -1e-5):
+            moved = features.copy()
+            moved[i, j] += step
+            sides.append(net.evaluate(moved, y, last[1], backend="reference")["loss"])
+        assert t.dX[i, j] == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-6, abs=1e-10)
+
+
+@both_backends
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_trace_is_the_caller_s_own_and_in_the_network_s_dtype(dtype, backend):
     net = regressor(dtype)
@@ -781,7 +802,7 @@ WRONG = [
         ("sample_weight", "above 0"),
     ),
     ("loss_and_gradient", {"loss": "binary"}, ValueError, ("loss must be one of", "'binary'")),
-    ("diagnose", {"optimizer": "adam"}, TypeError, ("optimizer", "'adam' (str)")),
+    ("diagnose", {"optimizer": "adamm"}, ValueError, ("optimizer", "mean 'Adam'")),
     ("diagnose", {"loss": None}, TypeError, ("loss", "None")),
     ("predict", {"backend": "cuda"}, ValueError, ("backend must be one of", "'cuda'")),
     ("hidden", {"backend": "referense"}, ValueError, ("Did you mean 'reference'?",)),

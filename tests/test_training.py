@@ -24,6 +24,8 @@ from fastnn import reference_draws, training
 from fastnn.kernels import codes
 
 BACKENDS = ("native", "reference")
+# Scales that a fit warns of, where it is to diverge.
+out_of_scale = pytest.mark.filterwarnings("ignore::fastnn.FitWarning")
 both_backends = pytest.mark.parametrize("backend", BACKENDS)
 
 RNG = np.random.default_rng(0)
@@ -264,37 +266,6 @@ def test_a_batch_of_zero_weight_takes_no_step(optimizer, backend):
     second = without.fit(X[rows], Y[rows], sample_weight=weights[rows], **settings)
     assert same(with_it, without)
     assert first.to_dict() == second.to_dict()
-
-
-@both_backends
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("size", [1e-38, 1e-45, 1e-300, 1e-310, 5e-324])
-def test_tiny_weights_count_like_others(size, dtype, backend):
-    """Kernels take numbers below the smallest normal one for 0; proportions are all that counts."""
-    weights = np.array([1, 2, 0, 4] * (len(X) // 4 + 1))[: len(X)]
-    losses = []
-    for given in (weights, weights * size):
-        net = network(dtype)
-        history = net.fit(X, Y, epochs=2, batch_size=7, sample_weight=given, backend=backend)
-        losses.append(
-            [
-                *history["loss"],
-                net.train_on_batch(X, Y, sample_weight=given, backend=backend),
-                net.evaluate(X, Y, sample_weight=given, backend=backend)["loss"],
-                net.loss_and_gradient(X, Y, sample_weight=given, backend=backend)[0],
-            ]
-        )
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5 if dtype == "float32" else 1e-12)
-
-
-@both_backends
-def test_a_weight_that_is_nothing_beside_the_largest_is_zero(backend):
-    nets = [network(), network()]
-    for net, tiny in zip(nets, (1e-44, 0.0), strict=True):
-        weights = np.full(len(X), tiny)
-        weights[::2] = 1e30
-        net.fit(X, Y, epochs=2, batch_size=1, shuffle=False, sample_weight=weights, backend=backend)
-    assert same(*nets)
 
 
 @both_backends
@@ -1062,6 +1033,7 @@ DIVERGING = {
 }  # fmt: skip
 
 
+@out_of_scale
 @both_backends
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", DIVERGING)
@@ -1114,6 +1086,7 @@ def test_divergence_is_found_in_the_middle_of_a_long_slice(backend):
     assert same(net, twin)
 
 
+@out_of_scale
 @both_backends
 def test_a_shuffled_fit_diverges_at_the_example_it_names(backend):
     y = Y.copy()
@@ -1143,6 +1116,7 @@ def test_train_on_batch_diverges_without_a_trace(backend):
     net.train_on_batch(X, Y, backend=backend)
 
 
+@out_of_scale
 @pytest.mark.parametrize(
     ("features", "targets", "expected"),
     [(X * 1e6, Y, "largest in X is"), (X, Y * 1e30, "largest in y is")],
@@ -1152,6 +1126,7 @@ def test_the_remedy_looks_at_the_data(features, targets, expected):
         deep("float32").fit(features, targets, optimizer=fn.SGD(1.0), epochs=20)
 
 
+@out_of_scale
 def test_a_divergence_survives_pickling():
     with pytest.raises(fn.DivergenceError) as caught:
         network().fit(X, Y * 1e30)
@@ -1245,8 +1220,8 @@ WRONG = {
                          "loss='mean_squared_error'")),
     "loss of bits": ({"loss": "binary_cross_entropy"}, ValueError,
                      ("loss='binary_cross_entropy'", "'sigmoid'", "'identity'")),
-    "optimizer name": ({"optimizer": "adam"}, TypeError,
-                       ("optimizer must be one of", "fastnn.Adam(...)", "'adam' (str)")),
+    "optimizer name": ({"optimizer": "adamm"}, ValueError,
+                       ("optimizer must be one of", "'Adam'", "Did you mean 'Adam'?")),
     "optimizer class": ({"optimizer": fn.Adam}, TypeError,
                         ("optimizer must be one of", "Did you mean fastnn.Adam()?")),
     "optimizer none": ({"optimizer": None}, TypeError, ("optimizer must be one of", "None")),
@@ -1666,6 +1641,7 @@ def test_a_number_that_the_dtype_takes_for_zero_is_refused(optimizer, name):
     network(dtype="float64").fit(X, Y, optimizer=optimizer, epochs=1)
 
 
+@out_of_scale
 @both_backends
 def test_a_loss_that_overflows_names_the_last_layer(backend):
     net = fn.Sequential([fn.Dense(4, "tanh"), fn.Dense(1)])
