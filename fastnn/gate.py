@@ -479,6 +479,12 @@ def sample_weights(
         If it has another shape, a negative number, one not finite in `dtype`, only zeros, or a
         sum that is not finite in float64.
 
+    Notes
+    -----
+    Only their proportions count.  Where one is smaller than the smallest normal number of
+    `dtype`, which kernels take for 0, all are multiplied by one power of two, which changes no
+    proportion; one that is then still too small beside the largest is 0.
+
     Examples
     --------
     >>> sample_weights([1, 3], rows=2, dtype="float32")
@@ -495,12 +501,15 @@ def sample_weights(
         raise ValueError(f"{argument} must have shape ({rows},); got shape {array.shape}.")
     _check_length(array, rows, argument, of)
     weights = _finite(array, np.dtype(dtype), argument)
-    if weights.min() < 0:
+    least = weights.min()
+    if least < 0:
         place, _ = _offenders(weights, lambda part: part < 0)
         raise ValueError(
             f"{argument} has {weights[place]} at {_where(place)},"
             " but each weight must be a number of at least 0."
         )
+    if least < np.finfo(weights.dtype).tiny:
+        weights = _normal(array, weights)
     if not weights.any():
         raise ValueError(
             f"{argument} must have at least one weight above 0; got {rows} weights of 0."
@@ -575,7 +584,7 @@ def class_weights(
             for labels, (argument, one) in zip(columns, given, strict=True):
                 product *= _factors(one, classes, loss_targets == "sides", argument)[labels]
     name = "class_weight times sample_weight"
-    result = _finite(product, np.dtype(dtype), name)
+    result = _normal(product, _finite(product, np.dtype(dtype), name))
     if not result.any():
         raise ValueError("class_weight must leave at least one example a weight above 0; got none.")
     _check_sum(result, name)
@@ -1050,6 +1059,20 @@ def _balanced(labels: NDArray[np.int64], weights: Array | None) -> Array:
     total, classes = counts.sum(), np.count_nonzero(occurring)
     factors: Array = np.divide(total / classes, counts, out=np.zeros(len(counts)), where=occurring)
     return factors
+
+
+def _normal(given: Array, weights: Array) -> Array:
+    """Return weights that kernels can tell from 0, in the proportions in which they were given."""
+    numbers = np.finfo(weights.dtype)
+    with np.errstate(all="ignore"):
+        if not ((given > 0) & (given < numbers.tiny)).any():
+            return weights
+        wide = np.asarray(given, np.result_type(given, np.float64))
+        # To about the middle of float32's range; float64's is wide enough above its smallest.
+        top = 64 if weights.dtype == np.float32 else 0
+        scaled = np.ldexp(wide, top - np.frexp(wide.max())[1]).astype(weights.dtype)
+        scaled[scaled < numbers.tiny] = 0
+    return _read_only(scaled)
 
 
 def _check_sum(weights: Array, argument: str) -> None:

@@ -58,6 +58,9 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 _SHORT.maxstring = 60
 _SHORT.maxother = 60
+# Lists of lists would take 6 times as much for each level.
+_SHORT.maxlevel = 3
+_LONGEST = 120
 
 
 def describe(value: object) -> str:
@@ -84,7 +87,9 @@ def describe(value: object) -> str:
         return "None"
     plain = value.item() if isinstance(value, np.generic) else value
     text = _SHORT.repr(plain).replace("\n", " ")
-    return f"{text} ({type(value).__name__})"
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 4]} ..."
+    return f"{text} ({type(value).__name__:.60})"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -48,6 +48,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+_SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
 
@@ -78,7 +79,7 @@ class Sequential:
         is fixed.
     dtype : {"float32", "float64"}, default "float32"
         What parameters and everything computed are.
-    rng : None, int, SeedSequence or Generator, default 0
+    rng : None, int, SeedSequence, BitGenerator or Generator, default 0
         Seed of the first weights, of the order of examples and of what `Dropout` drops; None
         takes a fresh one.
 
@@ -1239,11 +1240,12 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     if metadata.get("format") != _FORMAT or "network" not in metadata:
         raise ModelFileError(
             f"{os.fspath(path)}: expected a network that fastnn saved; got a safetensors file "
-            f"of another kind (format {metadata.get('format')!r})."
+            f"of another kind (format {describe(metadata.get('format'))})."
         )
     try:
-        return _rebuilt(json.loads(metadata["network"]), tensors)
-    except (TypeError, ValueError, KeyError, RecursionError) as problem:
+        description = safetensors.parse(metadata["network"].encode(), "the description")
+        return _rebuilt(description, tensors)
+    except (TypeError, ValueError, KeyError) as problem:
         raise ModelFileError(
             f"{os.fspath(path)}: expected the description of a network that fastnn saved; "
             f"got one that does not hold together: {problem}"
@@ -1257,7 +1259,16 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
         "steps_taken",
     }  # fmt: skip
     if not isinstance(description, dict) or description.keys() != expected:
-        came = ", ".join(description) if isinstance(description, dict) else describe(description)
+        came = describe(description)
+        if isinstance(description, dict):
+            came = " and ".join(
+                f"{how} {describe(sorted(names))}"
+                for how, names in (
+                    ("no", expected - description.keys()),
+                    ("also", description.keys() - expected),
+                )
+                if names
+            )
         raise ValueError(f"a network must have {', '.join(sorted(expected))}; got {came}.")
     version = check_integer(description["version"], "version", 1)
     if version != _FORMAT_VERSION:
@@ -1322,12 +1333,17 @@ def _streams(rng: object) -> list[np.random.Generator]:
     if isinstance(rng, np.random.SeedSequence):
         # Spawning counts in the sequence itself, which stays the caller's.
         rng = copy.deepcopy(rng)
+    wanted = "rng must be None, an integer of at least 0, a SeedSequence or a Generator"
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, (bool, np.timedelta64)):
+        if rng < 0:
+            raise ValueError(f"{wanted}; got {describe(rng)}.")
+    elif rng is not None and not isinstance(rng, _SEEDS):
+        # NumPy would take more, and fail at some of it with words of its own.
+        raise TypeError(f"{wanted}; got {describe(rng)}.")
     try:
-        if isinstance(rng, bool):
-            raise TypeError
-        return np.random.default_rng(rng).spawn(3)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as problem:
-        raise type(problem)(
-            "rng must be None, an integer of at least 0, a SeedSequence or a Generator; "
-            f"got {describe(rng)}."
+        return np.random.default_rng(rng).spawn(3)
+    except TypeError:
+        raise TypeError(
+            f"{wanted}; got a Generator of which no other can be spawned. Give one that "
+            "numpy.random.default_rng made, or its seed."
         ) from None

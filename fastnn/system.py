@@ -11,13 +11,13 @@ import functools
 import mmap
 import os
 import platform
-import secrets
 import stat
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
+from fastnn.leftovers import claim, remove_leftovers, temporary_name
 from fastnn.names import describe
 
 __all__ = [
@@ -154,8 +154,9 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the
     temporary file then takes the path's name; at last the folder is flushed, where the system
     can.  Whatever goes wrong before that, Ctrl-C included, the temporary file is removed and
-    an older file stays as it was.  An older file's permissions are kept; its owner is the
-    writer.  Through a symbolic link, the file that it points to is replaced.
+    an older file stays as it was.  What a killed process left behind is removed by the next one
+    that writes to the folder.  An older file's permissions are kept; its owner is the writer.
+    Through a symbolic link, the file that it points to is replaced.
 
     Parameters
     ----------
@@ -184,15 +185,21 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
     target = os.path.realpath(file_name(path))
     folder = os.path.dirname(target)
     mode = _mode_to_keep(target, folder)
-    temporary = os.path.join(folder, f".fastnn-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, temporary_name())
+    held = None
     try:
-        _write_new(temporary, chunks, mode)
+        held, now = _write_new(temporary, chunks, mode)
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+    finally:
+        if held is not None:
+            with contextlib.suppress(OSError):
+                os.close(held)
     _sync_folder(folder)
+    remove_leftovers(folder, now)
 
 
 def usable_cores(_root: Path = _ROOT) -> int:
@@ -374,20 +381,38 @@ def _mode_to_keep(target: str, folder: str) -> int | None:
     return stat.S_IMODE(status.st_mode) & 0o777
 
 
-def _write_new(name: str, chunks: Iterable[bytes | memoryview], mode: int | None) -> None:
-    """Write a file that must not exist yet, and see it on the disk."""
+def _write_new(
+    name: str, chunks: Iterable[bytes | memoryview], mode: int | None
+) -> tuple[int | None, float]:
+    """Write a file that must not exist yet, and see it on the disk.
+
+    Returns another handle, which holds the file so that it is not taken for a leftover, where the
+    system renames open files; and the file system's time.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     # The umask narrows what is asked for here, so that at no time may anybody read the new
     # file who could not read the old one.
-    handle = os.open(name, flags, _NEW_FILE if mode is None else mode)
+    while not claim(handle := os.open(name, flags, _NEW_FILE if mode is None else mode)):
+        os.close(handle)
+    held = None
     try:
         if mode is not None and stat.S_IMODE(os.fstat(handle).st_mode) != mode:
             os.chmod(name, mode)
         for chunk in chunks:
             _write_all(handle, chunk)
         os.fsync(handle)
+        now = os.fstat(handle).st_mtime
+        if os.name != "nt":
+            held = os.dup(handle)
     finally:
-        os.close(handle)
+        try:
+            # May fail where all before did not, on a network.
+            os.close(handle)
+        except BaseException:
+            if held is not None:
+                os.close(held)
+            raise
+    return held, now
 
 
 def _write_all(handle: int, chunk: bytes | memoryview) -> None:

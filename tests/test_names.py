@@ -234,3 +234,16 @@ def test_describe_stays_short(value: object) -> None:
     assert len(text) < 120
     assert "\n" not in text
     assert text.endswith(f"({type(value).__name__})")
+
+
+def nested(levels):
+    return [nested(levels - 1)] * 6 if levels else 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [nested(6), {k: nested(5) for k in range(9)}, "x" * 10**6, ["y" * 60] * 6, [10**60] * 6,
+     type("T" * 10**5, (), {})(), np.zeros((100, 100))],
+)  # fmt: skip
+def test_whatever_came_is_described_in_a_line(value):
+    assert len(describe(value)) < 200

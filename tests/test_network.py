@@ -159,6 +159,26 @@ def test_what_is_wrong_with_a_network_is_said_at_once(arguments, kind, message):
 
 
 @pytest.mark.parametrize(
+    "rng",
+    [
+        np.array([[1, 2]]).view(np.matrix), np.array(3), [1, 2], (1,), True, np.True_, 3.0, b"1",
+        1j, np.random.RandomState(0), np.timedelta64(3, "s"), range(3),
+        np.random.default_rng, object(),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_no_other_kind_of_seed_gets_in(rng):
+    with pytest.raises(TypeError, match="rng must be None, an integer of at least 0, a SeedSeq"):
+        fn.Sequential([fn.Dense(1)], inputs=1, rng=rng)
+
+
+def test_a_generator_that_can_spawn_none_is_refused():
+    rng = np.random.Generator(np.random.RandomState(0)._bit_generator)
+    with pytest.raises(TypeError, match=r"got a Generator of which no other can be spawned\. Give"):
+        fn.Sequential([fn.Dense(1)], inputs=1, rng=rng)
+
+
+@pytest.mark.parametrize(
     "dtype",
     [
         "flaot32",

@@ -126,7 +126,8 @@ ALLOWED = {
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
     "sparse": set(),
-    "system": {"names"},
+    "leftovers": set(),
+    "system": {"leftovers", "names"},
     "threads": {"names", "system"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",

@@ -632,6 +632,39 @@ def test_foreign_files_are_refused_at_once(tmp_path: Path, raw: bytes) -> None:
     assert caught.value.__suppress_context__
 
 
+def filled(part: bytes, before: bytes = b'{"W":[', after: bytes = b"]}") -> bytes:
+    """A file of 0.8 MB whose header is nothing but one part over and over."""
+    header = before + b",".join([part] * (800_000 // (len(part) + 1))) + after
+    return len(header).to_bytes(8, "little") + header
+
+
+HOSTILE = {
+    **{str(part)[:20]: filled(part) for part in (
+        b"[]", b"{}", b"1", b"123456789012345678", b"true", b"1.5", b'""', b'"a"', b"[[[[]]]]",
+        b'{"a":1}', b"[" * 400 + b"]" * 400, b'{"a":' * 100 + b"1" + b"}" * 100,
+    )},
+    "names": filled(b'"a":1', b"{", b"}"),
+    "metadata": filled(b'"a":""', b'{"__metadata__":{', b"}}"),
+    "a shape": filled(b"1000", b'{"W":{"dtype":"F32","data_offsets":[0,4],"shape":[', b"]}}"),
+    "quotes": filled(b'\\"\\"\\\\', b'{"__metadata__":{"a":"', b'"},"W":1}'),
+    "digits": filled(b"1" * 700_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_headers_take_neither_time_nor_memory(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "hostile file"
+    path.write_bytes(raw)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 12 * len(raw)
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < len(str(path)) + 400
+
+
 def test_the_corpus_s_good_parts_are_good(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(one(entry()))

@@ -435,6 +435,41 @@ def test_a_description_that_is_no_description_is_refused(text, rewritten):
     refused(rewritten(text=text))
 
 
+def nested(levels):
+    return "1" if not levels else "[" + ",".join([nested(levels - 1)] * 6) + "]"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"version":1,"version":1}', "the description must name everything once; 'version'"),
+        ('{"version":NaN}', "numbers must be integers; got NaN"),
+        ('{"version":' + "1" * 5000 + "}", "must have at most 19 digits; got one of 5000"),
+        ("[" * 50_000, r"must have at most 100 of '\[' outside its texts; it has 50000"),
+        ("[" + "1.5," * 100_000 + "1]", "must have at most 4000 of ',' outside its texts"),
+        ("[" + "{}," * 50_000 + "1]", "must have at most 20000 of '{' outside its texts"),
+        (json.dumps({str(k): 1 for k in range(30_000)}), "must hold fewer names and texts"),
+        (json.dumps({"x" * 100_000: 1}), "a network must have "),
+        (nested(2), "a network must have "),
+        (nested(4), "must have at most 100 of"),
+    ],
+    ids=range(10),
+)
+def test_a_hostile_description_is_refused_in_a_few_words(text, expected, rewritten):
+    with pytest.raises(fn.ModelFileError, match=expected) as caught:
+        fn.load(rewritten(text=text))
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("kind", ["x" * 700_000, "fastnn", ""])
+def test_a_file_of_another_kind_is_refused_in_a_few_words(kind, tmp_path):
+    path = tmp_path / "file"
+    safetensors.write(path, {}, {"format": kind})
+    with pytest.raises(fn.ModelFileError, match="another kind") as caught:
+        fn.load(path)
+    assert len(str(caught.value)) < 400
+
+
 def test_sizes_that_no_memory_could_hold_are_refused_at_once(rewritten):
     for units in (10**6, 10**9, 2**31, 2**62, 2**63, 10**100):
         refused(rewritten(lambda d, units=units: d["layers"][0].update(units=units)))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fastnn import system
+from fastnn.leftovers import claim, temporary_name
 from fastnn.system import (
     core_apart,
     cpu_name,
@@ -385,8 +386,49 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     )
     assert ended.returncode == -9
     assert path.read_bytes() == b"old"
-    write_atomically(path, [b"newer"])
-    assert path.read_bytes() == b"newer"
+    assert len(list(tmp_path.iterdir())) == 2
+    write_atomically(tmp_path / "another", [b"newer"])
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["another", "file"]
+
+
+@posix
+def test_only_leftovers_are_removed(tmp_path: Path) -> None:
+    """What somebody still writes, or has made otherwise, is not ours to remove."""
+    mine = [tmp_path / temporary_name() for _ in range(7)]
+    dead, held, linked, symbolic, folder, pipe, _ = mine
+    dead.write_bytes(b"dead")
+    held.write_bytes(b"alive")
+    writer = os.open(held, os.O_RDWR)
+    assert claim(writer)
+    linked.write_bytes(b"kept")
+    os.link(linked, tmp_path / "kept")
+    symbolic.symlink_to(tmp_path / "kept")
+    folder.mkdir()
+    os.mkfifo(pipe)
+    hexadecimal = "0123456789abcdef"
+    foreign = tmp_path / f".fastnn-{'0' * 8}-{hexadecimal}.tmp"
+    foreign.write_bytes(b"perhaps alive")
+    old = tmp_path / f".fastnn-{hexadecimal}.tmp"
+    old.write_bytes(b"long dead")
+    os.utime(old, (1e9, 1e9))
+    for name in (f".fastnn-{hexadecimal}.tmp~", f"fastnn-{hexadecimal}.tmp", ".fastnn-0.tmp"):
+        (tmp_path / name).write_bytes(b"another's")
+    before = {one.name for one in tmp_path.iterdir()}
+    write_atomically(tmp_path / "file", [b"x"])
+    after = {one.name for one in tmp_path.iterdir()}
+    assert before - after == {dead.name, old.name}
+    os.close(writer)
+    write_atomically(tmp_path / "file", [b"x"])
+    assert not held.exists()
+    assert foreign.exists()
+
+
+@posix
+def test_a_file_that_was_removed_before_it_was_held_is_made_anew(tmp_path: Path) -> None:
+    handle = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    os.unlink(tmp_path / "file")
+    assert not claim(handle)
+    os.close(handle)
 
 
 # ---------------------------------------------------------------- cores

@@ -269,6 +269,37 @@ def test_a_batch_of_zero_weight_takes_no_step(optimizer, backend):
 
 
 @both_backends
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e-38, 1e-45, 1e-300, 1e-310, 5e-324])
+def test_tiny_weights_count_like_others(size, dtype, backend):
+    """Kernels take numbers below the smallest normal one for 0; proportions are all that counts."""
+    weights = np.array([1, 2, 0, 4] * (len(X) // 4 + 1))[: len(X)]
+    losses = []
+    for given in (weights, weights * size):
+        net = network(dtype)
+        history = net.fit(X, Y, epochs=2, batch_size=7, sample_weight=given, backend=backend)
+        losses.append(
+            [
+                *history["loss"],
+                net.train_on_batch(X, Y, sample_weight=given, backend=backend),
+                net.evaluate(X, Y, sample_weight=given, backend=backend)["loss"],
+                net.loss_and_gradient(X, Y, sample_weight=given, backend=backend)[0],
+            ]
+        )
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@both_backends
+def test_a_weight_that_is_nothing_beside_the_largest_is_zero(backend):
+    nets = [network(), network()]
+    for net, tiny in zip(nets, (1e-44, 0.0), strict=True):
+        weights = np.full(len(X), tiny)
+        weights[::2] = 1e30
+        net.fit(X, Y, epochs=2, batch_size=1, shuffle=False, sample_weight=weights, backend=backend)
+    assert same(*nets)
+
+
+@both_backends
 def test_huge_weights_count_like_others(backend):
     plain, heavy = network(), network()
     plain.fit(X, Y, epochs=2, batch_size=4, backend=backend)

@@ -23,8 +23,9 @@ import itertools
 import json
 import math
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import BufferedReader
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from fastnn.errors import ModelFileError
 from fastnn.names import describe
 from fastnn.system import file_name, open_for_reading, write_atomically
 
-__all__ = ["read", "write"]
+__all__ = ["parse", "read", "write"]
 
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
@@ -55,6 +56,14 @@ _LONGEST_NAME = 128
 _MOST_DIMENSIONS = 32  # NumPy's limit before 2.0
 _MOST_BYTES = 2**63 - 1
 _MOST_DIGITS = 19  # of 2**63 - 1
+_LONG_NUMBER = re.compile(rb"[0-9]{%d,}" % (_MOST_DIGITS + 1))
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+
+# Outside texts there may be so many of these signs for each object, and so many beside: more than
+# tensors or layers need, and so few that a hostile file is refused before it takes time or memory.
+_MOST_SIGNS = {b":": (8, 4_000), b"[": (3, 100), b",": (40, 4_000)}
+_MOST_OBJECTS = 2 * _MOST_TENSORS  # a layer of each kind for each tensor
+_MOST_QUOTES = 18 * _MOST_TENSORS
 
 Header = dict[str, Any]
 
@@ -288,52 +297,109 @@ def _parse(raw: bytes) -> Header:
             f"the header must be a JSON object followed by nothing but spaces; "
             f"it starts with {raw[:8]!r} and ends with {raw[-8:]!r}."
         )
-    try:
-        header: Header = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_int=_integer,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
-        )
-    except RecursionError:
-        raise ValueError("the header must be JSON of three levels; it is far deeper.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the header must be JSON in UTF-8; {error}.") from None
+    header: Header = parse(raw, "the header", parse_float=_refuse_number)
     texts = header.setdefault(_METADATA, {})
     if not isinstance(texts, dict):
         raise ValueError(f"{_METADATA} must be an object; got {describe(texts)}.")
-    for name, text in texts.items():
+    for text in texts.values():
         if not isinstance(text, str):
             raise ValueError(f"metadata must map strings to strings; got {describe(text)}.")
-        if not (_is_unicode(name) and _is_unicode(text)):
-            raise ValueError(f"metadata must be Unicode text; got {name!a:.80}: {text!a:.80}.")
+    if not _is_unicode("".join(itertools.chain(texts, texts.values()))):
+        for name, text in texts.items():
+            if not (_is_unicode(name) and _is_unicode(text)):
+                raise ValueError(f"metadata must be Unicode text; got {name!a:.80}: {text!a:.80}.")
     return header
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object, which must not name anything twice."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the header must name everything once; {describe(name)} came twice.")
-        found[name] = value
-    return found
+def parse(raw: bytes, what: str, parse_float: Callable[[str], Any] = float) -> Any:
+    """Parse JSON that may come from anybody, or refuse it before it takes time or memory.
 
+    Parameters
+    ----------
+    raw : bytes
+        JSON in UTF-8.
+    what : str
+        What it is, for the message.
+    parse_float : callable, default float
+        What makes a number of the text of one that is no integer.
 
-def _integer(digits: str) -> int:
-    """Take an integer of the header; reading a very long one would take very long."""
-    if len(digits) > _MOST_DIGITS:
-        raise ValueError(
-            f"numbers in the header must have at most {_MOST_DIGITS} digits; "
-            f"got one of {len(digits)}."
+    Returns
+    -------
+    object
+        What it says.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, names something twice in one object, holds NaN, infinity or a very long
+        number, or more objects, lists or values than any file of ours.
+
+    Examples
+    --------
+    >>> parse(b'{"a": [1, 2.5]}', "the text")
+    {'a': [1, 2.5]}
+    >>> parse(b'{"a": 1, "a": 2}', "the text")
+    Traceback (most recent call last):
+    ...
+    ValueError: the text must name everything once; 'a' (str) came twice.
+    """
+    _check_signs(raw, what)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"{what} must name everything once; {describe(name)} came twice.")
+            seen.add(name)
+        raise AssertionError
+
+    try:
+        return json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_float=parse_float,
+            parse_constant=_refuse_number,
         )
-    return int(digits)
+    except RecursionError:
+        raise ValueError(f"{what} must be JSON of few levels; it is far deeper.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{what} must be JSON in UTF-8; {error}.") from None
+
+
+def _check_signs(raw: bytes, what: str) -> None:
+    """Refuse JSON of more parts than any file of ours has, by a count that builds none of them."""
+    # Texts may hold what they like.
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    objects = unescaped.count(b"{")
+    each, beside = _MOST_SIGNS[b":"]
+    if unescaped.count(b'"') > min(3 * (each * objects + beside), _MOST_QUOTES):
+        raise ValueError(f"{what} must hold fewer names and texts for its {objects} objects.")
+    outside = b" ".join(unescaped.split(b'"')[::2])
+    objects = outside.count(b"{")
+    limits = {b"{": _MOST_OBJECTS}
+    limits |= {sign: each * objects + beside for sign, (each, beside) in _MOST_SIGNS.items()}
+    for sign, most in limits.items():
+        count = outside.count(sign)
+        if count > most:
+            raise ValueError(
+                f"{what} must have at most {most} of {sign.decode()!r} outside its texts; "
+                f"it has {count}."
+            )
+    if b"0" * (_MOST_DIGITS + 1) in outside.translate(_DIGITS):
+        number = _LONG_NUMBER.search(outside)
+        assert number is not None
+        raise ValueError(
+            f"numbers in {what} must have at most {_MOST_DIGITS} digits; "
+            f"got one of {len(number[0])}."
+        )
 
 
 def _refuse_number(text: str) -> None:
     """Refuse what is no integer: fractions, exponents, NaN, infinities."""
-    raise ValueError(f"numbers in the header must be integers; got {text:.40}.")
+    raise ValueError(f"numbers must be integers; got {text:.40}.")
 
 
 def _is_unicode(text: str) -> bool:
