@@ -281,6 +281,7 @@ class Program:
         clipping: bool = False,
         threads: int = 1,
         entries: Callable[[int], int] | None = None,
+        beside: int = 0,
     ) -> Program:
         """Plan a run.
 
@@ -311,9 +312,13 @@ class Program:
             How many may take part.
         entries : callable or None
             Where examples are sparse: how many entries so many of them have at most.
+        beside : int
+            Columns that count for the size of a chunk though they are none of the blocks': with
+            those of the layers that went before, sums come in the same order.
         """
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
-        chunk = rows if keep else min(rows, max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // sum(widths)))
+        fitting = max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // (sum(widths) + beside))
+        chunk = rows if keep else min(rows, fitting)
         height = _up(chunk, tiling.rows)
         operations = _operations(blocks, dropping)
         table = np.full((len(operations), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)

@@ -403,7 +403,7 @@ class Predictor:
         """Predict for sparse rows: the first layer over their entries, the others as ever."""
         rest = self._blocks[1:]
         if not rest:
-            self._first(parameters, X, out)
+            self.first(parameters, X, out)
             return
         if self._rest is None:
             self._rest = Predictor(self.layout, self._dtype, rest)
@@ -412,10 +412,10 @@ class Predictor:
         for start in range(0, len(X), size):
             part = X[start : start + size]
             hidden = room[: len(part)]
-            self._first(parameters, part, hidden)
+            self.first(parameters, part, hidden)
             self._rest(parameters, hidden, out[start : start + size])
 
-    def _first(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
+    def first(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
         """Write the first layer's result for sparse rows, in as many threads as are worth it."""
         from fastnn.kernels.first_layer import first_layer
 
@@ -478,22 +478,15 @@ def predictions(
 
 def _parts(X: Floats | SparseRows, blocks: Sequence[Block], backend: str) -> list[slice]:
     """Part examples, dense or sparse, so that Ctrl-C is served between the parts."""
-    if not isinstance(X, SparseRows):
+    if backend == "native" or not isinstance(X, SparseRows):
         return _slices(len(X), blocks)
-    if backend == "native":
-        return _slices(len(X), blocks, _work(blocks, False, X))
     rows = max(1, _WRITTEN_OUT // X.width)
     return [slice(start, start + rows) for start in range(0, len(X), rows)]
 
 
-def _slices(examples: int, blocks: Sequence[Block], work: int | None = None) -> list[slice]:
-    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone.
-
-    Or, where the examples are sparse, by the work that one takes on the average.
-    """
-    if work is None:
-        work = _work(blocks, False)
-    nanoseconds = work / _WORK_IN_A_NANOSECOND + sum(block.outputs for block in blocks)
+def _slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
+    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
+    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
     rows = max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
     return [slice(start, start + rows) for start in range(0, examples, rows)]
 
@@ -529,6 +522,7 @@ class MeanLoss:
         self._conventions = conventions
         self._parts = [data.part(rows) for rows in _parts(data.X, layout.blocks, backend)]
         self._run: Run | None = None
+        self._behind: _Behind | None = None
 
     def __call__(self) -> float:
         """Return the loss."""
@@ -554,16 +548,42 @@ class MeanLoss:
                     **loss.settings,
                 )  # fmt: skip
                 return conventions.loss_scale * value
-        run = self._run
+        run, blocks, beside = self._run, layout.blocks, 0
+        if isinstance(part.X, SparseRows) and len(blocks) > 1:
+            # Packing the first layer's weights may take longer than all else.
+            if self._behind is None:
+                self._behind = _Behind(layout, parameters)
+            part, blocks, beside = self._behind(part), blocks[1:], blocks[0].inputs
         if run is None:
             run = Run(
-                layout.blocks, parameters.dtype, part, loss, conventions=conventions, penalty=False
-            )
+                blocks, parameters.dtype, part, loss, conventions=conventions, penalty=False,
+                beside=beside,
+            )  # fmt: skip
         if len(self._parts) == 1:
             # The room of many parts would be as large as their activations together.
             self._run = run
         run.load(parameters)
         return _mean(run(codes.LOSS))
+
+
+class _Behind:
+    """Sparse examples as the layers behind the first one read them: dense, in room of their own."""
+
+    def __init__(self, layout: Layout, parameters: Floats) -> None:
+        self._predictor = Predictor(layout, parameters.dtype)
+        self._parameters = parameters
+        self._room = np.empty((0, layout.blocks[0].outputs), parameters.dtype)
+
+    def __call__(self, part: Data) -> Data:
+        """Return the part by the parameters as they are now; the next call writes over it."""
+        assert isinstance(part.X, SparseRows)
+        if len(self._room) < len(part):
+            self._room = np.empty((len(part), self._room.shape[1]), self._room.dtype)
+        room = self._room[: len(part)]
+        self._predictor.first(self._parameters, part.X, room)
+        hidden = room.view()
+        hidden.flags.writeable = False
+        return Data(hidden, part.targets, part.weights)
 
 
 def _mean(record: NDArray[np.float64]) -> float:

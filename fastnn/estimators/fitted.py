@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -23,6 +24,8 @@ from fastnn.prediction import predictions
 __all__ = ["Fitted"]
 
 Floats = NDArray[np.floating]
+
+_COMPRESSED = (sparse.csr_array, sparse.csr_matrix)
 
 
 class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
@@ -70,6 +73,8 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         scikit-learn's validation costs more than a small network; what passes here would pass
         there too.
         """
+        if type(X) in _COMPRESSED:
+            return self._entries_as_they_are(X)
         weights = self.__dict__.get("_weights")
         if (
             weights is None
@@ -94,6 +99,25 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 return None
         found = weights.network(X)
         return found
+
+    def _entries_as_they_are(self, X: Any) -> Floats | None:
+        """Return the outputs for CSR that needs no conversion and no words, else None.
+
+        The gate looks at every number and every index, so that once is enough.
+        """
+        weights = self.__dict__.get("_weights")
+        if (
+            weights is None
+            or X.dtype != weights.network.dtype
+            or X.shape[1:] != (self.n_features_in_,)
+            or "feature_names_in_" in self.__dict__
+            or not weights.are(*self._described())
+        ):
+            return None
+        with suppress(TypeError, ValueError):
+            found: Floats = weights.network.predict(X)
+            return found
+        return None
 
     def _adopt(self, weights: Weights) -> None:
         """Make these the estimator's weights."""
