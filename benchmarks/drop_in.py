@@ -19,7 +19,7 @@ _FITS = ["adam, 64-(100)-10, batch 200", "adam, 784-(100)-10, batch 200", "lbfgs
 _PREDICTIONS = ["predict, 64-(100)-10, one row", "predict, 64-(100)-10, 10,000 rows"]
 
 
-def _classifier(work: Work, threads: int) -> Any:
+def classifier(work: Work, threads: int) -> Any:
     """Return an estimator that is not fitted; skip what needs scikit-learn where it is missing."""
     warnings.simplefilter("ignore")
     try:
@@ -38,7 +38,7 @@ class FitEstimator:
 
     def setup(self, work: str, dtype: str, threads: int) -> None:
         keep_to(physical_cores()[-threads:])
-        self.model = _classifier(FITS[work], threads)
+        self.model = classifier(FITS[work], threads)
         X, self.y = DATA[FITS[work].data]()
         self.X = np.ascontiguousarray(X, dtype)
         # The first call compiles.
@@ -57,7 +57,7 @@ class PartialFit:
     def setup(self, dtype: str) -> None:
         keep_to(physical_cores()[-1:])
         work = FITS[_FITS[0]]
-        self.model = _classifier(work, 1)
+        self.model = classifier(work, 1)
         X, y = DATA[work.data]()
         self.X, self.y = np.ascontiguousarray(X[:200], dtype), y[:200]
         self.model.fit(self.X, self.y)
@@ -75,7 +75,7 @@ class PredictWithEstimator:
     def setup(self, work: str, dtype: str) -> None:
         keep_to(physical_cores()[-1:])
         asked, rows = PREDICTIONS[work]
-        self.model = _classifier(asked, 1)
+        self.model = classifier(asked, 1)
         X, y = DATA[asked.data]()
         X = np.ascontiguousarray(X, dtype)
         self.model.fit(X, y)

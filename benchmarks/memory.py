@@ -20,8 +20,8 @@ _GIVEN: dict[str, Callable[[Any], Any]] = {
     "float32, by columns": np.asfortranarray,
 }
 _ROWS, _INPUTS = 200_000, 64
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # proc_pid_clear_refs(5): resets the peak resident set size
+_STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # proc_pid_clear_refs(5): resets the peak resident set size
 
 
 class Fit:
@@ -32,7 +32,7 @@ class Fit:
     timeout = 300
 
     def setup(self, given: str) -> None:
-        if not _CLEAR.exists():
+        if not CLEAR.exists():
             raise NotImplementedError("this system does not tell the peak of a part of a process")
         rng = np.random.default_rng(0)
         X = rng.standard_normal((_ROWS, _INPUTS), dtype=np.float32)
@@ -48,10 +48,10 @@ class Fit:
     @unit("% of the data")
     def track_beyond_the_data(self, given: str) -> float:
         gc.collect()
-        _CLEAR.write_text(_RESET_PEAK)
-        before = _kilobytes("VmRSS")
+        CLEAR.write_text(RESET_PEAK)
+        before = kilobytes("VmRSS")
         self.fit()
-        beyond = 1024 * (_kilobytes("VmHWM") - before)
+        beyond = 1024 * (kilobytes("VmHWM") - before)
         return 100.0 * beyond / int(self.X.nbytes + self.y.nbytes)
 
     def peakmem_fit(self, given: str) -> None:
@@ -59,7 +59,7 @@ class Fit:
         self.fit()
 
 
-def _kilobytes(name: str) -> int:
+def kilobytes(name: str) -> int:
     """Return a field of this process's status."""
     for line in _STATUS.read_text().splitlines():
         if line.startswith(f"{name}:"):

@@ -211,7 +211,11 @@ class Pair:
         if work.data not in self._written:
             X, y = DATA[work.data]()
             path = self._folder / f"{len(self._written)}.npz"
-            np.savez(path, X=X, y=y)
+            parts = {"X": X}
+            if not isinstance(X, np.ndarray):
+                names = ("data", "indices", "indptr", "shape")
+                parts = {name: getattr(X, name) for name in names}
+            np.savez(path, y=y, **parts)
             self._written[work.data] = path
         return {
             "case": str(self._written[work.data]),

@@ -88,8 +88,21 @@ def _drawn(rows: int, inputs: int) -> Callable[[], Examples]:
     return draw
 
 
-#: Examples by name: features and targets.
-DATA: dict[str, Callable[[], Examples]] = {
+def _sparse(rows: int, inputs: int, entries: int) -> Callable[[], tuple[Any, Array]]:
+    """Return what draws words of documents: few of many features are not zero; five classes."""
+
+    def draw() -> tuple[Any, Array]:
+        from scipy import sparse
+
+        rng = np.random.default_rng(inputs)
+        X = sparse.random_array((rows, inputs), density=entries / inputs, format="csr", rng=rng)
+        return X, (X @ rng.standard_normal((inputs, 5))).argmax(axis=1)
+
+    return draw
+
+
+#: Examples by name: features, which may be sparse, and targets.
+DATA: dict[str, Callable[[], tuple[Any, Array]]] = {
     "iris": _shipped("iris"),
     "wine": _shipped("wine"),
     "breast cancer": _shipped("breast_cancer"),
@@ -103,6 +116,8 @@ DATA: dict[str, Callable[[], Examples]] = {
     "several labels": _made("multilabel_classification", n_samples=1000, n_features=20),
     "friedman": _made("friedman1", n_samples=1000, noise=1.0),
     "784 inputs": _drawn(4000, 784),
+    "1,000 inputs, sparse": _sparse(2000, 1000, 60),
+    "20,000 inputs, sparse": _sparse(2000, 20_000, 60),
 }
 
 # So many epochs and no fewer: nothing ends a fit early.
@@ -135,6 +150,13 @@ FITS = {
     "adam, 784-(512, 512)-10, batch 200": _adam("784 inputs", (512, 512), 200, 2),
     "lbfgs, 30-(32)-1": _lbfgs("breast cancer", (32,), 100),
     "lbfgs, 64-(100)-10": _lbfgs("digits", (100,), 50),
+    "adam, 1,000 sparse-(100)-5, batch 200": _adam("1,000 inputs, sparse", (100,), 200, 5),
+    "adam, 20,000 sparse-(100)-5, batch 200": _adam("20,000 inputs, sparse", (100,), 200, 2),
+    "sgd, 20,000 sparse-(100)-5, batch 200": Work(
+        "20,000 inputs, sparse",
+        {"solver": "sgd", "batch_size": 200, "max_iter": 2, **_WHOLE},
+    ),
+    "lbfgs, 20,000 sparse-(100)-5": _lbfgs("20,000 inputs, sparse", (100,), 5),
 }
 
 _SHORTLY = {"max_iter": 20, "random_state": 0}
@@ -147,6 +169,14 @@ PREDICTIONS = {
     "predict, 784-(100)-10, 10,000 rows": (
         Work("784 inputs", {"max_iter": 2, "random_state": 0}),
         10_000,
+    ),
+    "predict, 20,000 sparse-(100)-5, one row": (
+        Work("20,000 inputs, sparse", {"max_iter": 2, "random_state": 0}),
+        1,
+    ),
+    "predict, 20,000 sparse-(100)-5, 2,000 rows": (
+        Work("20,000 inputs, sparse", {"max_iter": 2, "random_state": 0}),
+        2000,
     ),
 }
 
