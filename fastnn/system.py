@@ -1,6 +1,6 @@
 """What differs between operating systems, each with a fallback that works on all of them.
 
-The file is long because everything of the kind stands here and nowhere else.
+The file is long because everything of the kind stands here, but for what `private.py` needs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ __all__ = [
     "pages",
     "usable_cores",
     "user_cache_dir",
+    "write_all",
     "write_atomically",
 ]
 
@@ -200,6 +201,24 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
                 os.close(held)
     _sync_folder(folder)
     remove_leftovers(folder, now)
+
+
+def write_all(handle: int, chunk: bytes | memoryview) -> None:
+    """Write a chunk to an open file however many calls that takes: one may write only a part.
+
+    Parameters
+    ----------
+    handle : int
+        The open file's.
+    chunk : bytes or memoryview
+        A view must be C-contiguous.
+    """
+    rest = memoryview(chunk)
+    if rest.nbytes == 0:  # an empty view cannot be cast
+        return
+    rest = rest.cast("B")
+    while rest:
+        rest = rest[os.write(handle, rest) :]
 
 
 def usable_cores(_root: Path = _ROOT) -> int:
@@ -399,7 +418,7 @@ def _write_new(
         if mode is not None and stat.S_IMODE(os.fstat(handle).st_mode) != mode:
             os.chmod(name, mode)
         for chunk in chunks:
-            _write_all(handle, chunk)
+            write_all(handle, chunk)
         os.fsync(handle)
         now = os.fstat(handle).st_mtime
         if os.name != "nt":
@@ -413,16 +432,6 @@ def _write_new(
                 os.close(held)
             raise
     return held, now
-
-
-def _write_all(handle: int, chunk: bytes | memoryview) -> None:
-    """Write a chunk however many calls that takes: one call may write only a part."""
-    rest = memoryview(chunk)
-    if rest.nbytes == 0:  # an empty view cannot be cast
-        return
-    rest = rest.cast("B")
-    while rest:
-        rest = rest[os.write(handle, rest) :]
 
 
 def _sync_folder(folder: str) -> None:

@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
     dict of str to str
         In this order: ``fastnn``, ``python``, ``platform``; ``numpy``, ``numba``, ``llvmlite``;
         ``cpu``, ``cores`` (those that this process may use); ``backend`` (the one in force),
-        ``kernel cache`` (a folder, or "off"); the optional packages ``scikit-learn``,
+        ``kernel cache`` (a folder, "off" or "nowhere"); the optional packages ``scikit-learn``,
         ``scipy``, ``matplotlib``, ``pandas``, ``polars``, ``safetensors``; and every environment
         variable that is set and starts with ``FASTNN_``, ``NUMBA_`` or ``OMP_NUM_THREADS``.  A
         package that is missing is "not installed".
@@ -102,7 +102,7 @@ def _backend() -> str:
 
 
 def _kernel_cache() -> str:
-    """Return the folder of the compiled kernels, or that nothing is kept."""
+    """Return the folder of the compiled kernels, or that none are kept."""
     from fastnn.kernels._cache import cache_folder
 
-    return "off" if os.environ.get("FASTNN_CACHE") == "0" else str(cache_folder())
+    return "off" if os.environ.get("FASTNN_CACHE") == "0" else str(cache_folder() or "nowhere")

@@ -6,14 +6,19 @@ of the user's call.  This one names a file by the hash of everything its content
 kernel files, versions, CPU, compiler settings, signature), writes it whole or not at all, checks
 it before it is read, and treats whatever goes wrong as "not there".
 
-The files are unpickled, so whoever can write them can run code as the user: the folder is the
-user's own, closed to others, and one that is not is left alone.
+The files are unpickled, so whoever can write them can run code as the user: folder and file must be
+the user's own and closed to others (`private.py`), and one that is not is left alone.
 
-Environment: ``FASTNN_CACHE=0`` switches the cache off; ``FASTNN_CACHE_DIR`` moves it.
+Where the user's own folder cannot be used, one below the system's folder for temporary files takes
+its place.
+
+Environment: ``FASTNN_CACHE=0`` switches the cache off; ``FASTNN_CACHE_DIR`` moves it, and nothing
+takes its place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -24,19 +29,49 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastnn.system import user_cache_dir, write_atomically
+from fastnn.private import NotPrivateError, PrivateFolder, temporary_folder
+from fastnn.system import user_cache_dir
 
 __all__ = ["KernelCache", "cache_folder"]
 
 _DIGEST = hashlib.sha256().digest_size
 
-_OTHERS_MAY_WRITE = 0o022
+# The largest entry has 1 MB.
+_MOST_BYTES = 64 << 20
 
 
-def cache_folder() -> Path:
-    """Return the folder of the compiled kernels, whether it exists or not."""
+def _chosen(make: bool) -> PrivateFolder:
+    return PrivateFolder(Path(os.environ["FASTNN_CACHE_DIR"]), make=make)
+
+
+def _at_home(make: bool) -> PrivateFolder:
+    return PrivateFolder(user_cache_dir() / "fastnn", make=make and "at home")
+
+
+def _among_temporary(make: bool) -> PrivateFolder:
+    return PrivateFolder(temporary_folder(), make=make, strict=True)
+
+
+def _places() -> tuple[Callable[[bool], PrivateFolder], ...]:
+    """Return what opens the folders that may hold kernels, and makes them if asked; best first."""
+    if os.environ.get("FASTNN_CACHE_DIR"):
+        return (_chosen,)
+    return _at_home, _among_temporary
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of the compiled kernels, or where it would be made; None if nowhere."""
+    for place in _places():
+        with contextlib.suppress(OSError, RuntimeError), place(False) as folder:
+            return folder.path
     chosen = os.environ.get("FASTNN_CACHE_DIR")
-    return Path(chosen) if chosen else user_cache_dir() / "fastnn"
+    if chosen:
+        return Path(chosen)
+    with contextlib.suppress(RuntimeError):
+        return user_cache_dir() / "fastnn"
+    with contextlib.suppress(OSError):
+        return temporary_folder()
+    return None
 
 
 @functools.cache
@@ -51,17 +86,6 @@ def _source_hash() -> bytes | None:
         together.update(f"{file.name} {len(content)} ".encode())
         together.update(content)
     return together.digest()
-
-
-def _private_folder() -> Path:
-    """Make the folder if need be, and refuse one that others can write."""
-    folder = cache_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid"):
-        found = folder.stat()
-        if found.st_uid != os.getuid() or found.st_mode & _OTHERS_MAY_WRITE:
-            raise PermissionError(f"{folder} belongs to somebody else or can be written by others")
-    return folder
 
 
 class KernelCache:
@@ -79,21 +103,22 @@ class KernelCache:
     @property
     def cache_path(self) -> str:
         """Folder of the files, as Numba reports it."""
-        return str(cache_folder())
+        return str(cache_folder() or "")
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """Return the compiled signature from disk, or None."""
-        target.refresh()
         try:
-            content = self._file(signature, target.codegen()).read_bytes()
-            if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            target.refresh()
+            # Whatever is wrong with a file or its folder, compiling anew is right.
+            payload = self._kept(signature, target.codegen())
+            if payload is None:
                 return None
             from numba.core import compiler
 
             result: Any = compiler.CompileResult
-            return result._rebuild(target, *pickle.loads(content[_DIGEST:]))
-        except Exception:
-            # Whatever is wrong with the file or its folder, compiling anew is right.
+            return result._rebuild(target, *pickle.loads(payload))
+        except Exception as problem:
+            _warn_once(_NOT_LOADED.format(_told(problem)))
             return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
@@ -105,10 +130,12 @@ class KernelCache:
             if _source_hash() is None or compiled.library.has_dynamic_globals:
                 return
             payload = dumps(compiled._reduce())
-            file = self._file(signature, compiled.codegen)
-            write_atomically(file, [hashlib.sha256(payload).digest(), payload])
+            name, label = self._entry(signature, compiled.codegen)
         except Exception as problem:
-            _warn_once(f"{type(problem).__name__}: {problem}")
+            _warn_once(_NOT_KEPT.format(_told(problem)))
+            return
+        digest = hashlib.sha256(label + payload).digest()
+        self._keep(name, [digest, label, payload])
 
     def enable(self) -> None:
         """Numba's protocol; the environment decides."""
@@ -119,8 +146,39 @@ class KernelCache:
     def flush(self) -> None:
         """Numba's protocol; a file is named by its content and never stale."""
 
-    def _file(self, signature: Any, codegen: Any) -> Path:
-        """Name the file by everything that its content depends on."""
+    def _kept(self, signature: Any, codegen: Any) -> memoryview | None:
+        """Return what was kept, if it is whole and what was asked for."""
+        name, label = self._entry(signature, codegen)
+        for place in _places():
+            with contextlib.suppress(OSError, RuntimeError), place(False) as folder:
+                content = memoryview(folder.read(name, _MOST_BYTES))
+                digest, body = content[:_DIGEST], content[_DIGEST:]
+                if hashlib.sha256(body).digest() == digest and body[: len(label)] == label:
+                    return body[len(label) :]
+        return None
+
+    def _keep(self, name: str, content: list[bytes]) -> None:
+        """Write an entry to the first folder that takes it."""
+        problems: list[Exception] = []
+        for place in _places():
+            try:
+                with place(True) as folder:
+                    folder.write(name, content)
+                    break
+            except (OSError, RuntimeError) as problem:
+                problems.append(problem)
+        else:
+            _warn_once(_NOT_KEPT.format("; ".join(map(_told, problems))))
+            return
+        # Nothing is wrong with a home that cannot be written, but with one that others can write.
+        if any(isinstance(problem, NotPrivateError) for problem in problems):
+            _warn_once(_KEPT_ELSEWHERE.format("; ".join(map(_told, problems)), folder.path))
+
+    def _entry(self, signature: Any, codegen: Any) -> tuple[str, bytes]:
+        """Name the file by everything that its content depends on; label the content by the same.
+
+        The label has the name in full: a file under another's name is no answer.
+        """
         import llvmlite
         import numba
 
@@ -137,17 +195,35 @@ class KernelCache:
             self._name,
             str(signature),
         )
-        name = hashlib.sha256(repr(depends_on).encode()).hexdigest()
-        return _private_folder() / f"{name[:40]}.kernel"
+        key = hashlib.sha256(repr(depends_on).encode()).hexdigest()
+        name = f"{key[:40]}.kernel"
+        return name, f"{name}\n{key}\n{self._name}\n{signature}\n".encode()
 
 
-@functools.cache
-def _warn_once(problem: str) -> None:
-    """Say once that compiled kernels cannot be kept, and what to do about it."""
-    warnings.warn(
-        "fastnn could not keep its compiled kernels, so the next process compiles them again "
-        f"({problem}). Set FASTNN_CACHE_DIR to a folder of your own, or FASTNN_CACHE=0 to "
-        "compile anew each time without this warning.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+_NOT_KEPT = (
+    "fastnn could not keep its compiled kernels, so the next process compiles them again ({}). "
+    "Set FASTNN_CACHE_DIR to a folder of your own, or FASTNN_CACHE=0 to compile anew each time "
+    "without this warning."
+)
+_NOT_LOADED = (
+    "fastnn could not load the compiled kernels that it has kept, so each process compiles them "
+    "again ({}). FASTNN_CACHE=0 compiles anew each time without this warning."
+)
+_KEPT_ELSEWHERE = (
+    "fastnn keeps its compiled kernels elsewhere than usual ({}; now in {}). Make the usual folder "
+    "your own and closed to others, or set FASTNN_CACHE_DIR to one that is."
+)
+
+_warned: list[str] = []
+
+
+def _told(problem: Exception) -> str:
+    """Name a problem and say what it is."""
+    return f"{type(problem).__name__}: {problem}"
+
+
+def _warn_once(message: str) -> None:
+    """Warn of the first trouble with the folder: all entries have the same."""
+    if not _warned:
+        _warned.append(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
