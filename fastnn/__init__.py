@@ -12,6 +12,7 @@ that ``import fastnn`` costs next to nothing.
 3
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,13 @@ def __getattr__(name: str) -> object:
         hint = "" if name.startswith("_") else hint_for(name, MODULE, homes)
         stop = "." if hint else ""
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}{stop}{hint}")
-    value = getattr(import_module(f"fastnn.{homes[name]}"), name)
+    home = f"fastnn.{homes[name]}"
+    if home not in sys.modules:
+        # NumPy or scikit-learn may come with it, and half of either is none.
+        from fastnn.uninterrupted import in_one_piece
+
+        in_one_piece(lambda: import_module(home))
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

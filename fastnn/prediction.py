@@ -22,6 +22,7 @@ from fastnn import reference
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes
+from fastnn.kernels._load import load_kernels
 from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
 from fastnn.sparse import SparseRows
@@ -316,6 +317,7 @@ def _work(blocks: Sequence[Block], gradient: bool, X: Floats | SparseRows | None
 
 def _tiling(dtype: np.dtype[Any]) -> Tiling:
     """Return the kernels' sizes for a dtype."""
+    load_kernels()
     from fastnn.kernels.micro_kernels import BATCH_ROWS, UNIT_ROWS
     from fastnn.kernels.panels import PANEL_BYTES
 
@@ -350,6 +352,7 @@ class Predictor:
     def __init__(
         self, layout: Layout, dtype: np.dtype[Any], blocks: Sequence[Block] | None = None
     ) -> None:
+        load_kernels()
         from fastnn.kernels.single import answer
 
         self.layout = layout

@@ -26,6 +26,7 @@ from fastnn.errors import DivergenceError
 from fastnn.gate import Targets
 from fastnn.history import History
 from fastnn.kernels import codes
+from fastnn.kernels._load import load_kernels
 from fastnn.layout import Block, Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
@@ -390,6 +391,7 @@ def _draw(order: NDArray[np.int64], key: int, number: int, backend: str) -> None
     if backend == "reference":
         order[:] = reference_draws.permutation(key, number, len(order))
         return
+    load_kernels()
     from fastnn.kernels.order import draw_order
 
     draw_order(order, np.array([key, number], np.uint64))

@@ -48,7 +48,7 @@ ALLOWED = {
         "activations", "constant", "cures", "layers", "layout", "losses", "prediction", "scales",
     },
     "errors": set(),
-    "estimators.__init__": {"estimators.classifier", "estimators.regressor"},
+    "estimators.__init__": {"estimators.classifier", "estimators.regressor", "tested"},
     "estimators.base": {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
         "estimators.judge", "estimators.lbfgs", "estimators.pace", "estimators.parameters",
@@ -115,8 +115,8 @@ ALLOWED = {
     "notices": set(),
     "optimizers": {"hints", "kernels.codes", "names", "words"},
     "prediction": {
-        "conventions", "data", "kernels.codes", "layout", "losses", "reference", "sparse",
-        "threads",
+        "conventions", "data", "kernels._load", "kernels.codes", "layout", "losses", "reference",
+        "sparse", "threads",
     },
     "private": {"system"},
     "progress": {"names"},
@@ -129,19 +129,22 @@ ALLOWED = {
     "sparse": set(),
     "leftovers": set(),
     "system": {"leftovers", "names"},
+    "tested": set(),
     "threads": {"names", "system"},
     "training": {
-        "callbacks", "conventions", "data", "errors", "gate", "history", "kernels.codes", "layout",
-        "losses", "metrics", "notices", "optimizers", "prediction", "progress", "reference",
-        "reference_draws", "schedules", "sharing", "sparse",
+        "callbacks", "conventions", "data", "errors", "gate", "history", "kernels._load",
+        "kernels.codes", "layout", "losses", "metrics", "notices", "optimizers", "prediction",
+        "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
     },
+    "uninterrupted": set(),
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
     "words": set(),
     "kernels.__init__": set(),
     "kernels._cache": {"private", "system"},
-    "kernels._jit": {"kernels._cache", "kernels._parts"},
-    "kernels._parts": set(),
+    "kernels._jit": {"kernels._cache", "tested", "uninterrupted"},
+    "kernels._load": {"tested", "uninterrupted"},
+    "kernels._parts": {"uninterrupted"},
     "kernels.chunk": {
         "kernels._jit", "kernels.codes", "kernels.entries", "kernels.output", "kernels.panels",
         "kernels.views",
@@ -211,7 +214,11 @@ ALLOWED = {
 
 # Imports inside functions, which keep the compiler unloaded until it is used.
 LAZY = {
-    "__init__": {"hints", "words"},
+    "__init__": {"hints", "uninterrupted", "words"},
+    "kernels._jit": {"kernels._parts"},
+    "kernels._load": {
+        "kernels.epoch", "kernels.first_layer", "kernels.order", "kernels.single", "kernels.team",
+    },
     "prediction": {
         "kernels.epoch", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
         "kernels.single", "kernels.team",
@@ -223,7 +230,7 @@ LAZY = {
 # The two rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {"prediction", "training"}
-DOOR = {"kernels._cache", "kernels._jit", "kernels._parts"}
+DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.dropout", "kernels.sparse_products",
     "kernels.elementwise", "kernels.matmul", "kernels.micro_kernels", "kernels.narrow",
@@ -253,6 +260,7 @@ LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
     "estimators.conversion": {"skl2onnx"},
     "kernels._cache": {"llvmlite", "numba"},
+    "kernels._load": {"numba"},
 }
 
 PRODUCTS = {"dot", "vdot", "inner", "outer", "matmul", "tensordot", "einsum", "linalg"}
@@ -367,7 +375,14 @@ def test_only_the_estimators_know_of_estimators():
 
 def test_kernels_know_no_description():
     for name in KERNELS:
-        assert ALLOWED[name] <= KERNELS | {"private", "system"}, name
+        assert ALLOWED[name] <= KERNELS | {"private", "system", "tested", "uninterrupted"}, name
+
+
+def test_what_python_calls_of_the_kernels_is_loaded_in_one_piece():
+    loaded = reached_from("kernels._load")
+    for name in set(FILES) - KERNELS:
+        called = {room for room in LAZY.get(name, set()) if room in KERNELS}
+        assert called - {"kernels._cache"} <= loaded, name
 
 
 def reached_from(name: str) -> set[str]:

@@ -6,8 +6,10 @@ names is first used.
 
 from __future__ import annotations
 
+from fastnn.tested import check_version
+
 try:
-    import sklearn.callback  # noqa: F401  (the newest part of scikit-learn that is used)
+    import sklearn.callback  # (the newest part of scikit-learn that is used)
 except ImportError as problem:
     raise ImportError(
         "MLPClassifier and MLPRegressor need scikit-learn 1.9 or newer: "
@@ -16,7 +18,9 @@ except ImportError as problem:
         name="sklearn",
     ) from problem
 
-from fastnn.estimators.classifier import MLPClassifier
-from fastnn.estimators.regressor import MLPRegressor
+check_version("scikit-learn", sklearn.__version__)
+
+from fastnn.estimators.classifier import MLPClassifier  # noqa: E402
+from fastnn.estimators.regressor import MLPRegressor  # noqa: E402
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

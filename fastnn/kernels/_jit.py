@@ -15,6 +15,10 @@ Flags, and why:
   instead of 0.97).
 - no ``parallel``, no object mode, no signature at import: nothing compiles before its first use.
 
+An entry compiles, or is loaded, in one piece (`uninterrupted.py`).  Where Numba lacks one of its
+private parts that are used here and in `_parts.py`, or does not do with it what it did, kernels are
+compiled without it, with one warning: slower to compile, and perhaps to run.
+
 With ``NUMBA_DISABLE_JIT=1`` kernels run as plain Python, for coverage and tracebacks; as machine
 code raises no floating-point warnings, neither does that mode.
 """
@@ -25,6 +29,7 @@ import contextlib
 import functools
 import gc
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -33,7 +38,8 @@ import numba.extending
 import numpy as np
 
 from fastnn.kernels._cache import KernelCache
-from fastnn.kernels._parts import PartCompiler
+from fastnn.tested import advice
+from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
 __all__ = ["entry", "external", "intrinsic", "kernel"]
 
@@ -51,8 +57,43 @@ _FLAGS: dict[str, Any] = {
     "_nrt": False,
 }
 
+# Options without which kernels compile all the same.
+_OPTIONAL = "_nrt", "no_cpython_wrapper", "no_cfunc_wrapper"
+
 # Objects that Python makes while it compiles before it looks for garbage among them.
 _OBJECTS = 10_000
+
+# What Numba was found to lack; one warning says all.
+_lacking: list[str] = []
+
+# All kernels that are compiled as parts.
+_parts: list[Any] = []
+
+
+def _do_without(problem: object) -> None:
+    """Warn once that Numba lacks something that made kernels faster, or faster to compile."""
+    if not _lacking:
+        _lacking.append(str(problem))
+        warnings.warn(
+            f"Numba {_numba.__version__} has changed where fastnn builds on it ({problem}), so "
+            "that kernels are compiled in a plain way: they take longer to compile, and perhaps "
+            f"to run. {advice('numba')}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _part_compiler() -> Any:
+    """Return the compiler of parts, or None where Numba has not what it takes."""
+    try:
+        from fastnn.kernels._parts import PartCompiler
+    except (ImportError, AttributeError, TypeError) as problem:
+        _do_without(problem)
+        return None
+    return PartCompiler
+
+
+_PartCompiler: Any = None if _JIT_OFF else _part_compiler()
 
 
 @contextlib.contextmanager
@@ -75,15 +116,24 @@ def _compiled(function: Function, **options: Any) -> Function:
     """Compile with the house's flags, or leave the function as it is where the JIT is off."""
     if _JIT_OFF:
         return function
-    dispatcher: Function = _numba.njit(**_FLAGS, **options)(function)
+    options = {**_FLAGS, **options}
+    known = getattr(_numba.core.cpu, "CPUTargetOptions", None)
+    for option in _OPTIONAL:
+        if option in options and known is not None and not hasattr(known, option):
+            _do_without(f"no option {option}")
+            del options[option]
+    dispatcher: Function = _numba.njit(**options)(function)
     return dispatcher
 
 
 def kernel(function: Function) -> Function:
     """Compile a function that other kernels call: a part of theirs, never run by itself."""
-    return _compiled(
-        function, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=PartCompiler
-    )
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    if _PartCompiler is None:
+        return _compiled(function, **options)
+    part = _compiled(function, **options, pipeline_class=_PartCompiler)
+    _parts.append(part)
+    return part
 
 
 def entry(function: Function) -> Function:
@@ -97,12 +147,71 @@ def entry(function: Function) -> Function:
 
         return quiet  # type: ignore[return-value]
     dispatcher: Any = _compiled(function, no_cfunc_wrapper=True)
-    compiler = dispatcher._compiler
-    compiler.compile = _seldom_collected()(compiler.compile)
-    if os.environ.get("FASTNN_CACHE", "1") != "0":
-        dispatcher._cache = KernelCache(function)
+    try:
+        if os.environ.get("FASTNN_CACHE", "1") != "0":
+            # Were there none, setting one would do nothing.
+            _ = dispatcher._cache
+            dispatcher._cache = KernelCache(function)
+        dispatcher._compiler.compile = _Compiling(dispatcher._compiler)
+        dispatcher._compile_for_args = _Beginning(dispatcher._compile_for_args)
+    except AttributeError as problem:
+        _do_without(problem)
     compiled: Function = dispatcher
     return compiled
+
+
+class _Beginning:
+    """What a dispatcher does when it is called with types that it does not know: in one piece."""
+
+    def __init__(self, begin: Callable[..., Any]) -> None:
+        self._begin = begin
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return in_one_piece(lambda: self._begin(*args, **kwargs))
+
+
+class _Compiling:
+    """Compile an entry, with parts; and where that fails, without."""
+
+    def __init__(self, compiler: Any) -> None:
+        self._compiler = compiler
+        self._compile = compiler.compile
+
+    def __call__(self, args: Any, return_type: Any) -> Any:
+        stop_if_abandoned()
+        with _seldom_collected():
+            try:
+                return self._compile(args, return_type)
+            except (MemoryError, _numba.core.errors.ForceLiteralArg):
+                # No fault of parts; the second is a request.
+                raise
+            except Exception as problem:
+                if not _parts:
+                    raise
+                return self._without_parts(args, return_type, problem)
+
+    def _without_parts(self, args: Any, return_type: Any, problem: Exception) -> Any:
+        """Compile once more in the plain way; raise what was wrong before if that fails too."""
+        try:
+            _forget_parts(True, self._compiler)
+            compiled = self._compile(args, return_type)
+        except Exception:
+            with contextlib.suppress(AttributeError):
+                _forget_parts(False, self._compiler)
+            raise problem from None
+        _do_without(f"{type(problem).__name__}: {problem}")
+        return compiled
+
+
+def _forget_parts(plain: bool, compiler: Any) -> None:
+    """Have parts compiled anew, in the plain way or as parts, and an entry that failed too."""
+    from fastnn.kernels._parts import give_up
+
+    give_up(plain)
+    compiler._failed_cache.clear()
+    for part in _parts:
+        part._compiler._failed_cache.clear()
+        part._reset_overloads()
 
 
 def external(name: str, signature: Any, twin: Callable[[], Any]) -> Callable[[], Any]:

@@ -5,26 +5,45 @@ level, so that a deep tree of calls costs its depth.  A kernel that only other k
 none of that: its code is linked into its callers as it was written, and the entry on top is
 optimised whole.  (One dtype's first fit: 9.8 s of compiling against 16.7 s.)
 
-This is the one file that knows how Numba keeps compiled code.
+This is the one file that knows how Numba keeps compiled code.  That is Numba's own business and
+may change: loading this file fails with an AttributeError where something that it uses is missing,
+and after `give_up` kernels are compiled as Numba does by itself.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba.core import codegen
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.typed_passes import NopythonTypeInference
+from numba.core import codegen, compiler, compiler_machinery, typed_passes
 
-__all__ = ["PartCompiler"]
+from fastnn.uninterrupted import stop_if_abandoned
+
+__all__ = ["PartCompiler", "give_up"]
 
 # Numba's own types carry no types of their own.
 _Library: Any = codegen.JITCodeLibrary
-_Compiler: Any = CompilerBase
-_Pass: Any = FunctionPass
-_passes: Any = DefaultPassBuilder
-_register: Any = register_pass
+_Compiler: Any = compiler.CompilerBase
+_Pass: Any = compiler_machinery.FunctionPass
+_passes: Any = compiler.DefaultPassBuilder
+_register: Any = compiler_machinery.register_pass
+_TypeInference: Any = typed_passes.NopythonTypeInference
+
+# What a part replaces, and what it calls; all there, or a part would be compiled like any other, or
+# fail when it is.
+_HOOKS = (
+    "_optimize_final_module", "_finalize_final_module", "get_pointer_to_function",
+    "_finalize_dynamic_globals", "_ensure_finalized", "enable_object_caching", "codegen",
+)  # fmt: skip
+for _hook in _HOOKS:
+    getattr(_Library, _hook)
+
+_given_up = False
+
+
+def give_up(plain: bool) -> None:
+    """Have kernels compiled as Numba does by itself from now on, or as parts again."""
+    global _given_up
+    _given_up = plain
 
 
 class _NoEnvironment:
@@ -84,7 +103,9 @@ class PartCompiler(_Compiler):  # type: ignore[misc]
 
     def define_pipelines(self) -> list[Any]:
         """Return the pipeline."""
+        stop_if_abandoned()
         pipeline = _passes.define_nopython_pipeline(self.state)
-        pipeline.add_pass_after(_KeepAsPart, NopythonTypeInference)
+        if not _given_up:
+            pipeline.add_pass_after(_KeepAsPart, _TypeInference)
         pipeline.finalize()
         return [pipeline]

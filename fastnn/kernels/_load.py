@@ -1,0 +1,57 @@
+"""Load Numba and every kernel, in one piece, when the first of them is needed."""
+
+from __future__ import annotations
+
+import sys
+
+from fastnn.tested import advice, check_version
+from fastnn.uninterrupted import in_one_piece
+
+__all__ = ["load_kernels"]
+
+_loaded = False
+
+
+def load_kernels() -> None:
+    """Load Numba and every kernel that Python calls, unless that is done already.
+
+    To be called before a kernel is imported: a signal, such as that of Ctrl-C, may break any import
+    off, and Numba does not load a second time.
+
+    Raises
+    ------
+    ImportError
+        If Numba cannot be loaded, is too old or too new, or was left half loaded by an
+        interruption before; the message says what to do.
+    """
+    global _loaded
+    if not _loaded:
+        in_one_piece(_load)
+        _loaded = True
+
+
+def _load() -> None:
+    """Load them; in the worker's thread."""
+    # A module that failed to load is gone; those below it that did load are not.
+    half = "numba" not in sys.modules and "numba.core" in sys.modules
+    try:
+        import numba
+
+        check_version("numba", numba.__version__)
+        from fastnn.kernels import epoch, first_layer, order, single, team  # noqa: F401
+    except Exception as problem:
+        if isinstance(problem, ImportError) and problem.name == "numba" and not half:
+            # Missing or too old, as it says.
+            raise
+        raise ImportError(_explained(half, problem), name="numba") from problem
+
+
+def _explained(half: bool, problem: Exception) -> str:
+    """Say why the kernels cannot be loaded, and what to do about it."""
+    said = f"fastnn cannot load its compiler, Numba ({type(problem).__name__}: {problem}). "
+    if half:
+        return (
+            f"{said}Its import was broken off before, which left it half loaded: start this "
+            "process anew."
+        )
+    return f"{said}If its import was broken off before, start this process anew. {advice('numba')}"
