@@ -19,7 +19,7 @@ from typing import Any, Literal, Never, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import backends, gate, notices, prediction, training, words
+from fastnn import backends, gate, notices, pickles, prediction, training, words
 from fastnn.callbacks import CallbackLike, as_callbacks
 from fastnn.data import Data
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
@@ -28,6 +28,7 @@ from fastnn.formats import safetensors
 from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_weights
+from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Layer, check_layers, described, from_dict, to_dict
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
@@ -49,6 +50,11 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype(np.float64),
 }
 _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
+# The attributes of a network's own; what others a user sets is kept beside them.
+_OWN = {
+    "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_shown",
+    "_fitting", "_predictor", "_classes",
+}  # fmt: skip
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
 
@@ -93,6 +99,9 @@ class Sequential:
         Number of outputs, m.
     dtype : numpy.dtype
         As given.
+    classes : ndarray or None
+        Labels of the outputs, or of 0 and 1 where there is one output: those of an estimator's
+        network, or as you set them.  Nothing is computed with them; files and copies keep them.
 
     Raises
     ------
@@ -123,6 +132,7 @@ class Sequential:
             *(int(other.integers(2**64, dtype=np.uint64)) for other in others)
         )
         self._state: training.TrainingState | None = None
+        self._classes: NDArray[Any] | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
         self._share_with_nobody()
@@ -174,6 +184,15 @@ class Sequential:
     def outputs(self) -> int:
         """Number of outputs."""
         return self._last.units
+
+    @property
+    def classes(self) -> NDArray[Any] | None:
+        """Labels of the outputs, or of 0 and 1 where there is one output; None where unknown."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, labels: ArrayLike | None) -> None:
+        self._classes = None if labels is None else check_labels(labels, self.outputs)
 
     @property
     def _last(self) -> Dense:
@@ -1100,37 +1119,53 @@ class Sequential:
     def __copy__(self) -> Sequential:
         return self.copy()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickles.reduced(self)
+
     def __getstate__(self) -> dict[str, Any]:
         return self._shown.copied(self._taken_down)
 
     def _taken_down(self) -> dict[str, Any]:
         """Return what makes this network, in plain values, sharing nothing that a fit writes."""
-        state = self.__dict__.copy()
-        for own in ("_shown", "_fitting", "_predictor", "_layout"):
-            del state[own]
-        streams, carried = self._streams, self._state
-        state["_inputs"] = self.inputs
-        # A plain copy: what is pickled or copied shall not carry the alignment's padding.
-        state["_parameters"] = self._parameters.copy()
-        state["_streams"] = (streams.order_key, streams.mask_key, streams.drawn, streams.steps)
-        if carried is not None:
-            state["_state"] = (carried.optimizer, carried.moments.copy(), carried.numbers.copy())
-        return state
+        streams = self._streams
+        theirs = {name: value for name, value in vars(self).items() if name not in _OWN}
+        return pickles.sealed(
+            {
+                "layers": [to_dict(layer) for layer in self.layers],
+                "inputs": self.inputs,
+                "dtype": str(self.dtype),
+                # A plain copy: what is pickled or copied shall not carry the alignment's padding.
+                "parameters": self._parameters.copy(),
+                "weights_rng": self._weights_rng,
+                "order_key": streams.order_key,
+                "orders_drawn": streams.drawn,
+                "mask_key": streams.mask_key,
+                "steps_taken": streams.steps,
+                "training": pickles.state_to_plain(self._state),
+                "classes": self._classes,
+                "attributes": theirs,
+            }
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = state.copy()
-        inputs, values, carried = (state.pop(name) for name in ("_inputs", "_parameters", "_state"))
-        streams = training.Streams(*state.pop("_streams"))
-        self.__dict__.update(state)
+        state = pickles.opened(state)
+        self.__dict__.update(state["attributes"])
+        self.layers = check_layers([from_dict(layer) for layer in state["layers"]])
+        self.dtype = _check_dtype(state["dtype"])
+        self._weights_rng = state["weights_rng"]
+        self._streams = training.Streams(
+            *(state[name] for name in ("order_key", "mask_key", "orders_drawn", "steps_taken"))
+        )
+        self._state = pickles.state_of(state["training"])
+        self._classes = state["classes"]
         self._share_with_nobody()
-        self._streams = streams
-        self._state = None if carried is None else training.TrainingState(*carried)
+        inputs, values = state["inputs"], state["parameters"]
         self._layout = None if inputs is None else _layout(inputs, self.layers)
         self._parameters = aligned_zeros(values.size, values.dtype)
         self._parameters[:] = values
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture, parameters and dtype to a file that holds no code.
+        """Write architecture, parameters, dtype and `classes` to a file that holds no code.
 
         The file is a safetensors container: an 8-byte length, a JSON header, raw data.  It is
         written whole or not at all; an existing file is replaced.
@@ -1175,6 +1210,8 @@ class Sequential:
             "mask_key": str(streams.mask_key),
             "steps_taken": streams.steps,
         }
+        if self._classes is not None:
+            description["classes"] = labels_to_plain(self._classes)
         tensors = {entry.name: layout.view(parameters, entry) for entry in layout}
         safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
 
@@ -1218,8 +1255,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Returns
     -------
     Sequential
-        With the same layers, parameters and dtype; a later fit draws the orders, and drops the
-        units, that the saved network would have drawn and dropped.
+        With the same layers, parameters, dtype and `classes`; a later fit draws the orders, and
+        drops the units, that the saved network would have drawn and dropped.
 
     Raises
     ------
@@ -1258,14 +1295,14 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
         "version", "layers", "inputs", "dtype", "order_key", "orders_drawn", "mask_key",
         "steps_taken",
     }  # fmt: skip
-    if not isinstance(description, dict) or description.keys() != expected:
+    if not isinstance(description, dict) or description.keys() - {"classes"} != expected:
         came = describe(description)
         if isinstance(description, dict):
             came = " and ".join(
                 f"{how} {describe(sorted(names))}"
                 for how, names in (
                     ("no", expected - description.keys()),
-                    ("also", description.keys() - expected),
+                    ("also", description.keys() - expected - {"classes"}),
                 )
                 if names
             )
@@ -1289,6 +1326,8 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     for entry in layout:
         layout.view(net._parameters, entry)[:] = tensors[entry.name]
     net._streams = training.Streams(*keys, *counts)
+    if "classes" in description:
+        net.classes = labels_of(description["classes"])
     return net
 
 

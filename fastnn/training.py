@@ -106,6 +106,16 @@ class TrainingState:
         moments = np.zeros((row_of(optimizer).moments, parameters.size), parameters.dtype)
         return cls(optimizer, moments, _numbers(optimizer))
 
+    @classmethod
+    def resumed(
+        cls, optimizer: Optimizer, moments: Floats, steps: int, rate: float
+    ) -> TrainingState:
+        """Return the state after so many steps, the last of them at this learning rate."""
+        numbers = _numbers(optimizer)
+        numbers[codes.STEPS] = steps
+        numbers[codes.LEARNING_RATE] = rate
+        return cls(optimizer, moments, numbers)
+
     def continued(self, optimizer: Optimizer) -> TrainingState | None:
         """Return this state under a record of the same rule, or None under another rule."""
         if type(optimizer) is not type(self.optimizer):
@@ -118,6 +128,11 @@ class TrainingState:
     def steps(self) -> int:
         """How many were taken."""
         return int(self.numbers[codes.STEPS])
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step, under a schedule; else the optimizer's."""
+        return float(self.numbers[codes.LEARNING_RATE])
 
     def learn_at(self, rate: float) -> None:
         """Change the learning rate from the next step on."""

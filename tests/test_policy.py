@@ -59,6 +59,7 @@ ALLOWED = {
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
         "estimators.judge", "estimators.parameters", "estimators.reading", "gate", "names",
+        "network",
     },
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
@@ -66,19 +67,19 @@ ALLOWED = {
     "estimators.elsewhere": set(),
     "estimators.examples": {"data", "gate", "kernels.codes", "sparse", "training"},
     "estimators.fitted": {
-        "backends", "estimators.examples", "estimators.reading", "estimators.weights", "gate",
-        "network", "prediction", "estimators.conversion",
+        "backends", "estimators.conversion", "estimators.examples", "estimators.pace",
+        "estimators.reading", "estimators.weights", "gate", "network", "pickles", "prediction",
     },
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
     },
     "estimators.lbfgs": {
         "data", "estimators.blame", "estimators.judge", "estimators.parameters",
-        "estimators.watchers", "layout", "network", "prediction", "notices",
+        "estimators.watchers", "layout", "network", "notices", "prediction",
     },
     "estimators.pace": {
-        "estimators.judge", "estimators.parameters", "kernels.codes", "optimizers", "schedules",
-        "training", "names",
+        "estimators.judge", "estimators.parameters", "kernels.codes", "names", "optimizers",
+        "pickles", "schedules", "training",
     },
     "estimators.parameters": {
         "activations", "callbacks", "conventions", "losses", "names", "optimizers", "schedules",
@@ -90,8 +91,8 @@ ALLOWED = {
     },
     "estimators.stochastic": {
         "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",
-        "estimators.pace",
-        "estimators.parameters", "estimators.watchers", "kernels.codes", "notices",
+        "estimators.pace", "estimators.parameters", "estimators.watchers", "kernels.codes",
+        "notices",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
     "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
@@ -101,6 +102,7 @@ ALLOWED = {
     "hints": {"names"},
     "history": {"progress"},
     "initializers": {"names"},
+    "labels": {"names"},
     "layers": {"activations", "hints", "initializers", "names", "words"},
     "layout": {"activations", "kernels.codes", "losses", "system"},
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
@@ -108,12 +110,13 @@ ALLOWED = {
     "names": set(),
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
-        "hints", "history", "initializers", "layers", "layout", "losses", "metrics", "names",
-        "notices", "optimizers", "prediction", "scales", "schedules", "sharing", "sparse",
+        "hints", "history", "initializers", "labels", "layers", "layout", "losses", "metrics",
+        "names", "notices", "optimizers", "pickles", "prediction", "scales", "schedules", "sharing", "sparse",
         "training", "words",
     },
     "notices": set(),
     "optimizers": {"hints", "kernels.codes", "names", "words"},
+    "pickles": {"errors", "layers", "losses", "names", "optimizers", "schedules", "training"},
     "prediction": {
         "conventions", "data", "kernels._load", "kernels.codes", "layout", "losses", "reference",
         "sparse", "threads",
@@ -219,6 +222,7 @@ LAZY = {
     "kernels._load": {
         "kernels.epoch", "kernels.first_layer", "kernels.order", "kernels.single", "kernels.team",
     },
+    "pickles": {""},
     "prediction": {
         "kernels.epoch", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
         "kernels.single", "kernels.team",

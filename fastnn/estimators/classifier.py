@@ -6,6 +6,7 @@ attribute.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -27,6 +28,7 @@ from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
 from fastnn.names import describe
+from fastnn.network import Sequential
 
 __all__ = ["MLPClassifier"]
 
@@ -461,6 +463,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         else:
             right = ((found > self._edge) == (known.targets.values > 0.5)).all(axis=1)
         return accuracy(right, weights)
+
+    def _name_outputs(self, network: Sequential) -> None:
+        # Labels that no file holds, such as dates, are not handed over.
+        with suppress(TypeError, ValueError):
+            network.classes = self.classes_
 
     # Predicting.
 

@@ -11,17 +11,22 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn import backends, gate
+from fastnn import backends, gate, pickles
 from fastnn.estimators import conversion
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.pace import Pace
 from fastnn.estimators.reading import reading
 from fastnn.estimators.weights import Weights
 from fastnn.network import Sequential
 from fastnn.prediction import predictions
 
 __all__ = ["Fitted"]
+
+# What scikit-learn's binarizer of labels learns.
+_BINARIZER = ("y_type_", "sparse_input_", "classes_")
 
 Floats = NDArray[np.floating]
 
@@ -150,7 +155,12 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         Its layers carry no L2: ``alpha`` is the estimator's, and is divided by each batch.
         """
         check_is_fitted(self)
-        return self._current().network
+        network = self._current().network
+        self._name_outputs(network)
+        return network
+
+    def _name_outputs(self, network: Sequential) -> None:
+        """Give the network the labels of its outputs, where it has some."""
 
     # What others see.
 
@@ -167,13 +177,30 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "coefs_")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what follows from the rest: arrays are kept once."""
+        """Return plain values, but for parameters; what follows from the rest is left out."""
         state = dict(super().__getstate__())
         state.pop("_weights", None)
-        return state
+        if "_optimizer" in state:
+            state["_optimizer"] = state["_optimizer"].to_plain()
+        if "_label_binarizer" in state:
+            state["_label_binarizer"] = {
+                name: getattr(state["_label_binarizer"], name) for name in _BINARIZER
+            }
+        return pickles.sealed(state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickles.reduced(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        state = pickles.opened(state)
+        if "_optimizer" in state:
+            state["_optimizer"] = Pace.of_plain(state["_optimizer"])
+        if "_label_binarizer" in state:
+            kept = state["_label_binarizer"]
+            state["_label_binarizer"] = binarizer = LabelBinarizer()
+            for name in _BINARIZER:
+                setattr(binarizer, name, kept[name])
+        self.__dict__.update(state)
         if "coefs_" in state and "out_activation_" in state:
             # Weights set by hand may be none of a network yet; then they stay as they are, and so
             # do those of a dtype that none computes in.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import schedules
+from fastnn import pickles, schedules
 from fastnn.estimators.judge import Judge
 from fastnn.estimators.parameters import RATES, SOLVERS, plain
 from fastnn.kernels import codes
@@ -95,11 +94,31 @@ class Pace:
         # What a schedule sees of the epochs so far.
         self._history: dict[str, list[float]] = {}
 
-    def __setstate__(self, kept: dict[str, Any]) -> None:
-        """Come back from a file; what was mapped from it becomes memory that can be written."""
-        self.__dict__.update(kept)
-        moments, numbers = np.array(self.state.moments), np.array(self.state.numbers)
-        self.state = replace(self.state, moments=moments, numbers=numbers)
+    def to_plain(self) -> dict[str, Any]:
+        """Return all of this in plain values, for a pickle."""
+        return {
+            "training": pickles.state_to_plain(self.state),
+            "learning_rate_init": self._rate_init,
+            "follows_init": self._follows_init,
+            "schedule": self.schedule,
+            "power_t": self.power_t,
+            "scheduled": self.scheduled,
+            "epochs": self._epochs,
+            "history": {name: list(values) for name, values in self._history.items()},
+        }
+
+    @classmethod
+    def of_plain(cls, plain: dict[str, Any]) -> Pace:
+        """Return what `to_plain` described; what was mapped from a file becomes memory."""
+        pace = cls.__new__(cls)
+        state = pickles.state_of(plain["training"])
+        assert state is not None
+        pace.state = state
+        pace._rate_init, pace._follows_init = plain["learning_rate_init"], plain["follows_init"]
+        pace.schedule, pace.power_t = plain["schedule"], plain["power_t"]
+        pace.scheduled, pace._epochs = plain["scheduled"], plain["epochs"]
+        pace._history = {name: list(values) for name, values in plain["history"].items()}
+        return pace
 
     @property
     def learning_rate(self) -> float:
