@@ -39,6 +39,7 @@ from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike, resolve_schedule
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
+from fastnn.validation import Given, given, warn_of_scales
 
 __all__ = ["Sequential", "load"]
 
@@ -350,6 +351,9 @@ class Sequential:
         *,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float = 0.0,
         metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
@@ -390,8 +394,13 @@ class Sequential:
         sample_weight : array-like, shape (n,), optional
             Weight of each example, at least 0, in the loss and in the metrics that have a name.
             A batch of zero weight takes no step.
+        X_val, y_val : array-like or sparse matrix, shapes as those of X and y, optional
+            Examples that are measured after every epoch and never trained on.  A warning says so
+            where their scale is another than that of X.
+        sample_weight_val : array-like, optional
+            Weight of each of these.
         validation_data : (X, y) or (X, y, sample_weight), optional
-            Examples, dense or sparse, that are measured after every epoch and never trained on.
+            The same in one argument.
         validation_fraction : float, default 0.0
             Share of the examples to hold out instead, drawn before the first epoch, class by
             class where y holds integer classes.
@@ -426,8 +435,8 @@ class Sequential:
             weights counted as they are, so that all classes count alike.  For integer classes,
             one-hot rows, or 0 and 1 (-1 and 1 for hinge) of one output; for those of several
             outputs "balanced" or a list with a dict for each, whose factors are multiplied.
-            Examples held out by ``validation_fraction`` are weighed like the rest;
-            ``validation_data`` count as their own third entry says.
+            Examples held out by ``validation_fraction`` are weighed like the rest; those given to
+            validate on count as ``sample_weight_val`` says.
 
         Returns
         -------
@@ -489,7 +498,8 @@ class Sequential:
                     threads = check_integer(threads, "threads", 1)
                 path = backends.in_force(backend)
                 data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
-                held = self._held_out(validation_data, fraction, row, data.X.shape[1])
+                theirs = given(validation_data, X_val, y_val, sample_weight_val)
+                held = self._held_out(theirs, fraction, row, data)
                 if self._layout is None:
                     self._build(data.X.shape[1])
                 if fraction > 0.0:
@@ -639,17 +649,14 @@ class Sequential:
         loss: Loss,
         sample_weight: object,
         inputs: int | None,
-        where: str = "",
+        names: tuple[str, str, str] = ("X", "y", "sample_weight"),
         class_weight: object = None,
         dense: bool = False,
     ) -> Data:
-        """Lead examples through the gate; `where` names the argument they came in, if not X.
+        """Lead examples through the gate; `names` are those of the arguments they came in.
 
         Sparse ones are let through unless they must be dense.
         """
-        names = ("X", "y", "sample_weight")
-        if where:
-            names = (f"{where}[0]", f"{where}[1]", f"{where}[2]")
         take = gate.features if dense else gate.sparse_or_dense
         features = take(X, self.dtype, inputs, names[0])
         n = len(features)
@@ -662,23 +669,18 @@ class Sequential:
         return Data(features, targets, weights)
 
     def _held_out(
-        self, validation_data: object, fraction: float, loss: Loss, inputs: int
+        self, theirs: Given | None, fraction: float, loss: Loss, known: Data
     ) -> Data | None:
         """Lead validation examples through the gate."""
-        if validation_data is None:
+        if theirs is None:
             return None
         if fraction > 0.0:
-            raise ValueError(
-                "validation_data and validation_fraction exclude each other; got both."
-            )
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise TypeError(
-                "validation_data must be (X, y) or (X, y, sample_weight); "
-                f"got {describe(validation_data)}."
-            )
-        X, y, *rest = validation_data
-        weights = rest[0] if rest else None
-        return self._data(X, y, loss, weights, inputs, "validation_data")
+            way = theirs.names[0].partition("[")[0]
+            raise ValueError(f"{way} and validation_fraction exclude each other; got both.")
+        inputs = known.X.shape[1]
+        held = self._data(theirs.X, theirs.y, loss, theirs.weights, inputs, theirs.names)
+        warn_of_scales(known, held, theirs.names[0])
+        return held
 
     # Predicting.
 

@@ -83,6 +83,16 @@ def test_logarithms_of_two_classes_and_of_labels_are_a_log_sigmoid(problem, back
     np.testing.assert_allclose(found, right, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_left_of_two_classes_is_not_nothing(dtype):
+    one, Z = weighted([[20.0], [45.0], [80.0], [-80.0], [0.5]], dtype, "two")
+    likely = one.predict_proba(Z)
+    assert (likely > 0.0).all()
+    np.testing.assert_allclose(np.log(likely[:3, 0]), one.predict_log_proba(Z)[:3, 0], rtol=1e-2)
+    theirs = one.to_sklearn().predict_proba(Z)
+    np.testing.assert_allclose(likely, theirs, atol=np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("y", [np.arange(30) % 3, np.arange(30) % 2, LABELS])
 def test_logarithms_agree_with_scikit_learn_s_where_those_are_right(y):
     ours = fn.MLPClassifier(**SMALL).fit(X, y)

@@ -53,7 +53,7 @@ ALLOWED = {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
         "estimators.judge", "estimators.lbfgs", "estimators.pace", "estimators.parameters",
         "estimators.reading", "estimators.stochastic", "estimators.watchers",
-        "estimators.weights", "gate", "names", "notices", "training",
+        "estimators.weights", "gate", "notices", "training", "validation",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
@@ -111,8 +111,8 @@ ALLOWED = {
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
         "hints", "history", "initializers", "labels", "layers", "layout", "losses", "metrics",
-        "names", "notices", "optimizers", "pickles", "prediction", "scales", "schedules", "sharing", "sparse",
-        "training", "words",
+        "names", "notices", "optimizers", "pickles", "prediction", "scales", "schedules",
+        "sharing", "sparse", "training", "validation", "words",
     },
     "notices": set(),
     "optimizers": {"hints", "kernels.codes", "names", "words"},
@@ -140,6 +140,7 @@ ALLOWED = {
         "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
     },
     "uninterrupted": set(),
+    "validation": {"data", "names", "notices"},
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
     "words": set(),

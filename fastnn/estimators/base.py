@@ -33,9 +33,10 @@ from fastnn.estimators.stochastic import NOT_FINITE, Descent
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
-from fastnn.names import describe
 from fastnn.notices import warn
 from fastnn.training import Job
+from fastnn.validation import Given, warn_of_scales
+from fastnn.validation import given as given_to_validate
 
 __all__ = ["Perceptron"]
 
@@ -112,7 +113,15 @@ class Perceptron(Fitted, ABC):
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        validation_data: Any = None,
     ) -> Self:
         """Train on examples.
 
@@ -125,9 +134,17 @@ class Perceptron(Fitted, ABC):
             the regressor.
         sample_weight : array-like, shape (n,), optional
             How much each example counts.
-        validation_data : (X, y) or (X, y, sample_weight), optional
+        X_val, y_val : array-like, shapes as those of X and y, optional
             Examples that are scored after every epoch and never trained on; with
-            ``early_stopping=True`` in place of a fraction that is drawn.
+            ``early_stopping=True`` in place of a fraction that is drawn.  A `Pipeline` transforms
+            ``X_val`` like X where it is made with ``transform_input=["X_val"]``, and the estimator
+            asks for it by ``set_fit_request(X_val=True, y_val=True)``, with scikit-learn's
+            ``enable_metadata_routing``.  A warning says so where their scale is another than that
+            of X.
+        sample_weight_val : array-like, optional
+            How much each of these counts.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            The same in one argument, which no Pipeline transforms.
 
         Returns
         -------
@@ -141,10 +158,11 @@ class Perceptron(Fitted, ABC):
         DivergenceError
             If the weights turn infinite or NaN: a ValueError too.
         """
-        if validation_data is None:
+        theirs = given_to_validate(validation_data, X_val, y_val, sample_weight_val)
+        if theirs is None:
             # As scikit-learn calls it, whatever a subclass has made of it.
             return self._fit(X, y, sample_weight)
-        return self._fit(X, y, sample_weight, validation_data=validation_data)
+        return self._fit(X, y, sample_weight, validation=theirs)
 
     def _check_solver(self) -> Literal[True]:
         """Let `partial_fit` be where single epochs make sense."""
@@ -162,7 +180,7 @@ class Perceptron(Fitted, ABC):
         sample_weight: Any = None,
         incremental: bool = False,
         *,
-        validation_data: Any = None,
+        validation: Given | None = None,
     ) -> Self:
         """Fit from the start, go on from the weights there are, or take one epoch more."""
         if self.early_stopping and incremental:
@@ -182,7 +200,7 @@ class Perceptron(Fitted, ABC):
         self._learn_targets(y, incremental=incremental)
         dtype = self._dtype(X, first=first)
         targets = self._targets(y, dtype)
-        held = None if validation_data is None else self._held_out(validation_data, dtype)
+        held = None if validation is None else self._held_out(validation, dtype)
         self._random_state = check_random_state(self.random_state)
         if first:
             self._start([X.shape[1], *sizes, self._objective.units(self.n_outputs_)], dtype)
@@ -190,6 +208,8 @@ class Perceptron(Fitted, ABC):
             self._go_on(sizes, dtype)
         weights = self._weigh(y, targets, sample_weight)
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
+        if held is not None and validation is not None:
+            warn_of_scales(known, held.known, validation.names[0])
         if self.early_stopping and held is None and SOLVERS[self.solver] is not None:
             known, held = self._split(known, y, weights)
         check_total(known, "the training examples")
@@ -276,18 +296,17 @@ class Perceptron(Fitted, ABC):
             backend=backends.in_force(),
         )
 
-    def _held_out(self, validation_data: Any, dtype: np.dtype[Any]) -> Held:
+    def _held_out(self, theirs: Given, dtype: np.dtype[Any]) -> Held:
         """Return validation examples that the user gives."""
-        if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-            raise TypeError(
-                "validation_data must be (X, y) or (X, y, sample_weight); "
-                f"got {describe(validation_data)}."
-            )
-        X, y, *rest = validation_data
-        with reading(**{"validation_data[0]": X, "validation_data[1]": y}):
-            X, y = self._checked(X, y, reset=False)
-        weights = weights_of(X, rest[0] if rest else None, "validation_data[2]")
-        targets = self._targets(y, dtype, "validation_data[1]")
+        X, y, (of_X, of_y, of_weights) = theirs.X, theirs.y, theirs.names
+        with reading(**{of_X: X, of_y: y}):
+            try:
+                X, y = self._checked(X, y, reset=False)
+            except (TypeError, ValueError) as problem:
+                # scikit-learn calls them X and y.
+                raise _like(problem)(f"in {of_X} and {of_y}: {problem}") from problem
+        weights = weights_of(X, theirs.weights, of_weights)
+        targets = self._targets(y, dtype, of_y)
         return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
 
     def _split(self, known: Data, y: Array, weights: Array | None) -> tuple[Data, Held]:
@@ -399,6 +418,11 @@ class Perceptron(Fitted, ABC):
 
 for _name in ELSEWHERE:
     setattr(Perceptron, _name, Elsewhere(_name))
+
+
+def _like(problem: Exception) -> type[TypeError] | type[ValueError]:
+    """Return the plain class of an error."""
+    return TypeError if isinstance(problem, TypeError) else ValueError
 
 
 def _recorded(judge: Judge | None) -> tuple[str, ...]:

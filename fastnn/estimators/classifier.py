@@ -568,7 +568,12 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         found = self._forward(X)
         if self.n_outputs_ == 1:
             likely = found[:, 0]
-            return np.vstack([1 - likely, likely]).T
+            other = 1 - likely
+            certain = other == 0.0
+            if self.out_activation_ == "logistic" and certain.any():
+                # What is left to 1 is not 0, as its logarithm tells.
+                other[certain] = np.exp(_log_sigmoid(-self._sums(X)[certain, 0]))
+            return np.vstack([other, likely]).T
         return found
 
     @available_if(lambda estimator: estimator._check_probable())  # type: ignore[untyped-decorator]

@@ -1,0 +1,147 @@
+"""Examples to validate on that a user gives: in which arguments they came, and whether they fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.data import Data
+from fastnn.names import describe
+from fastnn.notices import warn
+
+__all__ = ["Given", "given", "warn_of_scales"]
+
+Floats = NDArray[np.floating]
+
+# How many times as wide, or as far away, a column may be as that of the examples to train on.  A
+# hundredfold is what is looked for; a sample of it may show half.
+_FAR = 50.0
+
+# Rows that tell a column's scale, and fewer than which tell nothing.
+_ENOUGH_ROWS = 1000
+_FEWEST_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Validation examples as they came, and the names of their arguments.
+
+    Attributes
+    ----------
+    X, y, weights
+        As the user gave them; weights may be None.
+    names : tuple of three str
+        What messages call them.
+    """
+
+    X: Any
+    y: Any
+    weights: Any
+    names: tuple[str, str, str]
+
+
+def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) -> Given | None:
+    """Take validation examples from either of the two ways to give them.
+
+    Parameters
+    ----------
+    validation_data : (X, y) or (X, y, sample_weight), or None
+        All in one argument.
+    X_val, y_val, sample_weight_val : array-like or None
+        Each in one of its own.
+
+    Returns
+    -------
+    Given or None
+        None where there are none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `validation_data` is no such tuple, if one of `X_val` and `y_val` is missing, or if
+        both ways are taken.
+
+    Examples
+    --------
+    >>> given(None, [[1.0]], [2.0], None).names
+    ('X_val', 'y_val', 'sample_weight_val')
+    >>> given(None, [[1.0]], None, None)
+    Traceback (most recent call last):
+    ...
+    ValueError: X_val and y_val must be given together; got no y_val.
+    """
+    apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+    came = [name for name, value in apart.items() if value is not None]
+    if validation_data is not None:
+        if came:
+            raise ValueError(f"validation_data and {came[0]} exclude each other; got both.")
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise TypeError(
+                "validation_data must be (X, y) or (X, y, sample_weight); "
+                f"got {describe(validation_data)}."
+            )
+        X, y, *rest = validation_data
+        names = tuple(f"validation_data[{place}]" for place in range(3))
+        return Given(X, y, rest[0] if rest else None, (names[0], names[1], names[2]))
+    if not came:
+        return None
+    missing = [name for name in ("X_val", "y_val") if name not in came]
+    if missing:
+        raise ValueError(
+            f"X_val and y_val must be given together; got no {' and no '.join(missing)}."
+        )
+    return Given(X_val, y_val, sample_weight_val, ("X_val", "y_val", "sample_weight_val"))
+
+
+def warn_of_scales(known: Data, held: Data, name: str) -> None:
+    """Warn where validation examples look as if they had not been transformed like the others.
+
+    A column's scale is the median distance from its median, or its standard deviation where most
+    of it is one value; some rows tell it.  Sparse examples are taken as they are.
+
+    Parameters
+    ----------
+    known : Data
+        Examples to train on.
+    held : Data
+        Examples to validate on.
+    name : str
+        The argument that those came in.
+    """
+    if not isinstance(known.X, np.ndarray) or not isinstance(held.X, np.ndarray):
+        return
+    if min(len(known), len(held)) < _FEWEST_ROWS:
+        return
+    ours, theirs = _some(known.X), _some(held.X)
+    with np.errstate(all="ignore"):
+        centre, other = np.median(ours, axis=0), np.median(theirs, axis=0)
+        scale, width = (
+            np.median(np.abs(rows - middle), axis=0)
+            for rows, middle in ((ours, centre), (theirs, other))
+        )
+        flat = (scale == 0.0) | (width == 0.0)
+        scale, width = (
+            np.where(flat, ours.std(axis=0), scale),
+            np.where(flat, theirs.std(axis=0), width),
+        )
+        wider = np.maximum(width, np.abs(other - centre)) / scale
+        narrower = scale / width
+        ratio = np.where((scale > 0.0) & (width > 0.0), np.maximum(wider, narrower), 0.0)
+    column = int(np.nanargmax(np.append(ratio, 0.0)))
+    if column == len(ratio) or ratio[column] < _FAR:
+        return
+    warn(
+        f"{name} has another scale than X: in column {column} X lies about {centre[column]:.3g} "
+        f"within {scale[column]:.3g}, and {name} about {other[column]:.3g} within "
+        f"{width[column]:.3g} (medians). If X was transformed, as by a Pipeline, transform {name} "
+        'too: a Pipeline does with transform_input=["X_val"] and X_val routed to fit.'
+    )
+
+
+def _some(X: Floats) -> Floats:
+    """Return some rows, evenly spread, in float64."""
+    step = max(1, len(X) // _ENOUGH_ROWS)
+    return np.asarray(X[::step], np.float64)
