@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import layers, losses, optimizers, schedules
+from fastnn.callbacks import EarlyStopping
 from fastnn.errors import ModelFileError
+from fastnn.history import History
 from fastnn.names import describe
 from fastnn.training import TrainingState
 
@@ -25,7 +27,7 @@ __all__ = ["made", "opened", "record", "reduced", "sealed", "state_of", "state_t
 VERSION = 1
 _MARK = "fastnn_pickle"
 
-_MODELS = ("MLPClassifier", "MLPRegressor", "Sequential")
+_MODELS = ("MLPClassifier", "MLPRegressor", "Sequential", "EarlyStopping", "History")
 _RECORDS = {
     kind.__name__: kind
     for kind in (
@@ -45,7 +47,8 @@ def made(kind: str | type) -> Any:
     Parameters
     ----------
     kind : str or type
-        "Sequential", "MLPClassifier", "MLPRegressor", or a subclass of one of them.
+        "Sequential", "MLPClassifier", "MLPRegressor", or a subclass of one of them; or
+        "EarlyStopping" or "History", which go with them.
 
     Raises
     ------
@@ -144,5 +147,12 @@ def _reduced_record(one: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, 
     return record, (type(one).__name__, _values(one))
 
 
+def _reduced_companion(one: Any) -> tuple[Callable[..., Any], tuple[str], dict[str, Any]]:
+    """Return how pickle makes a callback or a history again."""
+    return made, (type(one).__name__,), vars(one)
+
+
+for _companion in (EarlyStopping, History):
+    copyreg.pickle(_companion, _reduced_companion)
 for _kind in _RECORDS.values():
     copyreg.pickle(_kind, _reduced_record)

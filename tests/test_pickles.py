@@ -119,6 +119,15 @@ def test_records_are_pickled_by_their_public_names(one: object, protocol: int) -
     assert named(data) == {("fastnn.pickles", "record")}
 
 
+def test_callbacks_and_histories_are_pickled_by_their_public_names() -> None:
+    history = network().fit(X, Y, epochs=2, progress=False)
+    for one in (history, fn.EarlyStopping(patience=3)):
+        data = pickle.dumps(one)
+        assert named(data) == {("fastnn.pickles", "made")}
+        assert vars(pickle.loads(data)) == vars(one)
+    assert copy.deepcopy(history)["loss"] == history["loss"]
+
+
 def test_a_user_s_attributes_and_classes_are_kept() -> None:
     net = Mine([fn.Dense(1)], inputs=2)
     net.note = "hello"
@@ -158,11 +167,12 @@ def test_opcodes_of_the_library_s_names_are_few() -> None:
 # Estimators.
 
 
-@pytest.fixture
-def estimators() -> dict:
+@pytest.fixture(scope="module")
+def fitted() -> dict:
     pytest.importorskip("sklearn.callback")
     small = {"hidden_layer_sizes": 4, "max_iter": 3, "random_state": 0}
     many = np.array(list("abcd"))[np.arange(40) % 4]
+    several = {"learning_rate": fn.OneCycle(), "solver": "nadam"} | small
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
@@ -170,11 +180,14 @@ def estimators() -> dict:
             "two": fn.MLPClassifier(solver="sgd", early_stopping=True, **small).fit(X, Y),
             "labels": fn.MLPClassifier(dropout=0.2, **small).fit(X, (X > 0).astype(int)),
             "hinge": fn.MLPClassifier(loss="hinge", **small).fit(X, Y),
-            "numbers": fn.MLPRegressor(
-                Huber(0.5), learning_rate=fn.OneCycle(), solver="nadam", **small
-            ).fit(X, X[:, 0]),
+            "numbers": fn.MLPRegressor(Huber(0.5), **several).fit(X, X[:, 0]),
             "lbfgs": fn.MLPRegressor(solver="lbfgs", **small).fit(X, X[:, :2]),
         }
+
+
+@pytest.fixture
+def estimators(fitted: dict) -> dict:
+    return copy.deepcopy(fitted)
 
 
 def answers(one: object) -> np.ndarray:

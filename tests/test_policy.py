@@ -116,7 +116,10 @@ ALLOWED = {
     },
     "notices": set(),
     "optimizers": {"hints", "kernels.codes", "names", "words"},
-    "pickles": {"errors", "layers", "losses", "names", "optimizers", "schedules", "training"},
+    "pickles": {
+        "callbacks", "errors", "history", "layers", "losses", "names", "optimizers", "schedules",
+        "training",
+    },
     "prediction": {
         "conventions", "data", "kernels._load", "kernels.codes", "layout", "losses", "reference",
         "sparse", "threads",
