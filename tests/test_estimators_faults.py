@@ -163,6 +163,24 @@ def test_a_tensor_that_requires_gradients_is_to_be_detached():
     assert fn.MLPClassifier(**SMALL).fit(tensor.detach(), Y["classifier"]).score(X, Y["classifier"])
 
 
+@pytest.mark.parametrize("name", ["coefs_", "intercepts_"])
+def test_weights_set_by_hand_that_numpy_cannot_read_are_named(name):
+    one = fn.MLPRegressor(**SMALL).fit(X, Y["regressor"])
+    before = one.predict(X)
+    good = getattr(one, name)
+    setattr(one, name, [array.tolist() for array in good])
+    np.testing.assert_allclose(one.predict(X), before, rtol=1e-12)
+    for bad, error in ((Busy(), TypeError), ([10**400] * 3, ValueError), ("a", TypeError)):
+        setattr(one, name, [good[0], bad])
+        for ask in (one.predict, lambda given: one.partial_fit(given, Y["regressor"])):
+            with pytest.raises(error, match=rf"^{name}\[1\] must"):
+                ask(X)
+    for bad in (None, "ab"):
+        setattr(one, name, bad)
+        with pytest.raises(TypeError, match=rf"^{name} must be a list of arrays"):
+            one.predict(X)
+
+
 @pytest.mark.parametrize(
     "given", [[1], [], [{}], [{0: 1}, {0: 1}], (1, 2), {0: 10**400}, {0: "a"}, {0: None}, {7: 1}]
 )

@@ -19,7 +19,7 @@ from fastnn.estimators import conversion
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.reading import reading
-from fastnn.estimators.weights import Weights
+from fastnn.estimators.weights import Weights, check_lists
 from fastnn.network import Sequential
 from fastnn.prediction import predictions
 
@@ -68,7 +68,10 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         with reading(X=X):
             X = validate_data(self, X, accept_sparse=FORMATS, reset=False)
-        dtype = np.result_type(X.dtype, *(W.dtype for W in self.coefs_))
+        own = self.__dict__.get("_weights")
+        if own is None or not own.are(*self._described()):
+            check_lists(self.coefs_, self.intercepts_)
+        dtype = np.result_type(X.dtype, *(np.asarray(W).dtype for W in self.coefs_))
         single = dtype in (np.float16, np.float32)
         return self._current(self.dtype or (np.float32 if single else np.float64)).network, X
 

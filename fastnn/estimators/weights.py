@@ -20,10 +20,18 @@ from fastnn import gate
 from fastnn.activations import ACTIVATIONS
 from fastnn.layers import Dense, Dropout, Layer, described
 from fastnn.layout import Layout
-from fastnn.names import check_real, lookup
+from fastnn.names import check_real, describe, lookup
 from fastnn.network import Sequential
 
-__all__ = ["Weights", "draw", "draw_key", "given", "hidden_activations", "hidden_dropouts"]
+__all__ = [
+    "Weights",
+    "check_lists",
+    "draw",
+    "draw_key",
+    "given",
+    "hidden_activations",
+    "hidden_dropouts",
+]
 
 Floats = NDArray[np.floating]
 
@@ -82,6 +90,7 @@ class Weights:
         dtype: DTypeLike | None = None,
     ) -> Weights:
         """Return a copy of weights and biases that may come from anywhere."""
+        check_lists(coefs, intercepts)
         units = _widths(coefs, intercepts)
         if dtype is None:
             dtypes = {np.asarray(part).dtype for part in (*coefs, *intercepts)}
@@ -115,6 +124,8 @@ class Weights:
         self, coefs: Any, intercepts: Any, activation: Any, out_activation: str, dropout: Any
     ) -> bool:
         """Tell whether these are the very views of this vector, in a network of this kind."""
+        if coefs is None or intercepts is None:
+            return False
         return (
             len(coefs) == len(self.coefs)
             and len(intercepts) == len(self.intercepts)
@@ -122,6 +133,15 @@ class Weights:
             and all(map(operator.is_, intercepts, self.intercepts))
             and (activation, out_activation, dropout) == self._described
         )
+
+
+def check_lists(coefs: Any, intercepts: Any) -> None:
+    """Refuse what is no list of arrays of numbers, or is not as long as the other."""
+    for argument, arrays in (("coefs_", coefs), ("intercepts_", intercepts)):
+        if isinstance(arrays, str) or not hasattr(arrays, "__len__"):
+            raise TypeError(f"{argument} must be a list of arrays; got {describe(arrays)}.")
+        for place, array in enumerate(arrays):
+            gate.readable(array, f"{argument}[{place}]")
 
 
 def _widths(coefs: Any, intercepts: Any) -> list[int]:
