@@ -1,9 +1,9 @@
 """The form in which networks, estimators and records are pickled: public names and plain values.
 
 A pickle names what it is made of by module and name, and breaks where these move.  Those of this
-library name nothing but `made` and `record` of this file, which stays where it is, and what they
-are told: public names, such as "MLPClassifier", and dictionaries of numbers, texts and arrays with
-the number of their version.
+library name nothing but `made`, `record` and `told` of this file, which stays where it is, and what
+these are given: public names, such as "MLPClassifier", and dictionaries of numbers, texts and
+arrays with the number of their version.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from fastnn.history import History
 from fastnn.names import describe
 from fastnn.training import TrainingState
 
-__all__ = ["made", "opened", "record", "reduced", "sealed", "state_of", "state_to_plain"]
+__all__ = ["made", "opened", "record", "reduced", "sealed", "state_of", "state_to_plain", "told"]
 
 VERSION = 1
 _MARK = "fastnn_pickle"
 
-_MODELS = ("MLPClassifier", "MLPRegressor", "Sequential", "EarlyStopping", "History")
+_MODELS = ("MLPClassifier", "MLPRegressor", "Sequential", "EarlyStopping")
 _RECORDS = {
     kind.__name__: kind
     for kind in (
@@ -48,7 +48,7 @@ def made(kind: str | type) -> Any:
     ----------
     kind : str or type
         "Sequential", "MLPClassifier", "MLPRegressor", or a subclass of one of them; or
-        "EarlyStopping" or "History", which go with them.
+        "EarlyStopping", which goes with them.
 
     Raises
     ------
@@ -80,6 +80,17 @@ def record(kind: str, values: dict[str, Any]) -> Any:
             f"a pickled record must be one of {', '.join(_RECORDS)}; got {describe(kind)}."
         )
     return _RECORDS[kind](**values)
+
+
+def told(
+    columns: dict[str, list[float]], seconds: float, stopped: str | None, best_epoch: int | None
+) -> History:
+    """Return a history of its columns, and of how the fit ended."""
+    history = History(columns)
+    for row in zip(*columns.values(), strict=True):
+        history.append(dict(zip(columns, row, strict=True)))
+    history.seconds, history.stopped, history.best_epoch = seconds, stopped, best_epoch
+    return history
 
 
 def reduced(model: Any) -> tuple[Callable[[str | type], Any], tuple[str | type], Any]:
@@ -147,12 +158,17 @@ def _reduced_record(one: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, 
     return record, (type(one).__name__, _values(one))
 
 
-def _reduced_companion(one: Any) -> tuple[Callable[..., Any], tuple[str], dict[str, Any]]:
-    """Return how pickle makes a callback or a history again."""
+def _reduced_callback(one: Any) -> tuple[Callable[..., Any], tuple[str], dict[str, Any]]:
+    """Return how pickle makes a callback again."""
     return made, (type(one).__name__,), vars(one)
 
 
-for _companion in (EarlyStopping, History):
-    copyreg.pickle(_companion, _reduced_companion)
+def _reduced_history(one: History) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return how pickle makes a history again."""
+    return told, (one.to_dict(), one.seconds, one.stopped, one.best_epoch)
+
+
+copyreg.pickle(EarlyStopping, _reduced_callback)
+copyreg.pickle(History, _reduced_history)
 for _kind in _RECORDS.values():
     copyreg.pickle(_kind, _reduced_record)

@@ -120,12 +120,17 @@ def test_records_are_pickled_by_their_public_names(one: object, protocol: int) -
 
 
 def test_callbacks_and_histories_are_pickled_by_their_public_names() -> None:
+    stopping = fn.EarlyStopping(patience=3)
+    data = pickle.dumps(stopping)
+    assert named(data) == {("fastnn.pickles", "made")}
+    assert vars(pickle.loads(data)) == vars(stopping)
     history = network().fit(X, Y, epochs=2, progress=False)
-    for one in (history, fn.EarlyStopping(patience=3)):
-        data = pickle.dumps(one)
-        assert named(data) == {("fastnn.pickles", "made")}
-        assert vars(pickle.loads(data)) == vars(one)
-    assert copy.deepcopy(history)["loss"] == history["loss"]
+    history.stopped = "early stopping"
+    data = pickle.dumps(history)
+    assert named(data) == {("fastnn.pickles", "told")}
+    for twin in (pickle.loads(data), copy.deepcopy(history)):
+        assert twin == history
+        assert (twin.epochs, twin.seconds, twin.stopped) == (2, history.seconds, "early stopping")
 
 
 def test_a_user_s_attributes_and_classes_are_kept() -> None:
