@@ -12,7 +12,8 @@ class FitWarning(UserWarning):
     """A fit goes on, but is not likely to give what is wanted.
 
     It is given where features or targets are so far from unit scale that a network hardly learns
-    from them.  ``warnings.simplefilter("ignore", fastnn.FitWarning)`` silences it.
+    from them, and where examples to validate on have another scale than those to train on.
+    ``warnings.simplefilter("ignore", fastnn.FitWarning)`` silences it.
 
     Examples
     --------

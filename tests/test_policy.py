@@ -143,7 +143,7 @@ ALLOWED = {
         "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
     },
     "uninterrupted": set(),
-    "validation": {"data", "names", "notices"},
+    "validation": {"data", "errors", "names", "notices"},
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
     "words": set(),

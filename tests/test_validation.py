@@ -142,7 +142,7 @@ def test_a_pipeline_that_transforms_nothing_of_them_is_warned_of(kind, way):
     wide, held = 100 * X + 500, 100 * XV + 500
     given = {"X_val": held, "y_val": YV} if way == "X_val" else {"validation_data": (held, YV)}
     model = make_pipeline(StandardScaler(), one)
-    with pytest.warns(UserWarning, match=rf"^{way}.* has another scale than X.*transform_input"):
+    with pytest.warns(fn.FitWarning, match=rf"^{way}.* has another scale than X.*transform_input"):
         model.fit(wide, Y, **{f"{kind.lower()}__{name}": value for name, value in given.items()})
 
 
@@ -162,7 +162,9 @@ def far(column, factor=1.0, shift=0.0):
 )
 def test_another_scale_is_warned_of_by_column(api, column, factor, shift):
     held = far(column, factor, shift)
-    with pytest.warns(UserWarning, match=rf"another scale than X: in column {column} X lies about"):
+    with pytest.warns(
+        fn.FitWarning, match=rf"another scale than X: in column {column} X lies about"
+    ):
         APIS[api]().fit(X, Y, X_val=held, y_val=YV)
 
 
@@ -193,14 +195,14 @@ def test_what_may_well_be_is_not_warned_of(api, name):
 
 
 def test_the_warning_points_at_the_caller():
-    with pytest.warns(UserWarning, match="another scale") as heard:
+    with pytest.warns(fn.FitWarning, match="another scale") as heard:
         network().fit(X, Y, X_val=far(0, 1e3), y_val=YV, epochs=1, progress=False)
     assert heard[0].filename == __file__
 
 
 def test_many_rows_are_told_by_some():
     many = np.tile(X, (30, 1))
-    with pytest.warns(UserWarning, match="column 2"):
+    with pytest.warns(fn.FitWarning, match="column 2"):
         network().fit(
             many, np.tile(Y, 30), X_val=np.tile(far(2, 200.0), (40, 1)), y_val=np.tile(YV, 40),
             epochs=1, progress=False,
