@@ -92,6 +92,13 @@ class History(dict[str, list[float]]):
         self._rows.append(tuple(float(logs[name]) for name in self))
         self.mend()
 
+    def until(self, epochs: int) -> History:
+        """Return what was recorded up to an epoch, which this one keeps."""
+        earlier = History(self)
+        earlier._rows = self._rows[:epochs]
+        earlier.mend()
+        return earlier
+
     def mend(self) -> None:
         """Bring every list up to date, also after an interruption; training calls this."""
         for name in self:

@@ -33,6 +33,7 @@ __all__ = [
     "ScheduleLike",
     "StepDecay",
     "Warmup",
+    "looks_back",
     "rates",
     "resolve_schedule",
 ]
@@ -416,15 +417,26 @@ class ReduceOnPlateau:
             raise ValueError(
                 f"monitor must be one of what the fit records, {known}; got {self.monitor!r}."
             )
-        return max(base * self.factor ** self._plateaus(history[self.monitor]), base * self.floor)
+        memo = getattr(history, "memo", {})
+        plateaus = self._plateaus(history[self.monitor], memo)
+        return max(base * self.factor**plateaus, base * self.floor)
 
-    def _plateaus(self, values: Sequence[float]) -> int:
-        """Count how often so many values in a row were no better than the best before them."""
+    def _plateaus(self, values: Sequence[float], memo: dict[object, Any]) -> int:
+        """Count how often so many values in a row were no better than the best before them.
+
+        The memo of a history that grows holds how far they were counted.
+        """
         greater = self.mode == "max"
         if self.mode == "auto":
             greater = bool(metrics.greater_is_better(self.monitor))
-        best, waited, count = math.inf, 0, 0
-        for value in values:
+        seen, best, waited = 0, math.inf, 0
+        count: int = 0
+        if self in memo:
+            seen, best, waited, count = memo[self]
+        if seen > len(values):
+            seen, best, waited, count = 0, math.inf, 0, 0
+        for place in range(seen, len(values)):
+            value = values[place]
             loss = -value if greater else value
             if loss < best - self.min_delta:
                 best, waited = loss, 0
@@ -432,6 +444,7 @@ class ReduceOnPlateau:
             waited += 1
             if waited == self.patience:
                 waited, count = 0, count + 1
+        memo[self] = len(values), best, waited, count
         return count
 
 
@@ -564,6 +577,30 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         f"{argument} must be one of {listed}, a name, or a function of the epoch; "
         f"got {describe(schedule)}.{hint}"
     )
+
+
+def looks_back(schedule: Schedule) -> bool:
+    """Say whether a schedule may look at what the epochs before a step recorded.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        A record or any object with a ``rate``.
+
+    Returns
+    -------
+    bool
+        False for records of which it is known that they do not.
+
+    Examples
+    --------
+    >>> looks_back(CosineDecay()), looks_back(Warmup(then="plateau"))
+    (False, True)
+    """
+    if isinstance(schedule, Warmup):
+        return looks_back(resolve_schedule(schedule.then))
+    blind = ConstantRate, StepDecay, ExponentialDecay, CosineDecay, OneCycle, InverseScaling
+    return type(schedule) not in blind
 
 
 def rates(

@@ -548,7 +548,7 @@ def begin(
     """Get a fit ready: everything that can refuse does so before anything is changed."""
     _check_finite(job)
     if job.schedule is not None:
-        _rates(job, job.state.optimizer.learning_rate, epochs, 0, 0, 1, {})
+        _rates(job, job.state.optimizer.learning_rate, epochs, 0, 0, 1, History())
     shown = Progress(progress, epochs, job.names)
     run = FitRun(network, epochs, job.names, History(job.names), callbacks, shown)
     for callback in callbacks:
@@ -580,7 +580,8 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
         before the step in which that happened.
     """
     began = time.perf_counter()
-    looking = run.callbacks or len(job.names) > 1 or job.schedule is not None
+    scheduled = job.schedule is not None and schedules.looks_back(job.schedule)
+    looking = run.callbacks or len(job.names) > 1 or scheduled
     slices = _Slices(job, streams, apart=bool(looking), run=run)
     interrupted = None
     try:
@@ -631,7 +632,7 @@ def _end_epochs(job: Job, run: FitRun, losses: Sequence[float]) -> None:
 
 def _rates(
     job: Job, base: float, epochs: int, epoch: int, first: int, last: int,
-    history: Mapping[str, Sequence[float]],
+    history: History,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Return the scheduled rates of steps, counted from the beginning of an epoch.
 
@@ -643,7 +644,8 @@ def _rates(
     for e in range(first // job.steps, (last - 1) // job.steps + 1):
         begin, end = max(first, e * job.steps), min(last, (e + 1) * job.steps)
         before = epoch * job.steps
-        known = {name: list(values)[: epoch + e] for name, values in history.items()}
+        # It is longer only where steps are taken again.
+        known = history if history.epochs <= epoch + e else history.until(epoch + e)
         parts.append(
             schedules.rates(
                 job.schedule, before + begin, before + end, job.steps, epochs, base, known

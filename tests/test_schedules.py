@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn import training
+from fastnn.history import History
 from fastnn.schedules import SCHEDULES, ConstantRate, Schedule, rates, resolve_schedule
 
 SPE, EPOCHS, BASE = 7, 30, 0.2
@@ -399,3 +401,32 @@ def test_a_scheduled_fit_that_diverges_goes_back_to_before_the_step():
     twin.fit(X, y, epochs=2, schedule=growing, **keywords)
     assert np.isfinite(net.parameters).all()
     assert np.abs(net.parameters).max() > np.abs(twin.parameters).max()
+
+
+def test_a_plateau_is_counted_on_where_a_history_grows():
+    schedule = fn.ReduceOnPlateau("loss", factor=0.5, patience=2)
+    history, losses = History(), []
+    for loss in [3.0, 2.0, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5]:
+        history.append({"loss": loss})
+        losses.append(loss)
+        for _ in range(2):
+            grown = schedule.rate(5 * len(losses), 5, 20, 1.0, history)
+            assert grown == schedule.rate(5 * len(losses), 5, 20, 1.0, {"loss": losses})
+    assert schedule.rate(15, 5, 20, 1.0, history.until(3)) == 1.0
+    assert schedule.rate(20, 5, 20, 1.0, history.until(4)) == 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "plateau"])
+def test_a_schedule_that_looks_at_nothing_goes_on_through_epochs(name, monkeypatch):
+    calls = []
+    run = training.NativeStepper.run
+
+    def counted(self, first, last, number, record):
+        calls.append(last - first)
+        return run(self, first, last, number, record)
+
+    monkeypatch.setattr(training.NativeStepper, "run", counted)
+    net = fn.Sequential([fn.Dense(2)], inputs=2)
+    net.fit(np.ones((4, 2)), np.ones((4, 2)), epochs=200, batch_size=2, schedule=name)
+    assert sum(calls) == 400
+    assert len(calls) < 100
