@@ -679,7 +679,7 @@ class Sequential:
             raise ValueError(f"{way} and validation_fraction exclude each other; got both.")
         inputs = known.X.shape[1]
         held = self._data(theirs.X, theirs.y, loss, theirs.weights, inputs, theirs.names)
-        warn_of_scales(known, held, theirs.names[0])
+        warn_of_scales(known, held, theirs.names, loss.targets in ("real", "counts"))
         return held
 
     # Predicting.

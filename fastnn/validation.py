@@ -100,7 +100,7 @@ def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) 
     return Given(X_val, y_val, sample_weight_val, ("X_val", "y_val", "sample_weight_val"))
 
 
-def warn_of_scales(known: Data, held: Data, name: str) -> None:
+def warn_of_scales(known: Data, held: Data, names: tuple[str, str, str], numeric: bool) -> None:
     """Warn where validation examples look as if they had not been transformed like the others.
 
     A column's scale is the median distance from its median, or its standard deviation where most
@@ -112,14 +112,30 @@ def warn_of_scales(known: Data, held: Data, name: str) -> None:
         Examples to train on.
     held : Data
         Examples to validate on.
-    name : str
-        The argument that those came in.
+    names : tuple of three str
+        The arguments that those came in.
+    numeric : bool
+        Whether targets are numbers, which have a scale too.
     """
-    if not isinstance(known.X, np.ndarray) or not isinstance(held.X, np.ndarray):
-        return
     if min(len(known), len(held)) < _FEWEST_ROWS:
         return
-    ours, theirs = _some(known.X), _some(held.X)
+    if isinstance(known.X, np.ndarray) and isinstance(held.X, np.ndarray):
+        said = _compared(known.X, held.X, "X", names[0])
+        if said is not None:
+            warn(
+                f"{said} If X was transformed, as by a Pipeline, transform {names[0]} too: a "
+                'Pipeline does with transform_input=["X_val"] and X_val routed to fit.',
+                FitWarning,
+            )
+    if numeric:
+        said = _compared(known.targets.values, held.targets.values, "y", names[1])
+        if said is not None:
+            warn(f"{said} If y was transformed, transform {names[1]} too.", FitWarning)
+
+
+def _compared(known: Floats, held: Floats, of: str, name: str) -> str | None:
+    """Say in which column two arrays differ most in scale, if they do by far."""
+    ours, theirs = _some(known), _some(held)
     with np.errstate(all="ignore"):
         centre, other = np.median(ours, axis=0), np.median(theirs, axis=0)
         scale, width = (
@@ -132,17 +148,14 @@ def warn_of_scales(known: Data, held: Data, name: str) -> None:
             np.where(flat, theirs.std(axis=0), width),
         )
         wider = np.maximum(width, np.abs(other - centre)) / scale
-        narrower = scale / width
-        ratio = np.where((scale > 0.0) & (width > 0.0), np.maximum(wider, narrower), 0.0)
-    column = int(np.nanargmax(np.append(ratio, 0.0)))
-    if column == len(ratio) or ratio[column] < _FAR:
-        return
-    warn(
-        f"{name} has another scale than X: in column {column} X lies about {centre[column]:.3g} "
-        f"within {scale[column]:.3g}, and {name} about {other[column]:.3g} within "
-        f"{width[column]:.3g} (medians). If X was transformed, as by a Pipeline, transform {name} "
-        'too: a Pipeline does with transform_input=["X_val"] and X_val routed to fit.',
-        FitWarning,
+        ratio = np.where((scale > 0.0) & (width > 0.0), np.maximum(wider, scale / width), 0.0)
+    column = int(ratio.argmax())
+    if not ratio[column] >= _FAR:
+        return None
+    return (
+        f"{name} has another scale than {of}: in column {column} {of} lies about "
+        f"{centre[column]:.3g} within {scale[column]:.3g}, and {name} about {other[column]:.3g} "
+        f"within {width[column]:.3g} (medians)."
     )
 
 

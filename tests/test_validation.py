@@ -194,6 +194,32 @@ def test_what_may_well_be_is_not_warned_of(api, name):
         APIS[api]().fit(known, Y, X_val=held, y_val=wanted)
 
 
+@pytest.mark.parametrize("name", ["Sequential", "MLPRegressor"])
+def test_another_scale_of_targets_that_are_numbers_is_warned_of(name):
+    y, right, wrong = X[:, 0] / 3, XV[:, 0] / 3, 400 * XV[:, 0] + 1e3
+
+    def fit(held):
+        if name == "MLPRegressor":
+            return APIS[name]().fit(X, y, X_val=XV, y_val=held)
+        net = fn.Sequential([fn.Dense(1)])
+        return net.fit(X, y, X_val=XV, y_val=held, epochs=1, progress=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fn.FitWarning)
+        fit(right)
+    with pytest.warns(fn.FitWarning, match="y_val has another scale than y: in column 0"):
+        fit(wrong)
+
+
+def test_rare_classes_have_no_scale():
+    y = np.zeros(200, int)
+    y[3] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fn.FitWarning)
+        network().fit(X, y, X_val=XV, y_val=YV, epochs=1, progress=False)
+        network().fit(X, y, "mean_squared_error", X_val=XV, y_val=YV, epochs=1, progress=False)
+
+
 def test_the_warning_points_at_the_caller():
     with pytest.warns(fn.FitWarning, match="another scale") as heard:
         network().fit(X, Y, X_val=far(0, 1e3), y_val=YV, epochs=1, progress=False)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
@@ -209,7 +209,8 @@ class Perceptron(Fitted, ABC):
         weights = self._weigh(y, targets, sample_weight)
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if held is not None and validation is not None:
-            warn_of_scales(known, held.known, validation.names[0])
+            numeric = self._objective.row.targets in ("real", "counts")
+            warn_of_scales(known, held.known, validation.names, numeric and not is_classifier(self))
         if self.early_stopping and held is None and SOLVERS[self.solver] is not None:
             known, held = self._split(known, y, weights)
         check_total(known, "the training examples")
