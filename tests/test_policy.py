@@ -67,8 +67,8 @@ ALLOWED = {
     "estimators.elsewhere": set(),
     "estimators.examples": {"data", "gate", "kernels.codes", "sparse", "training"},
     "estimators.fitted": {
-        "backends", "estimators.conversion", "estimators.examples", "estimators.pace",
-        "estimators.reading", "estimators.weights", "gate", "network", "pickles", "prediction",
+        "estimators.conversion", "estimators.examples", "estimators.pace", "estimators.reading",
+        "estimators.weights", "network", "pickles",
     },
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",

@@ -572,7 +572,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             certain = other == 0.0
             if self.out_activation_ == "logistic" and certain.any():
                 # What is left to 1 is not 0, as its logarithm tells.
-                other[certain] = np.exp(_log_sigmoid(-self._sums(X)[certain, 0]))
+                other[certain] = np.exp(_log_sigmoid(-self._forward(X, linear=True)[certain, 0]))
             return np.vstack([other, likely]).T
         return found
 
@@ -598,9 +598,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         """
         likely = self.predict_proba(X)
         if self.out_activation_ == "softmax":
-            logs = _log_softmax(self._sums(X))
+            logs = _log_softmax(self._forward(X, linear=True))
         elif self.out_activation_ == "logistic":
-            Z = self._sums(X)
+            Z = self._forward(X, linear=True)
             logs = _log_sigmoid(np.hstack([-Z, Z]) if self.n_outputs_ == 1 else Z)
         else:  # Set by hand to another.
             logs = np.log(likely)

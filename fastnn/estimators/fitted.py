@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,13 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastnn import backends, gate, pickles
+from fastnn import pickles
 from fastnn.estimators import conversion
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.reading import reading
 from fastnn.estimators.weights import Weights, check_lists
 from fastnn.network import Sequential
-from fastnn.prediction import predictions
 
 __all__ = ["Fitted"]
 
@@ -45,26 +43,16 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     # Predicting.
 
-    def _forward(self, X: Any) -> Floats:
-        """Return what the last layer makes of the examples, (n, m)."""
-        quick = self._as_it_is(X)
+    def _forward(self, X: Any, *, linear: bool = False) -> Floats:
+        """Return the last layer's outputs for the examples, (n, m), or its weighted sums."""
+        quick = self._as_it_is(X, linear=linear)
         if quick is not None:
             return quick
-        network, X = self._asked(X)
-        return network.predict(X)
+        weights, X = self._asked(X)
+        return (weights.linear if linear else weights.network).predict(X)
 
-    def _sums(self, X: Any) -> Floats:
-        """Return the last layer's weighted sums for the examples, (n, m): before its activation."""
-        network, X = self._asked(X)
-        *before, last = network.layout.blocks
-        blocks = [*before, replace(last, activation="identity")]
-        return predictions(
-            network.layout, network.parameters, gate.sparse_or_dense(X, network.dtype, None),
-            backend=backends.in_force(), blocks=blocks,
-        )  # fmt: skip
-
-    def _asked(self, X: Any) -> tuple[Sequential, Any]:
-        """Return the network that answers, and the examples as scikit-learn validates them."""
+    def _asked(self, X: Any) -> tuple[Weights, Any]:
+        """Return the weights that answer, and the examples as scikit-learn validates them."""
         check_is_fitted(self)
         with reading(X=X):
             X = validate_data(self, X, accept_sparse=FORMATS, reset=False)
@@ -73,9 +61,9 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             check_lists(self.coefs_, self.intercepts_)
         dtype = np.result_type(X.dtype, *(np.asarray(W).dtype for W in self.coefs_))
         single = dtype in (np.float16, np.float32)
-        return self._current(self.dtype or (np.float32 if single else np.float64)).network, X
+        return self._current(self.dtype or (np.float32 if single else np.float64)), X
 
-    def _as_it_is(self, X: Any) -> Floats | None:
+    def _as_it_is(self, X: Any, *, linear: bool) -> Floats | None:
         """Return the outputs for an array that needs no conversion and no words, else None.
 
         scikit-learn's validation costs more than a small network; what passes here would pass
@@ -95,17 +83,18 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             or not weights.are(*self._described())
         ):
             return None
+        network = weights.linear if linear else weights.network
         found: Floats
         if len(X) == 1:
             # The network is quickest where a single example is no matrix.
             if not np.isfinite(X).all():
                 return None
-            found = weights.network(X[0])[np.newaxis]
+            found = network(X[0])[np.newaxis]
             return found
         with np.errstate(all="ignore"):
             if not np.isfinite(X.sum()):
                 return None
-        found = weights.network(X)
+        found = network(X)
         return found
 
     def _entries_as_they_are(self, X: Any) -> Floats | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -78,6 +79,20 @@ class Weights:
         self.coefs = self.network.weights
         self.intercepts = [b for b in self.network.biases if b is not None]
         self._described = activation, out_activation, dropout
+        self._linear: Sequential | None = None
+
+    @property
+    def linear(self) -> Sequential:
+        """The network with an identity for its last activation, on the same vector."""
+        if self._linear is None:
+            *before, last = self.network.layers
+            assert isinstance(last, Dense)
+            # Its own weights are never looked at.
+            identity = replace(last, activation="identity", initializer="zeros")
+            twin = Sequential([*before, identity], self.network.inputs, self.network.dtype)
+            twin._parameters = self.network.parameters
+            self._linear = twin
+        return self._linear
 
     @classmethod
     def of(
