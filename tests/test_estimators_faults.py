@@ -97,7 +97,9 @@ def test_what_is_left_of_two_classes_is_not_nothing(dtype):
 def test_logarithms_agree_with_scikit_learn_s_where_those_are_right(y):
     ours = fn.MLPClassifier(**SMALL).fit(X, y)
     theirs = ours.to_sklearn()
-    np.testing.assert_allclose(ours.predict_log_proba(X), theirs.predict_log_proba(X), rtol=1e-12)
+    expected = theirs.predict_log_proba(X)
+    for form in (np.asarray, np.ndarray.tolist, sparse.csr_array, sparse.csc_array):
+        np.testing.assert_allclose(ours.predict_log_proba(form(X)), expected, rtol=1e-12)
 
 
 def test_scikit_learn_s_own_logarithm_in_single_precision_is_met():

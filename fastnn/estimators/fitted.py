@@ -63,14 +63,14 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         single = dtype in (np.float16, np.float32)
         return self._current(self.dtype or (np.float32 if single else np.float64)), X
 
-    def _as_it_is(self, X: Any, *, linear: bool) -> Floats | None:
+    def _as_it_is(self, X: Any, *, linear: bool = False) -> Floats | None:
         """Return the outputs for an array that needs no conversion and no words, else None.
 
         scikit-learn's validation costs more than a small network; what passes here would pass
         there too.
         """
         if type(X) in _COMPRESSED:
-            return self._entries_as_they_are(X)
+            return self._entries_as_they_are(X, linear=linear)
         weights = self.__dict__.get("_weights")
         if (
             weights is None
@@ -97,7 +97,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         found = network(X)
         return found
 
-    def _entries_as_they_are(self, X: Any) -> Floats | None:
+    def _entries_as_they_are(self, X: Any, *, linear: bool = False) -> Floats | None:
         """Return the outputs for CSR that needs no conversion and no words, else None.
 
         The gate looks at every number and every index, so that once is enough.
@@ -112,7 +112,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         ):
             return None
         with suppress(TypeError, ValueError):
-            found: Floats = weights.network.predict(X)
+            found: Floats = (weights.linear if linear else weights.network).predict(X)
             return found
         return None
 
