@@ -41,6 +41,10 @@ class Data:
             X.flags.writeable = False
         return Data(X, self.targets.take(rows), weights)
 
+    def copy(self) -> Data:
+        """Return examples that share nothing with these."""
+        return self.take(np.arange(len(self)))
+
     def part(self, rows: slice) -> Data:
         """Return views of some examples in a row."""
         targets = Targets(self.targets.labels[rows], self.targets.values[rows])

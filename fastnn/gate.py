@@ -12,6 +12,7 @@ file is long because no other one may look at an array from outside.
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ Array = NDArray[Any]
 
 # Elements looked at in one go: the masks of a check stay small beside the data.
 _CHUNK = 1 << 18
+
+# Up to so many are squared and added to tell whether all are finite; more are work for a thread
+# pool of the library that does it.
+_FEW = 1 << 12
 
 _SUM_TOLERANCE = 1e-3
 
@@ -239,7 +244,7 @@ def sparse_or_dense(
     >>> sparse_or_dense(csr_array([[0, 2], [0, 0]]), "float32", inputs=2).values
     array([2.], dtype=float32)
     """
-    if not isinstance(X, SparseRows) and not _is_sparse(X):
+    if type(X) is ndarray or (not isinstance(X, SparseRows) and not _is_sparse(X)):
         return features(X, dtype, inputs, argument)
     # What has passed before does so again.
     rows = X if isinstance(X, SparseRows) else _compressed(X, argument)
@@ -776,6 +781,8 @@ got shape (2, 2).
 
 def _read(value: Any, argument: str, encode: str) -> Array:
     """Read what came as a plain array of booleans, integers or floats, of any shape."""
+    if type(value) is ndarray and value.dtype.kind in "fiub":
+        return value
     _refuse_masked(value, argument)
     if _is_sparse(value):
         raise TypeError(
@@ -925,8 +932,8 @@ def _ragged(value: object, error: Exception) -> str:
 
 def _fitted(array: Array, dtype: np.dtype[Any]) -> Array:
     """Give a read-only view where dtype and layout fit, else one read-only copy."""
-    fits = array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
-    if fits:
+    flags = array.flags
+    if array.dtype == dtype and (flags.carray or (flags.c_contiguous and flags.aligned)):
         return _read_only(array.view())
     with np.errstate(all="ignore"):
         return _read_only(np.array(array, dtype=dtype, order="C"))
@@ -946,6 +953,9 @@ def _finite(
 ) -> Array:
     """Fit an array to a dtype and refuse what is not finite there; a cell is what a place means."""
     result = _fitted(array, dtype)
+    if result.size <= _FEW and math.isfinite(np.vdot(result, result)):
+        # In a quarter of the time.  Too large a sum of squares says nothing.
+        return result
     with np.errstate(all="ignore"):
         # Infinity and NaN survive in a sum: one pass without a mask settles the usual case.
         if np.isfinite(result.sum()):

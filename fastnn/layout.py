@@ -22,7 +22,7 @@ from fastnn.kernels import codes
 from fastnn.losses import Loss
 from fastnn.system import pages
 
-__all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros"]
+__all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros", "capacity"]
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
 _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
@@ -62,6 +62,15 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
     skip = -raw.ctypes.data % step
     vector: NDArray[np.floating] = raw[skip : skip + wanted].view(dtype)
     return vector
+
+
+def capacity(rows: int) -> int:
+    """Return of how many rows a run may be planned that serves so many, and fewer, bit for bit.
+
+    More only as long as they are one chunk all the same, as chunks decide the order of sums.
+    """
+    larger = 1 << (rows - 1).bit_length()
+    return larger if larger <= _SMALLEST_CHUNK else rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, Literal, Never, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import backends, gate, notices, pickles, prediction, training, words
+from fastnn import backends, gate, kept, notices, pickles, prediction, training, words
 from fastnn.callbacks import CallbackLike, as_callbacks
 from fastnn.data import Data
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
@@ -54,7 +54,7 @@ _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 # The attributes of a network's own; what others a user sets is kept beside them.
 _OWN = {
     "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_shown",
-    "_fitting", "_predictor", "_classes",
+    "_fitting", "_predictor", "_plans", "_classes",
 }  # fmt: skip
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
@@ -70,6 +70,7 @@ _FORMAT_VERSION = 1
         "predict": words.PREDICT,
         "trace": words.PREDICT,
         "loss_and_gradient": words.PREDICT,
+        "objective": words.PREDICT,
         "diagnose": words.PREDICT,
         "hidden": words.PREDICT,
     },
@@ -146,6 +147,7 @@ class Sequential:
         # Who fits it, by process: the child of a fork is not held up by a fit of its parent's.
         self._fitting: dict[int, object] = {}
         self._predictor: prediction.Predictor | None = None
+        self._plans: kept.Plans | None = None
 
     def _build(self, inputs: int) -> None:
         """Fix the input width and draw the first weights."""
@@ -597,25 +599,23 @@ class Sequential:
             if self._layout is None:
                 with self._unchanged_if_refused():
                     self._build(data.X.shape[1])
-            state = None if self._state is None else self._state.continued(rule)
+            state = self._state
+            if state is not None and state.optimizer != rule:
+                state = state.continued(rule)
             if state is None:
                 state = training.TrainingState.fresh(rule, self._parameters)
             streams, shown = self._streams, self._shown
-            job = training.Job(
-                layout=self.layout,
-                parameters=self._parameters,
-                loss=row,
-                data=data,
-                validation=None,
-                metrics=(),
-                batch_size=len(data),
-                state=state,
-                backend=path,
-                mask_key=streams.mask_key,
-                steps_before=streams.steps - state.steps,
-            )
-            stepped = training.single_step(job)
-            value, parameters, after = stepped.loss, stepped.parameters, stepped.state
+            room, taken = None, None
+            if path == "native" and kept.Plans.suit(data):
+                room = self._plans_of().step(row, len(data), self._parameters, state)
+                taken = room.take(self._parameters, state, data, streams.mask_key, streams.steps)
+            if room is not None and taken is not None:
+                value, numbers = taken
+                parameters, before = room.parameters, state.moments
+                after = training.TrainingState(state.optimizer, room.moments, numbers)
+            else:
+                room = None
+                value, parameters, after = self._single_step(row, data, state, path)
             steps, turn, writer = (streams.steps + 1) % 2**64, next_turn(), this_thread()
             # From here on no call: Ctrl-C finds a step that was never taken, or all of it.
             shown.writer = writer
@@ -624,11 +624,41 @@ class Sequential:
             self._state = after
             streams.steps = steps
             shown.turn = turn
+            if room is not None:
+                room.moments = before
             return value
         finally:
             # Nor here, as one that a signal follows would not be undone.
             if process in fitting and fitting[process] is me:
                 del fitting[process]
+
+    def _single_step(
+        self, loss: Loss, data: Data, state: training.TrainingState, path: str
+    ) -> tuple[float, Floats, training.TrainingState]:
+        """Return what a step leads to, or say where it went wrong."""
+        streams = self._streams
+        job = training.Job(
+            layout=self.layout,
+            parameters=self._parameters,
+            loss=loss,
+            data=data,
+            validation=None,
+            metrics=(),
+            batch_size=len(data),
+            state=state,
+            backend=path,
+            mask_key=streams.mask_key,
+            steps_before=streams.steps - state.steps,
+        )
+        stepped = training.single_step(job)
+        return stepped.loss, stepped.parameters, stepped.state
+
+    def _plans_of(self) -> kept.Plans:
+        """Return what single calls planned."""
+        plans, layout = self._plans, self.layout
+        if plans is None or plans.layout is not layout:
+            plans = self._plans = kept.Plans(layout, self.dtype)
+        return plans
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
@@ -920,12 +950,17 @@ class Sequential:
             return {"loss": value} | training.metric_values(
                 measured, layout, parameters, data, backend=path
             )
-        return {
-            "loss": self._shown.read(
+        if path == "native" and kept.Plans.suit(data):
+            plans = self._plans_of()
+            value = self._shown.read(
+                lambda parameters: plans.mean_loss(parameters, row, data), self._parameters
+            )
+        else:
+            value = self._shown.read(
                 lambda parameters: prediction.mean_loss(layout, parameters, row, data, path),
                 self._parameters,
             )
-        }
+        return {"loss": value}
 
     def _asked(
         self,
@@ -1012,10 +1047,63 @@ class Sequential:
         (9.0, array([ -6., -12.,  -6.], dtype=float32))
         """
         asked = self._asked(X, y, loss, sample_weight, backend)
+        row, data, path = asked
+        if path == "native" and kept.Plans.suit(data):
+            plans = self._plans_of()
+            return self._shown.read(
+                lambda parameters: plans.loss_and_gradient(parameters, row, data),
+                self._parameters,
+            )
         return self._shown.read(
             lambda parameters: prediction.loss_and_gradient(self.layout, parameters, *asked),
             self._parameters,
         )
+
+    def objective(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: LossLike = "auto",
+        *,
+        sample_weight: ArrayLike | None = None,
+        backend: str | None = None,
+    ) -> kept.Objective:
+        """Return the training loss of some examples as a function of the flat parameters.
+
+        For optimizers and samplers of other libraries, such as ``scipy.optimize.minimize`` with
+        ``jac=True``: X and y are checked once, and a call costs little more than its arithmetic.
+
+        Parameters
+        ----------
+        X, y, loss, sample_weight, backend
+            As in `fit`; the examples are taken as one batch.  They are copied: arrays that are
+            changed afterwards change nothing.
+
+        Returns
+        -------
+        callable
+            ``f(vector) -> (loss, gradient)`` for a vector of shape (parameters,) in the order of
+            `parameters`, of any numbers: what `loss_and_gradient` gives a network of these
+            parameters, L2 included.  The gradient is a new array in the network's dtype.  The
+            network itself is neither read nor changed, and several threads may call it at once.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> from scipy.optimize import minimize
+        >>> net = fn.Sequential([fn.Dense(1)], inputs=1, dtype="float64")
+        >>> f = net.objective([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])
+        >>> net.parameters = minimize(f, net.parameters, jac=True).x
+        >>> net.parameters.round(3)
+        array([2., 1.])
+        """
+        row, data, path = self._asked(X, y, loss, sample_weight, backend)
+        return kept.Objective(self.layout, self.dtype, row, data.copy(), path)
 
     def diagnose(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -193,6 +193,8 @@ class Run:
         self._conventions = conventions.numbers()
         self._data = data
         self._plan = program.plan
+        self._packing: tuple[Any, int, Callable[..., None], Callable[..., None]] | None = None
+        self._single: tuple[Callable[..., None], NDArray[np.int64]] | None = None
 
     def optimize_with(self, code: int, numbers: NDArray[np.float64], shuffle: bool) -> None:
         """Use an optimizer's rule and its numbers, which are written; draw orders if asked."""
@@ -202,15 +204,21 @@ class Run:
 
     def load(self, vector: Floats, place: int = 0) -> None:
         """Take over a flat vector: parameters (place 0), or moments (1, 2, ...)."""
-        from fastnn.kernels import epoch
+        if self._packing is None:
+            from fastnn.kernels import epoch
 
-        epoch.load(self.program.table[0], self.workspace, place * self.state, vector)
+            self._packing = self.program.table[0], self.state, epoch.load, epoch.store
+        table, state, load, _ = self._packing
+        load(table, self.workspace, place * state, vector)
 
     def store(self, vector: Floats, place: int = 0) -> None:
         """Write a flat vector: what `load` took over, as it is now, or the gradient behind it."""
-        from fastnn.kernels import epoch
+        if self._packing is None:
+            from fastnn.kernels import epoch
 
-        epoch.store(self.program.table[0], self.workspace, place * self.state, vector)
+            self._packing = self.program.table[0], self.state, epoch.load, epoch.store
+        table, state, _, store = self._packing
+        store(table, self.workspace, place * state, vector)
 
     @property
     def state(self) -> int:
@@ -233,6 +241,40 @@ class Run:
         self(codes.FORWARD)
         # Nothing is kept of what came in.
         self._data, self._out = known, self._nowhere
+
+    def once(self, mode: int, data: Data) -> NDArray[np.float64]:
+        """Run the engine on other dense examples, of which there may be fewer; return its record.
+
+        Where a single thread computes, this is the short way: half of what a call of a small
+        network takes is getting ready for more of them.
+        """
+        plan = self._plan
+        if self._most > 1:
+            known, self._data = self._data, data
+            record = self(mode)
+            # Nothing is kept of what came in.
+            self._data = known
+            return record
+        if self._single is None:
+            from fastnn.kernels import team
+            from fastnn.kernels.epoch import engine
+
+            plan[:, codes.FIRST_STEP], plan[:, codes.LAST_STEP] = 0, 1
+            plan[:, codes.THREADS] = 1
+            self._single = engine, np.zeros(team.SIGNALS, np.int64)
+        engine, signals = self._single
+        signals.fill(0)
+        plan[0, codes.MODE] = mode
+        record = np.zeros((1, codes.RECORD_COLUMNS))
+        program, targets = self.program, data.targets
+        X, *sparse = data.arrays
+        engine(
+            plan, program.table, program.constants, self.numbers, self._conventions, self._etas,
+            self._sums, self.report, record, signals, True, self.workspace, self._picks, X,
+            targets.labels, targets.values, data.weights, self._order, self.draw, self._out,
+            self._integers, *sparse,
+        )  # fmt: skip
+        return record
 
     def rows_at(self, place: int, columns: int) -> Floats:
         """Return the rows of a panel matrix in the workspace, as a plain matrix of their own."""

@@ -34,6 +34,7 @@ METHODS = {
     "evaluate": lambda net, **backend: net.evaluate(X, LABELS, metrics="accuracy", **backend),
     "trace": lambda net, **backend: net.trace(X, LABELS, **backend),
     "loss_and_gradient": lambda net, **backend: net.loss_and_gradient(X, LABELS, **backend),
+    "objective": lambda net, **backend: net.objective(X, LABELS, **backend)(net.parameters),
     "diagnose": lambda net, **backend: net.diagnose(X, LABELS, **backend),
 }  # fmt: skip
 
@@ -60,7 +61,10 @@ def taken(monkeypatch):
         paths.add("reference")
         return forward(*arguments)
 
-    for room, name in ((prediction.Run, "__call__"), (prediction.Predictor, "one")):
+    room_and_name = (
+        (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one")
+    )  # fmt: skip
+    for room, name in room_and_name:
         monkeypatch.setattr(room, name, native(getattr(room, name)))
     monkeypatch.setattr(reference, "forward", textbook)
     return paths

@@ -10,7 +10,7 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, error
 
 import fastnn as fn
-from fastnn import layout, reference, reference_draws, threads, training
+from fastnn import layout, prediction, reference, reference_draws, threads, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.layout import Program, Tiling, aligned_zeros
@@ -440,14 +440,15 @@ def test_a_step_that_was_not_taken_draws_nothing(backend, monkeypatch):
         net.train_on_batch(known.X, known.y, optimizer=fn.Adam(1e39), backend=backend)
     with pytest.raises(ValueError, match="sample_weight"):
         net.train_on_batch(known.X, known.y, sample_weight=[1.0], backend=backend)
-    run = training.STEPPERS[backend].run
+    steps = {"native": (prediction.Run, "once"), "reference": (training.ReferenceStepper, "run")}
+    run = getattr(*steps[backend])
 
     def interrupted(self, *arguments):
         run(self, *arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.STEPPERS[backend], "run", interrupted)
+        patch.setattr(*steps[backend], interrupted)
         with pytest.raises(KeyboardInterrupt):
             net.train_on_batch(known.X, known.y, backend=backend)
     assert pickle.dumps(net._streams) == before

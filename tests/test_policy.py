@@ -110,8 +110,8 @@ ALLOWED = {
     "names": set(),
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
-        "hints", "history", "initializers", "labels", "layers", "layout", "losses", "metrics",
-        "names", "notices", "optimizers", "pickles", "prediction", "scales", "schedules",
+        "hints", "history", "initializers", "kept", "labels", "layers", "layout", "losses",
+        "metrics", "names", "notices", "optimizers", "pickles", "prediction", "scales", "schedules",
         "sharing", "sparse", "training", "validation", "words",
     },
     "notices": set(),
@@ -133,6 +133,10 @@ ALLOWED = {
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
     "sparse": set(),
+    "kept": {
+        "data", "kernels.codes", "layout", "losses", "names", "optimizers", "prediction", "sparse",
+        "training",
+    },
     "leftovers": set(),
     "system": {"leftovers", "names"},
     "tested": set(),

@@ -20,7 +20,7 @@ import pytest
 from cases import JIT
 
 import fastnn as fn
-from fastnn import reference_draws, training
+from fastnn import prediction, reference_draws, training
 from fastnn.kernels import codes
 
 BACKENDS = ("native", "reference")
@@ -1908,8 +1908,8 @@ def test_the_state_after_single_steps_is_the_reference_s():
 
 @both_backends
 def test_an_interrupted_single_step_was_never_taken(backend, monkeypatch):
-    stepper = training.STEPPERS[backend]
-    run = stepper.run
+    steps = {"native": (prediction.Run, "once"), "reference": (training.ReferenceStepper, "run")}
+    run = getattr(*steps[backend])
 
     def interrupted(self, *arguments):
         run(self, *arguments)
@@ -1920,7 +1920,7 @@ def test_an_interrupted_single_step_was_never_taken(backend, monkeypatch):
         net.train_on_batch(X, Y, backend=backend)
     before, twin = everything(net), net.copy()
     with monkeypatch.context() as patch:
-        patch.setattr(stepper, "run", interrupted)
+        patch.setattr(*steps[backend], interrupted)
         with pytest.raises(KeyboardInterrupt):
             net.train_on_batch(X, Y, backend=backend)
     assert everything(net) == before
