@@ -49,6 +49,9 @@ _FEW = 1 << 12
 
 _SUM_TOLERANCE = 1e-3
 
+_NO_LABELS: NDArray[np.int64] = np.empty(0, np.int64)
+_NO_LABELS.flags.writeable = False
+
 _ENCODE_COLUMNS = "Encode categories as numbers first, for example one column of 0 and 1 for each."
 _ENCODE_CLASSES = "Number the classes first: names, y = np.unique(y, return_inverse=True)."
 _NO_CLASSES = (
@@ -450,7 +453,7 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
         _check_probabilities(values, argument)
     if loss_targets == "classes":
         _check_sums(values, argument)
-    return Targets(_read_only(np.empty(0, dtype=np.int64)), values)
+    return Targets(_NO_LABELS, values)
 
 
 def sample_weights(

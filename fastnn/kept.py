@@ -80,15 +80,11 @@ class Step:
         run.numbers[:] = state.numbers
         run.draw[codes.MASK_KEY] = mask_key
         run.draw[codes.STEP] = step
-        run.load(parameters)
-        for place, moment in enumerate(state.moments, 1):
-            run.load(moment, place)
+        run.load_all(parameters, state.moments)
         record = run.once(codes.TRAIN, data)
         if run.report[codes.TROUBLE] != codes.FINE:
             return None
-        run.store(self.parameters)
-        for place, moment in enumerate(self.moments, 1):
-            run.store(moment, place)
+        run.store_all(self.parameters, self.moments)
         return _mean(record), run.numbers.copy()
 
 

@@ -220,6 +220,26 @@ class Run:
         table, state, _, store = self._packing
         store(table, self.workspace, place * state, vector)
 
+    def load_all(self, parameters: Floats, moments: Floats) -> None:
+        """Take over parameters, and moments with them: `load` for each, in half the time."""
+        self.load(parameters)
+        assert self._packing is not None
+        table, state, load, _ = self._packing
+        workspace, at = self.workspace, state
+        for moment in moments:
+            load(table, workspace, at, moment)
+            at += state
+
+    def store_all(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters, and moments with them: `store` for each, in half the time."""
+        self.store(parameters)
+        assert self._packing is not None
+        table, state, _, store = self._packing
+        workspace, at = self.workspace, state
+        for moment in moments:
+            store(table, workspace, at, moment)
+            at += state
+
     @property
     def state(self) -> int:
         """Elements of a packed vector."""
