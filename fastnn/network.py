@@ -33,7 +33,7 @@ from fastnn.layers import Dense, Layer, check_layers, described, from_dict, to_d
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
-from fastnn.names import check_bool, check_integer, check_real, describe
+from fastnn.names import check_bool, check_integer, check_real, describe, lookup
 from fastnn.optimizers import Adam, OptimizerLike, resolve_optimizer
 from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike, resolve_schedule
@@ -366,6 +366,7 @@ class Sequential:
         threads: int | None = None,
         progress: Any = "auto",
         backend: str | None = None,
+        measure: Literal["during", "after"] = "during",
     ) -> History:
         """Train on examples, from the present parameters, with a fresh optimizer state.
 
@@ -422,6 +423,11 @@ class Sequential:
             notebook only.
         backend : {None, "native", "reference"}, default None
             Which path computes; None follows `fastnn.backend`.
+        measure : {"during", "after"}, default "during"
+            When metrics of the training examples are taken.  "during" takes what training itself
+            predicts, each example at its own step, before the update and with dropout, which
+            costs next to nothing, as Keras does; "after" predicts all of them anew at the end of
+            the epoch, as `evaluate` does.  Validation is always measured at the end.
         clip_norm : float or None, default None
             Above 0; a gradient of all parameters (with the L2 penalty's) that is longer is
             shortened to this Euclidean norm.
@@ -494,6 +500,7 @@ class Sequential:
                     validation_fraction, "validation_fraction", low=0.0, high=1.0, high_open=True
                 )
                 check_bool(shuffle, "shuffle")
+                when = lookup({"during": False, "after": True}, measure, "measure")
                 if clip_norm is not None:
                     clip_norm = check_real(clip_norm, "clip_norm", low=0.0, low_open=True)
                 if threads is not None:
@@ -525,6 +532,7 @@ class Sequential:
                     threads=threads,
                     schedule=None if schedule is None else resolve_schedule(schedule),
                     shown=self._shown,
+                    measured_after=when,
                 )
                 run = training.begin(job, self, epochs, called, progress)
                 if not self._streams.steps:

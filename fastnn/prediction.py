@@ -296,6 +296,10 @@ class Run:
         )  # fmt: skip
         return record
 
+    def hand_out_to(self, out: Floats) -> None:
+        """From now on write there what the last operation gives for each example, at its row."""
+        self._out = out
+
     def rows_at(self, place: int, columns: int) -> Floats:
         """Return the rows of a panel matrix in the workspace, as a plain matrix of their own."""
         panel = _tiling(self.dtype).panel
@@ -571,7 +575,8 @@ def mean_loss(
 class MeanLoss:
     """Mean loss, without L2, of the same examples at every call's parameters.
 
-    Parameters are those of `mean_loss`.
+    Parameters are those of `mean_loss`, and where to write what the loss is computed from: the
+    last layer's Z where the native path computes the loss together with its activation, else A.
     """
 
     def __init__(
@@ -582,24 +587,27 @@ class MeanLoss:
         data: Data,
         backend: str,
         conventions: Conventions = OWN,
+        out: Floats | None = None,
     ) -> None:
         self._asked = layout, parameters, loss, backend
         self._conventions = conventions
-        self._parts = [data.part(rows) for rows in _parts(data.X, layout.blocks, backend)]
+        rows = _parts(data.X, layout.blocks, backend)
+        self._parts = [data.part(one) for one in rows]
+        self._outs = [None if out is None else out[one] for one in rows]
         self._run: Run | None = None
         self._behind: _Behind | None = None
 
     def __call__(self) -> float:
         """Return the loss."""
         summed = total = 0.0
-        for part in self._parts:
+        for part, out in zip(self._parts, self._outs, strict=True):
             weight = part.total
             if weight != 0.0:
-                summed += weight * self._of(part)
+                summed += weight * self._of(part, out)
                 total += weight
         return summed / total
 
-    def _of(self, part: Data) -> float:
+    def _of(self, part: Data, out: Floats | None) -> float:
         """Return the mean loss of as many examples as one call takes."""
         layout, parameters, loss, backend = self._asked
         conventions = self._conventions
@@ -608,6 +616,8 @@ class MeanLoss:
             X, Y, w = part.columns(layout.outputs)
             with np.errstate(all="ignore"):
                 Z, A = reference.forward(W, b, activations, X)
+                if out is not None:
+                    out[:] = A[-1].T
                 value = reference.mean_loss(
                     loss.name, activations[-1], Z[-1], A[-1], Y, w, conventions.loss_limit,
                     **loss.settings,
@@ -627,6 +637,8 @@ class MeanLoss:
         if len(self._parts) == 1:
             # The room of many parts would be as large as their activations together.
             self._run = run
+        if out is not None:
+            run.hand_out_to(out)
         run.load(parameters)
         return _mean(run(codes.LOSS))
 

@@ -29,9 +29,10 @@ from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
 from fastnn.layout import Block, Layout
 from fastnn.losses import Loss
+from fastnn.measuring import Group, Validation
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
-from fastnn.prediction import Run, mean_loss, predictions, textbook, textbook_trace
+from fastnn.prediction import Run, predictions, textbook, textbook_trace
 from fastnn.progress import Progress
 from fastnn.schedules import Schedule
 from fastnn.sharing import Shown
@@ -187,6 +188,7 @@ class Stepper(Protocol):
     order: NDArray[np.int64]
     report: NDArray[np.float64]  # what the present `run` has done so far, in the engine's places
     rates: NDArray[np.float64]  # learning rates of the next steps to take; empty for the record's
+    outputs: Floats  # what the steps predicted last, for each example; empty where nobody asks
 
     def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
@@ -225,6 +227,8 @@ class NativeStepper:
         self._run.draw[codes.MASK_KEY] = job.mask_key
         self.report = self._run.report
         self.rates = np.zeros(0)
+        self.outputs = job.outputs
+        self._run.hand_out_to(self.outputs)
         # Before a first step the moments are zeros, as is the room that they get.
         self.take(moments=job.state.steps > 0)
 
@@ -274,6 +278,7 @@ class ReferenceStepper:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros(codes.REPORT_ENTRIES)
         self.rates = np.zeros(0)
+        self.outputs = job.outputs
         self._job = job
         self._parameters = job.parameters.copy()
 
@@ -294,6 +299,8 @@ class ReferenceStepper:
                 batch = job.data.take(rows)
                 total = batch.total
                 if total:
+                    if len(self.outputs):
+                        self.outputs[rows] = self._predicted(batch)
                     loss, trouble = self._step(batch)
                     if trouble:
                         return Slice(record, step - first, trouble)
@@ -327,6 +334,14 @@ class ReferenceStepper:
         """Write parameters and moments as they are now, without showing them."""
         parameters[:] = self._parameters
         moments[:] = self._job.state.moments
+
+    def _predicted(self, batch: Data) -> Floats:
+        """Return what the step that comes next predicts, before it changes anything."""
+        job = self._job
+        W, b, activations = textbook(job.layout, self._parameters)
+        X, drops = batch.columns(job.layout.outputs)[0], _drops(job, len(batch))
+        with np.errstate(all="ignore"):
+            return reference.forward(W, b, activations, X, drops)[1][-1].T
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
@@ -506,6 +521,13 @@ class Job:
     conventions: Conventions = OWN
     schedule: Schedule | None = None
     shown: Shown = field(default_factory=Shown)
+    measured_after: bool = False  # metrics of the training examples, not by the way
+
+    @property
+    def outputs(self) -> Floats:
+        """Room for what training predicts for each example, if metrics are made of it."""
+        rows = 0 if self.measured_after or not self.metrics else len(self.data)
+        return np.zeros((rows, self.layout.outputs), self.parameters.dtype)
 
     @property
     def steps(self) -> int:
@@ -583,12 +605,13 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     scheduled = job.schedule is not None and schedules.looks_back(job.schedule)
     looking = run.callbacks or len(job.names) > 1 or scheduled
     slices = _Slices(job, streams, apart=bool(looking), run=run)
+    measures = _Measures(job, slices.stepper.outputs)
     interrupted = None
     try:
         while run.epoch < run.epochs and run.history.stopped is None:
             recorded = run.epoch
             diverged = slices.advance(run)
-            _end_epochs(job, run, slices.losses)
+            _end_epochs(run, slices.losses, measures)
             if diverged is not None:
                 raise diverged
             if run.callbacks and run.epoch > recorded:
@@ -597,7 +620,7 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     except KeyboardInterrupt:
         slices.settle()
         if not slices.apart:
-            _end_epochs(job, run, slices.losses)
+            _end_epochs(run, slices.losses, measures)
         run.history.mend()
         run.history.stopped = "interrupted"
         interrupted = (
@@ -619,10 +642,10 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     return run.history
 
 
-def _end_epochs(job: Job, run: FitRun, losses: Sequence[float]) -> None:
+def _end_epochs(run: FitRun, losses: Sequence[float], measures: _Measures) -> None:
     """Measure, record and show the epochs that ended, and let the callbacks see them."""
     for loss in losses[run.history.epochs :]:
-        run.logs = {"loss": loss, **_measured(job)}
+        run.logs = {"loss": loss, **measures()}
         run.history.append(run.logs)
         run.epoch = run.history.epochs
         run.shown.epoch_end(run.epoch, run.logs)
@@ -672,18 +695,31 @@ def _check_finite(job: Job) -> None:
             )
 
 
-def _measured(job: Job) -> dict[str, float]:
-    """Return what an epoch records beside the training loss, with the weights at its end."""
-    measured = metric_values(job.metrics, job.layout, job.parameters, job.data, backend=job.backend)
-    if job.validation is None:
-        return measured
-    held = job.validation
-    measured["val_loss"] = mean_loss(
-        job.layout, job.parameters, job.loss, held, backend=job.backend
-    )
-    return measured | metric_values(
-        job.metrics, job.layout, job.parameters, held, backend=job.backend, prefix="val_"
-    )
+class _Measures:
+    """What an epoch records beside the training loss."""
+
+    def __init__(self, job: Job, outputs: Floats) -> None:
+        asked = job.metrics, job.loss, job.layout
+        self._job, self._outputs = job, outputs
+        self._training = Group(*asked, job.data, job.backend) if len(outputs) else None
+        held = job.validation
+        self._held = None
+        if held is not None:
+            self._held = Validation(*asked, held, job.backend, job.parameters)
+
+    def __call__(self) -> dict[str, float]:
+        """Measure with the weights at the epoch's end, but for what its own passes gave."""
+        job = self._job
+        if self._training is not None:
+            measured = self._training.values(self._outputs)
+        else:
+            measured = metric_values(
+                job.metrics, job.layout, job.parameters, job.data, backend=job.backend
+            )
+        if self._held is None:
+            return measured
+        loss, metrics = self._held()
+        return measured | {"val_loss": loss} | metrics
 
 
 class _Slices:

@@ -546,7 +546,7 @@ def test_validation_drops_nothing(backend):
     known, net = examples(), network()
     history = net.fit(
         known.X, known.y, epochs=1, validation_data=(known.X, known.y), backend=backend,
-        metrics="accuracy",
+        measure="after", metrics="accuracy",
     )  # fmt: skip
     measured = net.evaluate(known.X, known.y, metrics="accuracy", backend=backend)
     assert history["val_loss"] == [measured["loss"]]

@@ -273,6 +273,7 @@ def test_a_gradient_is_shortened_to_the_limit_and_keeps_its_direction(
             assert np.abs(step - wanted).max() <= close + STEP_TOLERANCE[dtype] * limit
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.FitWarning")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "far"), [("float32", 1e18), ("float64", 1e150)])

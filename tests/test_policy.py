@@ -106,6 +106,7 @@ ALLOWED = {
     "layers": {"activations", "hints", "initializers", "names", "words"},
     "layout": {"activations", "kernels.codes", "losses", "system"},
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
+    "measuring": {"data", "layout", "losses", "metrics", "prediction", "reference"},
     "metrics": {"hints", "names"},
     "names": set(),
     "network": {
@@ -143,8 +144,8 @@ ALLOWED = {
     "threads": {"names", "system"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels._load",
-        "kernels.codes", "layout", "losses", "metrics", "notices", "optimizers", "prediction",
-        "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
+        "kernels.codes", "layout", "losses", "measuring", "metrics", "notices", "optimizers",
+        "prediction", "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
     },
     "uninterrupted": set(),
     "validation": {"data", "errors", "names", "notices"},

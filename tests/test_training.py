@@ -22,6 +22,7 @@ from cases import JIT
 import fastnn as fn
 from fastnn import prediction, reference_draws, training
 from fastnn.kernels import codes
+from fastnn.metrics import resolve
 
 BACKENDS = ("native", "reference")
 # Scales that a fit warns of, where it is to diverge.
@@ -660,12 +661,110 @@ def test_the_history_holds_one_float_an_epoch_of_everything(backend):
     assert history.seconds > 0
 
 
+# What is trained, on what, and how large a batch; groups of chunks are those of a full batch.
+MEASURED = {
+    "classes": ("softmax", "auto", LABELS, 4),
+    "sides of a half": ("sigmoid", "auto", (X > 0).astype(float), 5),
+    "sides of 0": ("identity", "hinge", LABELS, 4),
+    "no matched loss": ("tanh", "mean_squared_error", X, 7),
+    "the whole batch": ("softmax", "auto", LABELS, 23),
+}
+
+
 @both_backends
-def test_metrics_are_those_of_the_weights_at_the_epoch_s_end(backend):
+@pytest.mark.parametrize("case", MEASURED)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_metrics_are_those_of_the_passes_that_training_makes(case, weighted, rate, backend):
+    """Every example as its own step predicted it, with what dropout left, before the update."""
+    last, loss, y, batch = MEASURED[case]
+    seen = []
+
+    def keep(targets, predictions):
+        seen.append((np.array(targets), np.array(predictions)))
+        return 0.0
+
+    net, twin = (
+        fn.Sequential([fn.Dense(5, "tanh"), fn.Dropout(rate), fn.Dense(3, last)], 3, "float64")
+        for _ in range(2)
+    )
+    w = W if weighted else None
+    asked = [keep, "mse"] if last in ("identity", "tanh") else [keep, "mse", "accuracy"]
+    if loss == "hinge":
+        asked = [keep, "accuracy"]
+    history = net.fit(
+        X, y, loss, epochs=2, batch_size=batch, sample_weight=w, metrics=asked, backend=backend
+    )
+    twin.fit(X, y, loss, epochs=2, batch_size=batch, sample_weight=w, backend=backend)
+    assert same(net, twin), "measuring changes no weight"
+    again = fn.Sequential(net.layers, 3, "float64")
+    order = reference_draws.permutation(again._streams.order_key, 0, len(X))
+    predicted = np.zeros((len(X), 3))
+    for start in range(0, len(X), batch):
+        rows = order[start : start + batch]
+        if rate == 0.0:
+            predicted[rows] = again.predict(X[rows], backend="reference")
+            again.train_on_batch(
+                X[rows], y[rows], loss, sample_weight=None if w is None else w[rows],
+                backend="reference",
+            )  # fmt: skip
+    targets, found = seen[0]
+    if rate == 0.0:
+        np.testing.assert_allclose(found, predicted, rtol=1e-9, atol=1e-12)
+    for place, name in enumerate(asked[1:], 1):
+        kind = {"softmax": "classes", "sigmoid": "probabilities", "identity": "sides"}
+        (row,) = resolve(name, kind.get(last, "real"))
+        value = row.function(targets, found, None if w is None else w)
+        assert history[name][0] == pytest.approx(value, rel=1e-12), place
+
+
+def test_training_metrics_of_both_paths_are_alike_with_dropout():
+    histories = []
+    for backend in ("native", "reference"):
+        net = fn.Sequential(
+            [fn.Dense(5, "tanh"), fn.Dropout(0.4), fn.Dense(3, "softmax")], 3, "float64"
+        )
+        histories.append(
+            net.fit(
+                X,
+                LABELS,
+                epochs=4,
+                batch_size=4,
+                metrics=["mse", "accuracy"],
+                backend=backend,
+                validation_fraction=0.3,
+            )
+        )
+    for name in histories[0]:
+        np.testing.assert_allclose(*(history[name] for history in histories), rtol=1e-9)
+
+
+@pytest.mark.parametrize("given", ["before", None, True])
+def test_metrics_are_measured_during_or_after(given):
+    with pytest.raises((TypeError, ValueError), match=r"^measure must be .*'during', 'after'"):
+        network().fit(X, Y, measure=given)
+
+
+def test_a_group_of_chunks_hands_out_what_it_predicts():
+    """A full batch of many chunks is summed in groups, in which every example has its place."""
+    rng = np.random.default_rng(0)
+    many, labels = rng.normal(size=(20_000, 4)), rng.integers(0, 3, 20_000)
+    net = fn.Sequential([fn.Dense(8, "tanh"), fn.Dense(3, "softmax")], 4)
+    before = net.evaluate(many, labels, metrics=["accuracy", "mse"])
+    history = net.fit(
+        many, labels, epochs=1, batch_size=20_000, metrics=["accuracy", "mse"], threads=2
+    )
+    assert history["accuracy"] == [before["accuracy"]]
+    assert history["mse"][0] == pytest.approx(before["mse"], rel=1e-6)
+
+
+@both_backends
+def test_metrics_may_be_those_of_the_weights_at_the_epoch_s_end(backend):
     net = classifier()
     found = []
     history = net.fit(
-        X, LABELS, epochs=3, batch_size=4, metrics=["accuracy", "mse"], sample_weight=W,
+        X, LABELS, epochs=3, measure="after", batch_size=4, metrics=["accuracy", "mse"],
+        sample_weight=W,
         callbacks=lambda run: found.append(
             run.network.evaluate(
                 X, LABELS, metrics=["accuracy", "mse"], sample_weight=W, backend=backend

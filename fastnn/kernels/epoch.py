@@ -93,12 +93,13 @@ def step_chunk(
 def sum_groups(
     M: Any, table: Any, constants: Any, plan: Any, conventions: Any, sums: Any, sparse: Any,
     picks: Any, X: Any, labels: Any, values: Any, weights: Any, order: Any, stream: Any,
-    total: float, first: int, last: int, groups: int, place: int, size: int,
+    total: float, first: int, last: int, groups: int, place: int, size: int, out: Any,
 ) -> None:  # fmt: skip
     """Sum the gradients of the groups of chunks that are this thread's, and each chunk's loss.
 
     Reads: everything of the batch from first to before last.  Writes: the groups' gradients, the
-    chunks' losses in sums.  May overwrite: this thread's activations, picks, LOSSES and SHARES.
+    chunks' losses in sums, the examples' rows of out if it has any.
+    May overwrite: this thread's activations, picks, LOSSES and SHARES.
     """
     chunk, inputs = plan[codes.CHUNK], table[0, codes.INPUTS]
     top = table[table.shape[0] - 1]
@@ -111,6 +112,8 @@ def sum_groups(
             rows = min(chunk, last - start)
             take_rows(M, table, plan, sparse, picks, X, order, start, 0, rows)
             forward(M, table, constants, plan, sparse, picks, stream, start - first, 0, rows)
+            if out.size:
+                hand_out(out, M, top[codes.RESULT], plan[codes.HEIGHT], picks, 0, rows)
             row_losses(
                 M, top, plan, conventions, number, picks, labels, values, weights, total, 0, rows
             )
@@ -268,6 +271,7 @@ def engine(
             sum_groups(
                 M, tables[place], constants, plans[place], conventions, sums, sparse, picks, X,
                 labels, values, weights, order, stream, total, first, last, groups, place, size,
+                out,
             )  # fmt: skip
             barrier(signals, size)
             loss = sum_of(sums[2 * plan[codes.UNIT_COUNT] :][: (last - first + chunk - 1) // chunk])

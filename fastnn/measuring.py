@@ -1,0 +1,124 @@
+"""What an epoch records beside its loss: metrics of the passes that were made, and validation.
+
+Outputs come as the engine leaves them: Z of the last layer where the loss is computed together
+with its activation, else A.  Whoever only compares them needs no activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import reference
+from fastnn.data import Data
+from fastnn.layout import Layout
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.prediction import MeanLoss
+
+__all__ = ["Group", "Validation"]
+
+Floats = NDArray[np.floating]
+
+
+class Group:
+    """Metrics of some examples, whatever is predicted for them.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+        Their rows, as `metrics.resolve` gives them.
+    loss : Loss
+        Of the fit.
+    layout : Layout
+        Of the network.
+    data : Data
+        The examples.
+    backend : {"native", "reference"}
+        Which path gives the outputs.
+    """
+
+    def __init__(
+        self, metrics: Sequence[Metric], loss: Loss, layout: Layout, data: Data, backend: str
+    ) -> None:
+        self._metrics = metrics
+        self._last = layout.blocks[-1].activation
+        self._finished = loss.activation is None or backend == "reference"
+        self._targets = data.targets.as_rows(loss.width(layout.outputs), data.X.dtype)
+        self._weights = data.weights if data.weights.size else None
+        self._classes: NDArray[Any] | None = None
+        self._sides: NDArray[Any] | None = None
+        if loss.targets == "classes":
+            labels = data.targets.labels
+            self._classes = labels if labels.size else self._targets.argmax(axis=1)
+        elif loss.targets == "probabilities":
+            self._sides = self._targets > 0.5
+
+    def values(self, outputs: Floats, prefix: str = "") -> dict[str, float]:
+        """Return each metric of outputs, shape (n, outputs of the network)."""
+        found: dict[str, float] = {}
+        predicted: Floats | None = None
+        for row in self._metrics:
+            value = self._accuracy(outputs) if row.needs == "classes" else None
+            if value is None:
+                if predicted is None:
+                    predicted = self._predictions(outputs)
+                value = float(row.function(self._targets, predicted, self._weights))
+            found[prefix + row.name] = value
+        return found
+
+    def _predictions(self, outputs: Floats) -> Floats:
+        """Return the last layer's A; where a loss takes more outputs than targets, the first."""
+        if not self._finished:
+            with np.errstate(all="ignore"):
+                outputs = reference.ACTIVATIONS[self._last][0](outputs.T).T
+        return outputs[:, : self._targets.shape[1]]
+
+    def _accuracy(self, outputs: Floats) -> float | None:
+        """Return the accuracy by comparisons alone; None where its row has to tell."""
+        if self._weights is not None:
+            return None
+        if self._classes is not None:
+            # The first of equals, as argmax has it.
+            two = outputs.shape[1] == 2
+            places = outputs[:, 1] > outputs[:, 0] if two else outputs.argmax(axis=1)
+            hits = places == self._classes
+        elif self._sides is not None:
+            hits = (outputs > (0.5 if self._finished else 0.0)) == self._sides
+        else:
+            return None
+        with np.errstate(all="ignore"):
+            # One number that is not finite shows in the sum.
+            if not np.isfinite(outputs.sum()) and not np.isfinite(outputs).all():
+                return float("nan")
+        return float(np.count_nonzero(hits) / hits.size)
+
+
+class Validation:
+    """Loss and metrics of examples that are not trained on, in one pass at each call.
+
+    Parameters are those of `Group`, and the parameters of the network, read at each call.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        loss: Loss,
+        layout: Layout,
+        data: Data,
+        backend: str,
+        parameters: Floats,
+    ) -> None:
+        self._outputs = np.zeros((len(data) if metrics else 0, layout.outputs), parameters.dtype)
+        out = self._outputs if metrics else None
+        self._loss = MeanLoss(layout, parameters, loss, data, backend, out=out)
+        self._group = Group(metrics, loss, layout, data, backend) if metrics else None
+
+    def __call__(self) -> tuple[float, dict[str, float]]:
+        """Return the loss, and metrics by their names with ``val_`` in front."""
+        loss = self._loss()
+        group = self._group
+        return loss, {} if group is None else group.values(self._outputs, "val_")
