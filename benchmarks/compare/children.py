@@ -62,10 +62,18 @@ PEERS = {
 }
 
 
-def environment(peer: str, threads: int, python: str = sys.executable) -> dict[str, str]:
-    """Return the environment of a child: this one's, its threads set for every library."""
+def environment(
+    peer: str, threads: int, python: str = sys.executable, *, default: bool = False
+) -> dict[str, str]:
+    """Return the environment of a child: this one's, its threads set for every library.
+
+    By default no variable is set, so that every library takes as many as it does for its users.
+    """
     found = dict(os.environ)
-    found |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    for name in _THREAD_VARIABLES:
+        found.pop(name, None)
+        if not default:
+            found[name] = str(threads)
     eigen = "true" if threads > 1 else "false"
     found["XLA_FLAGS"] = (
         f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={threads}"
@@ -114,6 +122,8 @@ class Child:
         The Python that has the library.
     program : str or None
         The file of the peers' folder to run; None for the library's own.
+    default : bool
+        Whether all libraries take as many threads as they do by default.
     """
 
     def __init__(
@@ -124,10 +134,12 @@ class Child:
         cores: list[int] | None = None,
         python: str = sys.executable,
         program: str | None = None,
+        *,
+        default: bool = False,
     ) -> None:
         self.peer, self.variant, self.threads = peer, variant, threads
         path = str(_FOLDER / (program or PEERS[peer].file))
-        command = [python, path, "--variant", variant, "--threads", str(threads)]
+        command = [python, path, "--variant", variant, "--threads", str(0 if default else threads)]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the child)
         with kept_to(cores) if cores else contextlib.nullcontext():
             self._process = subprocess.Popen(
@@ -135,7 +147,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
-                env=environment(peer, threads, python),
+                env=environment(peer, threads, python, default=default),
             )
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)

@@ -25,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         results = read(options.results)
     else:
         effort = QUICK if options.quick else FULL
-        results = measure(sorted(set(options.threads)), effort, options.only)
+        threads = sorted(set(options.threads))
+        results = measure(threads, effort, options.only, default=options.default_threads)
         keep(results, options.output)
     print(tables.render(results, tables.SECTIONS))
     for path in options.write:
@@ -33,14 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if tables.is_trouble(results) else 0
 
 
-def measure(threads: list[int], effort: Effort, only: list[str]) -> dict[str, Any]:
+def measure(
+    threads: list[int], effort: Effort, only: list[str], *, default: bool = False
+) -> dict[str, Any]:
     """Return the results of all the work, as what JSON can hold."""
     records: list[Record] = []
 
     def chosen(name: str) -> bool:
         return any(fnmatch(name, pattern) for pattern in only)
 
-    with Pair(threads, effort) as pair:
+    with Pair(threads, effort, default=default) as pair:
         versions = pair.versions()
         for name in filter(chosen, FITS):
             for dtype in DTYPES:
@@ -55,7 +58,11 @@ def measure(threads: list[int], effort: Effort, only: list[str]) -> dict[str, An
         scores = [pair.scores(name, SCORED[name]) for name in filter(chosen, SCORED)]
     return {
         **when_and_where(),
-        "settings": {"rounds": effort.rounds, "searches": effort.searches},
+        "settings": {
+            "rounds": effort.rounds,
+            "searches": effort.searches,
+            "default_threads": default,
+        },
         "versions": versions,
         "records": [record.as_json() for record in records],
         "scores": scores,
@@ -78,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_options(parser, "fits, predictions, searches or data sets", _OUTPUT)
     parser.add_argument("--quick", action="store_true", help="a first look: few short rounds")
+    parser.add_argument(
+        "--default-threads",
+        action="store_true",
+        help="set no library's threads, BLAS's neither: as users have them, on so many cores",
+    )
     return parser
 
 

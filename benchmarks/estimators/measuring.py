@@ -90,6 +90,9 @@ class Pair:
         Numbers of threads.
     effort : Effort
         How long to measure.
+    default : bool
+        Whether all libraries, BLAS included, take as many threads as they do by default, on so
+        many cores.
 
     Raises
     ------
@@ -97,7 +100,7 @@ class Pair:
         If more threads are asked for than there are cores.
     """
 
-    def __init__(self, threads: list[int], effort: Effort) -> None:
+    def __init__(self, threads: list[int], effort: Effort, *, default: bool = False) -> None:
         self._cores = physical_cores()
         if max(threads) > len(self._cores):
             raise ValueError(
@@ -105,7 +108,7 @@ class Pair:
                 f"may use; got {max(threads)}."
             )
         self.effort = effort
-        self._threads = threads
+        self._threads, self._default = threads, default
         self._written: dict[str, Path] = {}
         with ExitStack() as ends:
             self._folder = Path(ends.enter_context(tempfile.TemporaryDirectory()))
@@ -125,7 +128,7 @@ class Pair:
     def _child(self, library: str, threads: int, cores: int) -> Child:
         # The last cores: the first one often serves the machine's interrupts.
         kept = self._cores[-cores:]
-        return Child(library, library, threads, kept, program=_PROGRAM)
+        return Child(library, library, threads, kept, program=_PROGRAM, default=self._default)
 
     def versions(self) -> dict[str, str]:
         """Return what both libraries say of themselves."""

@@ -58,9 +58,12 @@ def _machine(results: Results) -> list[str]:
     """Say what was measured on what."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    threads = ""
+    if results["settings"].get("default_threads"):
+        threads = "\nEvery library's threads, BLAS's included, are as they are by default."
     return [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
-        f"Python {machine['python']}; {results['date']}.\n{versions}.",
+        f"Python {machine['python']}; {results['date']}.\n{versions}.{threads}",
         "",
     ]
 

@@ -37,18 +37,19 @@ class Perceptrons:
         warnings.simplefilter("ignore", ConvergenceWarning)
         os.environ["PYTHONWARNINGS"] = _QUIET
         self._module = importlib.import_module(_MODULES[variant])
-        # scikit-learn's take their threads from the environment.
-        self._more = {"n_threads": threads} if variant == "fastnn" else {}
+        self._ours = variant == "fastnn"
+        # scikit-learn's take their threads from the environment; without a number so do ours.
+        self._more = {"n_threads": threads} if self._ours and threads else {}
         self._work: Callable[[], Any] = lambda: None
 
     def about(self) -> dict[str, Any]:
         """Return versions, and the cores that this process has."""
         versions = {"scikit-learn": str(sklearn.__version__), "numpy": np.__version__}
-        if self._more:
+        if self._ours:
             versions = {"fastnn": self._module.__version__}
             versions["numba"] = str(importlib.import_module("numba").__version__)
         for library in threadpool_info():
-            if library["user_api"] == "blas" and not self._more:
+            if library["user_api"] == "blas" and not self._ours:
                 versions["BLAS kernels of scikit-learn"] = str(library["architecture"])
         return about(versions)
 
