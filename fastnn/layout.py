@@ -266,6 +266,8 @@ class Program:
         Elements of workspace that a run needs.
     integers : int
         Elements of a workspace of integers that it needs beside.
+    parts : int
+        Parts into which what threads do between two barriers falls: more threads have no work.
     """
 
     table: NDArray[np.int64]
@@ -273,6 +275,7 @@ class Program:
     plan: NDArray[np.int64]
     workspace: int
     integers: int = 0
+    parts: int = 1
 
     @classmethod
     def of(
@@ -318,7 +321,7 @@ class Program:
         clipping : bool
             Whether the gradient's norm is limited, for which it must be kept.
         threads : int
-            How many may take part.
+            How many may take part; places are planned for as many as there are parts of work.
         entries : callable or None
             Where examples are sparse: how many entries so many of them have at most.
         beside : int
@@ -353,6 +356,8 @@ class Program:
         groups = min(_GROUPS, -(-rows // chunk)) if gradient else 1
         if groups < _FEWEST_GROUPS or groups * state > _GROUPED_ELEMENTS:
             groups = 1
+        parts = groups if groups > 1 else height // tiling.rows
+        threads = min(threads, parts)
         kept = gradient and (moments == 0 or clipping or chunk < rows)
         room((moments + kept * groups) * state)
         private = room.end
@@ -428,7 +433,7 @@ class Program:
         plans[:, _PRIVATE_INTEGERS] += own * np.arange(threads)[:, np.newaxis]
         return cls(
             _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE), constants, plans, room.end,
-            integers.end,
+            integers.end, parts,
         )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from fastnn.kernels._load import load_kernels
 from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import Loss
 from fastnn.sparse import SparseRows
-from fastnn.threads import Pace, fitting, together
+from fastnn.system import usable_cores
+from fastnn.threads import Outcome, Pace, crowd, fitting, together
 
 __all__ = [
     "MeanLoss",
@@ -69,6 +70,9 @@ _WRITTEN_OUT = 1 << 22
 
 # Bytes of the smallest pages anywhere.
 _PAGE = 4096
+
+# Floating-point operations for each thread of a call of one step that needs no trial.
+_SURE_CALL = 1_000_000_000
 
 # So many steps in one call that starting threads counts for nothing.
 _MANY_STEPS = 10**9
@@ -160,15 +164,17 @@ class Run:
     ) -> None:
         batch = len(data) if batch_size is None else batch_size
         tiling = _tiling(dtype)
-        self._step = _work(blocks, gradient, data.X) * batch
+        self._work = _work(blocks, gradient, data.X)
+        self._beside = 0
         if isinstance(data.X, SparseRows) and gradient:
-            self._step += _STEP_FACTOR * blocks[0].W.size
-        parts = -(-batch // tiling.rows)
-        most = fitting(threads, self._step, _MANY_STEPS, parts)
+            self._beside = _STEP_FACTOR * blocks[0].W.size
+        step = self._work * batch + self._beside
+        most = fitting(threads, step, _MANY_STEPS, -(-batch // tiling.rows))
         program = Program.of(
             blocks, batch, tiling, loss=loss, gradient=gradient, threads=most,
             entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
         )  # fmt: skip
+        most = len(program.plan)
         self.program = program
         self.dtype = dtype
         self.workspace = aligned_zeros(program.workspace, dtype)
@@ -180,8 +186,12 @@ class Run:
         self.numbers = np.zeros(codes.NUMBERS)
         self.report = np.zeros(codes.REPORT_ENTRIES)
         self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
-        self._parts, self._most, self._limit = parts, most, threads
-        self._pace = Pace(self._step)
+        self._most, self._limit = most, threads
+        kind = tuple((one.inputs, one.outputs, one.activation, one.dropout) for one in blocks)
+        training = order is not None
+        # A call of one step starts threads for it.
+        sure = None if training else _SURE_CALL
+        self._pace = Pace.of((kind, dtype.char, batch, gradient, training, self._work), step, sure)
         plan = program.plan[0]
         chunks = -(-batch // int(plan[codes.CHUNK]))
         self._sums = np.zeros(2 * plan[codes.UNIT_COUNT] + chunks)
@@ -245,15 +255,22 @@ class Run:
         """Elements of a packed vector."""
         return int(self._plan[0, codes.STATE])
 
-    def ration(self) -> int | None:
-        """Return how many steps the next call shall take at the most, None for any number."""
-        return self._pace.ration(self._most)
+    def ration(self, left: int | None = None) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number.
+
+        Parameters
+        ----------
+        left : int, optional
+            How many are to come, where that is known.
+        """
+        return self._pace.ration(crowd.limit(self._most), left)
 
     def suits(self, examples: int) -> bool:
         """Say whether a batch of so many has room, as have all threads that may now take part."""
         if examples > self._plan[0, codes.BATCH]:
             return False
-        return self._most >= fitting(self._limit, self._step, _MANY_STEPS, self._parts)
+        step = self._work * int(self._plan[0, codes.BATCH]) + self._beside
+        return self._most >= fitting(self._limit, step, _MANY_STEPS, self.program.parts)
 
     def predict_into(self, X: Floats, out: Floats) -> None:
         """Write the last layer's result for other examples, of which there may be fewer."""
@@ -323,12 +340,13 @@ class Run:
 
         if record is None:
             record = np.zeros((1, codes.RECORD_COLUMNS))
-        wanted = fitting(self._limit, self._step, last - first, self._parts)
-        size = min(self._most, wanted)
-        if mode == codes.TRAIN:
-            size = self._pace.choose(size)
-        signals = np.zeros(team.SIGNALS, np.int64)
         plan = self._plan
+        examples = int(plan[0, codes.BATCH]) if mode == codes.TRAIN else len(self._data)
+        step = self._work * examples + self._beside
+        wanted = fitting(self._limit, step, last - first, self.program.parts)
+        most = min(self._most, wanted)
+        size = self._pace.choose(crowd.limit(most))
+        signals = np.zeros(team.SIGNALS, np.int64)
         plan[:, codes.MODE] = mode
         plan[:, codes.FIRST_STEP] = first
         plan[:, codes.LAST_STEP] = last
@@ -363,14 +381,37 @@ class Run:
                 *sparse,
             )
 
+        # Calls that are no steps of a fit are of different sizes.
+        share = (last - first) * examples / int(plan[0, codes.BATCH])
         began = time.perf_counter()
         if size == 1:
             call(True)
-        else:
-            together(size, call, lambda: team.dismiss(signals))
-        if mode == codes.TRAIN:
-            self._pace.note(size, last - first, time.perf_counter() - began)
+            if most > 1:
+                self._pace.note(1, share, time.perf_counter() - began)
+            return record
+        self._set_terms(signals, size, last - first)
+        together(size, call, lambda: team.dismiss(signals))
+        self._pace.judge(
+            size, share, time.perf_counter() - began, mode == codes.TRAIN, Outcome(
+                int(signals[team.CAME]), team.stayed(signals),
+                1e-9 * int(signals[team.WAITED]), 1e-9 * int(signals[team.LOST]),
+            ),
+        )  # fmt: skip
         return record
+
+    def _set_terms(self, signals: NDArray[np.int64], size: int, steps: int) -> None:
+        """Tell a team what it may cost."""
+        from fastnn.kernels import team
+
+        plan = self._plan[0]
+        rows = min(int(plan[codes.BATCH]), len(self._data))
+        chunks = 1 if plan[codes.GROUPS] > 1 else -(-rows // int(plan[codes.CHUNK]))
+        ways = 1 if plan[codes.LOSS_CODE] == codes.NO_LOSS else 2
+        terms = self._pace.terms(size, steps, ways * chunks)
+        signals[team.PATIENCE], signals[team.CREDIT] = terms.patience, terms.credit
+        signals[team.GAIN], signals[team.CAP] = terms.gain, terms.most
+        signals[team.CORES] = usable_cores()
+        signals[team.SPIN] = terms.spin
 
 
 def _work(blocks: Sequence[Block], gradient: bool, X: Floats | SparseRows | None = None) -> int:

@@ -13,6 +13,8 @@ import os
 import platform
 import stat
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +23,12 @@ from fastnn.leftovers import claim, remove_leftovers, temporary_name
 from fastnn.names import describe
 
 __all__ = [
+    "CLOCK",
+    "CLOCK_FUNCTION",
+    "FUTEX_CALL",
+    "FUTEX_SHIFT",
+    "NAP",
+    "NAP_FUNCTION",
     "YIELD_FUNCTION",
     "core_apart",
     "cpu_name",
@@ -36,6 +44,38 @@ __all__ = [
 
 #: The system's function, without arguments, by which a thread gives its core to another.
 YIELD_FUNCTION = "SwitchToThread" if os.name == "nt" else "sched_yield"
+
+#: The system's function by which a thread sleeps, and for how long, in the function's unit: 100
+#: microseconds, on Windows the shortest sleep that there is.
+NAP_FUNCTION, NAP = ("Sleep", 1) if os.name == "nt" else ("usleep", 100)
+
+#: The system's function that tells the time, and which of its clocks to ask; None where it has
+#: one clock, which counts hundreds of nanoseconds.
+CLOCK_FUNCTION, CLOCK = (
+    ("GetSystemTimePreciseAsFileTime", None)
+    if os.name == "nt"
+    else ("clock_gettime", int(time.CLOCK_MONOTONIC))
+)
+
+# The number of the call futex(2), from each architecture's <asm/unistd.h>.
+_FUTEX_CALLS = {
+    "x86_64": 202,
+    "aarch64": 98,
+    "riscv64": 98,
+    "loongarch64": 98,
+    "ppc64le": 221,
+    "s390x": 238,
+}
+
+#: The number of Linux's call by which threads park and wake each other; 0 where there is none.
+FUTEX_CALL = (
+    _FUTEX_CALLS.get(platform.machine(), 0)
+    if sys.platform == "linux" and sys.maxsize > 2**32
+    else 0
+)
+
+#: Bytes from the beginning of a 64-bit integer to its low half, which that call compares.
+FUTEX_SHIFT = 0 if sys.byteorder == "little" else 4
 
 _ROOT = Path("/")
 _CPUINFO_KEYS = ("model name", "cpu model", "Model", "Hardware", "cpu")

@@ -1,7 +1,9 @@
 """How many threads compute, and how they are started for one call of a kernel.
 
 Threads are Python's own and live as long as one call.  No result depends on their number, so a
-thread that cannot be started, or comes late, only makes a call slower.
+thread that cannot be started, comes late or leaves early only makes a call slower.
+
+This file is long because which number pays and what disturbs it are one judgement.
 """
 
 from __future__ import annotations
@@ -10,31 +12,72 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from fastnn.names import check_integer
 from fastnn.system import core_apart, current_core, usable_cores
 
-__all__ = ["Pace", "ceiling", "fitting", "set_threads", "together"]
+__all__ = [
+    "Crowd",
+    "Outcome",
+    "Pace",
+    "Terms",
+    "ceiling",
+    "crowd",
+    "fitting",
+    "set_threads",
+    "together",
+]
 
 _VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
-# Multiplications and additions of a step that may be worth another thread, which meets the others
-# twice in it, and that are worth it on any machine; and those of a call, which starts it.
+# Floating-point operations of a step above which another thread may pay (each step has two
+# barriers) and above which it does on any machine; and those of a call that pay for starting it.
 _STEP_SHARE = 100_000
 _SURE_SHARE = 5_000_000
 _CALL_SHARE = 20_000_000
 
-# Seconds for each thread that steps must take to tell how fast they are, starting them included;
-# and how much slower it must have become since for all to be asked again.
-_TELLING = 0.001
-_CHANGED = 1.25
+# Floating-point operations of a thread in a second, where nothing was timed yet.
+_RATE = 1e11
 
-# A first trial of several threads may fall into the time that a core takes to wake up, so that a
-# second one follows, so many times as long, unless the first was so much slower than one thread.
-_LONGER = 4
+# Seconds of steps that tell how fast they are, and how many times as long a second trial of
+# several threads takes: the first may fall into the time that a core takes to wake up.  There is
+# no second one where the first was so many times as slow as one thread.
+_TELLING = 0.0005
+_LONGER = 6
 _HOPELESS = 3.0
+
+# A trial may lose its own time.  It is allowed where all steps, those to come included where their
+# number is known, take so many times as long.
+_TRIAL_SHARE = 30
+
+# How much slower steps must have become for every number of threads to be timed again; and the
+# seconds after which several threads that were too slow are, at first and at most.
+_CHANGED = 1.25
+_AGAIN, _AGAIN_AT_MOST = 1.0, 60.0
+
+# How many times what other processes have cost a team passes before it is tried again, which is
+# doubled each time that it is disturbed again within so many waits, and the most seconds.
+_SELDOM = 10
+_SOON = 3.0
+_LONGEST = 2.0
+
+# Seconds that the leader waits for its helpers, at least and at most; and that threads of a team
+# may wait for each other before it must have gained them, and may save up.
+_PATIENCE, _PATIENCE_AT_MOST = 0.0001, 0.001
+_CREDIT, _SAVED = 0.0003, 0.01
+
+# Seconds that a thread looks for the others before it parks.  On a virtual machine a core that was
+# given away takes long to wake up, and its thread is often put beside the one that woke it:
+# 784-128-10 took 72 to 84 ms after one disturbance where this was 0.1 ms, and 52 to 56 otherwise.
+_SPIN = 0.001
+
+# Kinds of steps whose speeds are remembered.
+_REMEMBERED = 256
 
 _chosen: int | None = None
 
@@ -120,18 +163,109 @@ def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
     return min(ceiling() if threads is None else threads, worth)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a team of threads may cost in one call, in nanoseconds.
+
+    Attributes
+    ----------
+    patience : int
+        How long the leader waits for helpers.
+    credit : int
+        How long threads may wait for each other at first.
+    gain : int
+        What the team gains from one barrier to the next, which is added to the credit.
+    most : int
+        To how much that may grow.
+    spin : int
+        How long a thread looks for the others before it gives its core away.
+    """
+
+    patience: int
+    credit: int
+    gain: int
+    most: int
+    spin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a team of threads did.
+
+    Attributes
+    ----------
+    came, stayed : int
+        Threads that took part, and that were left at the end.
+    waited : float
+        Seconds that the leader waited for helpers.
+    lost : float
+        Seconds that threads waited for one that had lost its core.
+    """
+
+    came: int
+    stayed: int
+    waited: float
+    lost: float
+
+
+class Crowd:
+    """What is known of other work on the cores, from teams that it has disturbed.
+
+    A team that lost a thread tells so.  Until what that cost is a small part of the time since,
+    no larger one is sent; if the next one is disturbed again, the wait is twice as long.
+
+    Examples
+    --------
+    >>> found = Crowd()
+    >>> found.limit(8)
+    8
+    >>> found.disturbed(stayed=2, lost=0.003)
+    >>> found.limit(8)
+    2
+    """
+
+    def __init__(self) -> None:
+        self._size = 1
+        self._until = -math.inf
+        self._wait = 0.0
+
+    def limit(self, most: int) -> int:
+        """Return how many threads may be tried now, most at the most."""
+        if most == 1 or time.perf_counter() >= self._until:
+            return most
+        return min(most, self._size)
+
+    def disturbed(self, stayed: int, lost: float) -> None:
+        """Take down that a team ended with so many threads, and the seconds that it lost."""
+        now = time.perf_counter()
+        again = now < self._until + _SOON * self._wait
+        self._wait = min(max(_SELDOM * lost, 2.0 * self._wait if again else 0.0), _LONGEST)
+        self._until = now + self._wait
+        self._size = max(1, stayed)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._until, self._wait = -math.inf, 0.0
+
+
+#: What the process knows of other work on its cores.
+crowd = Crowd()
+
+
 class Pace:
     """Finds, while steps are taken, how many threads are the fastest.
 
-    What a meeting of threads costs differs from machine to machine by a factor of ten, and with
-    what else runs there.  As no result depends on the number of threads, those that take steps
-    try: one for the first few, which tells soon; then the most that may be worth it, half as many,
-    and so on while that is faster.
+    What a barrier costs differs from machine to machine by a factor of ten, and with what else
+    runs there.  As no result depends on the number of threads, those that take steps try: one for
+    the first few, which tells soon; then, where the trial is a small part of the work, the most
+    that may be worth it, half as many, and so on while that is faster.
 
     Parameters
     ----------
     step : float
-        Multiplications and additions between two meetings of the threads.
+        Floating-point operations of a step.
+    sure : float, optional
+        Operations for each thread of a step that needs no trial.
 
     Examples
     --------
@@ -144,48 +278,91 @@ class Pace:
     [1, 4, 4, 2, 2, 4, 4]
     """
 
-    def __init__(self, step: float) -> None:
+    _known: ClassVar[OrderedDict[Hashable, Pace]] = OrderedDict()
+
+    def __init__(self, step: float, sure: float | None = None) -> None:
         self._step = step
+        self._sure = sure
         self._seconds: dict[int, list[float]] = {}
-        self._telling: dict[int, tuple[int, float]] = {}
+        self._telling: dict[int, tuple[float, float]] = {}
+        self._worked = 0.0
+        self._left = 0.0  # steps to come, where somebody said so
+        self._again, self._wait = -math.inf, 0.0
+
+    @classmethod
+    def of(cls, kind: Hashable, step: float, sure: float | None = None) -> Pace:
+        """Return what is known of steps of a kind, from earlier fits or predictions too."""
+        known = cls._known
+        pace = known.pop(kind, None)
+        known[kind] = pace = pace or cls(step, sure)
+        with contextlib.suppress(KeyError):
+            while len(known) > _REMEMBERED:
+                known.popitem(last=False)
+        return pace
 
     def choose(self, most: int) -> int:
         """Return how many threads shall take the next steps, most at the most."""
         size = most
-        if self._step >= most * _SURE_SHARE:
+        if size == 1:
+            return 1
+        # Large steps go to all at once; one thread is timed where that costs next to nothing.
+        if self._is_sure(most) and not (
+            self._seconds.get(most) and (self._is_known(1) or self._may_try_one(most))
+        ):
             return most
         if not self._is_known(1):
             return 1
+        best = 1
         while size > 1:
             fewer = (size + 1) // 2
             for asked in (size, fewer):
                 if not self._is_known(asked):
-                    return asked
+                    return asked if self._may_try(asked) else best
             if min(self._seconds[fewer]) >= min(self._seconds[size]):
                 return size
-            size = fewer
-        return size
+            best = size = fewer
+        now = time.perf_counter()
+        if now >= self._again:
+            if self._wait:
+                # It may have been an unlucky moment.
+                self._seconds = {1: self._seconds[1]}
+            self._wait = min(max(_AGAIN, 2.0 * self._wait), _AGAIN_AT_MOST)
+            self._again = now + self._wait
+        return 1
 
-    def ration(self, most: int) -> int | None:
+    def ration(self, most: int, left: int | None = None) -> int | None:
         """Return how many steps the next call shall take at the most, None for any number.
 
         A trial takes what one thread does in the time that tells: somewhere several threads may
         be five times slower.
+
+        Parameters
+        ----------
+        most : int
+            Threads at the most.
+        left : int, optional
+            How many steps are to come.
         """
+        self._left = 0.0 if left is None else left
         size = self.choose(most)
-        if size == 1 or self._step >= most * _SURE_SHARE or self._is_known(size):
+        if self._is_known(size) or not self._seconds:
+            return None
+        if size == 1:
+            return max(1, int(2.0 * _TELLING / self.alone()))
+        if not self._is_known(1):
             return None
         longer = _LONGER if self._seconds.get(size) else 1
-        telling = int(longer * _TELLING * size / min(self._seconds[1]))
+        telling = int(2.0 * longer * _TELLING / min(self._seconds[1]))
         # A call of less work would not get so many threads, and nothing would be known after it.
         return max(telling, math.ceil(most * _CALL_SHARE / self._step))
 
-    def note(self, size: int, steps: int, seconds: float) -> None:
-        """Take down how long so many threads took for some steps, their start included."""
+    def note(self, size: int, steps: float, seconds: float) -> None:
+        """Take down how long so many threads took for some steps."""
+        self._worked += seconds
         # Calls that are short tell something together.
         steps_before, seconds_before = self._telling.pop(size, (0, 0.0))
         steps, seconds = steps + steps_before, seconds + seconds_before
-        if seconds < _TELLING * size:
+        if seconds < _TELLING:
             self._telling[size] = steps, seconds
             return
         each = seconds / steps
@@ -193,6 +370,68 @@ class Pace:
         if known and each > _CHANGED * min(known):
             self._seconds, self._telling = {size: []}, {}
         self._seconds[size] = [*self._seconds[size][-1:], each]
+
+    def judge(
+        self, size: int, steps: float, seconds: float, starting_apart: bool, outcome: Outcome
+    ) -> None:
+        """Take down how a team of so many threads did, and what it says of the crowd.
+
+        Parameters
+        ----------
+        size : int
+            Threads that were sent.
+        steps : float
+            What they did, in steps.
+        seconds : float
+            How long that took, their start included.
+        starting_apart : bool
+            Whether waiting for helpers does not count, as later calls will take longer.
+        outcome : Outcome
+            What the team itself says.
+        """
+        if outcome.stayed == size:
+            self.note(size, steps, seconds - outcome.waited if starting_apart else seconds)
+            return
+        self._worked += seconds
+        lost = outcome.lost
+        if 1 in self._seconds:
+            lost = min(lost, seconds - self.alone() * steps)
+        crowd.disturbed(outcome.stayed, max(lost, outcome.waited, _CREDIT))
+
+    def alone(self) -> float:
+        """Return the seconds of a step in one thread, as well as is known."""
+        known = self._seconds.get(1)
+        if known:
+            return min(known)
+        # At the most, where several were timed.
+        found = [size * min(times) for size, times in self._seconds.items() if times]
+        return min([self._step / _RATE, *found])
+
+    def terms(self, size: int, steps: int, barriers: int) -> Terms:
+        """Return what so many threads may cost in a call of steps with so many barriers each."""
+        gain = self.alone() * (1.0 - 1.0 / size)
+        patience = min(max(_PATIENCE, 0.25 * gain * steps), _PATIENCE_AT_MOST)
+        apart = 0.8 * gain / barriers
+        numbers = (patience, _CREDIT + apart, apart, max(_SAVED, 2.0 * apart), _SPIN)
+        return Terms(*(int(1e9 * number) for number in numbers))
+
+    def _is_sure(self, most: int) -> bool:
+        """Say whether a step is so large that nobody needs to try."""
+        return self._step >= most * (_SURE_SHARE if self._sure is None else self._sure)
+
+    def _may_try(self, size: int) -> bool:
+        """Say whether a trial of so many threads is a small part of the work."""
+        alone = min(self._seconds[1])
+        cost = _TELLING
+        if self._seconds.get(size):
+            # The second one takes longer, and it is known how slow it may be.
+            cost = max(cost, 2.0 * _LONGER * _TELLING * (self._seconds[size][0] / alone - 1.0))
+        return _TRIAL_SHARE * cost <= self._worked + self._left * alone
+
+    def _may_try_one(self, most: int) -> bool:
+        """Say whether timing one thread, at the least for a step, is a small part of the work."""
+        alone = self.alone()
+        return _TRIAL_SHARE * max(_TELLING, alone) <= self._worked + self._left * alone / most
 
     def _is_known(self, size: int) -> bool:
         """Say whether a number was timed; several threads twice, if there is hope."""

@@ -193,7 +193,7 @@ class Stepper(Protocol):
     def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
 
-    def ration(self) -> int | None:
+    def ration(self, left: int | None = None) -> int | None:
         """Return how many steps the next call shall take at the most, None for any number."""
 
     def take(self, moments: bool = False) -> None:
@@ -242,9 +242,9 @@ class NativeStepper:
         done, trouble = self.report[[codes.STEPS_DONE, codes.TROUBLE]]
         return Slice(record, int(done), int(trouble))
 
-    def ration(self) -> int | None:
+    def ration(self, left: int | None = None) -> int | None:
         """Return how many steps the next call shall take at the most, None for any number."""
-        return self._run.ration()
+        return self._run.ration(left)
 
     def take(self, moments: bool = False) -> None:
         """Take over the job's parameters, and its moments if asked, as they are now."""
@@ -311,7 +311,7 @@ class ReferenceStepper:
                 self.report[codes.STEPS_DONE] = step + 1 - first
         return Slice(record, last - first, codes.FINE)
 
-    def ration(self) -> int | None:
+    def ration(self, left: int | None = None) -> int | None:
         """Return None: here nothing is tried out."""
         return None
 
@@ -813,7 +813,8 @@ class _Slices:
         """Take a slice of steps; return what to raise should one of them turn non-finite."""
         steps, epoch = self._job.steps, len(self.losses)
         left = (1 if self.apart else run.epochs - epoch) * steps - self._step
-        wanted = min(self._length, left, self.stepper.ration() or left)
+        to_come = (run.epochs - epoch) * steps - self._step
+        wanted = min(self._length, left, self.stepper.ration(to_come) or left)
         first, last = self._step, self._step + wanted
         self._save()
         began = time.perf_counter()

@@ -874,7 +874,7 @@ CHEAPEST = {
     "Products": ("32 x 32", "step", "float32", 1),
     "Width": (8,),
 }
-ELSEWHERE = {"Beside", "FirstFit", "FirstFitEver", "Fit", "Reached"}
+ELSEWHERE = {"Beside", "Busy", "FirstFit", "FirstFitEver", "Fit", "Reached"}
 
 
 def test_every_suite_is_known_here():

@@ -73,9 +73,11 @@ ALLOWED = {
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
     },
+    "estimators.blas": set(),
     "estimators.lbfgs": {
-        "data", "estimators.blame", "estimators.judge", "estimators.parameters",
-        "estimators.watchers", "layout", "network", "notices", "prediction",
+        "data", "estimators.blame", "estimators.blas", "estimators.judge",
+        "estimators.parameters", "estimators.watchers", "layout", "network", "notices",
+        "prediction",
     },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "kernels.codes", "names", "optimizers",
@@ -123,7 +125,7 @@ ALLOWED = {
     },
     "prediction": {
         "conventions", "data", "kernels._load", "kernels.codes", "layout", "losses", "reference",
-        "sparse", "threads",
+        "sparse", "system", "threads",
     },
     "private": {"system"},
     "progress": {"names"},
@@ -212,8 +214,9 @@ ALLOWED = {
         "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
     },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
-    # Only what the system calls the function by which a thread waits.
-    "kernels.team": {"kernels._jit", "kernels.simd", "system"},
+    # Only what the system calls the functions by which a thread waits.
+    "kernels.parking": {"kernels._jit", "kernels.simd", "system"},
+    "kernels.team": {"kernels._jit", "kernels.parking", "kernels.simd"},
     "kernels.tiles": {
         "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.micro_kernels",
         "kernels.narrow", "kernels.panels", "kernels.sparse_products", "kernels.update",
@@ -247,7 +250,7 @@ DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.dropout", "kernels.sparse_products",
     "kernels.elementwise", "kernels.matmul", "kernels.micro_kernels", "kernels.narrow",
-    "kernels.output", "kernels.panels",
+    "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.rows", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.update",
     "kernels.views",
@@ -416,7 +419,8 @@ def test_a_room_needs_numpy_at_most(name):
     if name in DOOR | GENERATORS:
         eager -= {"numba", "llvmlite"}
     if name in ESTIMATORS:
-        eager -= {"scipy", "sklearn"}
+        # What scikit-learn brings too.
+        eager -= {"scipy", "sklearn", "threadpoolctl"}
     assert eager <= (set() if name in NUMPY_FREE else {"numpy"})
     lazy = {module.split(".")[0] for module in strangers_of(IMPORTS[name], lazy=True)}
     assert lazy <= LAZY_OUTSIDE.get(name, set())

@@ -59,6 +59,10 @@ class Feed:
         self.order = self._stepper.order
         self.steady = job.backend == "native"
 
+    def ration(self) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number."""
+        return self._stepper.ration()
+
     def run(self, first: int, last: int, rates: Rates) -> Slice:
         """Take the steps from first to before last of an epoch, at these learning rates if any."""
         self._stepper.rates = rates

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastnn.data import Data
 from fastnn.estimators.blame import overflow
+from fastnn.estimators.blas import one_blas_thread
 from fastnn.estimators.judge import Judge, Measure, mean_loss
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
@@ -117,14 +118,15 @@ class Search:
         self._began = time.perf_counter()
         self._watchers.epoch_begins()
         try:
-            found = minimize(
-                self._value,
-                self._vector.astype(np.float64),
-                method="L-BFGS-B",
-                jac=self._gradient,
-                callback=self._iteration,
-                options={"maxfun": one.max_fun, "maxiter": one.max_iter, "gtol": self._tol},
-            )
+            with one_blas_thread():
+                found = minimize(
+                    self._value,
+                    self._vector.astype(np.float64),
+                    method="L-BFGS-B",
+                    jac=self._gradient,
+                    callback=self._iteration,
+                    options={"maxfun": one.max_fun, "maxiter": one.max_iter, "gtol": self._tol},
+                )
         except _Enough as reason:
             if reason.args:
                 _warn(*reason.args)

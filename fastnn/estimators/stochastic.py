@@ -171,7 +171,8 @@ class Descent:
         loss_sum = counted = 0.0
         first, steps = 0, -(-self._examples // self._batch)
         while first < steps:
-            last = min(first + self._length, steps)
+            length = min(self._length, self._feed.ration() or self._length)
+            last = min(first + length, steps)
             if self._due():
                 self._show()
             rates = self._pace.rates(first, last, steps, self._estimator.max_iter)

@@ -3,6 +3,8 @@
 The architecture is data: the operation table says what to do, so that a thousand networks
 compile nothing after the first of their dtype.  Kernels never raise, check or allocate; ``gate``
 and ``layout`` guarantee their input.
+
+This file is long because every walk over the steps meets the same team at the same barriers.
 """
 
 from __future__ import annotations
@@ -134,6 +136,17 @@ def tiles_of(table: Any, plan: Any, r: int) -> tuple[int, int]:
     return table[r, codes.UNITS], end
 
 
+@kernel
+def tiles_for(table: Any, plan: Any, panel: int, place: int, size: int) -> tuple[int, int]:
+    """Return the first and the one past the last of a thread's tiles of weight gradients."""
+    if table[table.shape[0] - 1, codes.DRESULT] < 0:
+        return 0, 0
+    return (
+        tiles_before(table, plan, panel, place, size),
+        tiles_before(table, plan, panel, place + 1, size),
+    )
+
+
 @entry
 def engine(
     plans: Any,
@@ -167,7 +180,8 @@ def engine(
     divided among them for the forward and backward passes, tiles of weight gradients for sums and
     steps.  Or, where a batch has many chunks and the weights are few, they divide groups of
     chunks, each of which accumulates a gradient of its own.  Which of the two, and the order of
-    all sums, depend on the shape alone, so that no result depends on the number of threads.
+    all sums, depend on the shape alone, so that no result depends on the number of threads, nor
+    on when the team shrinks: between two barriers rows and tiles are divided anew.
 
     Parameters
     ----------
@@ -188,7 +202,7 @@ def engine(
     record : float64 (epochs, codes.RECORD_COLUMNS)
         Added to: sums of losses and weights of each epoch that the call touches.
     signals : int64 (team.SIGNALS,)
-        Zeros when the first thread enters; the team's barrier.
+        Zeros but for the team's terms when the first thread enters; the team's barrier.
     leading : bool
         True for one of the threads.
     M : (Program.workspace,)
@@ -238,10 +252,7 @@ def engine(
         )
     steps = (examples + batch - 1) // batch
     panel = PANEL_BYTES // M.itemsize
-    first_tile, last_tile = 0, 0
-    if top[codes.DRESULT] >= 0:
-        first_tile = tiles_before(table, plan, panel, place, size)
-        last_tile = tiles_before(table, plan, panel, place + 1, size)
+    first_tile, last_tile = tiles_for(table, plan, panel, place, size)
     tile = plan[codes.TILES] + place * plan[codes.TILE_SIZE]
     rates = M[plan[codes.RATES_AT] : plan[codes.RATES_AT] + 2 * codes.RATES]
     done, taken, trouble = 0, 0, codes.FINE
@@ -290,6 +301,9 @@ def engine(
             if plan[codes.LOSS_CODE] == codes.NO_LOSS:
                 # A shorter chunk is divided among the threads at other rows.
                 barrier(signals, size)
+                size = team_size(signals)
+                if place >= size:
+                    break
                 continue
             row_losses(
                 M, top, plan, conventions, number, picks, labels, values, weights, total, low, high
@@ -317,7 +331,12 @@ def engine(
                 )  # fmt: skip
                 raise_flag(signals, broken > 0)
             barrier(signals, size)
-        if trouble != codes.FINE:
+            if team_size(signals) != size:
+                size = team_size(signals)
+                if place >= size:
+                    break
+                first_tile, last_tile = tiles_for(table, plan, panel, place, size)
+        if trouble != codes.FINE or place >= size:
             break
         if keeping or groups > 1:
             finish_gradient(M, table, constants, share, plan, sums, first_tile, last_tile, groups)
@@ -348,6 +367,11 @@ def engine(
             trouble = codes.UPDATE_NOT_FINITE
             break
         done += 1
+        if team_size(signals) != size:
+            size = team_size(signals)
+            if place >= size:
+                break
+            first_tile, last_tile = tiles_for(table, plan, panel, place, size)
     restore_subnormals(control)
     if place == 0:
         report[codes.STEPS_DONE] = done

@@ -1,47 +1,64 @@
-"""Several threads in one kernel: who takes part, and where they wait for each other.
+"""Several threads in one kernel: who takes part, where they wait for each other, and who leaves.
 
-Python threads call the same kernel, which does not hold Python's lock.  Each takes a number at
-the door; the leader waits a little for those who are expected, then closes it, and whoever comes
-late goes home.  As no result depends on how many take part, nothing depends on who came in time.
+Python threads call the same kernel, which does not hold Python's lock.  The leader waits a little
+for the helpers that are expected, then closes the door, and a helper that comes late goes home.
+As no result depends on how many take part, nothing depends on who came in time.
 
-A thread waits by looking again and again, and after a while by giving its core to others, so
-that more threads than cores are slow but never stuck.  Kernels cannot fail, so nobody waits for
-a thread that is gone.
+A waiting thread spins for a bounded time, then parks: on Linux on a futex, elsewhere in short
+sleeps.  On a busy machine a helper may lose its core in the middle of a step, for as long as the
+system gives it to another process.  What such waiting costs is charged against what the team
+gains; when the credit is used up the team shrinks, and those who are dropped go home at the next
+boundary (`team_size`).  Kernels cannot fail, so no thread waits for one that is gone.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
-from llvmlite import ir
 from numba.core import types
 
 from fastnn.kernels import simd
-from fastnn.kernels._jit import external, intrinsic, kernel
-from fastnn.system import YIELD_FUNCTION
+from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels.parking import clock, give_way, park, wake
 
-__all__ = ["SIGNALS", "barrier", "dismiss", "flag", "join", "raise_flag", "team_size"]
+__all__ = [
+    "CAME",
+    "CAP",
+    "CORES",
+    "CREDIT",
+    "GAIN",
+    "LOST",
+    "PATIENCE",
+    "SIGNALS",
+    "SPIN",
+    "WAITED",
+    "barrier",
+    "dismiss",
+    "flag",
+    "join",
+    "raise_flag",
+    "stayed",
+    "team_size",
+]
 
-_ir: Any = ir
-
-# Places in the signals, int64; each has a cache line to itself.
-_DOOR = 0
+# Places in the signals, int64.  Each line below has a cache line to itself.
+_DOOR = 0  # helpers that came, and _CLOSED
 _SIZE = 8
-_ARRIVED = 16
+_ARRIVED, CREDIT, _STALLED, GAIN, CAP, CORES = 16, 17, 18, 19, 20, 21
 _PHASE = 24
 _FLAG = 32
-SIGNALS = 40
+_PARKED = 40
+PATIENCE, WAITED, CAME, LOST, SPIN = 48, 49, 50, 51, 52
+SIGNALS = 56
 
 _CLOSED = 1 << 20  # added to the door's count
-_LOOKS = 2000  # before a waiting thread gives its core away each time
-_PATIENCE = 2000  # times that the leader gives its core away before it closes the door
+_LOOKS = 1000  # before a waiting thread looks at a clock, and between two looks at it
+_SOON = 20_000  # nanoseconds after which the leader gives its core away while it waits for helpers
+_PARKING = 500_000  # nanoseconds after which a parked thread looks for itself
 
 # For the mode without the JIT, where adding takes several steps.
 _alone = threading.Lock()
-
-give_way = external(YIELD_FUNCTION, types.int32(), lambda: time.sleep(0))
 
 
 def _add(signals: Any, place: int, number: int) -> int:
@@ -58,7 +75,7 @@ def add(typing: Any, signals: Any, place: Any, number: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = builder.gep(simd.data_pointer(context, builder, signals, arguments[0]), [arguments[1]])
-        return builder.atomic_rmw("add", at, arguments[2], "acq_rel")
+        return builder.atomic_rmw("add", at, arguments[2], "seq_cst")
 
     return types.int64(signals, types.intp, types.int64), generate
 
@@ -74,7 +91,7 @@ def read(typing: Any, signals: Any, place: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = builder.gep(simd.data_pointer(context, builder, signals, arguments[0]), [arguments[1]])
-        return builder.load_atomic(at, "acquire", 8)
+        return builder.load_atomic(at, "seq_cst", 8)
 
     return types.int64(signals, types.intp), generate
 
@@ -97,34 +114,89 @@ def set_(typing: Any, signals: Any, place: Any, number: Any) -> Any:
 
 
 @kernel
+def publish(signals: Any, place: int, number: int) -> None:
+    """Set a signal from which threads may have parked away, and wake them."""
+    # Added, not set: the order of this and of the next line must not be lost.
+    add(signals, place, number - read(signals, place))
+    if read(signals, _PARKED) > 0:
+        wake(signals, place)
+
+
+@kernel
+def await_change(signals: Any, place: int, known: int, charged: bool) -> None:
+    """Wait until a signal is no longer the known one; charge long waiting to the team."""
+    for _ in range(_LOOKS):
+        if read(signals, place) != known:
+            return
+    began = clock()
+    since = began
+    while True:
+        for _ in range(_LOOKS):
+            if read(signals, place) != known:
+                if charged and since != began:
+                    add(signals, _STALLED, clock() - since)
+                return
+        here = clock()
+        if here - began < signals[SPIN]:
+            continue
+        if charged:
+            add(signals, _STALLED, here - since)
+            since = here
+        add(signals, _PARKED, 1)
+        park(signals, place, known, _PARKING)
+        add(signals, _PARKED, -1)
+
+
+@kernel
+def await_helpers(signals: Any, count: int) -> int:
+    """Wait until so many helpers are at the door, or for PATIENCE; return how long it took.
+
+    The leader gives its core away now and then, as a helper may have been put on the same one.
+    """
+    began = clock()
+    waited = 0
+    while read(signals, _DOOR) < count and waited < signals[PATIENCE]:
+        for _ in range(_LOOKS):
+            if read(signals, _DOOR) >= count:
+                break
+        if waited > _SOON:
+            give_way()
+        waited = clock() - began
+    return waited
+
+
+@kernel
 def join(signals: Any, expected: int, leading: bool) -> int:
     """Take part; return this thread's number in the team, or -1 for one that came late.
 
-    Reads and writes: signals (SIGNALS,), zero when the first thread comes.
+    The leader's number is 0.
+
+    Reads and writes: signals (SIGNALS,), zero when the first thread comes but for the terms.
     """
-    number = add(signals, _DOOR, 1)
     if leading:
-        looks = 0
-        while read(signals, _DOOR) < expected and looks < _LOOKS + _PATIENCE:
-            looks += 1
-            if looks > _LOOKS:
-                give_way()
-        set_(signals, _SIZE, add(signals, _DOOR, _CLOSED))
-        return number
-    if number >= _CLOSED:
+        if expected > 1:
+            signals[WAITED] = await_helpers(signals, expected - 1)
+        size = add(signals, _DOOR, _CLOSED) + 1
+        signals[CAME] = size
+        publish(signals, _SIZE, size)
+        return 0
+    number = add(signals, _DOOR, 1) + 1
+    if number > _CLOSED:
         return -1
-    looks = 0
-    while read(signals, _SIZE) == 0:
-        looks += 1
-        if looks > _LOOKS:
-            give_way()
+    await_change(signals, _SIZE, 0, False)
     return number if read(signals, _SIZE) > 0 else -1
+
+
+def stayed(signals: Any) -> int:
+    """Return, to Python, how many were left in the team when it came to its end."""
+    return int(signals[_SIZE])
 
 
 def dismiss(signals: Any) -> None:
     """Send home, from Python, those who wait for a leader that was interrupted on its way.
 
-    Reads and writes: signals.  Does nothing once the leader has been there.
+    Reads and writes: signals.  Does nothing once the leader has been there.  Who is parked looks
+    again before long.
     """
     if signals[_SIZE] == 0:
         signals[_SIZE] = -1
@@ -132,8 +204,37 @@ def dismiss(signals: Any) -> None:
 
 @kernel
 def team_size(signals: Any) -> int:
-    """Return how many take part.  Reads: signals."""
+    """Return how many take part; fewer than before where the last barrier dropped some.
+
+    To be asked by all between the same two barriers, as then all are told the same.  Those whose
+    numbers are no longer below it go home.
+
+    Reads: signals.
+    """
     return read(signals, _SIZE)
+
+
+@kernel
+def settle(signals: Any, size: int) -> None:
+    """Pay for what threads waited since the last barrier; shrink a team that cannot.
+
+    The last thread at a barrier does so, before it lets the others go.
+
+    Reads and writes: signals.
+    """
+    credit = min(signals[CREDIT] + signals[GAIN], signals[CAP])
+    stalled = read(signals, _STALLED)
+    if stalled > 0:
+        add(signals, _STALLED, -stalled)
+        stalled //= size - 1
+        signals[LOST] += stalled
+        credit -= stalled
+        # A team shrinks once before it is asked for its size.
+        if credit < 0 and read(signals, _SIZE) == size:
+            # Beyond the cores threads wait for each other; else whoever is dropped frees one.
+            set_(signals, _SIZE, min(size - (size + 3) // 4, max(signals[CORES], 1)))
+            credit = 0
+    signals[CREDIT] = credit
 
 
 @kernel
@@ -143,14 +244,11 @@ def barrier(signals: Any, size: int) -> None:
         return
     phase = read(signals, _PHASE)
     if add(signals, _ARRIVED, 1) == size - 1:
+        settle(signals, size)
         set_(signals, _ARRIVED, 0)
-        set_(signals, _PHASE, phase + 1)
+        publish(signals, _PHASE, phase + 1)
         return
-    looks = 0
-    while read(signals, _PHASE) == phase:
-        looks += 1
-        if looks > _LOOKS:
-            give_way()
+    await_change(signals, _PHASE, phase, True)
 
 
 @kernel
