@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ from fastnn import reference
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes
-from fastnn.kernels._load import load_kernels
-from fastnn.layout import Block, Layout, Program, Tiling, aligned_zeros
+from fastnn.layout import Block, Layout, Program, aligned_zeros
 from fastnn.losses import Loss
+from fastnn.predictor import SPARSE_FACTOR, Predictor, slices, tiling_of
 from fastnn.sparse import SparseRows
 from fastnn.system import usable_cores
 from fastnn.threads import Outcome, Pace, crowd, fitting, together
@@ -45,25 +44,9 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 
-# What one call takes on without giving Ctrl-C a chance: about 0.1 s, if a thread does 50
-# multiplications and additions in a nanosecond and the costliest activation in one.
-_SLICE_NANOSECONDS = 100_000_000
-_WORK_IN_A_NANOSECOND = 50
-_SMALLEST_SLICE = 256
-
-# So many rows are predicted one by one, as packing the weights takes about as long as they do.
-_FEW = 3
-
-# A multiplication or addition for an entry of a sparse example takes about as long as so many in a
-# product of dense ones, and a step of a weight as so many: both wait for memory.
-_SPARSE_FACTOR = 4
+# A step of a weight takes about as long as so many multiplications or additions in a product: it
+# waits for memory.
 _STEP_FACTOR = 50
-
-# Sparse rows whose first layer is computed in one call of its kernel: about 0.2 ms of them, not
-# fewer than 16; and elements of its results that are kept at a time.
-_PART_WORK = 10_000_000
-_FEWEST_ROWS = 16
-_HIDDEN_ELEMENTS = 1 << 19
 
 # Elements of sparse examples that the textbook writes out at a time.
 _WRITTEN_OUT = 1 << 22
@@ -163,7 +146,7 @@ class Run:
         **planning: Any,
     ) -> None:
         batch = len(data) if batch_size is None else batch_size
-        tiling = _tiling(dtype)
+        tiling = tiling_of(dtype)
         self._work = _work(blocks, gradient, data.X)
         self._beside = 0
         if isinstance(data.X, SparseRows) and gradient:
@@ -272,13 +255,6 @@ class Run:
         step = self._work * int(self._plan[0, codes.BATCH]) + self._beside
         return self._most >= fitting(self._limit, step, _MANY_STEPS, self.program.parts)
 
-    def predict_into(self, X: Floats, out: Floats) -> None:
-        """Write the last layer's result for other examples, of which there may be fewer."""
-        known, self._data, self._out = self._data, Data.unanswered(X), out
-        self(codes.FORWARD)
-        # Nothing is kept of what came in.
-        self._data, self._out = known, self._nowhere
-
     def once(self, mode: int, data: Data) -> NDArray[np.float64]:
         """Run the engine on other dense examples, of which there may be fewer; return its record.
 
@@ -319,7 +295,7 @@ class Run:
 
     def rows_at(self, place: int, columns: int) -> Floats:
         """Return the rows of a panel matrix in the workspace, as a plain matrix of their own."""
-        panel = _tiling(self.dtype).panel
+        panel = tiling_of(self.dtype).panel
         across = -(-columns // panel)
         height = int(self._plan[0, codes.HEIGHT])
         panels = self.workspace[place : place + across * height * panel]
@@ -418,17 +394,8 @@ def _work(blocks: Sequence[Block], gradient: bool, X: Floats | SparseRows | None
     """Return the multiplications and additions that an example takes, on the average of X."""
     first, *others = (2 * block.W.size for block in blocks)
     if isinstance(X, SparseRows):
-        first = _SPARSE_FACTOR * 2 * X.entries // len(X) * blocks[0].outputs
+        first = SPARSE_FACTOR * 2 * X.entries // len(X) * blocks[0].outputs
     return 2 * first + 3 * sum(others) if gradient else first + sum(others)
-
-
-def _tiling(dtype: np.dtype[Any]) -> Tiling:
-    """Return the kernels' sizes for a dtype."""
-    load_kernels()
-    from fastnn.kernels.micro_kernels import BATCH_ROWS, UNIT_ROWS
-    from fastnn.kernels.panels import PANEL_BYTES
-
-    return Tiling(PANEL_BYTES // dtype.itemsize, BATCH_ROWS, UNIT_ROWS)
 
 
 def textbook(
@@ -439,124 +406,6 @@ def textbook(
     W = [layout.view(vector, block.W).T for block in chosen]
     b = [None if block.b is None else layout.view(vector, block.b)[:, None] for block in chosen]
     return W, b, [block.activation for block in chosen]
-
-
-class Predictor:
-    """Gives a network's predictions, and keeps the room that they take.
-
-    Several threads may ask at once; each finds or makes room of its own.
-
-    Parameters
-    ----------
-    layout : Layout
-        The network's.
-    dtype : dtype
-        Of everything.
-    blocks : sequence of Block, optional
-        The layers to walk; all of the layout's by default.
-    """
-
-    def __init__(
-        self, layout: Layout, dtype: np.dtype[Any], blocks: Sequence[Block] | None = None
-    ) -> None:
-        load_kernels()
-        from fastnn.kernels.single import answer
-
-        self.layout = layout
-        self._blocks = layout.blocks if blocks is None else tuple(blocks)
-        self.inputs = self._blocks[0].inputs
-        self.outputs = self._blocks[-1].outputs
-        self.row = (self.inputs,)
-        self._dtype = dtype
-        self._answer = answer
-        self._table = Program.of(self._blocks, 1, _tiling(dtype)).table[0]
-        self._widest = max(block.outputs for block in self._blocks)
-        self._rooms: list[Floats] = []
-        self._runs: list[Run] = []
-        self._rest: Predictor | None = None  # of the layers behind the first one
-
-    def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict for one row, or for several, into an array of the results' shape."""
-        if x.ndim == 2 and len(x) > _FEW:
-            X = x.view()
-            X.flags.writeable = False
-            self.many(parameters, X, out)
-            return
-        if x.ndim == 2:
-            x, out = x.reshape(-1), out.reshape(-1)
-        if not x.flags.writeable:
-            # The kernel is compiled for arrays that may be written, though it writes to none.
-            x = x.copy()
-        self.one(parameters, x, out)
-
-    def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict for one row, or for a few that lie in one writeable vector."""
-        try:
-            room = self._rooms.pop()
-        except IndexError:
-            room = aligned_zeros(2 * self._widest, self._dtype)
-        self._answer(self._table, parameters, room, x, out)
-        self._rooms.append(room)
-
-    def many(self, parameters: Floats, X: Floats, out: Floats) -> None:
-        """Predict for rows of any number; X is read-only, as all that passed the gate."""
-        slices = _slices(len(X), self._blocks)
-        if not slices:
-            return
-        run = self._run_for(X[slices[0]])
-        run.load(parameters)
-        for rows in slices:
-            run.predict_into(X[rows], out[rows])
-        self._runs.append(run)
-
-    def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
-        """Predict for sparse rows: the first layer over their entries, the others as ever."""
-        rest = self._blocks[1:]
-        if not rest:
-            self.first(parameters, X, out)
-            return
-        if self._rest is None:
-            self._rest = Predictor(self.layout, self._dtype, rest)
-        size = max(1, min(len(X), _HIDDEN_ELEMENTS // self._blocks[0].outputs))
-        room = np.empty((size, self._blocks[0].outputs), self._dtype)
-        for start in range(0, len(X), size):
-            part = X[start : start + size]
-            hidden = room[: len(part)]
-            self.first(parameters, part, hidden)
-            self._rest(parameters, hidden, out[start : start + size])
-
-    def first(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
-        """Write the first layer's result for sparse rows, in as many threads as are worth it."""
-        from fastnn.kernels.first_layer import first_layer
-
-        row, results = self._table[0], out.reshape(-1)
-        work = _SPARSE_FACTOR * 2 * X.entries * self._blocks[0].outputs
-        parts = max(1, min(len(X) // _FEWEST_ROWS, work // _PART_WORK))
-        # Whoever is free takes the next part, so that nobody waits for a thread that is late.
-        cuts = [len(X) * part // parts for part in range(parts + 1)]
-        waiting = iter(list(pairwise(cuts)))
-
-        def call(leading: bool) -> None:
-            for first, last in waiting:
-                first_layer(row, parameters, X.starts, X.columns, X.values, first, last, results)
-
-        size = fitting(None, work, 1, parts)
-        if size == 1:
-            call(True)
-        else:
-            together(size, call, lambda: list(waiting))
-
-    def _run_for(self, X: Floats) -> Run:
-        """Return a run that takes so many rows at least."""
-        try:
-            run = self._runs.pop()
-        except IndexError:
-            run = None
-        if run is None or not run.suits(len(X)):
-            capacity = 1 << (len(X) - 1).bit_length()
-            data = Data.unanswered(np.zeros((0, self.inputs), self._dtype))
-            run = Run(self._blocks, self._dtype, data, batch_size=capacity, penalty=False)
-        return run
 
 
 def predictions(
@@ -577,7 +426,7 @@ def predictions(
         if isinstance(X, SparseRows):
             predictor.sparse(parameters, X, out)
         else:
-            predictor.many(parameters, X, out)
+            predictor(parameters, X, out)
         return out
     for rows in _parts(X, chosen, backend):
         with np.errstate(all="ignore"):
@@ -589,16 +438,9 @@ def predictions(
 def _parts(X: Floats | SparseRows, blocks: Sequence[Block], backend: str) -> list[slice]:
     """Part examples, dense or sparse, so that Ctrl-C is served between the parts."""
     if backend == "native" or not isinstance(X, SparseRows):
-        return _slices(len(X), blocks)
+        return slices(len(X), blocks)
     rows = max(1, _WRITTEN_OUT // X.width)
     return [slice(start, start + rows) for start in range(0, len(X), rows)]
-
-
-def _slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
-    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
-    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
-    rows = max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
-    return [slice(start, start + rows) for start in range(0, examples, rows)]
 
 
 def mean_loss(

@@ -142,8 +142,8 @@ def test_a_mean_loss_follows_the_parameters_whole_and_in_pieces(monkeypatch):
     for backend in ("native", "reference"):
         whole = prediction.MeanLoss(*asked, backend)
         with monkeypatch.context() as patch:
-            patch.setattr(prediction, "_SLICE_NANOSECONDS", 1)
-            patch.setattr(prediction, "_SMALLEST_SLICE", 4)
+            patch.setattr("fastnn.predictor._SLICE_NANOSECONDS", 1)
+            patch.setattr("fastnn.predictor._SMALLEST_SLICE", 4)
             pieces = prediction.MeanLoss(*asked, backend)
         assert len(pieces._parts) > 1
         for _ in range(2):

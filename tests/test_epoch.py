@@ -16,9 +16,9 @@ import fastnn as fn
 from fastnn import layout, reference_draws, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
+from fastnn.kernels.answers import answer
 from fastnn.kernels.epoch import engine, load, store
 from fastnn.kernels.order import draw_order
-from fastnn.kernels.single import answer
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS
 
@@ -32,7 +32,7 @@ SHAPE = Shape(61, 5, 17, 3, 3) if JIT else Shape(9, 3, 3, 2, 2)
 BATCH = 17 if JIT else 4  # leaves a short last one
 
 # Where what holds the parameters stands among the arguments of each entry.
-HOLDERS = {engine: 11, load: 1, store: 1, answer: 1}
+HOLDERS = {engine: 11, load: 1, store: 1, answer: 2}
 
 ALL_RULES = {**RULES, **{f"default-{name}": row.record() for name, row in OPTIMIZERS.items()}}
 
@@ -615,10 +615,10 @@ import fastnn as fn
 from fastnn import layout
 from fastnn.kernels import codes
 from fastnn.kernels.order import draw_order
-from fastnn.kernels.single import answer
-from fastnn.layout import Program, Tiling
+from fastnn.kernels.answers import answer
 from fastnn.losses import LOSSES
 from fastnn.prediction import Run
+from fastnn.predictor import Table
 from fastnn.training import Job, NativeStepper, TrainingState
 
 # Not even a handle for an array that Python hands over: kernels count no references.
@@ -663,10 +663,11 @@ whole = Run(net.layout.blocks, net.dtype, data, row, gradient=True)
 for mode in (codes.FORWARD, codes.LOSS, codes.GRADIENT):
     assert counted(whole, mode) == nothing
 
-one = Program.of(net.layout.blocks, 1, Tiling(8, 6, 4)).table[0]
+table = Table.of(net.layout.blocks, net.dtype)
 for rows in (1, 50):
     x, out = np.zeros(7 * rows, dtype), np.zeros(4 * rows, dtype)
-    assert counted(answer, one, net.parameters, np.zeros(40, dtype), x, out) == nothing
+    room = np.zeros(table.room, dtype)
+    assert counted(answer, table.rows, table.plan.copy(), net.parameters, room, x, out) == nothing
 
 draw = np.zeros(2, np.uint64)
 assert counted(draw_order, np.zeros(1000, np.int64), draw) == nothing

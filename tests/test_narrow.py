@@ -7,13 +7,13 @@ import pytest
 from cases import DTYPES, JIT
 
 import fastnn as fn
-from fastnn import prediction
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import entry
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.layout import Program, aligned_zeros
+from fastnn.predictor import tiling_of
 
 # Up to one more than lie as their transpose anywhere.
 OUTPUTS = (1, 2, 3, 4, 5)
@@ -126,7 +126,7 @@ def test_weights_are_packed_as_rows_of_their_transpose(outputs, dtype):
 
 
 def test_few_is_what_fits_an_eighth_of_a_panel():
-    tiling = prediction._tiling(np.dtype("float32"))
+    tiling = tiling_of(np.dtype("float32"))
     program = Program.of(network((9, 5, 4, 2, 1), "float32").layout.blocks, 1, tiling)
     most = simd.BYTES // 16
     assert program.table[0, :, codes.NARROW].tolist() == [n <= most for n in (5, 4, 2, 1)]

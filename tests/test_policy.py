@@ -124,8 +124,11 @@ ALLOWED = {
         "training",
     },
     "prediction": {
-        "conventions", "data", "kernels._load", "kernels.codes", "layout", "losses", "reference",
+        "conventions", "data", "kernels.codes", "layout", "losses", "predictor", "reference",
         "sparse", "system", "threads",
+    },
+    "predictor": {
+        "activations", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
     },
     "private": {"system"},
     "progress": {"names"},
@@ -159,6 +162,13 @@ ALLOWED = {
     "kernels._jit": {"kernels._cache", "tested", "uninterrupted"},
     "kernels._load": {"tested", "uninterrupted"},
     "kernels._parts": {"uninterrupted"},
+    "kernels.answers": {
+        "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.elementwise", "kernels.narrow",
+        "kernels.panels", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.views",
+    },
+    "kernels.blocks": {
+        "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
+    },
     "kernels.chunk": {
         "kernels._jit", "kernels.codes", "kernels.entries", "kernels.output", "kernels.panels",
         "kernels.views",
@@ -206,10 +216,7 @@ ALLOWED = {
     "kernels.rows": {"kernels.simd", "kernels.turning"},
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.simd": set(),
-    "kernels.single": {
-        "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.narrow", "kernels.simd",
-        "kernels.subnormals", "kernels.views",
-    },
+    "kernels.single": {"kernels._jit", "kernels.simd"},
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
     },
@@ -232,23 +239,23 @@ LAZY = {
     "__init__": {"hints", "uninterrupted", "words"},
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
-        "kernels.epoch", "kernels.first_layer", "kernels.order", "kernels.single", "kernels.team",
+        "kernels.answers", "kernels.epoch", "kernels.first_layer", "kernels.order", "kernels.team",
     },
     "pickles": {""},
-    "prediction": {
-        "kernels.epoch", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
-        "kernels.single", "kernels.team",
+    "prediction": {"kernels.epoch", "kernels.team"},
+    "predictor": {
+        "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
     },
     "training": {"kernels.order"},
     "versions": {"kernels._cache"},
 }  # fmt: skip
 
-# The two rooms where describing and computing meet; the door to the compiler; and what writes
+# The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
-MEETING = {"prediction", "training"}
+MEETING = {"prediction", "predictor", "training"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
-    "kernels._parts", "kernels.dropout", "kernels.sparse_products",
+    "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",
     "kernels.elementwise", "kernels.matmul", "kernels.micro_kernels", "kernels.narrow",
     "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.rows", "kernels.turning",

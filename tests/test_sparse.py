@@ -195,8 +195,8 @@ def test_many_rows_and_columns_go_through_in_parts_and_give_the_same(monkeypatch
     y = targets(dense, 3000)
     for count in (1, 3):
         with team(monkeypatch, count):
-            monkeypatch.setattr("fastnn.prediction._HIDDEN_ELEMENTS", 40 * 999)
-            monkeypatch.setattr("fastnn.prediction._PART_WORK", 1000)
+            monkeypatch.setattr("fastnn.predictor._HIDDEN_ELEMENTS", 40 * 999)
+            monkeypatch.setattr("fastnn.predictor._PART_WORK", 1000)
             assert Bits(thin.predict(X)) == Bits(dense.predict(X.toarray()))
     assert everything(thin, X, y, validation_fraction=0.2, metrics="accuracy") == everything(
         dense, X.toarray(), y, validation_fraction=0.2, metrics="accuracy"

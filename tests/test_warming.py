@@ -20,9 +20,9 @@ import fastnn as fn
 with fn.backend(sys.argv[2]):
     seconds = fn.warmup(sys.argv[1])
 assert 0 < seconds < 300
-from fastnn.kernels import epoch, order, single
+from fastnn.kernels import answers, epoch, order
 
-entries = epoch.engine, epoch.load, epoch.store, order.draw_order, single.answer
+entries = epoch.engine, epoch.load, epoch.store, order.draw_order, answers.answer
 known = [len(entry.signatures) for entry in entries]
 assert known == [1] * 5, known
 X = np.random.default_rng(0).normal(size=(50, 3)).astype(sys.argv[1])

@@ -38,7 +38,7 @@ def _load() -> None:
         import numba
 
         check_version("numba", numba.__version__)
-        from fastnn.kernels import epoch, first_layer, order, single, team  # noqa: F401
+        from fastnn.kernels import answers, epoch, first_layer, order, team  # noqa: F401
     except Exception as problem:
         if isinstance(problem, ImportError) and problem.name == "numba" and not half:
             # Missing or too old, as it says.

@@ -33,7 +33,9 @@ PLACE: Final = 15  # of a dropout in the layer list
 THRESHOLD: Final = 16  # of a dropout: 32-bit hashes from here on keep a unit
 NARROW: Final = 17  # 1 for a layer of so few outputs that its weights are stored as their transpose
 SPARSE: Final = 18  # 1 for an operation on sparse examples
-TABLE_COLUMNS: Final = 19
+PACKED_FROM: Final = 19  # of a prediction: the first column of W that is read from its PACKED
+PITCH: Final = 20  # of a prediction: elements from one row of the result to the next
+TABLE_COLUMNS: Final = 21
 NONE: Final = -1
 
 # Rows that the transpose of narrow weights has in each panel.
@@ -128,6 +130,15 @@ PLAN_ENTRIES: Final = 31
 
 # Integers from one thread's count to the next one's: a cache line.
 COUNT_PITCH: Final = 8
+
+# Entries of the plan of predictions.
+NEXT: Final = 0  # the first row that no thread has taken
+SHARE: Final = 1  # rows that a thread takes at a time
+FROZEN: Final = 2  # 1 where all weights are packed
+ROOM: Final = 3  # place of the room for what lies between two layers
+HALF: Final = 4  # elements of its half
+FAR: Final = 5  # 1 where weights are too many to stay in the second-level cache, and lie unpacked
+ANSWER_ENTRIES: Final = 6
 
 # Entries of the draw: keys of the streams, and how far they are.
 ORDER_KEY: Final = 0

@@ -1,123 +1,128 @@
-"""One row through a network, straight from its flat vector: the path of least latency.
+"""Products of one row, or very few, on weights that are read in the order in which they lie.
 
-Packing the weights would take longer than the answer.  Every sum has the order that it has in a
-tile, from the bias on through the inputs, so that the bits are those of a prediction for many.
+So few rows wait for the weights, which are read once, row after row, and added to all results.
+Every sum has the order that it has in a tile, from the bias on through the inputs, so that the bits
+are those of a prediction for many.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from numba.core import types
 
-from fastnn.kernels import codes, simd
-from fastnn.kernels._jit import entry, intrinsic
-from fastnn.kernels.elementwise import activation_forward
-from fastnn.kernels.narrow import row_times_few
-from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastnn.kernels.views import matrix
+from fastnn.kernels import simd
+from fastnn.kernels._jit import intrinsic
 
-__all__ = ["answer"]
+__all__ = ["FEW_ROWS", "few_times_matrix"]
 
-# Rows of the matrix that are added to all results together: weights are read in the order in which
-# they lie (67 us for 784-512-512-10, against 79 with sums in registers and 72 with 4 rows).
-_ROWS = 8
+# The most rows that go this way.
+FEW_ROWS = 4
+
+# Rows of the matrix that are added to the results together, where one row or more are computed
+# (one row, 784-512-512-10: 67 us, against 79 with sums in registers and 72 with 4 rows).
+_DEEP = {1: 8, 2: 8, 3: 8, 4: 4}
 
 
-def _row_times_matrix(
-    z: Any, to: int, a: Any, source: int, P: Any, W: int, b: int, inputs: int, outputs: int
-) -> None:
+def _few_times_matrix(
+    z: Any, to: int, z_pitch: int, a: Any, source: int, a_pitch: int, P: Any, W: int, b: int,
+    rows: int, inputs: int, outputs: int,
+) -> None:  # fmt: skip
     """Compute it in NumPy."""
-    total = P[b : b + outputs].copy() if b >= 0 else P[:0].dtype.type(0) * P[W : W + outputs]
-    for k in range(inputs):
-        total += a[source + k] * P[W + k * outputs : W + (k + 1) * outputs]
-    z[to : to + outputs] = total
+    for r in range(rows):
+        total = P[b : b + outputs].copy() if b >= 0 else P[:0].dtype.type(0) * P[W : W + outputs]
+        for k in range(inputs):
+            factor = a[source + r * a_pitch + k]
+            total += factor * P[W + k * outputs : W + (k + 1) * outputs]
+        z[to + r * z_pitch :][:outputs] = total
 
 
-@intrinsic(_row_times_matrix)
-def row_times_matrix(
-    typing: Any, z: Any, to: Any, a: Any, source: Any, P: Any, W: Any, b: Any, inputs: Any,
-    outputs: Any,
+@intrinsic(_few_times_matrix)
+def few_times_matrix(
+    typing: Any, z: Any, to: Any, z_pitch: Any, a: Any, source: Any, a_pitch: Any, P: Any, W: Any,
+    b: Any, rows: Any, inputs: Any, outputs: Any,
 ) -> Any:  # fmt: skip
-    """Compute z = a W + b for one row.
+    """Compute z = a W + b for at most FEW_ROWS rows.
 
-    Reads: a (inputs,) from source; in P, W (inputs, outputs) row by row, and b (outputs,) unless
-    its place is negative.  Writes: z (outputs,) from to.  May overwrite: nothing else.
+    Reads: a (rows, inputs) from source; in P, W (inputs, outputs) row by row, and b (outputs,)
+    unless its place is negative.  Writes: z (rows, outputs) from to.  Rows of a and z lie a pitch
+    apart.  May overwrite: nothing else.
     """
     place = types.intp
-    signature = types.void(z, place, a, place, P, place, place, place, place)
+    signature = types.void(z, place, place, a, place, place, P, *[place] * 5)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        to, source, W, b, inputs, outputs = (arguments[n] for n in (1, 3, 5, 6, 7, 8))
+        to, z_pitch, source, a_pitch = (arguments[n] for n in (1, 2, 4, 5))
         z_data, a_data, p_data = (
-            simd.data_pointer(context, builder, kind, arguments[n])
-            for kind, n in ((z, 0), (a, 2), (P, 4))
+            simd.data_pointer(context, builder, signature.args[n], arguments[n]) for n in (0, 3, 6)
         )
-        v = simd.Vectors(builder, context.get_data_type(P.dtype))
-        number = simd.int64
-        biased = builder.icmp_signed(">=", b, number(0))
-
-        def stream(k: Any, rows: int) -> None:
-            """Add some rows of the matrix to all results."""
-            places = [builder.add(k, number(n)) for n in range(rows)]
-            starts = [builder.add(W, builder.mul(place, outputs)) for place in places]
-            places = [builder.gep(a_data, [builder.add(source, place)]) for place in places]
-            factors = [v.splat(builder.load(place)) for place in places]
-
-            def step(j: Any, mask: Any) -> None:
-                total = v.load(z_data, builder.add(to, j), mask)
-                for factor, start in zip(factors, starts, strict=True):
-                    total = v.fma(factor, v.load(p_data, builder.add(start, j), mask), total)
-                v.store(total, z_data, builder.add(to, j), mask)
-
-            v.over(outputs, step)
-
-        def begin(j: Any, mask: Any) -> None:
-            first = simd.variable(builder, v.constant(0.0))
-            with builder.if_then(biased):
-                builder.store(v.load(p_data, builder.add(b, j), mask), first)
-            v.store(builder.load(first), z_data, builder.add(to, j), mask)
-
-        v.over(outputs, begin)
-        whole = builder.and_(inputs, number(-_ROWS))
-        simd.count_loop(builder, whole, lambda k: stream(k, _ROWS), step=_ROWS)
-        rest = builder.sub(inputs, whole)
-        simd.count_loop(builder, rest, lambda k: stream(builder.add(whole, k), 1))
+        starts = builder.gep(z_data, [to]), z_pitch, builder.gep(a_data, [source]), a_pitch
+        element = context.get_data_type(P.dtype)
+        values = [*starts, p_data, *arguments[7:]]
+        kinds = [value.type for value in values]
+        name = f"fastnn.few_times_matrix.{element}"
+        builder.call(simd.outlined(builder, name, kinds, _by_count), values)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@entry
-def answer(table: Any, P: Any, room: Any, x: Any, out: Any) -> None:
-    """Compute the prediction for each row of x.
+def _by_count(
+    builder: Any, z: Any, z_pitch: Any, a: Any, a_pitch: Any, P: Any, W: Any, b: Any, rows: Any,
+    inputs: Any, outputs: Any,
+) -> None:  # fmt: skip
+    """Emit the product for every number of rows."""
+    v = simd.Vectors(builder, z.type.pointee)
 
-    Reads: table, int64 (layers, codes.TABLE_COLUMNS), of which sizes, activations and the places
-    of parameters; P (size,); x (rows * inputs,).  Writes: out (rows * outputs,).
-    May overwrite: room (2 * widest,).
-    """
-    inputs, layers = table[0, codes.INPUTS], table.shape[0]
-    outputs = table[layers - 1, codes.OUTPUTS]
-    half = room.size // 2
-    control = flush_subnormals()
-    for r in range(x.size // inputs):
-        for n in range(layers):
-            row = table[n]
-            width = row[codes.OUTPUTS]
-            to, source = n % 2 * half, (n + 1) % 2 * half
-            W, b, before = row[codes.W], row[codes.B], row[codes.INPUTS]
-            if row[codes.NARROW]:
-                if n == 0:
-                    row_times_few(room, to, x, r * inputs, P, W, b, before, width)
-                else:
-                    row_times_few(room, to, room, source, P, W, b, before, width)
-            elif n == 0:
-                row_times_matrix(room, to, x, r * inputs, P, W, b, before, width)
-            else:
-                row_times_matrix(room, to, room, source, P, W, b, before, width)
-            Z = matrix(room, to, 1, width)
-            activation_forward(Z, Z, row[codes.ACTIVATION])
-        last, to = (layers - 1) % 2 * half, r * outputs
-        for j in range(outputs):
-            out[to + j] = room[last + j]
-    restore_subnormals(control)
+    def arm(count: int) -> None:
+        _stream(v, count, (z, z_pitch), (a, a_pitch), P, W, b, inputs, outputs)
+
+    simd.switch(builder, rows, {count: partial(arm, count) for count in _DEEP})
+
+
+def _stream(
+    v: simd.Vectors, count: int, result: Any, factors: Any, P: Any, W: Any, b: Any, inputs: Any,
+    outputs: Any,
+) -> None:  # fmt: skip
+    """Emit the product for one number of rows; a matrix is its first element and its pitch."""
+    build, number = v.builder, simd.int64
+    (z, z_pitch), (a, a_pitch) = result, factors
+    targets = [build.gep(z, [build.mul(z_pitch, number(r))]) for r in range(count)]
+    sources = [build.gep(a, [build.mul(a_pitch, number(r))]) for r in range(count)]
+    biased = build.icmp_signed(">=", b, number(0))
+
+    def begin(j: Any, mask: Any) -> None:
+        first = simd.variable(build, v.constant(0.0))
+        with build.if_then(biased):
+            build.store(v.load(P, build.add(b, j), mask), first)
+        for target in targets:
+            v.store(build.load(first), target, j, mask)
+
+    def add(k: Any, deep: int) -> None:
+        """Add some rows of the matrix to all results."""
+        places = [build.add(k, number(n)) for n in range(deep)]
+        rows = [build.add(W, build.mul(place, outputs)) for place in places]
+        scales = [
+            [v.splat(build.load(build.gep(source, [place]))) for place in places]
+            for source in sources
+        ]
+
+        def step(j: Any, mask: Any) -> None:
+            totals = [v.load(target, j, mask) for target in targets]
+            for n, row in enumerate(rows):
+                w = v.load(P, build.add(row, j), mask)
+                totals = [
+                    v.fma(scale[n], w, total) for scale, total in zip(scales, totals, strict=True)
+                ]
+            for total, target in zip(totals, targets, strict=True):
+                v.store(total, target, j, mask)
+
+        v.over(outputs, step)
+
+    v.over(outputs, begin)
+    deep = _DEEP[count]
+    whole = build.and_(inputs, number(-deep))
+    simd.count_loop(build, whole, lambda k: add(k, deep), step=deep)
+    rest = build.sub(inputs, whole)
+    simd.count_loop(build, rest, lambda k: add(build.add(whole, k), 1))

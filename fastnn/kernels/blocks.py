@@ -1,0 +1,304 @@
+"""Products of some rows on matrices as they lie: register blocks, and no packing.
+
+Packing a network's weights takes as long as the predictions of dozens of rows.  Here a block of a
+few rows by two vectors of columns stays in registers while the inner index runs over matrices
+whose rows lie any distance apart.  Every sum has the order that it has in a tile (`micro_kernels`)
+or in `narrow`, so that the bits are those of any other way.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numba.core import types
+
+from fastnn.kernels import codes, simd
+from fastnn.kernels._jit import intrinsic
+from fastnn.kernels.micro_kernels import LINE
+from fastnn.kernels.panels import PANEL_BYTES
+
+__all__ = ["TALLEST", "copy_rows", "rows_times_few", "rows_times_strip"]
+
+# Rows of the tallest block.  Rows are parted evenly into blocks, and every height has a loop of its
+# own, so that no row is computed that nobody asked for: 9 rows, as 5 and 4, take 9/8 of the time of
+# 8, not twice that.  (The inner index goes one by one: two steps in a turn gained nothing here and
+# took twice as long to compile.)
+TALLEST = 8 if simd.REGISTERS == 32 else 6
+
+# From this height on a block fetches, on its way, what stands to its right, where the next strip
+# begins (1500 x 1500, 8 rows: 110 GFLOP/s instead of 97); smaller ones wait for memory, and it
+# gains nothing there.
+_FETCHING = 4
+
+# Rows whose sums over few outputs are under way together, at most as many as a vector has lanes.
+_TOGETHER = 4
+
+NARROW_ROWS = codes.NARROW_ROWS
+
+
+def _rows_times_strip(
+    vectors: int, C: Any, c: int, c_pitch: int, A: Any, a: int, a_pitch: int, B: Any, b: int,
+    b_pitch: int, S: Any, start: int, start_pitch: int, rows: int, inner: int, floor: float,
+) -> None:  # fmt: skip
+    """Compute it in NumPy."""
+    width = PANEL_BYTES // C.itemsize // 2 * vectors
+    for r in range(rows):
+        total = S[start + r * start_pitch :][:width].copy()
+        for k in range(inner):
+            total += A[a + r * a_pitch + k] * B[b + k * b_pitch :][:width]
+        C[c + r * c_pitch :][:width] = np.where(total < floor, C.dtype.type(floor), total)
+
+
+@intrinsic(_rows_times_strip)
+def rows_times_strip(
+    typing: Any, vectors: Any, C: Any, c: Any, c_pitch: Any, A: Any, a: Any, a_pitch: Any, B: Any,
+    b: Any, b_pitch: Any, S: Any, start: Any, start_pitch: Any, rows: Any, inner: Any, floor: Any,
+) -> Any:  # fmt: skip
+    """Compute a strip of C = max(A B + start, floor), one or two vectors wide.
+
+    Reads: A (rows, inner) from a, the strip of B (inner, ...) from b, the sums' start from start;
+    rows lie a pitch apart, and all of C start with one row where start_pitch is 0.
+    Writes: the strip of C from c.  May overwrite: nothing else; C may be the start.
+    """
+    place = types.intp
+    operands = [part for array in (C, A, B, S) for part in (array, place, place)]
+    signature = types.void(place, *operands, place, place, types.float64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element = context.get_data_type(C.dtype)
+        matrices = []
+        for n in (1, 4, 7, 10):
+            data = simd.data_pointer(context, builder, signature.args[n], arguments[n])
+            matrices += [builder.gep(data, [arguments[n + 1]]), arguments[n + 2]]
+        floor = context.cast(builder, arguments[15], types.float64, C.dtype)
+        values = [arguments[0], *matrices, *arguments[13:15], floor]
+        kinds = [value.type for value in values]
+        name = f"fastnn.rows_times_strip.{element}"
+        builder.call(simd.outlined(builder, name, kinds, _strip_of_blocks), values)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _strip_of_blocks(
+    builder: Any, vectors: Any, c: Any, c_pitch: Any, a: Any, a_pitch: Any, b: Any, b_pitch: Any,
+    s: Any, s_pitch: Any, rows: Any, inner: Any, floor: Any,
+) -> None:  # fmt: skip
+    """Emit all blocks of a strip, of either width."""
+    v = simd.Vectors(builder, floor.type)
+    number = simd.int64
+    count = builder.sdiv(builder.add(rows, number(TALLEST - 1)), number(TALLEST))
+    held = simd.variable(builder, number(0))
+
+    def strip(width: int) -> None:
+        def block(n: Any) -> None:
+            done, blocks = builder.load(held), builder.sub(count, n)
+            rest = builder.add(builder.sub(rows, done), builder.sub(blocks, number(1)))
+            height = builder.sdiv(rest, blocks)
+            result, factors, begin = (
+                (builder.gep(base, [builder.mul(done, pitch)]), pitch)
+                for base, pitch in ((c, c_pitch), (a, a_pitch), (s, s_pitch))
+            )
+
+            def arm(h: int) -> None:
+                _block(v, h, width, result, factors, begin, (b, b_pitch), inner, floor)
+
+            arms = {h: partial(arm, h) for h in range(1, TALLEST + 1)}
+            simd.switch(builder, height, arms)
+            builder.store(builder.add(done, height), held)
+
+        simd.count_loop(builder, count, block)
+
+    simd.switch(builder, vectors, {width: partial(strip, width) for width in (1, 2)})
+
+
+def _block(
+    v: simd.Vectors, height: int, width: int, result: Any, factors: Any, begin: Any, matrix: Any,
+    inner: Any, floor: Any,
+) -> None:  # fmt: skip
+    """Emit one block, whose operands are given by their first element and the pitch of rows."""
+    build, number = v.builder, simd.int64
+    (c, c_pitch), (a, a_pitch), (s, s_pitch), (b, b_pitch) = result, factors, begin, matrix
+    across = width * v.lanes * v.bits // 8
+
+    def place(row: Any, pitch: Any, q: int) -> Any:
+        return build.add(build.mul(pitch, number(row)), number(q * v.lanes))
+
+    cells = [(r, q) for r in range(height) for q in range(width)]
+    sums = {(r, q): simd.variable(build, v.load(s, place(r, s_pitch, q))) for r, q in cells}
+    rows = [build.gep(a, [build.mul(a_pitch, number(r))]) for r in range(height)]
+    here = simd.variable(build, b)
+
+    def step(k: Any) -> None:
+        row = build.load(here)
+        w = [v.load(row, number(q * v.lanes)) for q in range(width)]
+        if height >= _FETCHING:
+            for line in range(across, 2 * across, LINE):
+                simd.prefetch(build, row, number(line * 8 // v.bits))
+        for r in range(height):
+            factor = v.splat(build.load(build.gep(rows[r], [k])))
+            for q in range(width):
+                held = sums[r, q]
+                build.store(v.fma(factor, w[q], build.load(held)), held)
+        build.store(build.gep(row, [b_pitch]), here)
+
+    simd.count_loop(build, inner, step)
+    low = v.splat(floor)
+    for r, q in cells:
+        x = build.load(sums[r, q])
+        # Asked this way round, NaN stays NaN.
+        x = build.select(build.fcmp_ordered("<", x, low), low, x)
+        v.store(x, c, place(r, c_pitch, q))
+
+
+def _rows_times_few(
+    C: Any, c: int, c_pitch: int, A: Any, a: int, a_pitch: int, Q: Any, w: int, bias: int,
+    rows: int, inner: int, columns: int,
+) -> None:  # fmt: skip
+    """Compute it in NumPy, as `narrow.dots` does there."""
+    panel = PANEL_BYTES // Q.itemsize
+    for r in range(rows):
+        for q in range(columns):
+            total = Q[bias + q]
+            for k in range(0, inner, panel):
+                width = min(panel, inner - k)
+                part = A[a + r * a_pitch + k :][:width]
+                total += (part * Q[w + k * NARROW_ROWS + q * panel :][:width]).sum()
+            C[c + r * c_pitch + q] = total
+
+
+@intrinsic(_rows_times_few)
+def rows_times_few(
+    typing: Any, C: Any, c: Any, c_pitch: Any, A: Any, a: Any, a_pitch: Any, Q: Any, w: Any,
+    bias: Any, rows: Any, inner: Any, columns: Any,
+) -> Any:  # fmt: skip
+    """Compute C = A B + bias of few columns, in the order of `narrow.dots`.
+
+    Reads: A (rows, inner) from a; in Q, B's transpose as `narrow.pack_narrow` packs it from w,
+    and bias (columns,).  Rows lie a pitch apart.
+    Writes: C (rows, columns) from c.  May overwrite: nothing else.
+    """
+    place = types.intp
+    operands = [part for array in (C, A, Q) for part in (array, place, place)]
+    signature = types.void(*operands, place, place, place)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        c_data, a_data, data = (
+            simd.data_pointer(context, builder, signature.args[n], arguments[n]) for n in (0, 3, 6)
+        )
+        c, c_pitch, a, a_pitch, w, bias, rows, inner, columns = (
+            arguments[n] for n in (1, 2, 4, 5, 7, 8, 9, 10, 11)
+        )
+        v = simd.Vectors(builder, context.get_data_type(C.dtype))
+        number, zero = simd.int64, v.constant(0.0)
+        panel, together = 2 * v.lanes, min(_TOGETHER, v.lanes)
+        last = builder.sub(rows, number(1))
+
+        def some(first: Any) -> None:
+            # The last row stands in for those past it: its results are written once more.
+            chosen = []
+            for r in range(together):
+                row = builder.add(first, number(r))
+                inside = builder.icmp_signed("<", row, last)
+                chosen.append(builder.select(inside, row, last))
+            starts = [builder.add(a, builder.mul(row, a_pitch)) for row in chosen]
+
+            def column(q: Any) -> None:
+                sums = [simd.variable(builder, zero) for _ in chosen]
+                mine = builder.add(w, builder.mul(q, number(panel)))
+
+                def add(k: Any, mask: Any) -> None:
+                    whole = builder.and_(k, number(-panel))
+                    along = builder.add(builder.mul(whole, number(NARROW_ROWS - 1)), k)
+                    factors = v.load(data, builder.add(mine, along))
+                    for start, total in zip(starts, sums, strict=True):
+                        x = v.load(a_data, builder.add(start, k), mask)
+                        builder.store(v.fma(x, factors, builder.load(total)), total)
+
+                v.over(inner, add)
+                found = v.sums([builder.load(total) for total in sums])
+                found = builder.fadd(
+                    found, v.splat(builder.load(builder.gep(data, [builder.add(bias, q)])))
+                )
+                to = builder.add(c, q)
+                for r, row in enumerate(chosen):
+                    x = builder.extract_element(found, simd.int32(r))
+                    at = builder.add(to, builder.mul(row, c_pitch))
+                    builder.store(x, builder.gep(c_data, [at]))
+
+            simd.count_loop(builder, columns, column)
+
+        simd.count_loop(builder, rows, some, step=together)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _copy_rows(
+    T: Any, to: int, to_pitch: int, A: Any, a: int, a_pitch: int, rows: int, columns: int,
+    filled: bool,
+) -> None:  # fmt: skip
+    """Copy in NumPy."""
+    lanes = PANEL_BYTES // A.itemsize // 2
+    for r in range(rows):
+        target = T[to + r * to_pitch :]
+        if filled:
+            target[: -(-columns // lanes) * lanes] = 0
+        target[:columns] = A[a + r * a_pitch :][:columns]
+
+
+@intrinsic(_copy_rows)
+def copy_rows(
+    typing: Any, T: Any, to: Any, to_pitch: Any, A: Any, a: Any, a_pitch: Any, rows: Any,
+    columns: Any, filled: Any,
+) -> Any:  # fmt: skip
+    """Copy a matrix, rows a pitch apart, to rows another pitch apart.
+
+    Reads: A (rows, columns) from a.  Writes: T from to, and where it is to be filled zeros up to
+    whole vectors.  May overwrite: nothing else.
+    """
+    place = types.intp
+    signature = types.void(T, place, place, A, place, place, place, place, types.boolean)
+
+    def body(builder: Any, target: Any, apart: Any, source: Any, pitch: Any, rows: Any,
+             columns: Any, filled: Any) -> None:  # fmt: skip
+        v = simd.Vectors(builder, target.type.pointee)
+        whole = builder.and_(columns, simd.int64(-v.lanes))
+        mask = v.first_lanes(builder.sub(columns, whole))
+        ragged = builder.icmp_signed("<", whole, columns)
+
+        def row(r: Any) -> None:
+            start = builder.gep(source, [builder.mul(r, pitch)])
+            end = builder.gep(target, [builder.mul(r, apart)])
+
+            def move(k: Any) -> None:
+                v.store(v.load(start, k), end, k)
+
+            simd.count_loop(builder, whole, move, step=v.lanes)
+            with builder.if_then(ragged):
+                x = v.load(start, whole, mask)
+                with builder.if_else(filled) as (all_lanes, some_lanes):
+                    with all_lanes:
+                        v.store(x, end, whole)
+                    with some_lanes:
+                        v.store(x, end, whole, mask)
+
+        simd.count_loop(builder, rows, row)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element = context.get_data_type(T.dtype)
+        target = simd.data_pointer(context, builder, T, arguments[0])
+        source = simd.data_pointer(context, builder, A, arguments[3])
+        filled = builder.icmp_unsigned("!=", arguments[8], arguments[8].type(0))
+        values = [
+            builder.gep(target, [arguments[1]]), arguments[2],
+            builder.gep(source, [arguments[4]]), arguments[5], *arguments[6:8], filled,
+        ]  # fmt: skip
+        kinds = [value.type for value in values]
+        name = f"fastnn.copy_rows.{element}"
+        builder.call(simd.outlined(builder, name, kinds, body), values)
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -1,0 +1,282 @@
+"""What asks the kernels for predictions, and keeps the room that they take.
+
+A `Predictor` takes a layout and a flat parameter vector, never a network; arrays have passed the
+gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.activations import ACTIVATIONS
+from fastnn.kernels import codes
+from fastnn.kernels._load import load_kernels
+from fastnn.layout import Block, Layout, Tiling, aligned_zeros
+from fastnn.sparse import SparseRows
+from fastnn.threads import fitting, together
+
+__all__ = ["SPARSE_FACTOR", "Predictor", "Table", "slices", "tiling_of"]
+
+Floats = NDArray[np.floating]
+
+# What one call takes on without giving Ctrl-C a chance: about 0.1 s, if a thread does 50
+# multiplications and additions in a nanosecond and the costliest activation in one.
+_SLICE_NANOSECONDS = 100_000_000
+_WORK_IN_A_NANOSECOND = 50
+_SMALLEST_SLICE = 256
+
+# A multiplication or addition for an entry of a sparse example takes about as long as so many in a
+# product of dense ones: it waits for memory.
+SPARSE_FACTOR = 4
+
+# Sparse rows whose first layer is computed in one call of its kernel: about 0.2 ms of them, not
+# fewer than 16; and elements of its results that are kept at a time.
+_PART_WORK = 10_000_000
+_FEWEST_ROWS = 16
+_HIDDEN_ELEMENTS = 1 << 19
+
+# Shares of the rows that a thread takes where several compute: the last ones end about together.
+_SHARES = 4
+
+# Bytes of weights that certainly stay in the second-level cache from one call to the next.
+_NEAR = 1 << 19
+
+# Rows that lie a multiple of so many bytes apart would share a few places of the first-level cache.
+_SAME_PLACE = 1024
+
+
+def tiling_of(dtype: np.dtype[Any]) -> Tiling:
+    """Return the kernels' sizes for a dtype."""
+    load_kernels()
+    from fastnn.kernels.micro_kernels import BATCH_ROWS, UNIT_ROWS
+    from fastnn.kernels.panels import PANEL_BYTES
+
+    return Tiling(PANEL_BYTES // dtype.itemsize, BATCH_ROWS, UNIT_ROWS)
+
+
+def slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
+    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
+    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
+    rows = max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
+    return [slice(start, start + rows) for start in range(0, examples, rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What the kernels of predictions walk: a row for each layer, and the places in their room.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (layers, codes.TABLE_COLUMNS)
+        Sizes, activations and places.
+    plan : ndarray of int64, shape (codes.ANSWER_ENTRIES,)
+        Of one thread, that takes as many rows at a time as fit.
+    packed : int
+        Elements of what is packed: part of the room, or a vector of its own.
+    room : int
+        Elements of the room that a thread needs.
+    """
+
+    rows: NDArray[np.int64]
+    plan: NDArray[np.int64]
+    packed: int
+    room: int
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block], dtype: np.dtype[Any], frozen: bool = False) -> Table:
+        """Plan the predictions of some layers, whose weights lie as they are or are all packed."""
+        load_kernels()
+        from fastnn.kernels.answers import SHARE_ROWS
+
+        tiling = tiling_of(dtype)
+        panel, lanes = tiling.panel, tiling.panel // 2
+        rows = np.full((len(blocks), codes.TABLE_COLUMNS), codes.NONE, np.int64)
+        end = 0
+        for row, block in zip(rows, blocks, strict=True):
+            inputs, outputs = block.inputs, block.outputs
+            narrow = outputs <= tiling.narrow
+            begin = 0 if frozen or narrow else outputs // panel * panel
+            pitch = -(-outputs // lanes) * lanes
+            row[codes.ACTIVATION] = ACTIVATIONS[block.activation].code
+            row[codes.INPUTS] = inputs
+            row[codes.OUTPUTS] = outputs
+            row[codes.W] = block.W.offset
+            row[codes.B] = codes.NONE if block.b is None else block.b.offset
+            row[codes.NARROW] = narrow
+            row[codes.PACKED_FROM] = begin
+            row[codes.PITCH] = pitch if pitch * dtype.itemsize % _SAME_PLACE else pitch + lanes
+            row[codes.BIASES] = end
+            end += -(-outputs // panel) * panel
+            row[codes.PACKED] = end
+            if narrow:
+                end += tiling.packed(inputs, outputs)[0]
+            else:
+                end += -(-(outputs - begin) // panel) * panel * inputs
+        half = SHARE_ROWS * int(rows[:, codes.PITCH].max())
+        start = 0 if frozen else end
+        plan = np.zeros(codes.ANSWER_ENTRIES, np.int64)
+        plan[codes.SHARE] = SHARE_ROWS
+        plan[codes.FROZEN] = frozen
+        weights = sum(block.W.size for block in blocks) * dtype.itemsize
+        plan[codes.FAR] = weights > _NEAR and not frozen
+        plan[codes.ROOM] = start
+        plan[codes.HALF] = half
+        return cls(rows, plan, end, start + 2 * half)
+
+
+class Predictor:
+    """Gives a network's predictions, and keeps the room that they take.
+
+    Several threads may ask at once; each finds or makes room of its own.
+
+    Parameters
+    ----------
+    layout : Layout
+        The network's.
+    dtype : dtype
+        Of everything.
+    blocks : sequence of Block, optional
+        The layers to walk; all of the layout's by default.
+    frozen : bool, default False
+        Whether the parameters are what `pack` returned, instead of a flat vector.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        dtype: np.dtype[Any],
+        blocks: Sequence[Block] | None = None,
+        frozen: bool = False,
+    ) -> None:
+        load_kernels()
+        from fastnn.kernels.answers import answer
+
+        self.layout = layout
+        self._blocks = layout.blocks if blocks is None else tuple(blocks)
+        self.inputs = self._blocks[0].inputs
+        self.outputs = self._blocks[-1].outputs
+        self.row = (self.inputs,)
+        self._dtype = dtype
+        self._answer = answer
+        self._table = Table.of(self._blocks, dtype, frozen)
+        self._rows = self._table.rows
+        self._work = sum(2 * block.W.size for block in self._blocks)
+        self._rooms: list[tuple[NDArray[np.int64], Floats]] = []
+        self._rest: Predictor | None = None  # of the layers behind the first one
+        # Up to so many rows go through in one call of one thread.
+        (first, *_) = slices(np.iinfo(np.int32).max, self._blocks)
+        self._most = first.stop
+        while self._most > 1 and fitting(self._most, self._work * self._most, 1, self._most) > 1:
+            self._most //= 2
+
+    def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for one row, or for several, into an array of the results' shape."""
+        x, out = x.reshape(-1), out.reshape(-1)
+        if len(x) <= self._most * self.inputs:
+            self.one(parameters, x if x.flags.writeable else _as_if_writeable(x), out)
+        else:
+            self.many(parameters, x, out)
+
+    def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict in this thread for the rows that lie in one vector, which must be writeable."""
+        try:
+            mine = self._rooms.pop()
+        except IndexError:
+            mine = self._table.plan.copy(), aligned_zeros(self._table.room, self._dtype)
+        mine[0][0] = 0
+        self._answer(self._rows, mine[0], parameters, mine[1], x, out)
+        self._rooms.append(mine)
+
+    def many(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for the rows that lie in one vector, in as many threads as are worth it."""
+        p, m = self.inputs, self.outputs
+        for rows in slices(len(x) // p, self._blocks):
+            some = x[rows.start * p : rows.stop * p]
+            some = some if some.flags.writeable else _as_if_writeable(some)
+            results = out[rows.start * m : rows.stop * m]
+            count = len(some) // p
+            share = int(self._table.plan[codes.SHARE])
+            size = fitting(None, self._work * count, 1, -(-count // share))
+            if size == 1:
+                self.one(parameters, some, results)
+            else:
+                self._together(size, parameters, some, results)
+
+    def _together(self, size: int, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict in several threads, each of which takes rows as long as there are any."""
+        plan = self._table.plan.copy()
+        rooms = self._rooms
+
+        def call(leading: bool) -> None:
+            try:
+                mine = rooms.pop()
+            except IndexError:
+                mine = self._table.plan.copy(), aligned_zeros(self._table.room, self._dtype)
+            self._answer(self._rows, plan, parameters, mine[1], x, out)
+            rooms.append(mine)
+
+        together(size, call)
+
+    def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
+        """Predict for sparse rows: the first layer over their entries, the others as ever."""
+        rest = self._blocks[1:]
+        if not rest:
+            self.first(parameters, X, out)
+            return
+        if self._rest is None:
+            self._rest = Predictor(self.layout, self._dtype, rest)
+        size = max(1, min(len(X), _HIDDEN_ELEMENTS // self._blocks[0].outputs))
+        room = np.empty((size, self._blocks[0].outputs), self._dtype)
+        for start in range(0, len(X), size):
+            part = X[start : start + size]
+            hidden = room[: len(part)]
+            self.first(parameters, part, hidden)
+            self._rest(parameters, hidden, out[start : start + size])
+
+    def first(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
+        """Write the first layer's result for sparse rows, in as many threads as are worth it."""
+        from fastnn.kernels.first_layer import first_layer
+
+        row, results = self._rows[0], out.reshape(-1)
+        work = SPARSE_FACTOR * 2 * X.entries * self._blocks[0].outputs
+        parts = max(1, min(len(X) // _FEWEST_ROWS, work // _PART_WORK))
+        # Whoever is free takes the next part, so that nobody waits for a thread that is late.
+        cuts = [len(X) * part // parts for part in range(parts + 1)]
+        waiting = iter(list(pairwise(cuts)))
+
+        def call(leading: bool) -> None:
+            for first, last in waiting:
+                first_layer(row, parameters, X.starts, X.columns, X.values, first, last, results)
+
+        size = fitting(None, work, 1, parts)
+        if size == 1:
+            call(True)
+        else:
+            together(size, call, lambda: list(waiting))
+
+    def pack(self, parameters: Floats) -> Floats:
+        """Return a flat vector's weights as a frozen predictor reads them."""
+        packed = aligned_zeros(self._table.packed, self._dtype)
+        plan = self._table.plan.copy()
+        plan[codes.FROZEN] = 0
+        nothing = np.zeros(0, self._dtype)
+        self._answer(self._rows, plan, parameters, packed, nothing, nothing)
+        return packed
+
+
+def _as_if_writeable(x: Floats) -> Floats:
+    """Return a view of the caller's own, or a copy, that kernels may take; they write to neither.
+
+    They are compiled for arrays that may be written.
+    """
+    try:
+        x.flags.writeable = True
+    except ValueError:
+        x = x.copy()
+    return x
