@@ -71,18 +71,25 @@ def hopeless(X: Floats | SparseRows, y: Floats | None) -> str | None:
     both = [name for name, one in zip("Xy", said, strict=False) if one]
     return (
         f"{', and '.join(found)}: networks learn from numbers of about 1, and hardly from these. "
-        f"{standardize(both)} net.diagnose(X, y) says more."
+        f"{standardize(both, _width(y))} net.diagnose(X, y) says more."
     )
 
 
-def standardize(arrays: Sequence[str]) -> str:
-    """Return the sentence that says how to bring arrays to unit scale."""
+def standardize(arrays: Sequence[str], outputs: int = 1) -> str:
+    """Return the sentence that says how to bring arrays to unit scale, each column by its own."""
     lines = {
         "X": "X = (X - X.mean(axis=0)) / X.std(axis=0)",
         "y": "y = (y - y.mean()) / y.std()",
     }
+    if outputs > 1:
+        lines["y"] = lines["X"].replace("X", "y")
     steps = " and ".join(lines[name] for name in arrays)
     return f"Standardize: {steps}, by the mean and std of the training examples, in float64."
+
+
+def _width(y: Floats | None) -> int:
+    """Count the columns of targets."""
+    return 1 if y is None else y.shape[1]
 
 
 def _beyond(name: str, values: Floats | SparseRows) -> str:
@@ -180,21 +187,21 @@ class Columns:
             yield (
                 f"{self._named(far, place)} far from 0 compared with what varies: "
                 f"{_column(self.name, place, many)} has the mean {self.mean[place]:.4g} and stays "
-                f"within {self.reach[place]:.3g} of it. {standardize([self.name])}"
+                f"within {self.reach[place]:.3g} of it. {standardize([self.name], many)}"
             )
         if large.any():
             place = self._worst(large, self.size)
             yield (
                 f"{self._named(large, place)} far from unit scale: "
                 f"{_column(self.name, place, many)} has the mean {self.mean[place]:.3g} and a "
-                f"root mean square of {self.size[place]:.3g}. {standardize([self.name])}"
+                f"root mean square of {self.size[place]:.3g}. {standardize([self.name], many)}"
             )
         if small.any():
             place = self._worst(small, 1.0 / np.where(small, self.size, 1.0))
             yield (
                 f"{self._named(small, place)} small: {_column(self.name, place, many)} has a root "
                 f"mean square of {self.size[place]:.2g}, which a network hardly tells from 0. "
-                f"{standardize([self.name])}"
+                f"{standardize([self.name], many)}"
             )
         if varied.any() and not (far | large | small).any():
             scale = np.where(varied, self.size, np.nan)
@@ -205,7 +212,7 @@ class Columns:
                     f"Columns of {self.name} differ in scale: "
                     f"{_column(self.name, high, many)} has a root mean square of "
                     f"{self.size[high]:.3g}, {_column(self.name, low, many)} of "
-                    f"{self.size[low]:.2g}. {standardize([self.name])}"
+                    f"{self.size[low]:.2g}. {standardize([self.name], many)}"
                 )
 
     def _worst(self, wrong: NDArray[np.bool_], measure: NDArray[np.float64]) -> int:

@@ -131,3 +131,11 @@ def test_the_best_constant_by_hand(loss, targets, best):
 def test_every_loss_has_a_best_constant():
     targets = RNG.integers(0, 2, (50, 1)).astype(float)
     assert all(np.isfinite(constant_loss(loss, targets)) for loss in LOSSES.values())
+
+
+def test_targets_of_several_outputs_are_to_be_standardized_by_column():
+    y = np.stack([Y, 1e6 * Y], axis=1)
+    net = fn.Sequential([fn.Dense(2)], inputs=3)
+    by_column = "y = (y - y.mean(axis=0)) / y.std(axis=0)"
+    assert by_column in hopeless(X, y)
+    assert by_column in " ".join(net.diagnose(X, y).findings)
