@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown.add_argument("--backend", choices=BACKENDS, help="which path computes (default: native)")
 
-    summary = "compile the kernels now, once a machine, so that the first fit need not"
+    summary = "compile the kernels now, once per machine, so that the first fit need not"
     commands.add_parser("warmup", help=summary, description=f"{summary.capitalize()}.")
 
     summary = "versions, machine and settings, for a report of a problem"

@@ -316,7 +316,7 @@ def as_callbacks(callbacks: CallbackLike | Iterable[CallbackLike]) -> tuple[Call
     >>> as_callbacks([EarlyStopping(patience=3), lambda run: losses.append(run.logs["loss"])])[0]
     EarlyStopping(monitor='val_loss', patience=3, min_delta=0.0, mode='auto', restore_best=True)
     """
-    if isinstance(callbacks, (str, bytes, Mapping)) or not isinstance(callbacks, Iterable):
+    if isinstance(callbacks, (str, bytes, Mapping)) or not names.several(callbacks):
         return (_as_callback(callbacks),)
     return tuple(_as_callback(one) for one in callbacks)
 

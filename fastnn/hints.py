@@ -23,8 +23,8 @@ def hint_for(name: str, words: Mapping[str, str], known: Iterable[str]) -> str:
     name : str
         The word that was used: of an argument, an attribute, a public name.
     words : mapping of str to str
-        Words of other libraries, and what to say of each: a name that is known here, or a whole
-        sentence.
+        Words of other libraries, and what to say of each: a name, said where it is among those
+        that are right here, or a whole sentence.
     known : iterable of str
         The names that are right here.
 
@@ -37,6 +37,8 @@ def hint_for(name: str, words: Mapping[str, str], known: Iterable[str]) -> str:
     --------
     >>> hint_for("lr", {"lr": "learning_rate"}, ["learning_rate", "momentum"])
     " Did you mean 'learning_rate'?"
+    >>> hint_for("lr", {"lr": "learning_rate"}, ["momentum"])
+    ''
     >>> hint_for("momentun", {}, ["learning_rate", "momentum"])
     " Did you mean 'momentum'?"
     >>> hint_for("colour", {}, ["learning_rate", "momentum"])
@@ -45,7 +47,8 @@ def hint_for(name: str, words: Mapping[str, str], known: Iterable[str]) -> str:
     said = words.get(name)
     if said is not None and not said.isidentifier():
         return f" {said}"
-    near = said if said is not None else nearest(name, known)
+    known = tuple(known)
+    near = said if said in known else nearest(name, known)
     return "" if near is None else f" Did you mean {near!r}?"
 
 

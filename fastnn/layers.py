@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ from fastnn import words
 from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
 from fastnn.initializers import check_initializer
-from fastnn.names import check_bool, check_integer, check_real, describe, lookup
+from fastnn.names import check_bool, check_integer, check_real, describe, lookup, several
 
 __all__ = [
     "LAYERS",
@@ -139,13 +139,9 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
     """Return the layers of a network as a tuple, or say what a network is made of."""
     if isinstance(layers, tuple(LAYERS.values())):
         raise TypeError(f"layers must be a list of layers; got one layer: {layers!r}.")
-    if not isinstance(layers, Iterable) or isinstance(layers, (str, bytes, Mapping, Set)):
+    if not several(layers) or isinstance(layers, (str, bytes, Mapping, Set)):
         raise TypeError(f"layers must be a list of layers; got {describe(layers)}.")
-    try:
-        found = tuple(layers)
-    except TypeError:
-        # Arrays without a dimension have the method, and refuse.
-        raise TypeError(f"layers must be a list of layers; got {describe(layers)}.") from None
+    found = tuple(layers)
     if not found:
         raise ValueError("layers must hold at least one layer; got an empty list.")
     for place, layer in enumerate(found):

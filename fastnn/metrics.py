@@ -118,7 +118,7 @@ def resolve(
     asked: Iterable[str | OwnMetric]
     if isinstance(metrics, str) or callable(metrics):
         asked = (metrics,)
-    elif isinstance(metrics, Iterable):
+    elif names.several(metrics):
         asked = metrics
     else:
         raise TypeError(

@@ -14,7 +14,7 @@ import math
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = [
     "describe",
     "lookup",
     "nearest",
+    "several",
 ]
 
 Row = TypeVar("Row")
@@ -90,6 +91,21 @@ def describe(value: object) -> str:
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 4]} ..."
     return f"{text} ({type(value).__name__:.60})"
+
+
+def several(value: object) -> TypeGuard[Iterable[Any]]:
+    """Say whether a value can be gone through; an array of no dimensions only looks like it.
+
+    Examples
+    --------
+    >>> several([1]), several(3), several(__import__("numpy").array(3))
+    (True, False, False)
+    """
+    try:
+        iter(value)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+    return True
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

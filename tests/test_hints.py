@@ -247,3 +247,24 @@ def test_hints_know_nothing_of_private_names():
     with pytest.raises(AttributeError, match=r"has no attribute '_weight'$"):
         network()._weight  # noqa: B018
     assert hints.hint_for("x" * 500, {}, ["units"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "word", "said"),
+    [
+        (fn.SGD, "beta1", "It has learning_rate, momentum, nesterov."),
+        (fn.SGD, "eps", "It has learning_rate, momentum, nesterov."),
+        (fn.Rprop, "eps", "It has learning_rate, "),
+        (fn.Adam, "beta1", "Did you mean 'beta_1'?"),
+    ],
+)
+def test_a_hint_names_only_what_there_is(optimizer, word, said):
+    with pytest.raises(TypeError) as caught:
+        optimizer(**{word: 0.5})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["callbacks", "metrics"])
+def test_an_array_without_a_dimension_is_no_list(argument):
+    with pytest.raises(TypeError, match=rf"^{argument} must be .*; got array\(3\) \(ndarray\)\.$"):
+        network().fit(X, Y, **{argument: np.array(3)})

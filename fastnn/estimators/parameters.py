@@ -19,7 +19,7 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.callbacks import Callback
 from fastnn.conventions import Conventions
 from fastnn.losses import Huber, Loss, LossLike, Quantile, resolve_loss
-from fastnn.names import describe, lookup
+from fastnn.names import describe, lookup, several
 from fastnn.optimizers import (
     SGD,
     Adagrad,
@@ -204,7 +204,7 @@ def plain(value: Any, name: str, dtype: DTypeLike = np.float64) -> float:
 
 def hidden_sizes(value: Any) -> list[int]:
     """Return the widths of the hidden layers, or say what is wrong with them."""
-    sizes = list(value) if hasattr(value, "__iter__") else [value]
+    sizes = list(value) if several(value) else [value]
     for size in sizes:
         if isinstance(size, bool | np.bool_) or not isinstance(size, Integral):
             raise TypeError(
