@@ -19,7 +19,7 @@ _DTYPES = {name: name for name in ("float32", "float64")}
 def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> float:
     """Compile the kernels, or load them if an earlier process has kept them.
 
-    A process compiles for the first fit of a dtype, once a machine: about ten seconds, which a
+    A process compiles for the first fit of a dtype, once per machine: about ten seconds, which a
     service, an image of a container or a pool of workers may like to spend beforehand.
 
     Parameters

@@ -256,3 +256,18 @@ def test_a_warm_start_s_partial_fit_takes_batches_that_lack_classes():
         one.fit([[1.0]], [1])
     with pytest.raises(ValueError, match="classes not in"):
         one.partial_fit([[1.0]], [2])
+
+
+def test_hidden_layers_of_no_dimension_are_refused():
+    with pytest.raises(TypeError, match=r"^hidden_layer_sizes must be .*; got array\(3\)"):
+        fn.MLPRegressor(hidden_layer_sizes=np.array(3)).fit(X, Y["regressor"])
+
+
+@pytest.mark.parametrize(("dtype", "weight"), [("f4", 1e-38), ("f4", 1e-45), ("f8", 1e-310)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_all_count_as_0_are_refused(kind, dtype, weight):
+    model = KINDS[kind](**SMALL)
+    with pytest.raises(ValueError, match=r"must reach .* smallest normal number of float"):
+        model.fit(X.astype(dtype), Y[kind], sample_weight=np.full(30, weight))
+    some = np.where(np.arange(30) < 5, 1.0, weight)
+    assert model.fit(X.astype(dtype), Y[kind], sample_weight=some).loss_ > 0.0

@@ -86,3 +86,11 @@ def check_total(known: Data, whose: str) -> None:
             f"sample_weight (and class_weight) must have a finite sum other than 0 for {whose}; "
             f"got {total}."
         )
+    weights = known.weights
+    if weights.size and np.abs(weights).max() < (least := np.finfo(weights.dtype).tiny):
+        raise ValueError(
+            f"sample_weight (and class_weight) must reach {least:.3g} for {whose}, the smallest "
+            f"normal number of {weights.dtype}, below which a number counts as 0; got no more than "
+            f"{np.abs(weights).max():.3g}. Multiply all weights by one number, and alpha by the "
+            "same, for the same fit."
+        )
