@@ -41,8 +41,10 @@ _PART_WORK = 10_000_000
 _FEWEST_ROWS = 16
 _HIDDEN_ELEMENTS = 1 << 19
 
-# Shares of the rows that a thread takes where several compute: the last ones end about together.
+# Shares of the rows that a thread takes where several compute, so that the last ones end about
+# together; and rows of the smallest share.
 _SHARES = 4
+_SMALLEST_SHARE = 4
 
 # Bytes of weights that certainly stay in the second-level cache from one call to the next.
 _NEAR = 1 << 19
@@ -201,8 +203,7 @@ class Predictor:
             some = some if some.flags.writeable else _as_if_writeable(some)
             results = out[rows.start * m : rows.stop * m]
             count = len(some) // p
-            share = int(self._table.plan[codes.SHARE])
-            size = fitting(None, self._work * count, 1, -(-count // share))
+            size = fitting(None, self._work * count, 1, -(-count // _SMALLEST_SHARE))
             if size == 1:
                 self.one(parameters, some, results)
             else:
@@ -211,6 +212,8 @@ class Predictor:
     def _together(self, size: int, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict in several threads, each of which takes rows as long as there are any."""
         plan = self._table.plan.copy()
+        share = -(-len(x) // self.inputs // (size * _SHARES))
+        plan[codes.SHARE] = min(max(share, _SMALLEST_SHARE), plan[codes.SHARE])
         rooms = self._rooms
 
         def call(leading: bool) -> None:

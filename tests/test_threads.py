@@ -94,6 +94,7 @@ def teams(monkeypatch):
         found.came.append(int(signals[team._SIZE]))
 
     monkeypatch.setattr(prediction, "together", watched)
+    monkeypatch.setattr("fastnn.predictor.together", watched)
     monkeypatch.setattr(team, "dismiss", seen)
     return found
 
