@@ -354,9 +354,6 @@ def test_a_state_starts_at_zero_and_a_copy_is_its_own():
     state.numbers[codes.STEPS] = 3.0
     assert not twin.moments.any()
     assert twin.numbers[codes.STEPS] == 0.0
-    state.restore(twin)
-    assert not state.moments.any()
-    assert state.numbers.tolist() == twin.numbers.tolist()
 
 
 def test_a_state_goes_on_under_other_numbers_of_the_same_rule():

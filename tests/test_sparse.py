@@ -404,6 +404,7 @@ def test_rows_are_chosen_and_parted():
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::fastnn.FitWarning")
 def test_a_sparse_fit_that_diverges_says_where_and_goes_back():
     X = examples()
     X[BATCH, 5] = 1e200

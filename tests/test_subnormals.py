@@ -10,6 +10,9 @@ import fastnn as fn
 from fastnn import threads
 from fastnn.kernels import simd
 
+# Data of such scales are hopeless, and a fit says so.
+pytestmark = pytest.mark.filterwarnings("ignore::fastnn.FitWarning")
+
 SMALLEST = {dtype: np.finfo(dtype).smallest_subnormal for dtype in DTYPES}
 
 
