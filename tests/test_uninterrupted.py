@@ -292,9 +292,9 @@ how_many = int(sys.argv[1])
 X = np.arange(3.0)
 going = True
 
-def first_use(count):
-    from fastnn.kernels._load import load_kernels
+from fastnn.kernels._load import load_kernels
 
+def first_use(count):
     load_kernels()
     from fastnn.kernels._jit import entry
 

@@ -37,6 +37,9 @@ def _load() -> None:
     try:
         import numba
 
+        # Numba looks for masked arrays at its first call; NumPy loads them when it is asked.
+        import numpy.ma  # noqa: F401
+
         check_version("numba", numba.__version__)
         from fastnn.kernels import answers, epoch, first_layer, order, team  # noqa: F401
     except Exception as problem:
