@@ -189,11 +189,12 @@ def diagnose(facts: Facts, seen: Trace) -> Diagnosis:
         for place, block in enumerate(layout.blocks)
     )
     constant = constant_loss(facts.loss, facts.targets)
-    scales = _scale_findings(facts, seen.loss, constant)
+    learnt = facts.trained and np.isfinite(seen.loss) and bool(seen.loss < _LEARNT * constant)
+    scales = _scale_findings(facts, learnt)
     cures = Cures.of(facts.layers, layout, before, bool(scales))
     gradients = _gradient_findings(layers, seen, cures)
     findings = [
-        *scales, *gradients, *_alike_findings(facts), *_unit_findings(layers, cures)
+        *scales, *gradients, *_alike_findings(facts), *_unit_findings(layers, cures, learnt)
     ]  # fmt: skip
     if after is not None:
         findings += _step_findings(layers, facts.trial, constant, stopped=bool(gradients))
@@ -226,10 +227,10 @@ def _layer(block: Block, W: Floats, stepped: Floats | None, seen: Trace, place: 
         )
 
 
-def _scale_findings(facts: Facts, loss: float, constant: float) -> list[str]:
+def _scale_findings(facts: Facts, learnt: bool) -> list[str]:
     """Say what is out of scale, unless the network has learnt well from it."""
     said = [one for columns in facts.columns for one in columns.findings()]
-    if facts.trained and np.isfinite(loss) and loss < _LEARNT * constant:
+    if learnt:
         return [one for one in said if "can tell apart" in one]
     return said
 
@@ -340,8 +341,11 @@ def _first_not_finite(layers: Sequence[LayerReport], seen: Trace) -> str | None:
     return None
 
 
-def _unit_findings(layers: Sequence[LayerReport], cures: Cures) -> list[str]:
-    """Say which layers have many dead or saturated units; a sure last layer is no trouble."""
+def _unit_findings(layers: Sequence[LayerReport], cures: Cures, learnt: bool) -> list[str]:
+    """Say which layers have many dead or saturated units; a sure last layer is no trouble.
+
+    Nor are sure units below it, where the network has learnt well.
+    """
     findings = []
     for layer, undying in zip(layers, cures.undying, strict=True):
         if layer.dead is not None and layer.dead >= _MANY:
@@ -350,8 +354,8 @@ def _unit_findings(layers: Sequence[LayerReport], cures: Cures) -> list[str]:
                 f"{layer.dead:.0%} of the units of layer {layer.place} are dead: zero for every "
                 f"example, so that they cannot learn.{cure}"
             )
-        hidden = layer is not layers[-1]
-        if hidden and layer.saturated is not None and layer.saturated >= _MANY:
+        blamed = layer is not layers[-1] and not learnt
+        if blamed and layer.saturated is not None and layer.saturated >= _MANY:
             cure = tried(cures.scaled, cures.weights, cures.steep)
             findings.append(
                 f"{layer.saturated:.0%} of the activations of layer {layer.place} are saturated, "

@@ -179,6 +179,18 @@ def test_large_weights_saturate(activation, ends, backend):
     assert report.layers[1].saturated is None
 
 
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_sure_units_of_a_network_that_learnt_well_are_no_trouble(activation):
+    classes = np.digitize(X[:, 0], [-0.5, 0.5])
+    net = fn.Sequential([fn.Dense(16, activation), fn.Dense(3, "softmax")], inputs=6, rng=0)
+    net.fit(X, classes, epochs=600, optimizer=fn.Adam(0.2), progress=False)
+    report = net.diagnose(X, classes)
+    assert report.layers[0].saturated > 0.5
+    assert report.findings == ()
+    y = np.random.default_rng(1).permutation(classes)
+    assert any("saturated" in one for one in net.diagnose(X, y).findings)
+
+
 def test_a_sure_last_layer_is_not_called_saturated():
     net = fn.Sequential([fn.Dense(1, "sigmoid")], inputs=6)
     net.weights[0][:] = 100
