@@ -283,7 +283,7 @@ LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
     "estimators.conversion": {"skl2onnx"},
     "kernels._cache": {"llvmlite", "numba"},
-    "kernels._load": {"numba"},
+    "kernels._load": {"numba", "numpy"},
 }
 
 PRODUCTS = {"dot", "vdot", "inner", "outer", "matmul", "tensordot", "einsum", "linalg"}
