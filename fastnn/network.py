@@ -824,11 +824,13 @@ class Sequential:
         >>> net(np.array([1, 2], dtype=np.float32))
         array([1.5], dtype=float32)
         """
-        predictor, dtype = self._predictor, self.dtype
-        # What serves a single row asks only what it must: every look costs a twentieth of it.
+        # What serves a single row asks only what it must: every look costs a twentieth of it, and
+        # an attribute of a class that has `__getattr__` three times a key of a dictionary.
+        mine = self.__dict__
+        predictor, dtype = mine["_predictor"], mine["dtype"]
         if (
             predictor is not None
-            and predictor.layout is self._layout
+            and predictor.layout is mine["_layout"]
             and type(x) is np.ndarray
             and x.shape == predictor.row
             and x.dtype is dtype
@@ -838,11 +840,11 @@ class Sequential:
         ):
             if out is None:
                 out = np.empty(predictor.outputs, dtype)
-            shown = self._shown
+            shown, parameters = mine["_shown"], mine["_parameters"]
             turn = shown.turn
-            predictor.one(self._parameters, x, out)
+            predictor.single(parameters, x, out)
             if turn is not shown.turn or not turn:
-                predictor.one(shown.copied(self._parameters.copy), x, out)
+                predictor.single(shown.copied(self._parameters.copy), x, out)
             return out
         layout = self.layout
         rows = gate.row_or_rows(x, layout.inputs, dtype)

@@ -63,10 +63,15 @@ def tiling_of(dtype: np.dtype[Any]) -> Tiling:
 
 
 def slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
-    """Part examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
-    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
-    rows = max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
+    """Divide examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
+    rows = _slice_rows(blocks)
     return [slice(start, start + rows) for start in range(0, examples, rows)]
+
+
+def _slice_rows(blocks: Sequence[Block]) -> int:
+    """Return how many examples a slice has."""
+    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
+    return max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +174,12 @@ class Predictor:
         self._table = Table.of(self._blocks, dtype, frozen)
         self._rows = self._table.rows
         self._work = sum(2 * block.W.size for block in self._blocks)
+        self._plan = self._table.plan
         self._rooms: list[tuple[NDArray[np.int64], Floats]] = []
+        self._single_rooms: list[Floats] = []
         self._rest: Predictor | None = None  # of the layers behind the first one
         # Up to so many rows go through in one call of one thread.
-        (first, *_) = slices(np.iinfo(np.int32).max, self._blocks)
-        self._most = first.stop
+        self._most = _slice_rows(self._blocks)
         while self._most > 1 and fitting(self._most, self._work * self._most, 1, self._most) > 1:
             self._most //= 2
 
@@ -184,6 +190,18 @@ class Predictor:
             self.one(parameters, x if x.flags.writeable else _as_if_writeable(x), out)
         else:
             self.many(parameters, x, out)
+
+    def single(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for one row, which must be writeable, from a flat vector: the least latency.
+
+        The kernel only reads the plan then, so that all calls share one.
+        """
+        try:
+            room = self._single_rooms.pop()
+        except IndexError:
+            room = aligned_zeros(self._table.room, self._dtype)
+        self._answer(self._rows, self._plan, parameters, room, x, out)
+        self._single_rooms.append(room)
 
     def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict in this thread for the rows that lie in one vector, which must be writeable."""
