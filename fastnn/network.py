@@ -25,6 +25,7 @@ from fastnn.data import Data
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
 from fastnn.formats import safetensors
+from fastnn.frozen import Frozen
 from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_weights
@@ -865,6 +866,34 @@ class Sequential:
         else:
             out[...] = self._by_the_book(rows.reshape(-1, layout.inputs)).reshape(shape)
         return out
+
+    def freeze(self) -> Frozen:
+        """Return a callable that predicts as the network does now, from weights packed once.
+
+        For many calls on fixed weights: ``frozen(x)`` and ``frozen(x, out=y)`` give the bits of
+        ``net(x)``, under the same rules.  It takes a copy of the weights, so that later training,
+        and writing to `parameters`, do not reach it.
+
+        Returns
+        -------
+        Frozen
+            With `inputs`, `outputs` and `dtype`.  It may be called from several threads at once.
+
+        Raises
+        ------
+        ValueError
+            If the network has no weights yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.freeze()(np.array([1, 2], dtype=np.float32))
+        array([1.5], dtype=float32)
+        """
+        layout = self.layout
+        return Frozen(layout, self._shown.copied(self._parameters.copy))
 
     def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
         """Return the output of a layer, counted in the layer list.

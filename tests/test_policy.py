@@ -112,8 +112,8 @@ ALLOWED = {
     "metrics": {"hints", "names"},
     "names": set(),
     "network": {
-        "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "gate",
-        "hints", "history", "initializers", "kept", "labels", "layers", "layout", "losses",
+        "backends", "callbacks", "data", "diagnosis", "errors", "formats.safetensors", "frozen",
+        "gate", "hints", "history", "initializers", "kept", "labels", "layers", "layout", "losses",
         "metrics", "names", "notices", "optimizers", "pickles", "prediction", "scales", "schedules",
         "sharing", "sparse", "training", "validation", "words",
     },
@@ -127,6 +127,7 @@ ALLOWED = {
         "conventions", "data", "kernels.codes", "layout", "losses", "predictor", "reference",
         "sparse", "system", "threads",
     },
+    "frozen": {"backends", "gate", "layout", "prediction", "predictor"},
     "predictor": {
         "activations", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
     },

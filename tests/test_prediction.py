@@ -8,6 +8,7 @@ import pickle
 import threading
 import tracemalloc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -831,3 +832,68 @@ def test_the_reference_s_predictions_are_the_textbook_s_own():
     b = [bias[:, None] for bias in net.biases]
     _, A = reference.forward(W, b, ["tanh", "tanh", "softmax"], X.T)
     np.testing.assert_array_equal(net.predict(X, backend="reference"), A[-1].T)
+
+
+# Frozen networks.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "widths", [(1, 1), (5, 17, 3), (33, 40, 70, 1), (7, 2, 9), (20, 64, 64, 2)]
+)
+def test_a_frozen_network_gives_the_bits_of_the_network(widths, dtype):
+    inputs, *units = widths
+    names = ["relu", "tanh", "gelu"][: len(units) - 1]
+    layers = [fn.Dense(u, name) for u, name in zip(units, names, strict=False)]
+    net = fn.Sequential([*layers, fn.Dense(units[-1], "softmax")], inputs, dtype, rng=3)
+    frozen = net.freeze()
+    assert (frozen.inputs, frozen.outputs, frozen.dtype) == (inputs, units[-1], net.dtype)
+    X = np.random.default_rng(0).normal(size=(300, inputs)).astype(dtype)
+    for n in (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 64, 65, 150, 300):
+        assert frozen(X[:n]).tobytes() == net(X[:n]).tobytes()
+        out = np.full((n, units[-1]), np.nan, dtype)
+        assert frozen(X[:n], out=out) is out
+        assert out.tobytes() == net(X[:n]).tobytes()
+    assert frozen(X[0]).tobytes() == net(X[0]).tobytes()
+    with fn.backend("reference"):
+        assert frozen(X).tobytes() == net(X).tobytes()
+
+
+def test_a_frozen_network_is_deaf_to_the_network_and_says_so():
+    net = fn.Sequential([fn.Dense(9, "relu"), fn.Dense(4)], inputs=5)
+    frozen, X = net.freeze(), np.ones((30, 5), np.float32)
+    before = frozen(X).tobytes()
+    net.parameters[:] = 0.0
+    assert frozen(X).tobytes() == before != net(X).tobytes()
+    assert "its weights stay as they were when it was frozen" in repr(frozen)
+    assert copy.deepcopy(frozen)(X).tobytes() == before
+    with pytest.raises(TypeError, match="Pickle or copy the network, and freeze that"):
+        pickle.dumps(frozen)
+
+
+def test_a_frozen_network_answers_several_threads_at_once():
+    net = fn.Sequential([fn.Dense(40, "tanh"), fn.Dense(20)], inputs=30)
+    frozen, rng = net.freeze(), np.random.default_rng(0)
+    asked = [rng.normal(size=(n, 30)).astype(np.float32) for n in (1, 5, 70, 200) * 20]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(frozen, asked))
+    assert all(a.tobytes() == net(X).tobytes() for a, X in zip(answers, asked, strict=True))
+
+
+def test_a_frozen_network_refuses_what_the_network_refuses():
+    net = fn.Sequential([fn.Dense(2)], inputs=3)
+    frozen = net.freeze()
+    bad = [[1.0, 2.0, 3.0], np.zeros(3), np.zeros((2, 4), np.float32), np.zeros((0, 3))]
+    for x in bad:
+        messages = []
+        for call in (net, frozen):
+            with pytest.raises((TypeError, ValueError)) as refused:
+                call(x)
+            messages.append(str(refused.value))
+        assert messages[0] == messages[1]
+    shared = np.ones((3, 3), np.float32)
+    square = fn.Sequential([fn.Dense(3, "relu")], inputs=3)
+    expected = square(shared.copy())
+    assert square.freeze()(shared, out=shared).tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="this network has no weights yet"):
+        fn.Sequential([fn.Dense(2)]).freeze()
