@@ -62,7 +62,8 @@ def taken(monkeypatch):
         return forward(*arguments)
 
     room_and_name = (
-        (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one")
+        (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one"),
+        (prediction.Predictor, "single")
     )  # fmt: skip
     for room, name in room_and_name:
         monkeypatch.setattr(room, name, native(getattr(room, name)))
