@@ -145,7 +145,8 @@ def test_a_fit_has_the_same_bits_in_any_number_of_threads(rule, dtype, way, monk
         alone, *others = (fitted(number, dtype, rule, **more) for number in NUMBERS)
         assert others == [alone] * len(others), more
     # No more than there are parts of work.
-    assert max(teams.asked) > 1
+    # The shapes without the compiler have one part where a chunk is shared.
+    assert max(teams.asked, default=1) > 1 or (way == "shared" and not JIT)
     assert way != "whole" or {2, 3, 4} & set(NUMBERS) <= set(teams.asked)
 
 
@@ -203,6 +204,7 @@ def test_more_threads_than_any_machine_has_cores_come_to_an_end(monkeypatch, tea
     assert max(teams.asked) == 16
 
 
+@pytest.mark.jit
 @pytest.mark.parametrize("way", WAYS)
 def test_threads_that_the_system_refuses_change_nothing(way, monkeypatch):
     go(monkeypatch, way)
@@ -766,6 +768,7 @@ def test_beside_busy_processes_all_comes_to_its_end_with_the_same_bits(monkeypat
         crowd.forget()
 
 
+@pytest.mark.jit
 def test_threads_without_work_are_not_planned_for():
     net = network(SHAPE, "tanh", "softmax", "float32")
     blocks, tiling = net.layout.blocks, layout.Tiling(16, 6, 4)
@@ -785,7 +788,7 @@ def test_a_million_threads_may_be_asked_for(teams):
     assert 1 < max(teams.asked) <= 64
     set_threads(10**6)
     X = data(SHAPE, "cross_entropy").X
-    assert network(SHAPE, "tanh", "softmax", "float32").predict(X).shape == (SHAPE.n, 3)
+    assert network(SHAPE, "tanh", "softmax", "float32").predict(X).shape == (SHAPE.n, SHAPE.m)
 
 
 # The team itself.
