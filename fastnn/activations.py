@@ -31,12 +31,16 @@ class Activation:
     derivative_from : {"A", "Z"}
         Whether the backward pass reads the activation's output or its input.
     initializer : str
-        Initializer that ``initializer="auto"`` stands for in a layer with this activation.
+        What ``initializer="auto"`` stands for in a hidden layer with this activation: an
+        initializer, "isometry" or "pairs" (see `initializers.Start`; pairs are an isometry too).
     loss : str
         Loss that ``loss="auto"`` stands for where this is the last layer's activation.
     saturation : tuple of float or None
         Outputs outside (low, high) count as saturated in ``diagnose``; None where the
         activation has no flat ends.
+    gain : float
+        Of "isometry" 1 over the slope of ``f(z)`` at 0, of "pairs" 1 over that of
+        ``f(z) - f(-z)``: with it such a layer neither stretches nor shrinks small sums.
     can_die : bool
         Whether a unit can be stuck at zero for every example, passing no gradient.
     formula : str
@@ -54,6 +58,7 @@ class Activation:
     aliases: tuple[str, ...] = ()
     derivative_from: Literal["A", "Z"] = "A"
     saturation: tuple[float, float] | None = None
+    gain: float = 1.0
     can_die: bool = False
 
 
@@ -65,7 +70,7 @@ ACTIVATIONS: dict[str, Activation] = {
             code=codes.IDENTITY,
             aliases=("linear",),
             formula="z",
-            initializer="glorot_uniform",
+            initializer="isometry",
             loss="mean_squared_error",
             source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 6.2.2.1",
         ),
@@ -74,7 +79,8 @@ ACTIVATIONS: dict[str, Activation] = {
             code=codes.SIGMOID,
             aliases=("logistic",),
             formula="1 / (1 + exp(-z))",
-            initializer="glorot_uniform",
+            initializer="pairs",
+            gain=2.0,
             loss="binary_cross_entropy",
             saturation=(0.01, 0.99),
             source="Goodfellow, Bengio & Courville 2016, Deep Learning, section 6.2.2.2",
@@ -83,7 +89,7 @@ ACTIVATIONS: dict[str, Activation] = {
             name="tanh",
             code=codes.TANH,
             formula="tanh(z)",
-            initializer="glorot_uniform",
+            initializer="isometry",
             loss="mean_squared_error",
             saturation=(-0.98, 0.98),
             source="LeCun, Bottou, Orr & Mueller 1998, Efficient BackProp, section 4.4",
@@ -92,7 +98,7 @@ ACTIVATIONS: dict[str, Activation] = {
             name="relu",
             code=codes.RELU,
             formula="max(z, 0)",
-            initializer="he_uniform",
+            initializer="pairs",
             loss="mean_squared_error",
             can_die=True,
             source="Glorot, Bordes & Bengio 2011, Deep Sparse Rectifier Neural Networks",
@@ -109,7 +115,8 @@ ACTIVATIONS: dict[str, Activation] = {
             name="leaky_relu",
             code=codes.LEAKY_RELU,
             formula="max(z, 0) + 0.01 * min(z, 0)",
-            initializer="he_uniform",
+            initializer="pairs",
+            gain=1.0 / 1.01,
             loss="mean_squared_error",
             source="Maas, Hannun & Ng 2013, Rectifier Nonlinearities Improve Acoustic Models",
         ),
@@ -117,7 +124,8 @@ ACTIVATIONS: dict[str, Activation] = {
             name="elu",
             code=codes.ELU,
             formula="max(z, 0) + expm1(min(z, 0))",
-            initializer="he_uniform",
+            initializer="pairs",
+            gain=0.5,
             loss="mean_squared_error",
             source="Clevert, Unterthiner & Hochreiter 2016, Exponential Linear Units, with alpha 1",
         ),
@@ -133,7 +141,7 @@ ACTIVATIONS: dict[str, Activation] = {
             name="gelu",
             code=codes.GELU,
             formula="z * erfc(-z / sqrt(2)) / 2",
-            initializer="he_uniform",
+            initializer="pairs",
             loss="mean_squared_error",
             source="Hendrycks & Gimpel 2016, Gaussian Error Linear Units, the exact form",
             derivative_from="Z",
@@ -143,7 +151,7 @@ ACTIVATIONS: dict[str, Activation] = {
             code=codes.SILU,
             aliases=("swish",),
             formula="z / (1 + exp(-z))",
-            initializer="he_uniform",
+            initializer="pairs",
             loss="mean_squared_error",
             source="Elfwing, Uchibe & Doya 2018, Sigmoid-Weighted Linear Units",
             derivative_from="Z",
@@ -152,7 +160,7 @@ ACTIVATIONS: dict[str, Activation] = {
             name="softplus",
             code=codes.SOFTPLUS,
             formula="log1p(exp(z))",
-            initializer="he_uniform",
+            initializer="pairs",
             loss="mean_squared_error",
             source="Dugas, Bengio, Belisle, Nadeau & Garcia 2001, Second-Order Knowledge",
         ),
@@ -160,7 +168,8 @@ ACTIVATIONS: dict[str, Activation] = {
             name="mish",
             code=codes.MISH,
             formula="z * tanh(log1p(exp(z)))",
-            initializer="he_uniform",
+            initializer="pairs",
+            gain=1.0 / 1.2,
             loss="mean_squared_error",
             source="Misra 2020, Mish: A Self Regularized Non-Monotonic Activation Function",
             derivative_from="Z",
@@ -169,7 +178,7 @@ ACTIVATIONS: dict[str, Activation] = {
             name="softsign",
             code=codes.SOFTSIGN,
             formula="z / (1 + abs(z))",
-            initializer="glorot_uniform",
+            initializer="isometry",
             loss="mean_squared_error",
             saturation=(-0.98, 0.98),
             source="Turian, Bergstra & Bengio 2009, Quadratic Features and Deep Architectures",
@@ -178,7 +187,8 @@ ACTIVATIONS: dict[str, Activation] = {
             name="hard_sigmoid",
             code=codes.HARD_SIGMOID,
             formula="min(max(z + 3, 0), 6) / 6",
-            initializer="glorot_uniform",
+            initializer="pairs",
+            gain=3.0,
             loss="mean_squared_error",
             saturation=(0.01, 0.99),
             can_die=True,
@@ -196,7 +206,7 @@ ACTIVATIONS: dict[str, Activation] = {
             name="sin",
             code=codes.SIN,
             formula="sin(z)",
-            initializer="he_uniform",
+            initializer="isometry",
             loss="mean_squared_error",
             source="Sitzmann and others 2020, Implicit Neural Representations, section 3.2",
             derivative_from="Z",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.activations import ACTIVATIONS
-from fastnn.initializers import draw_weights
-from fastnn.layers import Dense
+from fastnn.initializers import draw_start
+from fastnn.layers import Dense, starts
 from fastnn.layout import Layout
 
 __all__ = ["Cures", "norm", "tried"]
@@ -75,24 +74,20 @@ class Cures:
 
 def _about_weights(layers: Sequence[Dense], layout: Layout, parameters: Floats) -> str:
     """Say how to begin from other weights, where these are not as "auto" draws them."""
-    others = [layer for layer in layers if layer.initializer not in _auto(layer)]
-    if others:
+    given = starts(layers)
+    if given != starts([replace(layer, initializer="auto") for layer in layers]):
         return ", initializer='auto'"
     rng = np.random.default_rng(0)
-    for layer, block in zip(layers, layout.blocks, strict=True):
-        drawn = norm(draw_weights(layer.first_weights, block.inputs, block.outputs, rng))
-        here = norm(layout.view(parameters, block.W))
+    for start, block in zip(given, layout.blocks, strict=True):
+        W = np.empty((block.inputs, block.outputs))
+        draw_start(start, W, None, rng)
+        drawn, here = norm(W), norm(layout.view(parameters, block.W))
         if here > _GROWN * drawn > 0.0:
             return (
                 f", smaller weights (those of layer {block.place} are {here / drawn:.2g} times as "
                 "large as their initializer draws them)"
             )
     return ""
-
-
-def _auto(layer: Dense) -> tuple[str, str]:
-    """Return the two names of what "auto" draws for a layer."""
-    return "auto", ACTIVATIONS[layer.activation].initializer
 
 
 def tried(*cures: str) -> str:

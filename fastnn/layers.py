@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from fastnn import words
 from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
-from fastnn.initializers import check_initializer
+from fastnn.initializers import Start, check_initializer
 from fastnn.names import check_bool, check_integer, check_real, describe, lookup, several
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "check_layers",
     "described",
     "from_dict",
+    "starts",
     "to_dict",
 ]
 
@@ -39,12 +40,17 @@ class Dense:
         "leaky_relu" (slope 0.01 below 0), "elu", "selu", "gelu", "silu", "softplus", "mish",
         "softsign", "hard_sigmoid", "exp" or "sin".
     bias : bool, default True
-        Whether the layer has ``b``; it starts at zero.
+        Whether the layer has ``b``; it starts at zero, but see "auto" for the first layer.
     initializer : str or float, default "auto"
         How ``W`` starts: "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
         "lecun_uniform", "lecun_normal", "orthogonal", "zeros", "constant" (0.1), or the number
-        that every weight starts at.  "auto" is "he_uniform" for relu and what resembles it and
-        for sin, "lecun_normal" for selu, and "glorot_uniform" for the others.
+        that every weight starts at.  "auto", the default, starts every hidden layer as a rotation:
+        units of relu and its like, and of sigmoid, come in pairs of ``f(z)`` and ``f(-z)``, whose
+        difference hands z on, so that signal and gradient keep their length at any depth.  The
+        weighted sums of the first hidden layer have the standard deviation ``p**-0.25`` for p
+        features of unit scale, and its biases are spread evenly as far, so that its units bend in
+        different places.  In a hidden layer of "selu" it is "lecun_normal", of "softmax" and "exp"
+        "glorot_uniform".
     l2 : float, default 0.0
         L2 regularisation: adds ``l2 / 2 * sum(W**2)`` to the training loss, biases excluded.
 
@@ -77,13 +83,6 @@ class Dense:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-
-    @property
-    def first_weights(self) -> str | float:
-        """The initializer that "auto" stands for here, or the one that was given."""
-        if self.initializer == "auto":
-            return ACTIVATIONS[self.activation].initializer
-        return self.initializer
 
 
 @understands(words.DROPOUT)
@@ -172,6 +171,29 @@ def described(layers: Sequence[Layer]) -> list[tuple[int, Dense, float]]:
         for place, (before, layer) in enumerate(zip(below, layers, strict=True))
         if isinstance(layer, Dense)
     ]
+
+
+def starts(layers: Sequence[Layer]) -> list[Start]:
+    """Return how every Dense layer begins; "auto" hangs on its place and on the layer below."""
+    dense = [layer for _, layer, _ in described(layers)]
+    found: list[Start] = []
+    for place, layer in enumerate(dense):
+        row = ACTIVATIONS[layer.activation]
+        last = place == len(dense) - 1
+        if layer.initializer != "auto":
+            start = Start(layer.initializer)
+        elif not last and row.initializer not in ("isometry", "pairs"):
+            start = Start(row.initializer)
+        else:
+            start = Start(
+                "isometry",
+                gain=1.0 if last else row.gain,
+                reads_pairs=place > 0 and found[-1].makes_pairs,
+                makes_pairs=not last and row.initializer == "pairs",
+                spread=place == 0 and not last and layer.activation != "identity",
+            )
+        found.append(start)
+    return found
 
 
 def to_dict(layer: Layer) -> dict[str, Any]:

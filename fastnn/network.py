@@ -28,9 +28,9 @@ from fastnn.formats import safetensors
 from fastnn.frozen import Frozen
 from fastnn.hints import refuse, understands
 from fastnn.history import History
-from fastnn.initializers import draw_weights
+from fastnn.initializers import draw_start
 from fastnn.labels import check_labels, labels_of, labels_to_plain
-from fastnn.layers import Dense, Layer, check_layers, described, from_dict, to_dict
+from fastnn.layers import Dense, Layer, check_layers, described, from_dict, starts, to_dict
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
@@ -161,16 +161,17 @@ class Sequential:
                 f"these units and inputs make {layout.size:,} parameters of {self.dtype}, more "
                 "than this machine can hold."
             ) from None
-        for (_, layer, _), W in zip(
-            described(self.layers), layout.weights(parameters), strict=True
-        ):
-            with np.errstate(over="ignore"):
-                W[:] = draw_weights(layer.first_weights, W.shape[0], W.shape[1], rng)
-            if not np.isfinite(W).all():
-                raise ValueError(
-                    f"initializer must be a number that fits {self.dtype}; got "
-                    f"{layer.initializer!r}."
-                )
+        parts = zip(
+            starts(self.layers), layout.weights(parameters), layout.biases(parameters), strict=True
+        )
+        with np.errstate(over="ignore"):
+            for start, W, b in parts:
+                draw_start(start, W, b, rng)
+                if not isinstance(start.initializer, str) and not np.isfinite(W).all():
+                    raise ValueError(
+                        f"initializer must be a number that fits {self.dtype}; got "
+                        f"{start.initializer!r}."
+                    )
 
         def build() -> None:
             self._weights_rng, self._parameters, self._layout = rng, parameters, layout
@@ -1178,8 +1179,8 @@ class Sequential:
         >>> import numpy as np
         >>> import fastnn as fn
         >>> X = np.random.default_rng(0).normal(size=(100, 5))
-        >>> deep = [fn.Dense(10, activation="sigmoid") for _ in range(8)]
-        >>> report = fn.Sequential([*deep, fn.Dense(1)], inputs=5).diagnose(X, X[:, 0])
+        >>> layer = fn.Dense(10, "sigmoid", initializer="glorot_uniform")
+        >>> report = fn.Sequential([*[layer] * 8, fn.Dense(1)], inputs=5).diagnose(X, X[:, 0])
         >>> report.findings[0][:16]
         'Gradients vanish'
         """
@@ -1221,7 +1222,11 @@ class Sequential:
     @property
     def _trained(self) -> bool:
         """Whether the parameters are other than drawn, as far as can be told."""
-        biases = any(b is not None and b.any() for b in self.biases)
+        biases = any(
+            b is not None and b.any()
+            for start, b in zip(starts(self.layers), self.biases, strict=True)
+            if not start.spread  # Those start other than at zero.
+        )
         return self._streams.steps > 0 or biases
 
     # Keeping.

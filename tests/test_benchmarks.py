@@ -19,7 +19,7 @@ import pytest
 
 import benchmarks
 import fastnn as fn
-from benchmarks import bits, cores, measures
+from benchmarks import bits, cores, first_weights, measures
 from benchmarks.compare import __main__ as command
 from benchmarks.compare import chart, tables
 from benchmarks.compare.checking import Referee, WrongWork
@@ -982,3 +982,81 @@ def test_a_bit_that_differs_is_told(monkeypatch, capsys):
     assert bits.main(["elsewhere"]) == 1
     told = capsys.readouterr().out.splitlines()
     assert told == ["network 0: few (n)", "1 of 2 networks give the same bits"]
+
+
+# First weights.
+
+
+def few(monkeypatch) -> None:
+    """Leave two small problems, two depths and one activation."""
+    kept = {name: first_weights.PROBLEMS[name] for name in ("wave, 1 feature", "wine")}
+    monkeypatch.setattr(first_weights, "PROBLEMS", kept)
+    monkeypatch.setattr(first_weights, "DEPTHS", (1, 2))
+    monkeypatch.setattr(first_weights, "ACTIVATIONS", ("tanh",))
+
+
+def test_rules_for_first_weights_are_those_of_the_libraries():
+    data = first_weights.parts(first_weights.PROBLEMS["wine"], 0)
+    nets = {
+        rule: first_weights.network(first_weights.Case("wine", "relu", 2, rule, 3), data)
+        for rule in first_weights.RULES
+    }
+    for W, b in zip(nets["PyTorch"].weights, nets["PyTorch"].biases, strict=True):
+        limit = 1 / np.sqrt(len(W))
+        assert 0.9 * limit < np.abs(W).max() <= limit
+        assert 0.4 * limit < np.abs(b).max() <= limit
+    for W, b in zip(nets["Keras"].weights, nets["Keras"].biases, strict=True):
+        limit = np.sqrt(6 / sum(W.shape))
+        assert 0.9 * limit < np.abs(W).max() <= limit
+        assert not b.any()
+    default = fn.Sequential([fn.Dense(64, "relu")] * 2 + [fn.Dense(3, "softmax")], 13, rng=3)
+    assert nets["fastnn"].parameters.tobytes() == default.parameters.tobytes()
+    assert len({net.parameters.tobytes() for net in nets.values()}) == len(nets)
+
+
+@pytest.mark.parametrize("name", first_weights.PROBLEMS)
+def test_rows_held_out_are_not_learnt_from_and_are_scaled_by_those_that_are(name):
+    problem = first_weights.PROBLEMS[name]
+    data = first_weights.parts(problem, 1)
+    X, _ = problem.rows(1)
+    assert len(data.X) <= 1000
+    assert len(data.X) + len(data.X_new) <= len(X)
+    assert data.X.mean(axis=0) == pytest.approx(np.zeros(X.shape[1]), abs=1e-9)
+    if not problem.classes:
+        assert (data.y.mean(), data.y.std()) == pytest.approx((0.0, 1.0))
+
+
+def test_a_run_over_first_weights_goes_on_where_it_was_left(tmp_path, monkeypatch):
+    few(monkeypatch)
+    path = tmp_path / "scores.jsonl"
+    assert first_weights.run(path, seeds=1, minutes=0.0, steps=5) == {}
+    whole = first_weights.run(path, seeds=1, minutes=10.0, steps=5)
+    assert list(whole) == list(first_weights.cases(1))
+    assert all(0.0 <= score <= 1.0 for score in whole.values())
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:-3]) + lines[-3][:9], "utf-8")
+    assert first_weights.run(path, seeds=1, minutes=10.0, steps=5) == whole
+    assert first_weights.read(path) == whole
+
+
+def test_tables_of_first_weights_say_what_the_scores_are(tmp_path, monkeypatch, capsys):
+    few(monkeypatch)
+    path, page = tmp_path / "scores.jsonl", tmp_path / "page.md"
+    better = {"fastnn": 0.75, "Keras": 0.5}
+    scores = [
+        [*case, 0.9 if (case.rule, case.depth) == ("He", 2) else better.get(case.rule, 0.25)]
+        for case in first_weights.cases(3)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*scores, [*scores[0][:4], 9, 0]]))
+    page.write_text("<!-- first weights: standing losses cells -->\n<!-- first weights: end -->\n")
+    assert first_weights.main(["--show", "--output", str(path), "--write", str(page)]) == 0
+    assert (
+        "| everything | 0.750 ± 0.000 | 0.250 ± 0.000 | 0.500 ± 0.000 |" in capsys.readouterr().out
+    )
+    text = page.read_text()
+    assert "| Keras | 4 | 0 | 0 |" in text
+    assert "| He | 2 | 0 | 2 |" in text
+    assert "Of 4 cells (a problem, an activation and a depth, 3 seeds each)" in text
+    assert "noise of the best in 2." in text.replace("\n", " ")
+    assert "| wine, tanh, 2 | 0.750 ± 0.000 | He: 0.900 ± 0.000 | -0.1500 ± 0.0000 |" in text
+    assert "| wine, 1 | **0.750 ± 0.000** | 0.250 ± 0.000 |" in text

@@ -13,8 +13,8 @@ import pytest
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
-from fastnn.initializers import INITIALIZERS
-from fastnn.layers import from_dict, to_dict
+from fastnn.initializers import INITIALIZERS, Start
+from fastnn.layers import check_layers, from_dict, starts, to_dict
 
 LAYER = fn.Dense(7, "relu", bias=False, initializer="lecun_normal", l2=0.25)
 DROPOUT = fn.Dropout(0.25)
@@ -106,19 +106,46 @@ def test_numbers_of_numpy_become_plain_ones():
     assert layer == fn.Dense(3, initializer=0.5, l2=2)
 
 
+def started(*layers: fn.Dense | fn.Dropout) -> list[Start]:
+    return starts(check_layers(layers))
+
+
 @pytest.mark.parametrize("row", ACTIVATIONS.values(), ids=lambda row: row.name)
-def test_auto_stands_for_the_activation_s_initializer(row):
+def test_auto_stands_for_the_activation_s_start_in_a_hidden_layer(row):
     layer = fn.Dense(3, row.name)
     assert layer.initializer == "auto", "the record says what was asked for"
-    assert layer.first_weights == row.initializer
-    assert fn.Dense(3, row.name, initializer="zeros").first_weights == "zeros"
-    assert fn.Dense(3, row.name, initializer=0.25).first_weights == 0.25
+    (start, _) = started(layer, fn.Dense(1))
+    if row.initializer in INITIALIZERS:
+        assert start == Start(row.initializer)
+    else:
+        assert (start.initializer, start.gain) == ("isometry", row.gain)
+        assert start.makes_pairs == (row.initializer == "pairs")
+        assert start.spread == (row.name != "identity")
 
 
-def test_relu_starts_as_he_and_the_textbook_s_others_as_glorot():
-    assert ACTIVATIONS["relu"].initializer == "he_uniform"
-    for name in ("identity", "sigmoid", "tanh", "softmax"):
-        assert ACTIVATIONS[name].initializer == "glorot_uniform"
+@pytest.mark.parametrize("row", ACTIVATIONS.values(), ids=lambda row: row.name)
+def test_auto_in_a_last_layer_is_an_isometry_whatever_its_activation(row):
+    assert started(fn.Dense(3, row.name)) == [Start("isometry")]
+    assert started(fn.Dense(3, "tanh"), fn.Dense(3, row.name))[1] == Start("isometry")
+
+
+@pytest.mark.parametrize("initializer", [*INITIALIZERS, 0.25])
+def test_a_given_initializer_is_what_a_layer_starts_with(initializer):
+    given = fn.Dense(3, "relu", initializer=initializer)
+    assert started(given, given, given) == [Start(initializer)] * 3
+
+
+def test_a_layer_reads_pairs_where_the_one_below_was_started_as_pairs():
+    pairs, plain = fn.Dense(4, "relu"), fn.Dense(4, "relu", initializer="he_uniform")
+    layers = (pairs, fn.Dropout(0.5), pairs, plain, pairs, fn.Dense(4, "tanh"), fn.Dense(1))
+    found = started(*layers)
+    assert [start.reads_pairs for start in found] == [False, True, False, False, True, False]
+    assert [start.makes_pairs for start in found] == [True, True, False, True, False, False]
+    assert [start.spread for start in found] == [True] + [False] * 5
+
+
+def test_the_first_dense_layer_reads_features_behind_a_dropout_too():
+    assert started(fn.Dropout(0.1), fn.Dense(4, "tanh"), fn.Dense(1))[0].spread
 
 
 ALL = ", ".join(map(repr, ACTIVATIONS))

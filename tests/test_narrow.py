@@ -79,6 +79,8 @@ def test_what_stands_beside_few_outputs_never_grows(last, dtype):
     """An activation that is not 0 at 0 would feed on itself there, step after step."""
     X, y = examples(5, 3, dtype)
     net = network((5, 3, 3), dtype, "exp", last)
+    for W in net.weights:
+        W *= 0.3  # An exponential of another's must not overflow by itself.
     net.fit(X, np.abs(y), loss="mean_squared_error", optimizer=fn.SGD(1e-4), epochs=200,
             batch_size=5, progress=False)  # fmt: skip
     assert np.isfinite(net.parameters).all()

@@ -41,7 +41,7 @@ ALLOWED = {
     "callbacks": {"hints", "history", "metrics", "names", "words"},
     "constant": {"losses", "reference"},
     "conventions": {"kernels.codes"},
-    "cures": {"activations", "initializers", "layers", "layout"},
+    "cures": {"initializers", "layers", "layout"},
     "data": {"gate", "sparse"},
     "demo": {""},
     "diagnosis": {

@@ -102,7 +102,7 @@ def test_an_optimizer_s_record_names_its_source(name):
 def test_an_activation_s_defaults_are_rows_of_the_other_tables(name):
     row = ACTIVATIONS[name]
     assert row.derivative_from in ("A", "Z")
-    assert row.initializer in INITIALIZERS
+    assert row.initializer in (*INITIALIZERS, "isometry", "pairs")
     assert row.loss in LOSSES
     # What "auto" chooses can be computed.
     assert resolve_loss("auto", name) is LOSSES[row.loss]
@@ -371,18 +371,144 @@ def test_a_number_is_where_every_weight_starts():
     assert W.tolist() == [[-0.25, -0.25]] * 3
 
 
+# The default: rotations, of pairs where an activation has two different sides.
+
+PLAIN = {"selu": "lecun_normal", "softmax": "glorot_uniform", "exp": "glorot_uniform"}
+ODD = ("identity", "tanh", "softsign", "sin")
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_auto_is_the_initializer_of_the_activation(name):
+def test_auto_in_a_hidden_layer_follows_the_activation(name):
     chosen = ACTIVATIONS[name].initializer
-    bounded = ("identity", "sigmoid", "tanh", "softmax", "softsign", "hard_sigmoid", "exp")
-    expected = "glorot_uniform" if name in bounded else "he_uniform"
-    assert chosen == ("lecun_normal" if name == "selu" else expected)
-    auto, named = (
-        fn.Sequential([fn.Dense(7, name, initializer=how)], 5, rng=3) for how in ("auto", chosen)
+    assert chosen == PLAIN.get(name, "isometry" if name in ODD else "pairs")
+    auto, plain = (
+        fn.Sequential([fn.Dense(7, name, initializer=how), fn.Dense(2)], 5, rng=3)
+        for how in ("auto", PLAIN.get(name, "orthogonal"))
     )
-    assert auto.parameters.tobytes() == named.parameters.tobytes()
-    other = fn.Sequential([fn.Dense(7, name, initializer="he_normal")], 5, rng=3)
-    assert auto.parameters.tobytes() != other.parameters.tobytes()
+    same = auto.weights[0].tobytes() == plain.weights[0].tobytes()
+    assert same == (name in PLAIN)
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in PLAIN])
+def test_a_gain_undoes_the_slope_at_zero(name):
+    row, h = ACTIVATIONS[name], 1e-6
+    f = reference.ACTIVATIONS[name][0]
+    below, above = (float(f(np.array([[z]]))[0, 0]) for z in (-h, h))
+    # The odd part of a pair counts twice, once for each of its units.
+    slope = (above - below) / h if row.initializer == "pairs" else (above - below) / (2 * h)
+    assert row.gain * slope == pytest.approx(1.0, abs=1e-5)
+
+
+def begun(name: str, units: list[int], inputs: int, **rest) -> fn.Sequential:
+    layers = [fn.Dense(h, name, **rest) for h in units[:-1]]
+    return fn.Sequential([*layers, fn.Dense(units[-1])], inputs, "float64", rng=5)
+
+
+def mirrored(units: int) -> tuple[slice, slice]:
+    """Return where the z of the pairs of a layer stand, and where the -z do."""
+    return slice(units // 2), slice(units - units // 2, units)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 6, 31, 40, 300])
+def test_pairs_mirror_weights_and_biases_exactly(units):
+    net = begun("relu", [units, units, 2], 5)
+    first, second = mirrored(units)
+    for W, b in zip(net.weights[:2], net.biases[:2], strict=True):
+        assert (W[:, first] == -W[:, second]).all()
+        assert (b[first] == -b[second]).all()
+    for W in net.weights[1:]:
+        assert (W[first] == -W[second]).all()
+    assert all(W.any(axis=0).all() for W in net.weights), "no unit is left out"
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "silu", "softplus", "leaky_relu"])
+@pytest.mark.parametrize("depth", [1, 2, 24])
+def test_a_network_of_pairs_starts_linear_and_keeps_lengths_at_any_depth(name, depth):
+    net = begun(name, [64] * depth + [32], 32)
+    net.biases[0][:] = 0.0
+    rng = np.random.default_rng(0)
+    X, other = rng.normal(size=(2, 10, 32))
+    together, apart = net.predict(X + other), net.predict(X) + net.predict(other)
+    assert together == pytest.approx(apart, abs=1e-9)
+    # 32 features turned into 32 outputs: every length is that of the first layer's scale.
+    ratios = np.linalg.norm(net.predict(X), axis=1) / np.linalg.norm(X, axis=1)
+    assert ratios == pytest.approx(np.full(10, 32**-0.25), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in PLAIN])
+def test_small_signals_and_gradients_keep_their_size_through_24_layers(name):
+    net = begun(name, [40] * 24 + [3], 6)
+    net.biases[0][:] = 0.0
+    X = 1e-3 * np.random.default_rng(1).normal(size=(50, 6))
+    moved = net.predict(X) - net.predict(np.zeros((1, 6)))
+    assert 0.1 < np.linalg.norm(moved) / np.linalg.norm(X) < 3.0
+    found = net.trace(X, np.ones((50, 3)))
+    sizes = [np.linalg.norm(dZ) for dZ in found.dZ[:-1]]
+    assert 0.3 < sizes[0] / sizes[-1] < 3.0
+
+
+@pytest.mark.parametrize("fans", [(1, 1), (1, 9), (9, 1), (15, 15), (16, 16), (40, 7), (7, 40)])
+@pytest.mark.parametrize("large", [0, 200])
+def test_an_isometry_has_orthonormal_rows_or_columns(fans, large):
+    inputs, units = fans[0] + large, fans[1] + large
+    W = begun("identity", [units, 2], inputs).weights[0]
+    products = W @ W.T if inputs < units else W.T @ W
+    assert products == pytest.approx(np.eye(len(products)), abs=1e-13)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid"])
+@pytest.mark.parametrize(("inputs", "units"), [(1, 8), (3, 64), (12, 400), (300, 40), (500, 600)])
+def test_sums_of_a_first_layer_have_the_scale_of_its_features_number(name, inputs, units):
+    net = begun(name, [units, 1], inputs)
+    scale = ACTIVATIONS[name].gain * inputs**-0.25
+    assert np.linalg.norm(net.weights[0], axis=0) == pytest.approx(np.full(units, scale))
+    # Biases: one from each of as many equal parts of an interval of that standard deviation.
+    count = units - (units // 2 if ACTIVATIONS[name].initializer == "pairs" else 0)
+    steps = np.diff(np.sort(net.biases[0][:count]))
+    assert steps == pytest.approx(np.full(count - 1, 2 * math.sqrt(3) * scale / count))
+    assert net.biases[0][:count].mean() == pytest.approx(0.0, abs=1e-12)
+    assert not net.biases[-1].any()
+
+
+def test_only_the_first_hidden_layer_spreads_its_biases_and_only_where_it_has_some():
+    net = begun("relu", [8, 8, 2], 3)
+    assert [bool(b.any()) for b in net.biases] == [True, False, False]
+    assert begun("relu", [8, 8, 2], 3, bias=False).biases[:2] == [None, None]
+    assert not begun("identity", [8, 2], 3).biases[0].any()
+    assert not fn.Sequential([fn.Dense(3, "softmax")], 4).biases[0].any()
+
+
+@pytest.mark.parametrize("units", [8, 64, 400])
+def test_units_of_a_first_layer_look_in_all_directions(units):
+    """Of two features, each eighth of the circle has about its share of units, over seeds."""
+    counts = np.zeros(8)
+    seeds = 3200 // units
+    for seed in range(seeds):
+        net = fn.Sequential([fn.Dense(units, "tanh"), fn.Dense(1)], 2, "float64", rng=seed)
+        angles = np.arctan2(net.weights[0][1], net.weights[0][0])
+        counts += np.histogram(angles, bins=8, range=(-np.pi, np.pi))[0]
+    assert 250 < counts.min() <= counts.max() < 560
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "elu"])
+def test_default_weights_of_float32_are_those_of_float64_rounded(name):
+    nets = [
+        fn.Sequential([fn.Dense(37, name), fn.Dense(300, name), fn.Dense(3)], 5, dtype, rng=3)
+        for dtype in DTYPES
+    ]
+    narrow, wide = (net.parameters for net in nets)
+    assert narrow.tobytes() == wide.astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("units", [1, 2, 9, 40])
+def test_default_weights_follow_the_seed(units):
+    drawn = {begin(units, seed).tobytes() for seed in range(20)}
+    assert len(drawn) > 10
+    assert begin(units, 3).tobytes() == begin(units, 3).tobytes()
+
+
+def begin(units: int, seed: int) -> np.ndarray:
+    return fn.Sequential([fn.Dense(units, "relu"), fn.Dense(1)], 2, rng=seed).parameters
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -394,8 +520,9 @@ def test_a_float32_network_starts_at_its_float64_twin_s_rounded_weights(name):
     assert narrow.parameters.tobytes() == wide.parameters.astype(np.float32).tobytes()
 
 
-def test_biases_start_at_zero():
-    net = fn.Sequential([fn.Dense(7, "relu"), fn.Dense(2)], 5, rng=3)
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_biases_of_a_given_initializer_start_at_zero(name):
+    net = fn.Sequential([fn.Dense(7, "relu", initializer=name), fn.Dense(2)], 5, rng=3)
     assert not any(b.any() for b in net.biases)
 
 
@@ -405,5 +532,9 @@ def test_layers_draw_weights_of_their_own_and_seeds_change_them():
     )
     again = fn.Sequential([fn.Dense(5), fn.Dense(5)], 5, "float64", rng=3)
     assert net.parameters.tobytes() == again.parameters.tobytes()
-    drawn = [*net.weights[0].ravel(), *net.weights[1].ravel(), *other.weights[0].ravel()]
-    assert len(set(drawn)) == len(drawn)
+    drawn = [net.weights[0], net.weights[1], other.weights[0], other.weights[1]]
+    assert len({W.tobytes() for W in drawn}) == len(drawn)
+    for how in ("he_uniform", "he_normal"):
+        layers = [fn.Dense(5, initializer=how)] * 2
+        values = [*fn.Sequential(layers, 5, "float64").parameters.reshape(2, -1)[:, :25].ravel()]
+        assert len(set(values)) == len(values)
