@@ -482,6 +482,8 @@ class MeanLoss:
 
     def __call__(self) -> float:
         """Return the loss."""
+        if len(self._parts) == 1:  # Times its weight and by it again has other bits.
+            return self._of(self._parts[0], self._outs[0])
         summed = total = 0.0
         for part, out in zip(self._parts, self._outs, strict=True):
             weight = part.total
