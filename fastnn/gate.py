@@ -33,6 +33,7 @@ __all__ = [
     "parameters",
     "readable",
     "row_or_rows",
+    "rows_and_results",
     "sample_weights",
     "sparse_or_dense",
     "targets",
@@ -780,6 +781,80 @@ got shape (2, 2).
     if not out.flags.carray:
         raise ValueError(f"{wanted}; got one that is strided or not aligned.")
     return out
+
+
+def takes_a_row(out: object, outputs: int, x: Array) -> bool:
+    """Tell, as quickly as can be, whether one row's result may be written straight to an array.
+
+    Parameters
+    ----------
+    out : object
+        What a caller gave as `out`.
+    outputs : int
+        Number of outputs, m.
+    x : ndarray, shape (p,)
+        The row, of the network's dtype.
+
+    Returns
+    -------
+    bool
+        False also where it may, but that takes longer to tell: `output_buffer` does.
+
+    Examples
+    --------
+    >>> takes_a_row(np.empty(2), 2, np.zeros(3)), takes_a_row(np.empty(4)[::2], 2, np.zeros(3))
+    (True, False)
+    """
+    return (
+        type(out) is ndarray
+        and out.dtype is x.dtype
+        and out.shape == (outputs,)
+        # Arrays that own their memory share none.
+        and out.base is None
+        and x.base is not out
+        and out is not x
+        and out.flags.carray
+    )
+
+
+def rows_and_results(
+    x: object, out: object, inputs: int, outputs: int, dtype: np.dtype[Any]
+) -> tuple[Array, Array]:
+    """Take a row, or some, to predict for, and where the predictions are to be written.
+
+    Parameters
+    ----------
+    x : ndarray, shape (p,) or (n, p)
+        As in `row_or_rows`.
+    out : ndarray, shape (m,) or (n, m), or None
+        As in `output_buffer`; None for a new array.
+    inputs, outputs : int
+        Numbers of features, p, and of outputs, m.
+    dtype : dtype
+        The network's.
+
+    Returns
+    -------
+    x, out : ndarray
+        x is copied where it shares memory with out, as more than one pass may read it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `row_or_rows` and `output_buffer`.
+
+    Examples
+    --------
+    >>> rows, results = rows_and_results(np.zeros((5, 3)), None, 3, 2, np.dtype(float))
+    >>> results.shape
+    (5, 2)
+    """
+    rows = row_or_rows(x, inputs, dtype)
+    shape = (outputs,) if rows.ndim == 1 else (len(rows), outputs)
+    if out is None:
+        return rows, np.empty(shape, dtype)
+    results = output_buffer(out, shape, dtype)
+    return (rows.copy() if np.may_share_memory(results, rows) else rows), results
 
 
 def _read(value: Any, argument: str, encode: str) -> Array:

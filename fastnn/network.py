@@ -837,7 +837,7 @@ class Sequential:
             and x.shape == predictor.row
             and x.dtype is dtype
             and x.flags.carray
-            and (out is None or _takes_a_row(out, predictor.outputs, x))
+            and (out is None or gate.takes_a_row(out, predictor.outputs, x))
             and backends.natively()
         ):
             if out is None:
@@ -849,15 +849,7 @@ class Sequential:
                 predictor.single(shown.copied(self._parameters.copy), x, out)
             return out
         layout = self.layout
-        rows = gate.row_or_rows(x, layout.inputs, dtype)
-        shape = (layout.outputs,) if rows.ndim == 1 else (len(rows), layout.outputs)
-        if out is None:
-            out = np.empty(shape, dtype)
-        else:
-            gate.output_buffer(out, shape, dtype)
-            # One row is read before anything is written, but may have to be read once more.
-            if np.may_share_memory(out, rows):
-                rows = rows.copy()
+        rows, out = gate.rows_and_results(x, out, layout.inputs, layout.outputs, dtype)
         if backends.in_force() == "native":
             predictor, shown = self._predictor_of(layout), self._shown
             turn = shown.turn
@@ -865,7 +857,7 @@ class Sequential:
             if shown.turn is not turn or not turn:
                 predictor(shown.copied(self._parameters.copy), rows, out)
         else:
-            out[...] = self._by_the_book(rows.reshape(-1, layout.inputs)).reshape(shape)
+            out[...] = self._by_the_book(rows.reshape(-1, layout.inputs)).reshape(out.shape)
         return out
 
     def freeze(self) -> Frozen:
@@ -894,7 +886,7 @@ class Sequential:
         array([1.5], dtype=float32)
         """
         layout = self.layout
-        return Frozen(layout, self._shown.copied(self._parameters.copy))
+        return self._shown.read(lambda parameters: Frozen(layout, parameters), self._parameters)
 
     def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
         """Return the output of a layer, counted in the layer list.
@@ -1348,22 +1340,6 @@ class Sequential:
             description["classes"] = labels_to_plain(self._classes)
         tensors = {entry.name: layout.view(parameters, entry) for entry in layout}
         safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
-
-
-def _takes_a_row(out: object, outputs: int, x: Floats) -> bool:
-    """Tell, of a row's dtype and layout, whether a result may be written into an array of its own.
-
-    Arrays that own their memory share none.
-    """
-    return (
-        type(out) is np.ndarray
-        and out.dtype is x.dtype
-        and out.shape == (outputs,)
-        and out.base is None
-        and x.base is not out
-        and out is not x
-        and out.flags.carray
-    )
 
 
 def _begin_fit(fitting: dict[int, object], process: int, me: object) -> None:
