@@ -365,6 +365,9 @@ CALLS = {
 @needs_timer
 @pytest.mark.jit
 @pytest.mark.filterwarnings("ignore:fit was interrupted")
+# A file or a listing that an interruption caught between its opening and its `with` is closed by
+# the garbage collector, which says so.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_network_is_usable_after_an_interruption_of_anything(bell, tmp_path):
     net, path = network(dropout=0.3), tmp_path / "net.fastnn"
     net.save(path)
