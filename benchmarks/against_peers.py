@@ -29,7 +29,7 @@ class Beside:
     def setup_cache(self) -> dict[str, Any]:
         """Measure everybody."""
         peers = [peer for peer in PEERS if is_installed(peer)]
-        return measure(peers, THREADS, {}, QUICK, [*_WORKLOADS, *NETWORKS], series=False)
+        return measure(peers, THREADS, {}, QUICK, [*_WORKLOADS, *NETWORKS], series=False, rows=(1,))
 
     setup_cache.timeout = 900  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Prediction: how soon one row is answered, and how fast many are."""
+"""Prediction: how soon one row and some rows are answered, and how fast many are."""
 
 from __future__ import annotations
 
@@ -28,6 +28,25 @@ class OneRow:
 
     def time_predict(self, network: str, dtype: str) -> None:
         self.net.predict(self.row[None])
+
+
+class SomeRows:
+    """Latency of a few rows to some hundred, by ``net(x, out=y)`` and by `predict`."""
+
+    params = (list(NETWORKS), (4, 16, 64, 256, 1000), DTYPES, THREADS)
+    param_names = ("network", "rows", "dtype", "cores")
+
+    def setup(self, network: str, rows: int, dtype: str, cores: int) -> None:
+        keep_to(physical_cores()[-cores:])
+        self.net = NETWORKS[network].network(dtype)
+        self.X = NETWORKS[network].data(dtype)[0][:rows].copy()
+        self.out = self.net(self.X)
+
+    def time_call(self, network: str, rows: int, dtype: str, cores: int) -> None:
+        self.net(self.X, out=self.out)
+
+    def time_predict(self, network: str, rows: int, dtype: str, cores: int) -> None:
+        self.net.predict(self.X, out=self.out)
 
 
 class ManyRows:

@@ -125,10 +125,11 @@ SERIES = {
     },
 }
 
-#: What predictions are asked of: a control policy, and a reader of small images.
+#: What predictions are asked of: a control policy, a reader of small images, and one in between.
 NETWORKS = {
     "8-64-64-2": Workload((8, 64, 64, 2), "relu", "softmax", 10_000, 64, seed=21),
     "784-512-512-10": Workload((784, 512, 512, 10), "relu", "softmax", 10_000, 128, seed=22),
+    "64-256-256-10": Workload((64, 256, 256, 10), "relu", "softmax", 10_000, 128, seed=23),
 }
 
 

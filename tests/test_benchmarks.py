@@ -22,6 +22,7 @@ import fastnn as fn
 from benchmarks import bits, cores, first_weights, measures
 from benchmarks.compare import __main__ as command
 from benchmarks.compare import chart, tables
+from benchmarks.compare.adding import added
 from benchmarks.compare.checking import Referee, WrongWork
 from benchmarks.compare.children import PEERS, Child, ChildFailed, Program, is_installed
 from benchmarks.compare.measuring import _TOO_SLOW, Effort, Record, Team, _plan, is_trouble
@@ -482,10 +483,22 @@ def test_a_slower_way_of_a_library_is_left_out_without_a_word(results):
 
 
 def test_predictions_and_growth_have_tables(results):
+    results["records"] += [
+        record("fastnn", 1, [2e-6] * 3, kind="prediction of 1000", name="8-64-64-2"),
+        record("NumPy", 2, [7e-6] * 3, kind="prediction of 1000", name="8-64-64-2"),
+    ]
     text = tables.render(results, ["prediction", "growth"])
-    assert cells(text, "Predicting one row, one thread: us a call", "8-64-64-2") == [
-        "1.25", "5", "4.00x NumPy", "800", "800%",
-    ]  # fmt: skip
+    heading = "Predicting, one thread: us a call, and against the best"
+    assert cells(text, heading, "network") == ["1 row", "1,000 rows"]
+    assert cells(text, heading, "8-64-64-2") == ["1.25 (4.00x NumPy)", "2"]
+    rows = tables.render(results, ["rows"])
+    heading = "Predicting with 8-64-64-2, one thread: us a call"
+    assert cells(rows, heading, "1") == ["1.25", "5", "4.00x NumPy", "800", "800%"]
+    assert cells(rows, heading, "1,000") == ["2", "-", "-", "500", "500%"]
+    heading = "Predicting with 8-64-64-2, 2 threads: us a call"
+    assert cells(rows, heading, "1,000") == ["-", "7", "-", "-", "-"]
+    assert "![" not in rows
+    assert "](a-rows.svg)" in tables.render(results | {"rows_chart": "a-rows.svg"}, ["rows"])
     row = cells(text, "Growth with width, one thread: us a step", "64-8-8-10 b128")
     assert row[0] == "2,000 (0.123)"
     assert row[-3:] == ["-", "0.5", "0%"]
@@ -534,6 +547,17 @@ def test_tables_go_where_a_file_has_places(tmp_path, results):
     assert path.read_text(encoding="utf-8") == once
 
 
+def test_a_place_for_work_that_was_not_measured_stays_as_it_is(tmp_path, results):
+    path = tmp_path / "page.md"
+    path.write_text(PLACE.replace("chart -->", "machine rows -->"), encoding="utf-8")
+    results["records"] = [r for r in results["records"] if r["kind"] != "training"]
+    tables.fill(path, results)
+    filled = path.read_text(encoding="utf-8")
+    assert "<!-- benchmarks: machine training -->\nold\n<!-- benchmarks: end -->" in filled
+    assert "Predicting with 8-64-64-2" in filled
+    assert filled.count("A CPU") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -570,6 +594,25 @@ def test_the_chart_is_drawn_and_the_same_twice(tmp_path, results):
         chart.draw(tmp_path / "c.svg", results)
 
 
+def test_the_chart_of_rows_has_a_panel_for_each_network(tmp_path, results):
+    pytest.importorskip("matplotlib")
+    for network in ("8-64-64-2", "64-256-256-10"):
+        for rows in (1, 16):
+            results["records"] += [
+                record("fastnn", 2, [2e-6], kind=f"prediction of {rows}", name=network),
+                record("NumPy", 1, [7e-6], kind=f"prediction of {rows}", name=network),
+            ]
+    for name in ("a.svg", "b.svg"):
+        chart.draw_rows(tmp_path / name, results)
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert all(text in drawn for text in ("8-64-64-2", "64-256-256-10", "2 threads"))
+    assert "784-512-512-10" not in drawn
+    assert drawn == (tmp_path / "b.svg").read_text(encoding="utf-8")
+    results["records"] = [r for r in results["records"] if r["kind"] == "training"]
+    with pytest.raises(ValueError, match="needs predictions"):
+        chart.draw_rows(tmp_path / "c.svg", results)
+
+
 # The command.
 
 
@@ -592,11 +635,41 @@ def test_the_command_measures_checks_and_writes(monkeypatch, tmp_path, capsys):
         ("prediction of 1", "number", "fastnn", ""),
         ("prediction of 1", "number", "NumPy", ""),
     ]
-    assert "Predicting one row" in capsys.readouterr().out
+    assert "Predicting with number" in capsys.readouterr().out
+    # Predictions alone, added to what is there.
+    more = ["--rows", "4", "--add", "--chart", str(tmp_path / "chart.svg")]
+    charts = tmp_path / "chart.svg", tmp_path / "chart-rows.svg"
+    monkeypatch.setattr(chart, "NETWORKS", {"number": NUMBER})
+    monkeypatch.setattr(chart, "WORKLOADS", {"classes": CLASSES})
+    assert command.main([*arguments, *more]) == 0
+    assert all(path.exists() for path in charts)
+    results = json.loads(output.read_text(encoding="utf-8"))
+    kinds = ["training"] * 2 + ["prediction of 1"] * 2 + ["prediction of 4"] * 2
+    assert [r["kind"] for r in results["records"]] == kinds
+    assert "Predicting, one thread" in capsys.readouterr().out
     # Shown again without measuring; a failure is a failure then too.
     results["records"][0]["failed"] = "fell over"
     output.write_text(json.dumps(results), encoding="utf-8")
     assert command.main(["--results", str(output)]) == 1
+
+
+def test_results_of_parts_stand_together(results):
+    again = record("NumPy", 1, [1e-6], kind="prediction of 1", name="8-64-64-2")
+    later = results | {"records": [again], "peak": {"1": 9e10, "2": 3e11}, "date": "2020-02-03"}
+    found = added(results, later)
+    assert found["peak"] == {"1": 1e11, "2": 3e11}
+    assert found["date"] == "2020-02-03"
+    assert found["libraries"] == results["libraries"]
+    assert len(found["records"]) == len(results["records"])
+    assert tables.best_of(found, "prediction of 1", "8-64-64-2", "NumPy", 1)["median"] == 1e-6
+    for changes, message in (
+        ({"machine": {"cpu": "B"}}, "of the same machine"),
+        ({"settings": {"repeats": 5}}, "of the same settings"),
+        ({"libraries": [{"peer": "JAX", "variant": "", "threads": 1,
+                         "versions": {"numpy": "2.1"}}]}, r"got numpy 2\.0 and 2\.1"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=message):
+            added(results, later | changes)
 
 
 def test_the_best_peak_of_a_measurement_counts(monkeypatch):
@@ -873,6 +946,7 @@ CHEAPEST = {
     "PredictSparse": ("predict, 20,000 sparse-(100)-5, one row", "float32"),
     "PredictWithEstimator": ("predict, 64-(100)-10, one row", "float32"),
     "Products": ("32 x 32", "step", "float32", 1),
+    "SomeRows": ("8-64-64-2", 4, "float32", 1),
     "Width": (8,),
 }
 ELSEWHERE = {"Beside", "Busy", "FirstFit", "FirstFitEver", "Fit", "Reached"}

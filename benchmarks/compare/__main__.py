@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,13 +14,14 @@ from ..commands import add_options, at_least_one, keep, read, when_and_where
 from ..peak import fma_peak
 from ..workloads import NETWORKS, SERIES, WORKLOADS, Workload
 from . import tables
-from .chart import draw
+from .adding import added
+from .chart import draw, draw_rows
 from .children import PEERS, is_installed
 from .measuring import FULL, QUICK, Effort, Record, Team, is_trouble
 
 __all__ = ["main", "measure"]
 
-_ROWS = (1, 10_000)
+_ROWS = (1, 4, 16, 64, 256, 1000, 10_000)
 _OUTPUT = Path(".benchmarks/compare.json")
 
 
@@ -37,12 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
             _effort(options),
             options.only,
             series=not options.quick,
+            rows=options.rows or _ROWS,
+            trainings=options.rows is None,
         )
+        if options.add and options.output.exists():
+            results = added(read(options.output), results)
         keep(results, options.output)
     print(tables.render(results, tables.SECTIONS))
     if options.chart:
-        draw(options.chart, results)
-        results["chart"] = str(options.chart)
+        _draw(options.chart, results)
     for path in options.write:
         tables.fill(path, results)
     return 1 if any(is_trouble(record) for record in results["records"]) else 0
@@ -56,18 +60,21 @@ def measure(
     only: list[str],
     *,
     series: bool,
+    rows: Sequence[int] = _ROWS,
+    trainings: bool = True,
 ) -> dict[str, Any]:
-    """Return the results of all the work, as what JSON can hold."""
+    """Return the results of all the work, or of predictions alone, as what JSON can hold."""
     records: list[Record] = []
     peak = _Peak(threads)
     with Team(peers, threads, pythons, effort) as team:
         libraries = team.about()
-        for name, workload in _trainings(only, series):
+        for name, workload in _trainings(only, series) if trainings else ():
             records += _told(team.train(name, workload))
             peak.measure()
         for name, workload in _matching(NETWORKS, only):
-            for rows in _ROWS:
-                records += _told(team.predict(name, workload, rows))
+            for count in rows:
+                records += _told(team.predict(name, workload, count))
+            peak.measure()
     return {
         **when_and_where(),
         "settings": {"repeats": effort.repeats, "least": effort.least, "most": effort.most},
@@ -98,6 +105,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure fastnn beside other libraries on the same work.",
     )
     add_options(parser, "workloads, networks or series", _OUTPUT)
+    parser.add_argument(
+        "--rows",
+        nargs="*",
+        type=at_least_one,
+        metavar="N",
+        help=f"predictions alone, of so many rows (default: {' '.join(map(str, _ROWS))})",
+    )
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="keep what --output holds of other work, so that a run may go in parts",
+    )
     parser.add_argument("--repeats", type=at_least_one, help="rounds over all libraries")
     parser.add_argument(
         "--quick", action="store_true", help="a first look: few short rounds, and no series"
@@ -117,8 +136,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PEER=PATH",
         help="the Python that has a library, where it lives in an environment of its own",
     )
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the ratios by size")
+    parser.add_argument(
+        "--chart",
+        type=Path,
+        metavar="FILE",
+        help="draw the ratios of trainings by size; those of predictions by rows, in FILE-rows",
+    )
     return parser  # fmt: skip
+
+
+def _draw(path: Path, results: dict[str, Any]) -> None:
+    """Draw what was measured, each kind of work into a file of its own, and note where."""
+    kinds = {record["kind"] for record in results["records"]}
+    if "training" in kinds:
+        draw(path, results)
+        results["chart"] = str(path)
+    if kinds - {"training"}:
+        beside = path.with_stem(f"{path.stem}-rows")
+        draw_rows(beside, results)
+        results["rows_chart"] = str(beside)
 
 
 def _peer(text: str) -> str:

@@ -13,7 +13,7 @@ _PLACE = r"^(<!-- {word}: (?!end )([a-z ]+?) -->\n).*?^(<!-- {word}: end -->)$"
 
 
 def fill(
-    path: Path, word: str, sections: Collection[str], render: Callable[[list[str]], str]
+    path: Path, word: str, sections: Collection[str], render: Callable[[list[str]], str | None]
 ) -> None:
     """Write the sections that a file's markers name between these markers.
 
@@ -26,7 +26,7 @@ def fill(
     sections : collection of str
         Those that exist.
     render : callable
-        Returns some of them as Markdown.
+        Returns some of them as Markdown, or None where the place shall stay as it is.
 
     Raises
     ------
@@ -40,7 +40,8 @@ def fill(
         unknown = set(wanted) - set(sections)
         if unknown:
             raise ValueError(f"{path}: sections are {', '.join(sections)}; got {unknown}.")
-        return f"{place[1]}\n{render(wanted)}\n{place[3]}"
+        rendered = render(wanted)
+        return place[0] if rendered is None else f"{place[1]}\n{rendered}\n{place[3]}"
 
     pattern = re.compile(_PLACE.format(word=word), re.DOTALL | re.MULTILINE)
     found, count = pattern.subn(filled, text)

@@ -12,7 +12,7 @@ from . import places
 from .children import PEERS
 from .measuring import is_trouble
 
-__all__ = ["SECTIONS", "best_of", "fill", "ratio_to_best", "render", "threads_of"]
+__all__ = ["SECTIONS", "best_of", "fill", "ratio_to_best", "render", "rows_of", "threads_of"]
 
 Results = dict[str, Any]
 
@@ -22,15 +22,25 @@ _OTHERS = [peer for peer in PEERS if peer != "fastnn"]
 def fill(path: Path, results: Results) -> None:
     """Write the sections that a file's markers name between these markers.
 
+    A place for work none of which was measured is left as it is.
+
     Raises
     ------
     ValueError
         If the file has no markers, or names a section that does not exist.
     """
-    if "chart" in results:
-        chart = Path(os.path.relpath(results["chart"], path.parent))
-        results = results | {"chart": chart.as_posix()}
-    places.fill(path, "benchmarks", SECTIONS, lambda sections: render(results, sections))
+    for name in {"chart", "rows_chart"} & results.keys():
+        chart = Path(os.path.relpath(results[name], path.parent))
+        results = results | {name: chart.as_posix()}
+
+    def rendered(sections: list[str]) -> str | None:
+        # What was not measured this time stays as it is.
+        measured = sorted(set(sections) - {"machine"})
+        if measured and not any(SECTIONS[section](results) for section in measured):
+            return None
+        return render(results, sections)
+
+    places.fill(path, "benchmarks", SECTIONS, rendered)
 
 
 def render(results: Results, sections: Iterable[str]) -> str:
@@ -98,12 +108,9 @@ def _machine(results: Results) -> list[str]:
 
 def _training(results: Results) -> list[str]:
     """Show the steps of the workloads, a table for each number of threads."""
-    return _tables(
-        results,
-        "training",
-        [name for name in WORKLOADS if _has(results, "training", name)],
-        "Training, {}: us a step",
-    )
+    names = [name for name in WORKLOADS if _has(results, "training", name)]
+    lines = [(name, "training", name) for name in names]
+    return _tables(results, lines, "Training, {}: us a step")
 
 
 def _growth(results: Results) -> list[str]:
@@ -111,20 +118,67 @@ def _growth(results: Results) -> list[str]:
     parts = []
     for series, members in SERIES.items():
         names = [name for name in members if _has(results, "training", name)]
-        parts += _tables(results, "training", names, f"Growth with {series}, {{}}: us a step")
+        lines = [(name, "training", name) for name in names]
+        parts += _tables(results, lines, f"Growth with {series}, {{}}: us a step")
     return parts
 
 
 def _prediction(results: Results) -> list[str]:
-    """Show predictions, a table for each number of rows and of threads."""
-    parts = []
-    kinds = {record["kind"] for record in results["records"]} - {"training"}
-    for kind in sorted(kinds, key=lambda kind: int(kind.split()[-1])):
-        rows = int(kind.split()[-1])
-        names = list(dict.fromkeys(r["name"] for r in results["records"] if r["kind"] == kind))
-        what = "one row" if rows == 1 else f"{rows:,} rows"
-        parts += _tables(results, kind, names, f"Predicting {what}, {{}}: us a call")
+    """Show fastnn's predictions and how they stand to the best, a table by threads."""
+    parts: list[str] = []
+    rows, names = rows_of(results), _predicted(results)
+    if not rows:
+        return parts
+    kinds = [f"prediction of {count}" for count in rows]
+    work = [(kind, name) for kind in kinds for name in names]
+    for threads in threads_of(results):
+        head = ["network", *map(_rows, rows)]
+        parts += [f"**Predicting, {_threads(threads)}: us a call, and against the best**", ""]
+        parts += [_row(head), _row(["---"] + ["---:"] * len(rows))]
+        for name in names:
+            parts.append(_row([name, *(_brief(results, kind, name, threads) for kind in kinds)]))
+        parts += ["", *_spread(results, work, threads)]
     return parts
+
+
+def _rows_by_network(results: Results) -> list[str]:
+    """Show predictions by rows, a table for each network and number of threads."""
+    parts: list[str] = []
+    for name in _predicted(results):
+        kinds = {count: f"prediction of {count}" for count in rows_of(results)}
+        lines = [(f"{n:,}", kind, name) for n, kind in kinds.items() if _has(results, kind, name)]
+        parts += _tables(results, lines, f"Predicting with {name}, {{}}: us a call", "rows")
+    if parts and "rows_chart" in results:
+        told = "fastnn's speed over the best other library's, by rows"
+        parts += [f"![{told}]({results['rows_chart']})", ""]
+    return parts
+
+
+def rows_of(results: Results) -> list[int]:
+    """Return the numbers of rows that were predicted."""
+    kinds = {record["kind"] for record in results["records"]} - {"training"}
+    return sorted(int(kind.split()[-1]) for kind in kinds)
+
+
+def _predicted(results: Results) -> list[str]:
+    """Return the networks that predicted, the smallest first."""
+    found = {
+        record["name"]: record["flops"] / int(record["kind"].split()[-1])
+        for record in results["records"]
+        if record["kind"] != "training"
+    }
+    return sorted(found, key=lambda name: found[name])
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _brief(results: Results, kind: str, name: str, threads: int) -> str:
+    """Return fastnn's time, and how many times the best peer's speed that is."""
+    ratio = ratio_to_best(results, kind, name, threads)
+    time = _cell(best_of(results, kind, name, "fastnn", threads))
+    return time if ratio is None else f"{time} ({ratio[0]:.2f}x {ratio[1]})"
 
 
 def _chart(results: Results) -> list[str]:
@@ -139,6 +193,7 @@ SECTIONS: dict[str, Callable[[Results], list[str]]] = {
     "machine": _machine,
     "training": _training,
     "prediction": _prediction,
+    "rows": _rows_by_network,
     "growth": _growth,
     "chart": _chart,
 }
@@ -149,21 +204,22 @@ def _has(results: Results, kind: str, name: str) -> bool:
     return any((r["kind"], r["name"]) == (kind, name) for r in results["records"])
 
 
-def _tables(results: Results, kind: str, names: list[str], title: str) -> list[str]:
-    """Return a table of pieces of work for each number of threads."""
+def _tables(
+    results: Results, lines: list[tuple[str, str, str]], title: str, first: str = "network"
+) -> list[str]:
+    """Return a table for each number of threads; a line has a label, its kind of work and name."""
     parts: list[str] = []
-    if not names:
-        return parts
-    measured = {record["peer"] for record in results["records"] if record["kind"] == kind}
+    work = [(kind, name) for _, kind, name in lines]
+    measured = {r["peer"] for r in results["records"] if (r["kind"], r["name"]) in work}
     peers = [peer for peer in PEERS if peer in measured]
-    for threads in threads_of(results):
-        head = ["network", *peers, "against the best", "GFLOP/s", "of peak"]
+    for threads in threads_of(results) if lines else ():
+        head = [first, *peers, "against the best", "GFLOP/s", "of peak"]
         parts += [f"**{title.format(_threads(threads))}**", "", _row(head)]
         parts.append(_row(["---"] + ["---:"] * (len(head) - 1)))
-        for name in names:
+        for label, kind, name in lines:
             cells = [_cell(best_of(results, kind, name, peer, threads)) for peer in peers]
-            parts.append(_row([name, *cells, *_shares(results, kind, name, threads)]))
-        parts += ["", *_spread(results, kind, names, threads)]
+            parts.append(_row([label, *cells, *_shares(results, kind, name, threads)]))
+        parts += ["", *_spread(results, work, threads)]
     return parts
 
 
@@ -203,9 +259,9 @@ def _shares(results: Results, kind: str, name: str, threads: int) -> list[str]:
     return [against, _digits(rate / 1e9), f"{rate / peak:.0%}" if peak else "-"]
 
 
-def _spread(results: Results, kind: str, names: list[str], threads: int) -> list[str]:
-    """Say how far the repeats of a table lie apart, and what has failed."""
-    shown = [best_of(results, kind, name, peer, threads) for name in names for peer in PEERS]
+def _spread(results: Results, work: list[tuple[str, str]], threads: int) -> list[str]:
+    """Say how far the repeats of a table lie apart, and what has failed; work is kind and name."""
+    shown = [best_of(results, kind, name, peer, threads) for kind, name in work for peer in PEERS]
     spreads = sorted(record["spread"] for record in shown if record)
     lines = []
     if spreads:
@@ -216,7 +272,7 @@ def _spread(results: Results, kind: str, names: list[str], threads: int) -> list
         )
     lines += [
         f"{record['peer']} {record['variant']} on {name}: {record['failed']}".replace("  ", " ")
-        for name in names
+        for kind, name in work
         for record in results["records"]
         if (record["kind"], record["name"], record["threads"]) == (kind, name, threads)
         and is_trouble(record)
