@@ -224,9 +224,7 @@ FAR = {**RULES, "adagrad": fn.Adagrad(0.5)}
 def test_every_rule_finds_the_bottom_of_a_parabola(rule, dtype, step):
     bottom = np.array([3.0, -2.0, 0.5], dtype)
     curvature = np.array([1.0, 4.0, 0.5], dtype)
-    w = minimise(
-        step, lambda w: curvature * (w - bottom), [-1.0, 5.0, 0.0], FAR[rule], 3000, dtype
-    )
+    w = minimise(step, lambda w: curvature * (w - bottom), [-1.0, 5.0, 0.0], FAR[rule], 3000, dtype)
     assert w == pytest.approx(bottom, abs=WITHIN.get(rule, 1e-3))
 
 
