@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, Never, TypeAlias
+from typing import Any, Literal, NamedTuple, Never, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -51,6 +51,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+_LEAST_BYTES = min(dtype.itemsize for dtype in _DTYPES.values())
 _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 # The attributes of a network's own; what others a user sets is kept beside them.
 _OWN = {
@@ -59,6 +60,9 @@ _OWN = {
 }  # fmt: skip
 _FORMAT = "fastnn"
 _FORMAT_VERSION = 1
+# A file of more arrays must describe a network that has as many, before they are looked at.
+_FEW_ARRAYS = 100
+_OTHER_ARRAYS = "its arrays are not those of its layers."
 
 
 @understands(
@@ -1383,24 +1387,77 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     ...
     FileNotFoundError: [Errno 2] No such file or directory: 'no-such-file.fastnn'
     """
-    tensors, metadata = safetensors.read(path)
-    if metadata.get("format") != _FORMAT or "network" not in metadata:
+    saved: _Saved | None = None
+
+    def accept(texts: dict[str, str], room: int, count: int) -> bool:
+        # A file of few arrays may first say that it is damaged; many cost time and memory.
+        nonlocal saved
+        if count > _FEW_ARRAYS:
+            _check_kind(path, texts)
+            # No layer has more than two arrays, or one without numbers.
+            if count * _LEAST_BYTES > room or count > 2 * texts["network"].count('"layer"'):
+                raise _not_ours(path, _OTHER_ARRAYS)
+            saved = _described(path, texts, room, count)
+            if count != len(saved.layout):
+                raise _not_ours(path, _OTHER_ARRAYS)
+        # What is not ours is told so first, whatever else it lacks.
+        return texts.get("format") == _FORMAT
+
+    tensors, texts = safetensors.read(path, accept)
+    if saved is None:
+        _check_kind(path, texts)
+        room = sum(array.nbytes for array in tensors.values())
+        saved = _described(path, texts, room, len(tensors))
+    try:
+        return _rebuilt(saved, tensors)
+    except (TypeError, ValueError) as problem:
+        raise _not_ours(path, problem) from problem
+
+
+def _not_ours(path: str | os.PathLike[str], problem: object) -> ModelFileError:
+    """Return what a file gets that does not describe the network that it holds."""
+    return ModelFileError(
+        f"{os.fspath(path)}: expected the description of a network that fastnn saved; "
+        f"got one that does not hold together: {problem}"
+    )
+
+
+class _Saved(NamedTuple):
+    """A network as a file describes it, checked but for its labels."""
+
+    layers: tuple[Layer, ...]
+    inputs: int
+    dtype: np.dtype[Any]
+    layout: Layout
+    streams: training.Streams
+    description: dict[str, Any]
+
+
+def _check_kind(path: str | os.PathLike[str], texts: dict[str, str]) -> None:
+    """Refuse a file of which the texts do not say that it is a network."""
+    if texts.get("format") != _FORMAT or "network" not in texts:
         raise ModelFileError(
             f"{os.fspath(path)}: expected a network that fastnn saved; got a safetensors file "
-            f"of another kind (format {describe(metadata.get('format'))})."
+            f"of another kind (format {describe(texts.get('format'))})."
         )
+
+
+def _described(
+    path: str | os.PathLike[str], texts: dict[str, str], room: int, count: int
+) -> _Saved:
+    """Return what a file of so many bytes of data in so many arrays says of its network."""
     try:
-        description = safetensors.parse(metadata["network"].encode(), "the description")
-        return _rebuilt(description, tensors)
+        # There is an array at least for every second layer, as dropout has none; the network and
+        # its labels are objects too.  There is an output for each label, a number for each output.
+        objects, most = 2 * count + 2, room // _LEAST_BYTES
+        text = texts["network"].encode()
+        return _saved(safetensors.parse(text, "the description", objects, most))
     except (TypeError, ValueError, KeyError) as problem:
-        raise ModelFileError(
-            f"{os.fspath(path)}: expected the description of a network that fastnn saved; "
-            f"got one that does not hold together: {problem}"
-        ) from problem
+        raise _not_ours(path, problem) from problem
 
 
-def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
-    """Return the network of a file's description and arrays, or raise what does not fit."""
+def _saved(description: Any) -> _Saved:
+    """Return the network of a file's description, or raise what does not fit."""
     expected = {
         "version", "layers", "inputs", "dtype", "order_key", "orders_drawn", "mask_key",
         "steps_taken",
@@ -1423,21 +1480,42 @@ def _rebuilt(description: Any, tensors: dict[str, NDArray[Any]]) -> Sequential:
     keys = [_key(description, name) for name in ("order_key", "mask_key")]
     counts = [_count(description, name) for name in ("orders_drawn", "steps_taken")]
     dtype = _check_dtype(description["dtype"])
-    layers = [from_dict(layer) for layer in description["layers"]]
+    layers = check_layers(_layers(description["layers"]))
     inputs = check_integer(description["inputs"], "inputs", 1)
-    layout = _layout(inputs, check_layers(layers))
+    streams = training.Streams(*keys, *counts)
+    return _Saved(layers, inputs, dtype, _layout(inputs, layers), streams, description)
+
+
+def _layers(plain: Iterable[Any]) -> list[Layer]:
+    """Return the layers that a file describes; those alike are checked once."""
+    known: dict[Any, Layer] = {}
+    found = []
+    for data in plain:
+        if not isinstance(data, dict) or any(isinstance(v, (dict, list)) for v in data.values()):
+            found.append(from_dict(data))
+            continue
+        # True and 1 are equal, and only one of them is a flag.
+        key = (*data.items(), *map(type, data.values()))
+        if key not in known:
+            known[key] = from_dict(data)
+        found.append(known[key])
+    return found
+
+
+def _rebuilt(saved: _Saved, tensors: dict[str, NDArray[Any]]) -> Sequential:
+    """Return the network of a file's description and arrays, or raise what does not fit."""
     shapes = {name: array.shape for name, array in tensors.items()}
     # Checked before any weight is drawn: a lying description must not cost memory.
-    if shapes != {entry.name: entry.shape for entry in layout}:
-        raise ValueError("its arrays are not those of its layers.")
-    if any(array.dtype != dtype for array in tensors.values()):
-        raise ValueError(f"its arrays are not of its dtype, {dtype}.")
-    net = Sequential(layers, inputs, dtype)
-    for entry in layout:
-        layout.view(net._parameters, entry)[:] = tensors[entry.name]
-    net._streams = training.Streams(*keys, *counts)
-    if "classes" in description:
-        net.classes = labels_of(description["classes"])
+    if shapes != {entry.name: entry.shape for entry in saved.layout}:
+        raise ValueError(_OTHER_ARRAYS)
+    if any(array.dtype != saved.dtype for array in tensors.values()):
+        raise ValueError(f"its arrays are not of its dtype, {saved.dtype}.")
+    net = Sequential(saved.layers, saved.inputs, saved.dtype)
+    for entry in saved.layout:
+        saved.layout.view(net._parameters, entry)[:] = tensors[entry.name]
+    net._streams = saved.streams
+    if "classes" in saved.description:
+        net.classes = labels_of(saved.description["classes"])
     return net
 
 

@@ -350,6 +350,11 @@ def mutate(raw: bytes, generator: random.Random) -> bytes:
     return bytes(changed)
 
 
+def summed(*_: object) -> bool:
+    """Have a file without checksums refused."""
+    return True
+
+
 def refuses_or_reads_alike(tmp_path: Path, seed: int, count: int) -> None:
     generator = random.Random(seed)
     path = tmp_path / "file"
@@ -359,11 +364,33 @@ def refuses_or_reads_alike(tmp_path: Path, seed: int, count: int) -> None:
     for _ in range(count):
         path.write_bytes(mutate(raw, generator))
         with contextlib.suppress(ModelFileError):
-            assert same(read(path), before)
+            assert same(read(path, summed), before)
 
 
 def test_mutated_files_are_refused(tmp_path: Path) -> None:
     refuses_or_reads_alike(tmp_path, seed=0, count=1500)
+
+
+def test_damage_to_the_names_of_both_checksums_is_noticed_where_they_must_be(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    write(path, small(), {"layers": "[]"})
+    raw = path.read_bytes()
+    for wrong in (b'"sha2\x36"', b'"sha266"', b'"s"'):
+        changed = raw.replace(b'"sha256"', wrong).replace(b'"sha256_header"', b'"sha256-header"')
+        path.write_bytes((len(changed) - len(raw) + int.from_bytes(raw[:8], "little")).to_bytes(
+            8, "little") + changed[8:])  # fmt: skip
+        with pytest.raises(ModelFileError, match="must have "):
+            read(path, summed)
+
+
+def test_files_without_checksums_are_read_where_they_need_none(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(one(entry()))
+    assert read(path)[0]["W"].tolist() == [0.0]
+    with pytest.raises(ModelFileError, match="must have the checksums sha256 and sha256_header"):
+        read(path, summed)
 
 
 @pytest.mark.slow

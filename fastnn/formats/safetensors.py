@@ -61,11 +61,14 @@ _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 
 # Outside texts there may be so many of these signs for each object, and so many beside: more than
 # tensors or layers need, and so few that a hostile file is refused before it takes time or memory.
-_MOST_SIGNS = {b":": (8, 4_000), b"[": (3, 100), b",": (40, 4_000)}
+_MOST_SIGNS = {":": (8, 4_000), "[": (3, 100), ",": (40, 4_000)}
 _MOST_OBJECTS = 2 * _MOST_TENSORS  # a layer of each kind for each tensor
 _MOST_QUOTES = 18 * _MOST_TENSORS
 
+_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+
 Header = dict[str, Any]
+Accept = Callable[[dict[str, str], int, int], bool]
 
 
 class _Entry(NamedTuple):
@@ -138,12 +141,14 @@ def write(
             f"{_LONGEST_HEADER} bytes; they need {len(raw)}."
         )
     # The reader's own rules decide what else may be written.
-    _entries(_parse(raw), begin)
+    _entries(_parse(raw, begin)[0], begin)
     head = len(raw).to_bytes(_LENGTH_BYTES, "little") + raw
     write_atomically(path, itertools.chain([head], map(_bytes_of, blocks.values())))
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def read(
+    path: str | os.PathLike[str], accept: Accept | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read the arrays and texts of a file, or refuse it.
 
     The file is opened once and takes little more memory than its size.  Files of other
@@ -154,6 +159,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
     ----------
     path : str or os.PathLike
         The file.
+    accept : callable, optional
+        Called with the texts, the bytes of all arrays and how many arrays there are, before any
+        of these is looked at.  It refuses the file by raising ModelFileError, or returns whether
+        it must have the checksums, of which damage may hit both names.
 
     Returns
     -------
@@ -182,7 +191,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
         try:
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError("it must be a regular file; it is a device, pipe or socket.")
-            return _read(file, status.st_size)
+            return _read(file, status.st_size, accept)
+        except ModelFileError:
+            raise
         except ValueError as error:
             raise ModelFileError(f"{name!r} is not a readable model: {error}") from None
 
@@ -251,7 +262,9 @@ def _dump(header: Header) -> bytes:
     return json.dumps(header, separators=(",", ":")).encode("ascii")
 
 
-def _read(file: BufferedReader, size: int) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _read(
+    file: BufferedReader, size: int, accept: Accept | None
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read an open file of known size; ValueError if it is not as it must be."""
     least = _LENGTH_BYTES + _SHORTEST_HEADER
     if size < least:
@@ -263,15 +276,16 @@ def _read(file: BufferedReader, size: int) -> tuple[dict[str, NDArray[Any]], dic
             f"its first {_LENGTH_BYTES} bytes must give the length of the header, "
             f"here {_SHORTEST_HEADER} to {most} bytes; they give {length}."
         )
-    header = _parse(_take(file, length))
-    entries = _entries(header, size - _LENGTH_BYTES - length)
+    room = size - _LENGTH_BYTES - length
+    header, summed = _parse(_take(file, length), room, accept)
+    entries = _entries(header, room)
     tensors = {}
     for entry in entries:
         tensor = np.empty(entry.shape, entry.dtype)
         if file.readinto(_bytes_of(tensor)) != tensor.nbytes:
             raise ValueError("it became shorter while it was being read.")
         tensors[entry.name] = tensor
-    texts = _verify(header, tensors)
+    texts = _verify(header, tensors, summed)
     # On a big-endian machine the bytes are swapped here; elsewhere nothing is copied.
     native = {name: _native(tensor) for name, tensor in tensors.items()}
     return native, texts
@@ -290,15 +304,51 @@ def _take(file: BufferedReader, count: int) -> bytes:
     return raw
 
 
-def _parse(raw: bytes) -> Header:
-    """Parse a header into a JSON object with its metadata checked."""
+def _parse(raw: bytes, room: int, accept: Accept | None = None) -> tuple[Header, bool]:
+    """Parse the header of so many bytes of data into a JSON object with its metadata checked.
+
+    Returns it, and whether it must have the checksums.
+    """
     if not raw.startswith(b"{") or not raw.rstrip(b" ").endswith(b"}"):
         raise ValueError(
             f"the header must be a JSON object followed by nothing but spaces; "
             f"it starts with {raw[:8]!r} and ends with {raw[-8:]!r}."
         )
-    header: Header = parse(raw, "the header", parse_float=_refuse_number)
-    texts = header.setdefault(_METADATA, {})
+    what = "the header"
+    signs = _check_signs(raw, what)
+    text = _decoded(raw, what)
+    decoder = json.JSONDecoder(parse_float=_refuse_number, parse_constant=_refuse_number)
+    first: dict[str, str] = {}
+    summed = False
+    if accept is not None:
+        place = _begin_of_texts(text)
+        if place is not None:
+            first = _checked_texts(_json(what, lambda: decoder.raw_decode(text, place)[0]))
+        # The header is one object, and so are the texts.
+        summed = accept(first, room, signs["{"] - 1 - (place is not None))
+    header: Header = _json(what, lambda: decoder.decode(text))
+    _check_names(header, signs[":"], text, what)
+    texts = _checked_texts(header.setdefault(_METADATA, {}))
+    if accept is not None and texts != first:
+        raise ValueError(f"the header must hold {_METADATA} once, and without escapes.")
+    return header, summed
+
+
+def _begin_of_texts(text: str) -> int | None:
+    """Return where the metadata begin in a header's text, which need not be JSON."""
+    name = f'"{_METADATA}"'
+    place = text.find(name)
+    while place >= 0:
+        colon = _COLON.match(text, place + len(name))
+        # A quote within a text has a backslash before it.
+        if colon and text[place - 1] != "\\":
+            return colon.end()
+        place = text.find(name, place + 1)
+    return None
+
+
+def _checked_texts(texts: Any) -> dict[str, str]:
+    """Return a header's metadata, or refuse what are no texts."""
     if not isinstance(texts, dict):
         raise ValueError(f"{_METADATA} must be an object; got {describe(texts)}.")
     for text in texts.values():
@@ -308,10 +358,10 @@ def _parse(raw: bytes) -> Header:
         for name, text in texts.items():
             if not (_is_unicode(name) and _is_unicode(text)):
                 raise ValueError(f"metadata must be Unicode text; got {name!a:.80}: {text!a:.80}.")
-    return header
+    return texts
 
 
-def parse(raw: bytes, what: str, parse_float: Callable[[str], Any] = float) -> Any:
+def parse(raw: bytes, what: str, objects: int = _MOST_OBJECTS, values: int = 0) -> Any:
     """Parse JSON that may come from anybody, or refuse it before it takes time or memory.
 
     Parameters
@@ -320,8 +370,10 @@ def parse(raw: bytes, what: str, parse_float: Callable[[str], Any] = float) -> A
         JSON in UTF-8.
     what : str
         What it is, for the message.
-    parse_float : callable, default float
-        What makes a number of the text of one that is no integer.
+    objects : int, default 20 000
+        So many objects it may hold.
+    values : int, default 0
+        So many values, numbers or texts, it may hold beside those that describe layers.
 
     Returns
     -------
@@ -343,58 +395,91 @@ def parse(raw: bytes, what: str, parse_float: Callable[[str], Any] = float) -> A
     ...
     ValueError: the text must name everything once; 'a' (str) came twice.
     """
-    _check_signs(raw, what)
+    signs = _check_signs(raw, what, objects, values)
+    text = _decoded(raw, what)
+    decoder = json.JSONDecoder(parse_constant=_refuse_number)
+    found = _json(what, lambda: decoder.decode(text))
+    _check_names(found, signs[":"], text, what)
+    return found
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) == len(pairs):
-            return found
+
+def _decoded(raw: bytes, what: str) -> str:
+    """Return the text that JSON is, or refuse what is none."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} must be JSON in UTF-8; {error}.") from None
+
+
+def _json(what: str, decode: Callable[[], Any]) -> Any:
+    """Return what JSON says, or refuse it in our own words."""
+    try:
+        return decode()
+    except RecursionError:
+        raise ValueError(f"{what} must be JSON of few levels; it is far deeper.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{what} must be JSON in UTF-8; {error}.") from None
+
+
+def _check_names(found: Any, colons: int, text: str, what: str) -> None:
+    """Refuse JSON that names something twice in one object, which has more colons than names."""
+    names, left = 0, [found]
+    while left:
+        inside = left.pop()
+        if isinstance(inside, dict):
+            names += len(inside)
+            inside = inside.values()
+        left += [value for value in inside if type(value) is dict or type(value) is list]
+    if names == colons:
+        return
+
+    def unique(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
                 raise ValueError(f"{what} must name everything once; {describe(name)} came twice.")
             seen.add(name)
-        raise AssertionError
 
-    try:
-        return json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=unique,
-            parse_float=parse_float,
-            parse_constant=_refuse_number,
-        )
-    except RecursionError:
-        raise ValueError(f"{what} must be JSON of few levels; it is far deeper.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{what} must be JSON in UTF-8; {error}.") from None
+    json.loads(text, object_pairs_hook=unique)
+    raise AssertionError
 
 
-def _check_signs(raw: bytes, what: str) -> None:
-    """Refuse JSON of more parts than any file of ours has, by a count that builds none of them."""
-    # Texts may hold what they like.
+def _check_signs(
+    raw: bytes, what: str, most_objects: int = _MOST_OBJECTS, values: int = 0
+) -> dict[str, int]:
+    """Refuse JSON of more parts than any file of ours has, by a count that builds none of them.
+
+    Returns how often each of the signs that part it stands outside its texts.
+    """
+    # Texts may hold what they like: everything from an odd quote to the next is left out.
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    objects = unescaped.count(b"{")
-    each, beside = _MOST_SIGNS[b":"]
-    if unescaped.count(b'"') > min(3 * (each * objects + beside), _MOST_QUOTES):
+    signs = np.frombuffer(unescaped, np.uint8)
+    quotes = signs == ord('"')
+    outside = signs[~(np.bitwise_xor.accumulate(quotes) | quotes)]
+    counts = {sign: int(np.count_nonzero(outside == ord(sign))) for sign in "{:[,"}
+    objects = counts["{"]
+    limits = {"{": most_objects}
+    limits |= {
+        sign: each * objects + beside + (values if sign == "," else 0)
+        for sign, (each, beside) in _MOST_SIGNS.items()
+    }
+    if np.count_nonzero(quotes) > min(3 * limits[":"], _MOST_QUOTES) + 2 * values:
         raise ValueError(f"{what} must hold fewer names and texts for its {objects} objects.")
-    outside = b" ".join(unescaped.split(b'"')[::2])
-    objects = outside.count(b"{")
-    limits = {b"{": _MOST_OBJECTS}
-    limits |= {sign: each * objects + beside for sign, (each, beside) in _MOST_SIGNS.items()}
     for sign, most in limits.items():
-        count = outside.count(sign)
-        if count > most:
+        if counts[sign] > most:
             raise ValueError(
-                f"{what} must have at most {most} of {sign.decode()!r} outside its texts; "
-                f"it has {count}."
+                f"{what} must have at most {most} of {sign!r} outside its texts; "
+                f"it has {counts[sign]}."
             )
-    if b"0" * (_MOST_DIGITS + 1) in outside.translate(_DIGITS):
-        number = _LONG_NUMBER.search(outside)
+    numbers = outside.tobytes()
+    if b"0" * (_MOST_DIGITS + 1) in numbers.translate(_DIGITS):
+        number = _LONG_NUMBER.search(numbers)
         assert number is not None
         raise ValueError(
             f"numbers in {what} must have at most {_MOST_DIGITS} digits; "
             f"got one of {len(number[0])}."
         )
+    return counts
 
 
 def _refuse_number(text: str) -> None:
@@ -477,17 +562,20 @@ def _entry(name: str, value: object) -> _Entry:
 
 def _are_sizes(values: object, most: int) -> bool:
     """Whether something is a list of so many non-negative integers; true and false are none."""
-    return (
-        isinstance(values, list)
-        and len(values) <= most
-        and all(type(size) is int and size >= 0 for size in values)
-    )
+    if not isinstance(values, list) or len(values) > most:
+        return False
+    return not values or (set(map(type, values)) == {int} and min(values) >= 0)
 
 
-def _verify(header: Header, tensors: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    """Compare the checksums, if there are any, and return the other metadata."""
+def _verify(header: Header, tensors: Mapping[str, NDArray[Any]], summed: bool) -> dict[str, str]:
+    """Compare the checksums, if there are any or must be, and return the other metadata."""
     texts: dict[str, str] = header[_METADATA]
     sums = [name for name in (_DATA_SUM, _HEADER_SUM) if name in texts]
+    if summed and not sums:
+        raise ValueError(
+            f"it must have the checksums {_DATA_SUM} and {_HEADER_SUM}; it has neither, so that "
+            f"nothing tells whether it is damaged."
+        )
     if len(sums) == 1:
         raise ValueError(f"it must have both checksums or none; it has just {sums[0]}.")
     if sums:
