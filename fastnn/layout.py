@@ -277,6 +277,39 @@ class Program:
     integers: int = 0
     parts: int = 1
 
+    def __str__(self) -> str:
+        """Return the first thread's operation table with names, one line per operation.
+
+        Places of parameters count from the beginning of the flat vector, all others from that
+        of the workspace; - stands for what an operation has not.
+        """
+        table = self.table[0]
+        kinds = {codes.DENSE: "dense", codes.DROPOUT: "dropout"}
+        activations = {row.code: name for name, row in ACTIVATIONS.items()}
+        lines = [["", "operation", "activation", *(name.lower() for name in _SHOWN)]]
+        for place, row in enumerate(table):
+            numbers = (row[getattr(codes, name)] for name in _SHOWN)
+            lines.append(
+                [
+                    str(place),
+                    kinds[int(row[codes.OPERATION])],
+                    activations[int(row[codes.ACTIVATION])],
+                    *("-" if number == codes.NONE else str(number) for number in numbers),
+                ]
+            )
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        shown = (
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+            for line in lines
+        )
+        return "\n".join(
+            [
+                *shown,
+                f"{self.plan[0, codes.CHUNK]} rows of {self.plan[0, codes.BATCH]} at a time, "
+                f"{self.workspace} elements of workspace, at most {len(self.plan)} threads",
+            ]
+        )
+
     @classmethod
     def of(
         cls,
@@ -343,7 +376,7 @@ class Program:
 
         units = 0
         for row, (code, block) in zip(table, operations, strict=True):
-            row[codes.OPERATION] = code
+            row[codes.OPERATION] = codes.known("operation", code, codes.OPERATIONS)
             row[codes.UNITS] = units
             if code == codes.DROPOUT:
                 continue
@@ -377,7 +410,7 @@ class Program:
                 activation = ACTIVATIONS["identity"]
             keeps_z = keep or (gradient and activation.derivative_from == "Z")
             size = panels(height, block.outputs)
-            row[codes.ACTIVATION] = activation.code
+            row[codes.ACTIVATION] = codes.known("activation", activation.code, codes.ACTIVATIONS)
             row[codes.INPUTS] = block.inputs
             row[codes.OUTPUTS] = block.outputs
             row[codes.W] = block.W.offset
@@ -394,7 +427,9 @@ class Program:
         constants[-1, codes.LOSS_NUMBER] = 0.0 if loss is None else loss.number
         widest = max(block.outputs for block in blocks)
         flat = chunk * widest
-        plan[codes.LOSS_CODE] = codes.NO_LOSS if loss is None else loss.code
+        plan[codes.LOSS_CODE] = codes.known(
+            "loss", codes.NO_LOSS if loss is None else loss.code, codes.LOSS_CODES
+        )
         plan[codes.BATCH] = rows
         plan[codes.CHUNK] = chunk
         plan[codes.HEIGHT] = height
@@ -435,6 +470,13 @@ class Program:
             _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE), constants, plans, room.end,
             integers.end, parts,
         )  # fmt: skip
+
+
+#: The columns of the operation table that `Program` shows beside its operation and activation.
+_SHOWN = (
+    "INPUTS", "OUTPUTS", "W", "B", "SOURCE", "Z", "RESULT", "DSOURCE", "DRESULT", "PACKED",
+    "BIASES", "TRANSPOSED",
+)  # fmt: skip
 
 
 def _operations(blocks: Sequence[Block], dropping: bool) -> list[tuple[int, Block]]:

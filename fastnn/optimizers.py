@@ -8,7 +8,7 @@ documents its rule.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeAlias
 
 from fastnn import words
@@ -425,6 +425,12 @@ class OptimizerRow:
     record: type[Any]
     code: int
     moments: int
+
+    def __post_init__(self) -> None:
+        """Refuse a record of which two numbers would share a place in the engine's."""
+        places = {field.name: getattr(codes, field.name.upper()) for field in fields(self.record)}
+        if len(set(places.values())) < len(places) or codes.STEPS in places.values():
+            raise ValueError(f"the numbers of {self.name} need places of their own; got {places}.")
 
     @property
     def aliases(self) -> tuple[str, ...]:

@@ -191,7 +191,7 @@ class Run:
 
     def optimize_with(self, code: int, numbers: NDArray[np.float64], shuffle: bool) -> None:
         """Use an optimizer's rule and its numbers, which are written; draw orders if asked."""
-        self._plan[:, codes.OPTIMIZER] = code
+        self._plan[:, codes.OPTIMIZER] = codes.known("optimizer", code, codes.OPTIMIZERS)
         self._plan[:, codes.SHUFFLE] = shuffle
         self.numbers = numbers
 

@@ -110,7 +110,8 @@ class Table:
             narrow = outputs <= tiling.narrow
             begin = 0 if frozen or narrow else outputs // panel * panel
             pitch = -(-outputs // lanes) * lanes
-            row[codes.ACTIVATION] = ACTIVATIONS[block.activation].code
+            code = ACTIVATIONS[block.activation].code
+            row[codes.ACTIVATION] = codes.known("activation", code, codes.ACTIVATIONS)
             row[codes.INPUTS] = inputs
             row[codes.OUTPUTS] = outputs
             row[codes.W] = block.W.offset

@@ -16,6 +16,8 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import LOSSES
+from fastnn.optimizers import OPTIMIZERS
+from fastnn.predictor import Table
 
 LINE = 16
 TILINGS = {"sse": Tiling(8, 6, 4), "avx2": Tiling(16, 6, 4), "avx512": Tiling(32, 8, 8)}
@@ -379,6 +381,64 @@ def test_an_activation_may_ask_for_z(name, dtype, monkeypatch):
     table = Program.of(net.layout.blocks, 5, TILING).table[0]
     assert (table[:, codes.Z] == table[:, codes.RESULT]).all()
     assert error(net.loss_and_gradient(examples.X, examples.y)[1], before) <= 1e-6
+
+
+def test_a_program_shows_its_operations_by_their_names(layout):
+    program = Program.of(layout.blocks, 17, TILING, gradient=True, dropping=True)
+    head, *rows, foot = (line.split() for line in str(program).splitlines())
+    assert head[:4] == ["operation", "activation", "inputs", "outputs"]
+    assert [row[1:5] for row in rows] == [
+        ["dense", "relu", "4", "17"],
+        ["dense", "tanh", "17", "3"],
+        ["dropout", "identity", "3", "3"],
+        ["dense", "softmax", "3", "5"],
+    ]
+    for name in ("w", "b", "source", "result", "packed", "transposed"):
+        numbers = program.table[0][:, getattr(codes, name.upper())]
+        shown = [row[1 + head.index(name)] for row in rows]
+        assert shown == ["-" if n == codes.NONE else str(n) for n in numbers]
+    assert str(program.workspace) in foot
+
+
+# Codes that no kernel knows.
+
+
+def test_an_unknown_operation_is_refused(layout, monkeypatch):
+    monkeypatch.setattr(codes, "DROPOUT", codes.OPERATIONS[-1] + 1)
+    with pytest.raises(ValueError, match="no operation of code 2; they know 0 to 1"):
+        Program.of(layout.blocks, 5, TILING, dropping=True)
+
+
+def test_an_unknown_activation_is_refused(layout, monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "tanh", replace(ACTIVATIONS["tanh"], code=99))
+    with pytest.raises(ValueError, match="no activation of code 99"):
+        Program.of(layout.blocks, 5, TILING)
+    with pytest.raises(ValueError, match="no activation of code 99"):
+        Table.of(layout.blocks, np.dtype("float32"))
+
+
+def test_an_unknown_loss_is_refused(layout):
+    loss = replace(LOSSES["hinge"], code=-1)
+    with pytest.raises(ValueError, match="no loss of code -1"):
+        Program.of(layout.blocks, 5, TILING, loss=loss)
+
+
+def test_an_unknown_optimizer_is_refused(monkeypatch):
+    monkeypatch.setitem(OPTIMIZERS, "Adam", replace(OPTIMIZERS["Adam"], code=8))
+    net = fn.Sequential([fn.Dense(1)], 1, rng=0)
+    for learn in (net.train_on_batch, net.fit):
+        with pytest.raises(ValueError, match="no optimizer of code 8"):
+            learn([[1.0]], [1.0], optimizer="adam", backend="native")
+
+
+def test_kernels_have_an_arm_for_every_code_that_is_known():
+    from fastnn.kernels.curves import CURVES
+    from fastnn.kernels.output import _LOSSES
+    from fastnn.kernels.pointwise import POINTWISE
+
+    assert {*CURVES, codes.SOFTMAX} == set(codes.ACTIVATIONS)
+    assert {*POINTWISE, *_LOSSES, codes.NO_LOSS} == set(codes.LOSS_CODES)
+    assert {row.code for row in OPTIMIZERS.values()} == set(codes.OPTIMIZERS)
 
 
 # Chunks and workspace.

@@ -16,7 +16,7 @@ from fastnn.initializers import INITIALIZERS, draw_weights
 from fastnn.kernels import codes
 from fastnn.losses import LOSSES, resolve_loss
 from fastnn.names import lookup
-from fastnn.optimizers import OPTIMIZERS, hyperparameters, row_of
+from fastnn.optimizers import OPTIMIZERS, OptimizerRow, hyperparameters, row_of
 
 TABLES = {
     "activation": ACTIVATIONS,
@@ -265,6 +265,17 @@ def test_an_optimizer_s_record_fits_its_row(name):
     assert numbers[codes.LEARNING_RATE] == record.learning_rate
     for field, value in hyperparameters(record).items():
         assert numbers[getattr(codes, field.upper())] == value
+
+
+def test_two_numbers_of_an_optimizer_cannot_share_a_place():
+    @dataclasses.dataclass(frozen=True)
+    class Clashing:
+        learning_rate: float = 0.1
+        momentum: float = 0.9
+        beta_1: float = 0.9  # where the engine keeps a momentum
+
+    with pytest.raises(ValueError, match=r"numbers of Clashing need places of their own; got .*2"):
+        OptimizerRow("Clashing", Clashing, codes.SGD, moments=1)
 
 
 def test_defaults_of_the_optimizers():

@@ -3,6 +3,9 @@
 The tables (activations, losses, optimizers) put these codes into their rows, ``layout`` writes
 them into the operation table, and the kernels switch on them.  Nothing here imports Numba, so
 that describing a network never loads a compiler.
+
+The kernels have an arm for every code of the ranges below, and what they would do with another one
+is not defined: what writes a table or a plan for them asks `known` first.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Final
 # Operations: what a row of the operation table asks for.
 DENSE: Final = 0
 DROPOUT: Final = 1
+OPERATIONS: Final = range(DROPOUT + 1)
 
 # Columns of the operation table; offsets count elements, not bytes.
 OPERATION: Final = 0
@@ -64,6 +68,7 @@ SOFTSIGN: Final = 12
 HARD_SIGMOID: Final = 13
 EXP: Final = 14
 SIN: Final = 15
+ACTIVATIONS: Final = range(SIN + 1)
 
 # Losses.  A "matched" loss reads Z of the last layer and gives dZ; the others read A and give dA.
 NO_LOSS: Final = 0
@@ -77,6 +82,7 @@ POISSON: Final = 7
 QUANTILE: Final = 8
 GAUSSIAN_NLL: Final = 9
 HINGE: Final = 10
+LOSS_CODES: Final = range(HINGE + 1)
 
 # Optimizers.
 SGD: Final = 0
@@ -87,6 +93,7 @@ ADAMW: Final = 4
 NADAM: Final = 5
 RADAM: Final = 6
 RPROP: Final = 7
+OPTIMIZERS: Final = range(RPROP + 1)
 
 # What one call of the engine does.
 FORWARD: Final = 0  # predictions of all rows
@@ -188,3 +195,27 @@ RECORD_COLUMNS: Final = 2
 FINE: Final = 0
 LOSS_NOT_FINITE: Final = 1
 UPDATE_NOT_FINITE: Final = 2
+
+
+def known(kind: str, code: int, codes: range) -> int:
+    """Return a code that the kernels have an arm for, or say that there is none.
+
+    Parameters
+    ----------
+    kind : str
+        What the code stands for, as the error names it.
+    code : int
+        As a row of a table gives it.
+    codes : range
+        Those that the kernels switch on: `OPERATIONS`, `ACTIVATIONS`, `LOSS_CODES`, `OPTIMIZERS`.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    if code not in codes:
+        raise ValueError(
+            f"the kernels have no {kind} of code {code!r}; they know {codes[0]} to {codes[-1]}."
+        )
+    return code
