@@ -22,6 +22,7 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike, NDArray
 
+from fastnn import tuning
 from fastnn.names import check_real, describe
 from fastnn.sparse import SparseRows
 
@@ -40,9 +41,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-
-# Elements looked at in one go: the masks of a check stay small beside the data.
-_CHUNK = 1 << 18
 
 # Up to so many are squared and added to tell whether all are finite; more are work for a thread
 # pool of the library that does it.
@@ -348,8 +346,9 @@ def _in_order(rows: SparseRows) -> SparseRows:
 
 def _is_ascending(starts: NDArray[np.int64], columns: NDArray[np.int32]) -> bool:
     """Tell whether columns rise within every row."""
-    for begin in range(0, columns.size - 1, _CHUNK):
-        part = columns[begin : begin + _CHUNK + 1]
+    length = tuning.current.checked_elements
+    for begin in range(0, columns.size - 1, length):
+        part = columns[begin : begin + length + 1]
         rising = part[1:] > part[:-1]
         if rising.all():
             continue
@@ -1234,8 +1233,9 @@ def _offenders(values: Array, test: Callable[[Array], Array]) -> tuple[tuple[int
     """
     flat = values.reshape(-1)
     first, count = 0, 0
-    for start in range(0, len(flat), _CHUNK):
-        bad = test(flat[start : start + _CHUNK])
+    length = tuning.current.checked_elements
+    for start in range(0, len(flat), length):
+        bad = test(flat[start : start + length])
         found = int(np.count_nonzero(bad))
         if found and not count:
             first = start + int(bad.argmax())

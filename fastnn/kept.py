@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import prediction
+from fastnn import prediction, tuning
 from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Layout, capacity
@@ -105,6 +105,12 @@ class Plans:
         self._nothing = Data.unanswered(np.zeros((0, layout.inputs), dtype))
         self._runs: dict[Key, list[Run]] = {}
         self._steps: dict[Key, Step] = {}
+        tuning.forget_with(self)
+
+    def forget(self) -> None:
+        """Drop every run."""
+        self._runs.clear()
+        self._steps.clear()
 
     def step(self, loss: Loss, rows: int, parameters: Floats, state: TrainingState) -> Step:
         """Return what takes steps of so many examples; one thread at a time may train."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fastnn import tuning
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.losses import Loss
@@ -27,17 +28,6 @@ __all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros", "ca
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
 _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
-
-# Elements of activations that one chunk of rows may fill: 128 KiB of float32, so that what the
-# forward pass wrote is still in the second-level cache when the backward pass reads it.
-_CHUNK_ELEMENTS = 1 << 15
-_SMALLEST_CHUNK = 512
-
-# Where a batch has so many chunks and the weights are so few, groups of chunks sum gradients of
-# their own, and threads share no chunk: what one core has just written, another reads slowly.
-_GROUPS = 16
-_FEWEST_GROUPS = 4
-_GROUPED_ELEMENTS = 1 << 21
 
 # What a thread has for itself where it shares no chunk.
 _PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT)
@@ -70,7 +60,7 @@ def capacity(rows: int) -> int:
     More only as long as they are one chunk all the same, as chunks decide the order of sums.
     """
     larger = 1 << (rows - 1).bit_length()
-    return larger if larger <= _SMALLEST_CHUNK else rows
+    return larger if larger <= tuning.current.smallest_chunk else rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +352,8 @@ class Program:
             those of the layers that went before, sums come in the same order.
         """
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
-        fitting = max(_SMALLEST_CHUNK, _CHUNK_ELEMENTS // (sum(widths) + beside))
+        figures = tuning.current
+        fitting = max(figures.smallest_chunk, figures.chunk_elements // (sum(widths) + beside))
         chunk = rows if keep else min(rows, fitting)
         height = _up(chunk, tiling.rows)
         operations = _operations(blocks, dropping)
@@ -386,8 +377,9 @@ class Program:
             row[codes.BIASES] = room(panels(1, block.outputs))
             units += tiles
         state = room.end
-        groups = min(_GROUPS, -(-rows // chunk)) if gradient else 1
-        if groups < _FEWEST_GROUPS or groups * state > _GROUPED_ELEMENTS:
+        # In groups, threads share no chunk: what one core has just written, another reads slowly.
+        groups = min(figures.groups, -(-rows // chunk)) if gradient else 1
+        if groups < figures.fewest_groups or groups * state > figures.grouped_elements:
             groups = 1
         parts = groups if groups > 1 else height // tiling.rows
         threads = min(threads, parts)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference
+from fastnn import reference, tuning
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes
@@ -53,9 +53,6 @@ _WRITTEN_OUT = 1 << 22
 
 # Bytes of the smallest pages anywhere.
 _PAGE = 4096
-
-# Floating-point operations for each thread of a call of one step that needs no trial.
-_SURE_CALL = 1_000_000_000
 
 # So many steps in one call that starting threads counts for nothing.
 _MANY_STEPS = 10**9
@@ -173,7 +170,7 @@ class Run:
         kind = tuple((one.inputs, one.outputs, one.activation, one.dropout) for one in blocks)
         training = order is not None
         # A call of one step starts threads for it.
-        sure = None if training else _SURE_CALL
+        sure = None if training else tuning.current.sure_call
         self._pace = Pace.of((kind, dtype.char, batch, gradient, training, self._work), step, sure)
         plan = program.plan[0]
         chunks = -(-batch // int(plan[codes.CHUNK]))

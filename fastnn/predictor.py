@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import tuning
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
@@ -25,21 +26,16 @@ __all__ = ["SPARSE_FACTOR", "Predictor", "Table", "slices", "tiling_of"]
 
 Floats = NDArray[np.floating]
 
-# What one call takes on without giving Ctrl-C a chance: about 0.1 s, if a thread does 50
-# multiplications and additions in a nanosecond and the costliest activation in one.
-_SLICE_NANOSECONDS = 100_000_000
+# Multiplications and additions that a thread does in a nanosecond, while it computes one element
+# of the costliest activation.
 _WORK_IN_A_NANOSECOND = 50
-_SMALLEST_SLICE = 256
 
 # A multiplication or addition for an entry of a sparse example takes about as long as so many in a
 # product of dense ones: it waits for memory.
 SPARSE_FACTOR = 4
 
-# Sparse rows whose first layer is computed in one call of its kernel: about 0.2 ms of them, not
-# fewer than 16; and elements of its results that are kept at a time.
-_PART_WORK = 10_000_000
+# Sparse rows whose first layer is computed in one call of its kernel, at the least.
 _FEWEST_ROWS = 16
-_HIDDEN_ELEMENTS = 1 << 19
 
 # Shares of the rows that a thread takes where several compute, so that the last ones end about
 # together; and rows of the smallest share.
@@ -71,7 +67,8 @@ def slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
 def _slice_rows(blocks: Sequence[Block]) -> int:
     """Return how many examples a slice has."""
     nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
-    return max(_SMALLEST_SLICE, int(_SLICE_NANOSECONDS / nanoseconds))
+    figures = tuning.current
+    return max(figures.smallest_call, int(figures.call_nanoseconds / nanoseconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,11 @@ class Predictor:
         self._rooms: list[tuple[NDArray[np.int64], Floats]] = []
         self._single_rooms: list[Floats] = []
         self._rest: Predictor | None = None  # of the layers behind the first one
-        # Up to so many rows go through in one call of one thread.
+        self.forget()
+        tuning.forget_with(self)
+
+    def forget(self) -> None:
+        """Find anew up to how many rows go through in one call of one thread."""
         self._most = _slice_rows(self._blocks)
         while self._most > 1 and fitting(self._most, self._work * self._most, 1, self._most) > 1:
             self._most //= 2
@@ -253,7 +254,7 @@ class Predictor:
             return
         if self._rest is None:
             self._rest = Predictor(self.layout, self._dtype, rest)
-        size = max(1, min(len(X), _HIDDEN_ELEMENTS // self._blocks[0].outputs))
+        size = max(1, min(len(X), tuning.current.hidden_elements // self._blocks[0].outputs))
         room = np.empty((size, self._blocks[0].outputs), self._dtype)
         for start in range(0, len(X), size):
             part = X[start : start + size]
@@ -267,7 +268,7 @@ class Predictor:
 
         row, results = self._rows[0], out.reshape(-1)
         work = SPARSE_FACTOR * 2 * X.entries * self._blocks[0].outputs
-        parts = max(1, min(len(X) // _FEWEST_ROWS, work // _PART_WORK))
+        parts = max(1, min(len(X) // _FEWEST_ROWS, work // tuning.current.part_work))
         # Whoever is free takes the next part, so that nobody waits for a thread that is late.
         cuts = [len(X) * part // parts for part in range(parts + 1)]
         waiting = iter(list(pairwise(cuts)))

@@ -33,7 +33,6 @@ _OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
 
 _HAS_OWNERS = hasattr(os, "getuid")
-_HAS_HANDLES = {os.open, os.rename, os.stat, os.unlink} <= os.supports_dir_fd
 
 # Flags that not every system has; a named pipe, for one, must not be waited for.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -93,7 +92,8 @@ class PrivateFolder:
         if make:
             _make(path, make == "at home")
         self._handle: int | None = None
-        if _HAS_HANDLES:
+        # Where the system has handles of folders, or else by the folder's path.
+        if {os.open, os.rename, os.stat, os.unlink} <= os.supports_dir_fd:
             self._handle = _open_folder(path, strict)
         try:
             found = os.lstat(path) if self._handle is None else os.fstat(self._handle)

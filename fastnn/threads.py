@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from fastnn import tuning
 from fastnn.names import check_integer
 from fastnn.system import core_apart, current_core, usable_cores
 
@@ -35,12 +36,6 @@ __all__ = [
 
 _VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
-# Floating-point operations of a step above which another thread may pay (each step has two
-# barriers) and above which it does on any machine; and those of a call that pay for starting it.
-_STEP_SHARE = 100_000
-_SURE_SHARE = 5_000_000
-_CALL_SHARE = 20_000_000
-
 # Floating-point operations of a thread in a second, where nothing was timed yet.
 _RATE = 1e11
 
@@ -50,10 +45,6 @@ _RATE = 1e11
 _TELLING = 0.0005
 _LONGER = 6
 _HOPELESS = 3.0
-
-# A trial may lose its own time.  It is allowed where all steps, those to come included where their
-# number is known, take so many times as long.
-_TRIAL_SHARE = 30
 
 # How much slower steps must have become for every number of threads to be timed again; and the
 # seconds after which several threads that were too slow are, at first and at most.
@@ -156,7 +147,8 @@ def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
     >>> fitting(8, 1e3, 10**6, 100), fitting(8, 1e9, 10, 100), fitting(8, 1e9, 10, 3)
     (1, 8, 3)
     """
-    worth = min(int(min(step / _STEP_SHARE, step * steps / _CALL_SHARE)), parts)
+    figures = tuning.current
+    worth = min(int(min(step / figures.step_share, step * steps / figures.call_share)), parts)
     if worth < 2:
         # Most calls: looking for limits takes longer than some of them.
         return 1
@@ -292,7 +284,8 @@ class Pace:
     @classmethod
     def of(cls, kind: Hashable, step: float, sure: float | None = None) -> Pace:
         """Return what is known of steps of a kind, from earlier fits or predictions too."""
-        known = cls._known
+        # By the figures in force too: they decide how a step is cut, and so how long it takes.
+        known, kind = cls._known, (kind, tuning.current)
         pace = known.pop(kind, None)
         known[kind] = pace = pace or cls(step, sure)
         with contextlib.suppress(KeyError):
@@ -354,7 +347,7 @@ class Pace:
         longer = _LONGER if self._seconds.get(size) else 1
         telling = int(2.0 * longer * _TELLING / min(self._seconds[1]))
         # A call of less work would not get so many threads, and nothing would be known after it.
-        return max(telling, math.ceil(most * _CALL_SHARE / self._step))
+        return max(telling, math.ceil(most * tuning.current.call_share / self._step))
 
     def note(self, size: int, steps: float, seconds: float) -> None:
         """Take down how long so many threads took for some steps."""
@@ -417,7 +410,8 @@ class Pace:
 
     def _is_sure(self, most: int) -> bool:
         """Say whether a step is so large that nobody needs to try."""
-        return self._step >= most * (_SURE_SHARE if self._sure is None else self._sure)
+        sure = tuning.current.sure_share if self._sure is None else self._sure
+        return self._step >= most * sure
 
     def _may_try(self, size: int) -> bool:
         """Say whether a trial of so many threads is a small part of the work."""
@@ -426,12 +420,14 @@ class Pace:
         if self._seconds.get(size):
             # The second one takes longer, and it is known how slow it may be.
             cost = max(cost, 2.0 * _LONGER * _TELLING * (self._seconds[size][0] / alone - 1.0))
-        return _TRIAL_SHARE * cost <= self._worked + self._left * alone
+        # A trial may lose its own time; steps to come count where their number is known.
+        return tuning.current.trial_share * cost <= self._worked + self._left * alone
 
     def _may_try_one(self, most: int) -> bool:
         """Say whether timing one thread, at the least for a step, is a small part of the work."""
         alone = self.alone()
-        return _TRIAL_SHARE * max(_TELLING, alone) <= self._worked + self._left * alone / most
+        cost = tuning.current.trial_share * max(_TELLING, alone)
+        return cost <= self._worked + self._left * alone / most
 
     def _is_known(self, size: int) -> bool:
         """Say whether a number was timed; several threads twice, if there is hope."""

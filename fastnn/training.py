@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import notices, reference, reference_draws, schedules
+from fastnn import notices, reference, reference_draws, schedules, tuning
 from fastnn.callbacks import Callback, Trainable
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
@@ -50,11 +50,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating]
-
-_SLICE_SECONDS = 0.07
-
-# Weights and moments are saved so seldom that it takes less than a fiftieth of the time.
-_SAVING_SHARE = 50
 
 # How many times as long as a fit's first copy of its weights takes, the next one may take for each
 # vector: it goes to memory that is new (8 million weights: 380 ms, in fits of two seconds).
@@ -786,7 +781,7 @@ class _Slices:
 
     def _save(self) -> None:
         """Keep weights and state of now; not so often that it costs anything."""
-        if self._stale < _SAVING_SHARE * self._copying:
+        if self._stale < tuning.current.saving_share * self._copying:
             return
         began = time.perf_counter()
         parameters, state = self._reached()
@@ -858,7 +853,7 @@ class _Slices:
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
-        fitting = int(_SLICE_SECONDS * steps / max(seconds, 1e-9))
+        fitting = int(tuning.current.slice_seconds * steps / max(seconds, 1e-9))
         self._length = max(1, min(fitting, 8 * steps))
 
     def _diverged(self, run: FitRun, bad: int, trouble: int) -> DivergenceError:

@@ -24,6 +24,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from fastnn import tuning
+
 __all__ = ["in_one_piece", "stop_if_abandoned"]
 
 Result = TypeVar("Result")
@@ -31,10 +33,6 @@ Result = TypeVar("Result")
 # Bytes of a worker's stack.  What the system gives may be little (2 MiB where a process may have a
 # stack of any size), and a compiler goes deep.
 _STACK = 16 << 20
-
-# Seconds that a fork waits for other threads' work.  Only a thread that waits for the forking one
-# would make it wait in vain.
-_PATIENCE = 120.0
 
 _busy = threading.RLock()
 _here = threading.local()
@@ -175,7 +173,7 @@ def _compiles() -> bool:
 @functools.cache
 def _watch_the_end() -> None:
     """Have the process end only after its workers; Python does not wait for such threads."""
-    atexit.register(_busy.acquire, timeout=_PATIENCE)
+    atexit.register(_busy.acquire, timeout=tuning.current.fork_patience)
 
 
 def _locks() -> Iterator[Any]:
@@ -196,7 +194,7 @@ def _wait_before_fork() -> None:
     missed = False
     for lock in _locks():
         if lock is not None:
-            if lock.acquire(timeout=_PATIENCE):
+            if lock.acquire(timeout=tuning.current.fork_patience):
                 _here.held.append(lock)
             else:
                 missed = True

@@ -18,6 +18,16 @@ JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 DTYPES = ("float32", "float64")
 
+
+def through(chunk_elements, smallest_chunk, fewest_groups):
+    """Return the figures of `Tuning` that say how a batch goes through, in chunks and groups."""
+    return {
+        "chunk_elements": chunk_elements,
+        "smallest_chunk": smallest_chunk,
+        "fewest_groups": fewest_groups,
+    }
+
+
 # Last activation and loss: every pair that can be computed.
 EVERY_PAIR = [
     (last, loss.name)

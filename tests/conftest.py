@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+from fastnn.tuning import tuning
 
 # The same examples in every run, whatever the machine is busy with; a search with fresh ones is
 # `python -m pytest --hypothesis-profile=search`.
@@ -41,6 +44,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("jit"):
             item.add_marker(pytest.mark.skip(reason="needs compiled kernels"))
+
+
+@pytest.fixture
+def tuned():
+    """Return what puts figures of `Tuning` in force, as `tuning` does, until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *record, **figures: stack.enter_context(tuning(*record, **figures))
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ import fastnn
 from fastnn import private, reference_draws
 from fastnn.kernels import _cache
 from fastnn.kernels._jit import entry
+from fastnn.tuning import tuning
 
 pytestmark = pytest.mark.jit
 
@@ -254,10 +255,11 @@ def test_an_entry_of_another_signature_is_no_answer(folder):
 def test_an_entry_that_is_too_large_is_not_read(folder, monkeypatch):
     assert called() == COMPILED
     (name,) = files(folder)
-    monkeypatch.setattr(_cache, "_MOST_BYTES", (folder / name).stat().st_size)
-    assert called() == LOADED
-    monkeypatch.setattr(_cache, "_MOST_BYTES", (folder / name).stat().st_size - 1)
-    assert called() == COMPILED
+    bytes_of_it = (folder / name).stat().st_size
+    with tuning(largest_kernel=bytes_of_it):
+        assert called() == LOADED
+    with tuning(largest_kernel=bytes_of_it - 1):
+        assert called() == COMPILED
 
 
 def test_a_folder_in_a_file_s_place_is_left_alone(folder):

@@ -13,6 +13,7 @@ from fastnn import prediction, training
 from fastnn.conventions import OWN, Conventions
 from fastnn.kernels import codes
 from fastnn.losses import LOSSES
+from fastnn.tuning import tuning
 
 SHAPE = Shape(37, 5, 9, 3, 3) if JIT else Shape(7, 3, 3, 2, 2)
 BATCH = 16 if JIT else 3
@@ -141,9 +142,7 @@ def test_a_mean_loss_follows_the_parameters_whole_and_in_pieces(monkeypatch):
     asked = net.layout, net.parameters, row, known
     for backend in ("native", "reference"):
         whole = prediction.MeanLoss(*asked, backend)
-        with monkeypatch.context() as patch:
-            patch.setattr("fastnn.predictor._SLICE_NANOSECONDS", 1)
-            patch.setattr("fastnn.predictor._SMALLEST_SLICE", 4)
+        with tuning(call_nanoseconds=1, smallest_call=4):
             pieces = prediction.MeanLoss(*asked, backend)
         assert len(pieces._parts) > 1
         for _ in range(2):

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from cases import DTYPES, JIT, RULES, Shape, data, error
+from cases import DTYPES, JIT, RULES, Shape, data, error, through
 
 import fastnn as fn
-from fastnn import layout, prediction, reference, reference_draws, threads, training
+from fastnn import prediction, reference, reference_draws, threads, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.layout import Program, Tiling, aligned_zeros
@@ -28,26 +28,17 @@ BATCH = 23 if JIT else 4
 
 # How a batch goes through: whole; in chunks, of odd lengths too; in groups of chunks.
 WAYS = {
-    "whole": (1 << 15, 512, 4),
-    "chunks": (1, 7 if JIT else 3, 99),
-    "groups": (1, 5 if JIT else 1, 2),
+    "whole": through(1 << 15, 512, 4),
+    "chunks": through(1, 7 if JIT else 3, 99),
+    "groups": through(1, 5 if JIT else 1, 2),
 }
 
 
-def go(monkeypatch, way):
-    """Let batches go through in one of the ways."""
-    for name, value in zip(
-        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), WAYS[way], strict=True
-    ):
-        monkeypatch.setattr(layout, name, value)
-
-
 @pytest.fixture
-def eager(monkeypatch):
+def eager(monkeypatch, tuned):
     """Use as many threads as are asked for, however little there is to do, on any machine."""
     monkeypatch.setattr(threads, "usable_cores", lambda: 64)
-    monkeypatch.setattr(threads, "_STEP_SHARE", 1e-9)
-    monkeypatch.setattr(threads, "_CALL_SHARE", 1e-9)
+    tuned(step_share=1e-9, call_share=1e-9)
 
 
 def network(hidden="tanh", dtype="float64", rates=(0.2, 0.5, 0.1), l2=0.01, shape=SHAPE, rng=3):
@@ -176,8 +167,8 @@ def test_more_units_are_dropped_at_a_higher_rate_and_the_same_ones():
 @each_dtype
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("hidden", ACTIVATIONS)
-def test_steps_are_the_reference_s_steps(hidden, way, dtype, monkeypatch):
-    go(monkeypatch, way)
+def test_steps_are_the_reference_s_steps(hidden, way, dtype, tuned):
+    tuned(**WAYS[way])
     known = examples()
     for rates in ((0.2, 0.5, 0.1), (None, 0.9, None)):
         twins = []
@@ -266,8 +257,8 @@ def test_a_unit_that_overflowed_harms_nobody_where_it_is_dropped(backend):
 @each_dtype
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("hidden", ["relu", "tanh", "gelu", "softmax"])
-def test_a_fit_has_the_same_bits_in_any_number_of_threads(hidden, way, dtype, monkeypatch, eager):
-    go(monkeypatch, way)
+def test_a_fit_has_the_same_bits_in_any_number_of_threads(hidden, way, dtype, tuned, eager):
+    tuned(**WAYS[way])
     known, found = examples(), []
     for number in (1, 2, 3, 4, 8) if JIT else (1, 2):
         net = network(hidden, dtype)
@@ -279,11 +270,11 @@ def test_a_fit_has_the_same_bits_in_any_number_of_threads(hidden, way, dtype, mo
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_way_through_a_batch_drops_no_other_units(way, monkeypatch):
+def test_the_way_through_a_batch_drops_no_other_units(way, tuned):
     known = examples()
     whole = network()
     whole.train_on_batch(known.X, known.y, optimizer=fn.SGD(1.0))
-    go(monkeypatch, way)
+    tuned(**WAYS[way])
     parts = network()
     parts.train_on_batch(known.X, known.y, optimizer=fn.SGD(1.0))
     assert error(parts.parameters, whole.parameters) < 1e-12
@@ -297,11 +288,11 @@ def test_both_dtypes_drop_the_same_units():
 
 @both_backends
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_slices_and_callbacks_change_no_bits(seconds, backend, monkeypatch):
+def test_slices_and_callbacks_change_no_bits(seconds, backend, tuned):
     known, settings = examples(), {"epochs": 4, "batch_size": BATCH, "backend": backend}
     plain, sliced, watched = network(), network(), network()
     plain.fit(known.X, known.y, **settings)
-    monkeypatch.setattr(training, "_SLICE_SECONDS", seconds)
+    tuned(slice_seconds=seconds)
     sliced.fit(known.X, known.y, **settings)
     watched.fit(known.X, known.y, callbacks=lambda run: None, **settings)
     for net in (sliced, watched):
@@ -464,10 +455,9 @@ def test_a_step_that_was_not_taken_draws_nothing(backend, monkeypatch):
 @pytest.mark.parametrize("share", [0, 1e9], ids=["saved always", "saved once"])
 @pytest.mark.parametrize("optimizer", [fn.SGD(0.8, momentum=0.5), fn.Adam(4e18)], ids=str)
 def test_a_divergence_goes_back_over_steps_with_the_same_units_dropped(
-    optimizer, share, backend, monkeypatch
+    optimizer, share, backend, tuned
 ):
-    monkeypatch.setattr(training, "_SAVING_SHARE", share)
-    monkeypatch.setattr(training, "_SLICE_SECONDS", 1e9)
+    tuned(saving_share=share, slice_seconds=1e9)
     known = data(Shape(23, 3, 1, 1, 1), "mean_squared_error")
     settings = {"optimizer": optimizer, "epochs": 900, "batch_size": 5, "backend": backend}
     ends = []

@@ -9,11 +9,24 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from cases import DTYPES, JIT, NETWORKS, PAIRS, RULES, TARGETS, Shape, data, error, fitted, network
+from cases import (
+    DTYPES,
+    JIT,
+    NETWORKS,
+    PAIRS,
+    RULES,
+    TARGETS,
+    Shape,
+    data,
+    error,
+    fitted,
+    network,
+    through,
+)  # fmt: skip
 from numba.core.event import install_recorder
 
 import fastnn as fn
-from fastnn import layout, reference_draws, training
+from fastnn import reference_draws, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels.answers import answer
@@ -164,9 +177,8 @@ def test_a_batch_of_any_size_is_the_reference_s(batch, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_training_batch_of_several_chunks_is_the_reference_s(dtype, monkeypatch):
-    monkeypatch.setattr(layout, "_CHUNK_ELEMENTS", 1)
-    monkeypatch.setattr(layout, "_SMALLEST_CHUNK", 3)
+def test_a_training_batch_of_several_chunks_is_the_reference_s(dtype, tuned):
+    tuned(chunk_elements=1, smallest_chunk=3)
     net, examples = network(SHAPE, "tanh", "softmax", dtype, l2=0.1), data(SHAPE, "cross_entropy")
 
     def fit(net):
@@ -179,27 +191,19 @@ def test_a_training_batch_of_several_chunks_is_the_reference_s(dtype, monkeypatc
 
 # How batches go through: elements of a chunk, its least rows, and the fewest groups.
 WAYS = {
-    "whole": (1 << 15, 512, 4),
-    "shared chunks": (1, 4 if JIT else 2, 99),
-    "groups": (1, 4 if JIT else 2, 2),
+    "whole": through(1 << 15, 512, 4),
+    "shared chunks": through(1, 4 if JIT else 2, 99),
+    "groups": through(1, 4 if JIT else 2, 2),
     # A last batch that is one chunk by itself.
-    "groups and a rest": (1, SHAPE.n % BATCH, 2),
+    "groups and a rest": through(1, SHAPE.n % BATCH, 2),
 }
-
-
-def go(monkeypatch, way):
-    """Let batches go through in one of the ways."""
-    for name, value in zip(
-        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), WAYS[way], strict=True
-    ):
-        monkeypatch.setattr(layout, name, value)
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden", ["tanh", "softmax"])
-def test_every_way_through_a_batch_is_the_reference_s(hidden, dtype, way, monkeypatch):
-    go(monkeypatch, way)
+def test_every_way_through_a_batch_is_the_reference_s(hidden, dtype, way, tuned):
+    tuned(**WAYS[way])
     net, examples = network(SHAPE, hidden, "softmax", dtype, l2=0.1), data(SHAPE, "cross_entropy")
 
     def work(net):
@@ -220,8 +224,8 @@ def test_every_way_through_a_batch_is_the_reference_s(hidden, dtype, way, monkey
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-def test_clipped_steps_are_the_reference_s(rule, dtype, way, monkeypatch):
-    go(monkeypatch, way)
+def test_clipped_steps_are_the_reference_s(rule, dtype, way, tuned):
+    tuned(**WAYS[way])
     for l2, weighted, limit in ((0.0, False, 0.05), (0.3, True, 0.2), (0.1, False, 1e6)):
         net, examples = (
             network(SHAPE, "tanh", "softmax", dtype, l2=l2),
@@ -248,10 +252,8 @@ def test_clipped_steps_are_the_reference_s(rule, dtype, way, monkeypatch):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_gradient_is_shortened_to_the_limit_and_keeps_its_direction(
-    dtype, backend, way, monkeypatch
-):
-    go(monkeypatch, way)
+def test_a_gradient_is_shortened_to_the_limit_and_keeps_its_direction(dtype, backend, way, tuned):
+    tuned(**WAYS[way])
     # Outputs of every width: what stands in the rest of a panel counts for nothing.
     for width in (1, 3, 5, 9, 17, 33, 40) if JIT else (1, 3):
         shape = Shape(SHAPE.n, 4, 2 * width, 3, width)
@@ -278,10 +280,10 @@ def test_a_gradient_is_shortened_to_the_limit_and_keeps_its_direction(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "far"), [("float32", 1e18), ("float64", 1e150)])
 def test_a_gradient_whose_squares_overflow_is_clipped_like_any_other(
-    dtype, far, backend, way, monkeypatch
+    dtype, far, backend, way, tuned
 ):
     """The squares are summed in float64; those of float64 itself have to fit."""
-    go(monkeypatch, way)
+    tuned(**WAYS[way])
     net = fn.Sequential([fn.Dense(SHAPE.m, initializer="zeros")], SHAPE.p, dtype)
     examples = data(SHAPE, "mean_squared_error")
     X = 20 * examples.X
@@ -483,7 +485,7 @@ def test_slicing_epochs_changes_no_bits(rule, dtype, shuffle):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seconds", [0.0, 1e-5, 1e9])
-def test_the_time_of_a_slice_changes_no_bits_of_a_fit(seconds, dtype, monkeypatch):
+def test_the_time_of_a_slice_changes_no_bits_of_a_fit(seconds, dtype, tuned):
     examples = data(SHAPE, "cross_entropy")
 
     def fit():
@@ -492,7 +494,7 @@ def test_the_time_of_a_slice_changes_no_bits_of_a_fit(seconds, dtype, monkeypatc
         return net.parameters.tobytes(), history["loss"]
 
     parameters, losses = fit()
-    monkeypatch.setattr(training, "_SLICE_SECONDS", seconds)
+    tuned(slice_seconds=seconds)
     again, others = fit()
     assert again == parameters
     assert others == pytest.approx(losses, rel=1e-12)
@@ -612,7 +614,6 @@ from numba.core.runtime import rtsys
 from dataclasses import replace
 
 import fastnn as fn
-from fastnn import layout
 from fastnn.kernels import codes
 from fastnn.kernels.order import draw_order
 from fastnn.kernels.answers import answer
@@ -620,6 +621,7 @@ from fastnn.losses import LOSSES
 from fastnn.prediction import Run
 from fastnn.predictor import Table
 from fastnn.training import Job, NativeStepper, TrainingState
+from fastnn.tuning import tuning
 
 # Not even a handle for an array that Python hands over: kernels count no references.
 nothing = 0, 0
@@ -647,10 +649,10 @@ for optimizer, clip, size in (
 ):
     state = TrainingState.fresh(optimizer, net.parameters)
     # A batch of 400 goes through in chunks of 17, in groups.
-    layout._CHUNK_ELEMENTS, layout._SMALLEST_CHUNK = (1, 17) if size > 3 else (1 << 15, 512)
     job = Job(net.layout, net.parameters, row, data, None, (), size, state, "native")
     job = replace(job, shuffle=True, clip_norm=clip)
-    steps, record = NativeStepper(job), np.zeros((3, codes.RECORD_COLUMNS))
+    with tuning(**dict(chunk_elements=1, smallest_chunk=17) if size > 3 else dict()):
+        steps, record = NativeStepper(job), np.zeros((3, codes.RECORD_COLUMNS))
     steps.run(0, 1, 0, record)
     assert counted(steps.run, 0, 1, 0, record) == nothing
     last = 3 * job.steps

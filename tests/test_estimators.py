@@ -35,9 +35,9 @@ import fastnn as fn
 from fastnn import prediction
 from fastnn.errors import DivergenceError
 from fastnn.estimators import examples as examples_module
-from fastnn.estimators import stochastic
 from fastnn.estimators.parameters import OBJECTIVES, SOLVERS, hidden_sizes, plain
 from fastnn.kernels import codes
+from fastnn.tuning import tuning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -644,8 +644,8 @@ def test_what_was_brought_back_last_leads_to_the_step_that_diverged(backend, mak
     found = []
     for share in (0.0, np.inf):
         # Brought back before every slice, and never.
-        monkeypatch.setattr(stochastic, "_SHOWING_SHARE", share)
-        found.append(weights_before_divergence(backend, make(X)))
+        with tuning(saving_share=share):
+            found.append(weights_before_divergence(backend, make(X)))
     (often, numbers, first), (never, others, second) = found
     assert (first.epoch, first.step) == (second.epoch, second.step)
     assert first.epoch > 2
@@ -674,8 +674,7 @@ def test_an_interruption_does_not_hide_a_divergence(monkeypatch):
         return done
 
     monkeypatch.setattr(examples_module.Feed, "run", pressed)
-    monkeypatch.setattr(stochastic, "_SHOWING_SHARE", np.inf)
-    with pytest.warns(UserWarning, match="interrupted"):
+    with tuning(saving_share=np.inf), pytest.warns(UserWarning, match="interrupted"):
         one = fitted("regressor")
     monkeypatch.undo()
     assert one.n_iter_ == 3

@@ -271,7 +271,7 @@ def chunk_of(net, rows):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("last", "loss", "form"), TARGETS)
-def test_chunks_of_a_batch_add_up_to_it(last, loss, form, dtype, monkeypatch):
+def test_chunks_of_a_batch_add_up_to_it(last, loss, form, dtype, tuned):
     shape = fitted(SHAPES[-1], loss)
     net, examples = network(shape, "sigmoid", last, dtype, l2=0.1), data(shape, loss, form)
 
@@ -284,9 +284,8 @@ def test_chunks_of_a_batch_add_up_to_it(last, loss, form, dtype, monkeypatch):
         ]
 
     whole = results()
-    monkeypatch.setattr(layout, "_CHUNK_ELEMENTS", 1)
     for chunk in (1, 2, shape.n - 1):
-        monkeypatch.setattr(layout, "_SMALLEST_CHUNK", chunk)
+        tuned(chunk_elements=1, smallest_chunk=chunk)
         assert chunk_of(net, shape.n) == chunk
         for found, expected in zip(results(), whole, strict=True):
             assert error(found, expected) <= TOLERANCE[dtype]

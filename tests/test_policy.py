@@ -94,19 +94,19 @@ ALLOWED = {
     "estimators.stochastic": {
         "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",
         "estimators.pace", "estimators.parameters", "estimators.watchers", "kernels.codes",
-        "notices",
+        "notices", "tuning",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
     "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
     "formats.__init__": set(),
     "formats.safetensors": {"errors", "names", "system"},
-    "gate": {"names", "sparse"},
+    "gate": {"names", "sparse", "tuning"},
     "hints": {"names"},
     "history": {"progress"},
     "initializers": {"names"},
     "labels": {"names"},
     "layers": {"activations", "hints", "initializers", "names", "words"},
-    "layout": {"activations", "kernels.codes", "losses", "system"},
+    "layout": {"activations", "kernels.codes", "losses", "system", "tuning"},
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
     "measuring": {"data", "layout", "losses", "metrics", "prediction", "reference"},
     "metrics": {"hints", "names"},
@@ -125,11 +125,11 @@ ALLOWED = {
     },
     "prediction": {
         "conventions", "data", "kernels.codes", "layout", "losses", "predictor", "reference",
-        "sparse", "system", "threads",
+        "sparse", "system", "threads", "tuning",
     },
     "frozen": {"backends", "gate", "layout", "prediction", "predictor"},
     "predictor": {
-        "activations", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
+        "activations", "kernels._load", "kernels.codes", "layout", "sparse", "threads", "tuning",
     },
     "private": {"system"},
     "progress": {"names"},
@@ -142,24 +142,26 @@ ALLOWED = {
     "sparse": set(),
     "kept": {
         "data", "kernels.codes", "layout", "losses", "names", "optimizers", "prediction", "sparse",
-        "training",
+        "training", "tuning",
     },
     "leftovers": set(),
     "system": {"leftovers", "names"},
     "tested": set(),
-    "threads": {"names", "system"},
+    "threads": {"names", "system", "tuning"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels._load",
         "kernels.codes", "layout", "losses", "measuring", "metrics", "notices", "optimizers",
         "prediction", "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
+        "tuning",
     },
-    "uninterrupted": set(),
+    "tuning": set(),
+    "uninterrupted": {"tuning"},
     "validation": {"data", "errors", "names", "notices"},
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
     "words": set(),
     "kernels.__init__": set(),
-    "kernels._cache": {"private", "system"},
+    "kernels._cache": {"private", "system", "tuning"},
     "kernels._jit": {"kernels._cache", "tested", "uninterrupted"},
     "kernels._load": {"tested", "uninterrupted"},
     "kernels._parts": {"uninterrupted"},
@@ -279,6 +281,8 @@ NUMPY_FREE = {
     "notices",
     "system",
     "threads",
+    "tuning",
+    "uninterrupted",
 }
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
@@ -399,7 +403,13 @@ def test_only_the_estimators_know_of_estimators():
 
 def test_kernels_know_no_description():
     for name in KERNELS:
-        assert ALLOWED[name] <= KERNELS | {"private", "system", "tested", "uninterrupted"}, name
+        assert ALLOWED[name] <= KERNELS | {
+            "private",
+            "system",
+            "tested",
+            "tuning",
+            "uninterrupted",
+        }, name
 
 
 def test_what_python_calls_of_the_kernels_is_loaded_in_one_piece():
@@ -539,6 +549,66 @@ def test_names_are_found_wherever_they_stand(source, word):
 )
 def test_products_are_found_wherever_they_stand(source, word):
     assert products_in(ast.parse(source)) == {word}
+
+
+PRIVATE_CONSTANT = re.compile(r"(?<!\w)_[A-Z][A-Z0-9_]*$")
+
+
+def constants_in(tree: ast.Module) -> set[str]:
+    """Return the private constants that a module sets."""
+    return {
+        name.id
+        for node in tree.body
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name) and PRIVATE_CONSTANT.match(name.id)
+    }
+
+
+def constants_exchanged_in(source: str, constants: set[str]) -> set[str]:
+    """Return the constants that a test names in text, to patch them, and those it assigns to."""
+    named, assigned = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named.update(PRIVATE_CONSTANT.findall(node.value))
+            assigned.update(re.findall(r"\w\.(_[A-Z][A-Z0-9_]*)(?:, [\w.]+)* = ", node.value))
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, (ast.Store, ast.Del)):
+            assigned.update(PRIVATE_CONSTANT.findall(node.attr))
+    return named & constants | assigned
+
+
+CONSTANTS = set().union(*(constants_in(tree_of(name)) for name in FILES))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parent.glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_test_exchanges_no_private_constant(path):
+    """It passes a figure by `tuning`, or sees to what the constant stands for."""
+    assert len(CONSTANTS) > 100
+    # The rooms of benchmarks have constants of the same names; here are the examples below.
+    if path.stem not in {"test_benchmarks", "test_policy"}:
+        assert not constants_exchanged_in(path.read_text(encoding="utf-8"), CONSTANTS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "patch.setattr(room, '_SOME', 1)",
+        "patch.setattr('fastnn.room._SOME', 1)",
+        "for name in ('_SOME', '_MORE'): setattr(room, name, 1)",
+        "room._SOME = 1",
+        "room._MORE, room._SOME = 1, 2",
+        "with patch(room, _SOME=1): room._SOME += 1",
+        "del room._SOME",
+        "CODE = 'import room; room._SOME, room.few = 1, 2'",
+        "CODE = 'import room; room._SOME = room.few = 1'",
+    ],
+)
+def test_exchanged_constants_are_found_wherever_they_stand(source):
+    assert constants_exchanged_in(source, {"_SOME"}) >= {"_SOME"}
+    assert not constants_exchanged_in("print(room._SOME, '_few', '_SOME is read')", {"_SOME"})
 
 
 def test_importing_loads_no_compiler_and_no_extra():

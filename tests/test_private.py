@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fastnn import private
 from fastnn.private import NotPrivateError, PrivateFolder
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs owners and modes of files")
@@ -26,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture(params=["by handles", "by names"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "by names":
-        monkeypatch.setattr(private, "_HAS_HANDLES", False)
+        monkeypatch.setattr(os, "supports_dir_fd", set())
 
 
 def open_handles() -> int:

@@ -213,10 +213,9 @@ def test_other_threads_see_only_states_that_were_shown(steps, tmp_path):
 
 
 @both_backends
-def test_only_what_callbacks_see_is_shown(backend, monkeypatch):
+def test_only_what_callbacks_see_is_shown(backend, monkeypatch, tuned):
     """What a fit keeps to go back to, and what it goes through on the way, is nobody else's."""
-    monkeypatch.setattr(training, "_SAVING_SHARE", 0)
-    monkeypatch.setattr(training, "_SLICE_SECONDS", 0.0)
+    tuned(saving_share=0, slice_seconds=0.0)
     net, seen, shown = network(), [], []
     stepper = training.STEPPERS[backend]
     run = stepper.run

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from cases import DTYPES, JIT, RULES, error
+from cases import DTYPES, JIT, RULES, error, through
 from scipy import sparse
 
 import fastnn as fn
-from fastnn import gate, layout, threads
+from fastnn import gate, threads
 from fastnn.sparse import SparseRows
+from fastnn.tuning import tuning
 
 BACKENDS = ("native", "reference")
 STEP_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -105,12 +106,10 @@ def everything(net, X, y, **options):
 
 
 @contextmanager
-def team(monkeypatch, count):
+def team(monkeypatch, count, **figures):
     """Use so many threads, however little there is to do, on any machine."""
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, tuning(step_share=1e-9, call_share=1e-9, **figures):
         patch.setattr(threads, "usable_cores", lambda: 64)
-        patch.setattr(threads, "_STEP_SHARE", 1e-9)
-        patch.setattr(threads, "_CALL_SHARE", 1e-9)
         fn.set_threads(count)
         try:
             yield
@@ -167,13 +166,12 @@ def test_inputs_are_dropped_as_those_of_dense_examples(kind, dtype):
 
 @pytest.mark.parametrize("kind", ["2-1", "17-3", "40-7-2"])
 @pytest.mark.parametrize(
-    "way", [(1, 7 if JIT else 3, 99), (1, 5 if JIT else 2, 2)], ids=["chunks", "groups"]
+    "way",
+    [through(1, 7 if JIT else 3, 99), through(1, 5 if JIT else 2, 2)],
+    ids=["chunks", "groups"],
 )
-def test_no_bit_depends_on_chunks_or_threads(kind, way, monkeypatch):
-    for name, value in zip(
-        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), way, strict=True
-    ):
-        monkeypatch.setattr(layout, name, value)
+def test_no_bit_depends_on_chunks_or_threads(kind, way, monkeypatch, tuned):
+    tuned(**way)
     X = examples()
     for options in ({}, {"clip_norm": 0.01}, {"drop": 0.3}):
         drop = options.pop("drop", 0.0)
@@ -194,9 +192,7 @@ def test_many_rows_and_columns_go_through_in_parts_and_give_the_same(monkeypatch
     dense, thin = (network("40-7-2", p=700) for _ in range(2))
     y = targets(dense, 3000)
     for count in (1, 3):
-        with team(monkeypatch, count):
-            monkeypatch.setattr("fastnn.predictor._HIDDEN_ELEMENTS", 40 * 999)
-            monkeypatch.setattr("fastnn.predictor._PART_WORK", 1000)
+        with team(monkeypatch, count, hidden_elements=40 * 999, part_work=1000):
             assert Bits(thin.predict(X)) == Bits(dense.predict(X.toarray()))
     assert everything(thin, X, y, validation_fraction=0.2, metrics="accuracy") == everything(
         dense, X.toarray(), y, validation_fraction=0.2, metrics="accuracy"
@@ -328,8 +324,8 @@ def test_every_type_of_number_is_read(kind):
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 18])
-def test_order_is_seen_across_the_parts_that_are_looked_at(chunk, monkeypatch):
-    monkeypatch.setattr(gate, "_CHUNK", chunk)
+def test_order_is_seen_across_the_parts_that_are_looked_at(chunk, tuned):
+    tuned(checked_elements=chunk)
     X = examples()
     for form in ("csr_array", "unsorted", "duplicates"):
         assert Bits(gate.sparse_or_dense(FORMS[form](X), "float64", P).toarray()) == Bits(X)

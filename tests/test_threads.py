@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import subprocess
@@ -15,10 +16,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cases import DTYPES, JIT, RULES, Shape, data, network
+from cases import DTYPES, JIT, RULES, Shape, data, network, through
 
 import fastnn as fn
-from fastnn import layout, prediction, threads, training
+from fastnn import layout, prediction, threads
 from fastnn.kernels import team
 from fastnn.kernels._jit import entry
 from fastnn.layout import Program
@@ -33,6 +34,7 @@ from fastnn.threads import (
     set_threads,
     together,
 )  # fmt: skip
+from fastnn.tuning import Tuning
 
 VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -43,11 +45,11 @@ NUMBERS = (1, 2, 3, 4, 8) if JIT else (1, 2)
 
 # How a batch goes through: whole; in chunks that threads share; in chunks that they do not.
 WAYS = {
-    "whole": (1 << 15, 512, 4),
-    "shared": (1, 16 if JIT else 3, 99),
-    "groups": (1, 5 if JIT else 3, 2),
+    "whole": through(1 << 15, 512, 4),
+    "shared": through(1, 16 if JIT else 3, 99),
+    "groups": through(1, 5 if JIT else 3, 2),
     # All but the last batch of an epoch goes through in groups.
-    "groups and a rest": (1, 17 if JIT else 8, 2),
+    "groups and a rest": through(1, 17 if JIT else 8, 2),
 }
 
 
@@ -59,16 +61,13 @@ class Calm(Crowd):
 
 
 @pytest.fixture(autouse=True)
-def eager(monkeypatch):
+def eager(monkeypatch, tuned):
     """Use as many threads as are asked for, however little there is to do, on any machine."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 64)
-    monkeypatch.setattr(threads, "_STEP_SHARE", 1e-9)
-    monkeypatch.setattr(threads, "_CALL_SHARE", 1e-9)
-    monkeypatch.setattr(threads, "_SURE_SHARE", 1e-9)
-    monkeypatch.setattr(prediction, "_SURE_CALL", 1e-9)
-    monkeypatch.setattr(Pace, "_may_try_one", lambda self, most: False)
+    # Nor is one thread tried.
+    tuned(step_share=1e-9, call_share=1e-9, sure_share=1e-9, sure_call=1e-9, trial_share=math.inf)
     # Whatever else runs on the machine, teams are sent.
     monkeypatch.setattr(threads, "crowd", Calm())
     monkeypatch.setattr(prediction, "crowd", threads.crowd)
@@ -77,6 +76,13 @@ def eager(monkeypatch):
     Pace._known.clear()
     set_threads(None)
     assert not ours(), "no thread is left behind"
+
+
+@pytest.fixture
+def as_it_is(monkeypatch, tuned):
+    """Take back all that `eager` did."""
+    monkeypatch.undo()
+    tuned(Tuning())
 
 
 @pytest.fixture
@@ -109,14 +115,6 @@ def ours():
     return found
 
 
-def go(monkeypatch, way):
-    """Let batches go through in one of the ways."""
-    for name, value in zip(
-        ("_CHUNK_ELEMENTS", "_SMALLEST_CHUNK", "_FEWEST_GROUPS"), WAYS[way], strict=True
-    ):
-        monkeypatch.setattr(layout, name, value)
-
-
 def fitted(number, dtype="float32", rule="adam", hidden="tanh", l2=0.1, seed=0, **more):
     """Return all bits of a fit in so many threads."""
     net = network(SHAPE, hidden, "softmax", dtype, l2=l2, seed=seed)
@@ -134,8 +132,8 @@ def fitted(number, dtype="float32", rule="adam", hidden="tanh", l2=0.1, seed=0, 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rule", RULES)
-def test_a_fit_has_the_same_bits_in_any_number_of_threads(rule, dtype, way, monkeypatch, teams):
-    go(monkeypatch, way)
+def test_a_fit_has_the_same_bits_in_any_number_of_threads(rule, dtype, way, tuned, teams):
+    tuned(**WAYS[way])
     for more in (
         {},
         {"clip_norm": 0.05, "weighted": True},
@@ -152,8 +150,8 @@ def test_a_fit_has_the_same_bits_in_any_number_of_threads(rule, dtype, way, monk
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_losses_gradients_and_predictions_have_the_same_bits(dtype, way, monkeypatch, teams):
-    go(monkeypatch, way)
+def test_losses_gradients_and_predictions_have_the_same_bits(dtype, way, tuned, teams):
+    tuned(**WAYS[way])
     net, examples = (
         network(SHAPE, "sigmoid", "softmax", dtype, l2=0.1),
         data(SHAPE, "cross_entropy"),
@@ -187,9 +185,9 @@ def test_shapes_of_many_blocks_have_the_same_bits(shape, dtype):
 
 
 @pytest.mark.jit
-def test_threads_do_come_together(monkeypatch, teams):
-    go(monkeypatch, "whole")
-    monkeypatch.setattr(training, "_SLICE_SECONDS", 0.0)
+def test_threads_do_come_together(tuned, teams):
+    tuned(**WAYS["whole"])
+    tuned(slice_seconds=0.0)
     fitted(2, epochs=200)
     assert len(teams.came) > 200
     assert set(teams.came) <= {1, 2}
@@ -197,8 +195,8 @@ def test_threads_do_come_together(monkeypatch, teams):
 
 
 @pytest.mark.jit
-def test_more_threads_than_any_machine_has_cores_come_to_an_end(monkeypatch, teams):
-    go(monkeypatch, "groups")
+def test_more_threads_than_any_machine_has_cores_come_to_an_end(tuned, teams):
+    tuned(**WAYS["groups"])
     alone = fitted(1, batch_size=131)
     assert fitted(200, batch_size=131) == alone
     assert max(teams.asked) == 16
@@ -206,8 +204,8 @@ def test_more_threads_than_any_machine_has_cores_come_to_an_end(monkeypatch, tea
 
 @pytest.mark.jit
 @pytest.mark.parametrize("way", WAYS)
-def test_threads_that_the_system_refuses_change_nothing(way, monkeypatch):
-    go(monkeypatch, way)
+def test_threads_that_the_system_refuses_change_nothing(way, monkeypatch, tuned):
+    tuned(**WAYS[way])
     alone = fitted(1)
     start, started = threading.Thread.start, []
 
@@ -259,9 +257,11 @@ import concurrent.futures, hashlib, multiprocessing, sys
 import numpy as np
 import fastnn as fn
 from fastnn import threads
+from fastnn.tuning import tuning
 
 threads.usable_cores = lambda: 64
-threads._STEP_SHARE = threads._CALL_SHARE = 1e-9
+eager = tuning(step_share=1e-9, call_share=1e-9)
+eager.__enter__()
 
 
 def work(number):
@@ -338,8 +338,7 @@ def test_a_limit_is_a_whole_number_of_at_least_one(number, kind):
     assert ceiling() == 3
 
 
-def test_threads_are_used_where_they_gain_something(monkeypatch):
-    monkeypatch.undo()
+def test_threads_are_used_where_they_gain_something(as_it_is):
     assert fitting(8, 1e3, 10**6, 100) == 1
     assert fitting(8, 1e9, 10**6, 100) == 8
     assert fitting(8, 1e9, 10**6, 5) == 5
@@ -357,8 +356,7 @@ def timed(pace, seconds, turns, most=8):
     return chosen
 
 
-def test_the_fastest_number_of_threads_is_found_by_trying(monkeypatch):
-    monkeypatch.undo()
+def test_the_fastest_number_of_threads_is_found_by_trying(as_it_is):
     seconds = {8: 0.4, 4: 0.3, 2: 0.5, 1: 0.9}
     assert timed(Pace(1e6), seconds, 9) == [1, 8, 8, 4, 4, 2, 2, 4, 4]
     assert timed(Pace(1e6), {3: 0.6, 2: 0.4, 1: 0.6}, 7, most=3) == [1, 3, 3, 2, 2, 2, 2]
@@ -370,16 +368,14 @@ def test_the_fastest_number_of_threads_is_found_by_trying(monkeypatch):
     assert Pace(1e6).choose(1) == 1
 
 
-def test_what_was_found_is_asked_again_when_it_has_become_slower(monkeypatch):
-    monkeypatch.undo()
+def test_what_was_found_is_asked_again_when_it_has_become_slower(as_it_is):
     pace = Pace(1e6)
     assert timed(pace, {2: 0.5, 1: 0.9}, 5, most=2) == [1, 2, 2, 2, 2]
     assert timed(pace, {2: 5.0, 1: 0.9}, 5, most=2) == [2, 1, 1, 1, 1]
     assert timed(pace, {2: 0.5, 1: 1.8}, 6, most=2) == [1, 2, 2, 2, 2, 2]
 
 
-def test_a_trial_of_several_threads_is_short(monkeypatch):
-    monkeypatch.undo()
+def test_a_trial_of_several_threads_is_short(as_it_is):
     pace = Pace(1e6)
     assert pace.ration(2) is None
     pace.note(1, 1000, 0.1)
@@ -409,8 +405,7 @@ def test_a_trial_of_several_threads_is_short(monkeypatch):
         assert fitting(most, 3e6, pace.ration(most), 1000) == most
 
 
-def test_a_trial_is_a_small_part_of_the_work(monkeypatch):
-    monkeypatch.undo()
+def test_a_trial_is_a_small_part_of_the_work(as_it_is):
     pace = Pace(1e6)
     pace.note(1, 1000, 0.001)
     assert (pace.ration(2, left=1000), pace.choose(2)) == (None, 1)
@@ -423,8 +418,7 @@ def test_a_trial_is_a_small_part_of_the_work(monkeypatch):
     assert pace.choose(2) == 2
 
 
-def test_what_steps_of_a_kind_take_is_remembered(monkeypatch):
-    monkeypatch.undo()
+def test_what_steps_of_a_kind_take_is_remembered(as_it_is):
     Pace._known.clear()
     assert timed(Pace.of("a kind", 1e6), {2: 0.5, 1: 0.9}, 3, most=2) == [1, 2, 2]
     assert Pace.of("a kind", 1e6).choose(2) == 2
@@ -436,8 +430,7 @@ def test_what_steps_of_a_kind_take_is_remembered(monkeypatch):
     Pace._known.clear()
 
 
-def test_several_threads_that_were_too_slow_are_tried_again_later(monkeypatch):
-    monkeypatch.undo()
+def test_several_threads_that_were_too_slow_are_tried_again_later(as_it_is, monkeypatch):
     moment = SimpleNamespace(now=0.0)
     monkeypatch.setattr(threads.time, "perf_counter", lambda: moment.now)
     pace, slow = Pace(1e6), {2: 1.1, 1: 1.0}
@@ -477,10 +470,10 @@ def test_a_team_that_was_disturbed_is_not_sent_again_at_once(monkeypatch):
     assert busy.limit(4) == 4
 
 
-def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch):
+def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch, tuned):
     told = []
     monkeypatch.setattr(threads.crowd, "disturbed", lambda *what: told.append(what), raising=False)
-    monkeypatch.setattr(threads, "_SURE_SHARE", 5e6)
+    tuned(sure_share=5e6)
     pace = Pace(1e6)
     pace.note(1, 100, 0.1)
     pace.judge(4, 100, 0.05, True, Outcome(came=4, stayed=4, waited=0.0, lost=0.0))
@@ -505,9 +498,8 @@ def test_the_terms_of_a_team_follow_what_it_gains():
 
 
 @pytest.mark.jit
-def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch):
-    monkeypatch.setattr(threads, "_SURE_SHARE", 1e12)
-    monkeypatch.setattr(threads, "_TRIAL_SHARE", 1)
+def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch, tuned):
+    tuned(sure_share=1e12, trial_share=1)
     counts, note = [], Pace.note
 
     def seen(self, size, steps, seconds):
@@ -524,16 +516,14 @@ def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch):
     assert counts[-1][0] == 1
 
 
-def test_one_bad_beginning_does_not_condemn_several_threads(monkeypatch):
-    monkeypatch.undo()
+def test_one_bad_beginning_does_not_condemn_several_threads(as_it_is):
     pace = Pace(1e6)
     pace.note(1, 100, 1000.0)
     assert timed(pace, {2: 25.0, 1: 10.0}, 1, most=2) == [2]
     assert timed(pace, {2: 5.0, 1: 10.0}, 3, most=2) == [2, 2, 2]
 
 
-def test_calls_that_took_no_time_to_speak_of_tell_something_together(monkeypatch):
-    monkeypatch.undo()
+def test_calls_that_took_no_time_to_speak_of_tell_something_together(as_it_is):
     pace = Pace(1e6)
     pace.note(1, 1000, 1.0)
     chosen = []
@@ -544,8 +534,7 @@ def test_calls_that_took_no_time_to_speak_of_tell_something_together(monkeypatch
     assert chosen == [2] * 10 + [1] * 20
 
 
-def test_a_small_fit_starts_no_thread(monkeypatch):
-    monkeypatch.undo()
+def test_a_small_fit_starts_no_thread(as_it_is, monkeypatch):
 
     def refuse(*arguments):
         raise AssertionError("a thread was started")
@@ -637,8 +626,8 @@ def test_an_interruption_while_others_start_sends_them_home(monkeypatch):
 
 
 @pytest.mark.jit
-def test_an_interruption_on_any_line_leaves_no_thread(monkeypatch):
-    monkeypatch.setattr(training, "_SAVING_SHARE", 0)
+def test_an_interruption_on_any_line_leaves_no_thread(tuned):
+    tuned(saving_share=0)
     places = {together.__code__, threads._start.__code__, threads._await.__code__,
               prediction.Run.__call__.__code__}  # fmt: skip
     files = {code.co_filename for code in places}
@@ -709,8 +698,8 @@ def shrinking(monkeypatch):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_team_that_shrinks_on_its_way_gives_the_same_bits(dtype, way, monkeypatch):
-    go(monkeypatch, way)
+def test_a_team_that_shrinks_on_its_way_gives_the_same_bits(dtype, way, monkeypatch, tuned):
+    tuned(**WAYS[way])
     for more in ({}, {"clip_norm": 0.05, "weighted": True}):
         alone = fitted(1, dtype, **more)
         with monkeypatch.context() as patch:
@@ -722,8 +711,10 @@ def test_a_team_that_shrinks_on_its_way_gives_the_same_bits(dtype, way, monkeypa
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_predictions_and_gradients_of_a_team_that_shrinks_have_the_same_bits(way, monkeypatch):
-    go(monkeypatch, way)
+def test_predictions_and_gradients_of_a_team_that_shrinks_have_the_same_bits(
+    way, monkeypatch, tuned
+):
+    tuned(**WAYS[way])
     net, examples = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy")
 
     def found():
@@ -739,9 +730,8 @@ def test_predictions_and_gradients_of_a_team_that_shrinks_have_the_same_bits(way
 
 
 @pytest.mark.jit
-def test_beside_busy_processes_all_comes_to_its_end_with_the_same_bits(monkeypatch):
+def test_beside_busy_processes_all_comes_to_its_end_with_the_same_bits(as_it_is):
     """As many loops as cores, teams that ask for more cores than there are."""
-    monkeypatch.undo()
     crowd.forget()
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2000, 64)).astype("f4"), rng.integers(0, 10, 2000)

@@ -1062,10 +1062,10 @@ def test_an_interrupted_fit_keeps_what_it_has_and_callbacks_end_in_order(backend
 
 
 @both_backends
-def test_an_interruption_on_any_line_leaves_everything_in_order(backend, monkeypatch):
+def test_an_interruption_on_any_line_leaves_everything_in_order(backend, tuned):
     """Ctrl-C falls between any two lines: the history stays whole, the network usable."""
     # Saved before every slice, whatever the time: each fit goes through the same lines.
-    monkeypatch.setattr(training, "_SAVING_SHARE", 0)
+    tuned(saving_share=0)
     rooms = {training.__file__, fn.History.append.__code__.co_filename}
 
     def fitted(strike):
@@ -1794,9 +1794,9 @@ def test_a_penalty_that_overflows_names_its_layer_and_l2(backend):
 
 
 @pytest.fixture
-def long_slices(monkeypatch):
+def long_slices(monkeypatch, tuned):
     """Let slices be as long as they may; return (first, last) of every one."""
-    monkeypatch.setattr(training, "_SLICE_SECONDS", 1e9)
+    tuned(slice_seconds=1e9)
     taken = []
     for stepper in training.STEPPERS.values():
         monkeypatch.setattr(stepper, "run", watching(stepper.run, taken))
@@ -1856,9 +1856,9 @@ def test_slices_through_epochs_give_the_bits_of_epochs_one_by_one(
     ids=str,
 )
 def test_a_divergence_within_a_slice_is_found_in_its_epoch_and_step(
-    optimizer, clip, shuffle, share, backend, monkeypatch, long_slices
+    optimizer, clip, shuffle, share, backend, tuned, long_slices
 ):
-    monkeypatch.setattr(training, "_SAVING_SHARE", share)
+    tuned(saving_share=share)
     settings = {"optimizer": optimizer, "epochs": 500, "batch_size": 5, "shuffle": shuffle,
                 "backend": backend, "clip_norm": clip}  # fmt: skip
     ends = []
@@ -1882,7 +1882,7 @@ def test_a_divergence_within_a_slice_is_found_in_its_epoch_and_step(
 
 @both_backends
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypatch):
+def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypatch, tuned):
     """Somebody who presses Ctrl-C then waits no longer than at any other time."""
     stepper, lengths, ends = training.STEPPERS[backend], [], []
     run = stepper.run
@@ -1892,7 +1892,7 @@ def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypat
         return run(self, first, last, *more)
 
     monkeypatch.setattr(stepper, "run", counted)
-    monkeypatch.setattr(training, "_SAVING_SHARE", 1e9)
+    tuned(saving_share=1e9)
     for most in (3, 10**6):
         monkeypatch.setattr(
             training._Slices, "_adapt", lambda self, *_, most=most: setattr(self, "_length", most)
@@ -1914,9 +1914,9 @@ def linear_in_all():
 
 
 @both_backends
-def test_a_callback_s_change_is_not_lost_in_a_divergence(backend, monkeypatch):
+def test_a_callback_s_change_is_not_lost_in_a_divergence(backend, tuned):
     """What is gone back to are the weights as the callback left them."""
-    monkeypatch.setattr(training, "_SAVING_SHARE", 1e9)
+    tuned(saving_share=1e9)
     rule = fn.SGD(1.2)
     settings = {"optimizer": rule, "batch_size": 5, "shuffle": False, "backend": backend}
 
@@ -1955,10 +1955,10 @@ def test_callbacks_leave_the_moments_as_they_are(optimizer, backend):
 @both_backends
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_an_interrupted_fit_tells_of_every_epoch_that_its_weights_have_seen(
-    shuffle, backend, monkeypatch
+    shuffle, backend, monkeypatch, tuned
 ):
     """Ctrl-C takes effect when a slice returns, which may have gone through many epochs."""
-    monkeypatch.setattr(training, "_SLICE_SECONDS", 1e9)
+    tuned(slice_seconds=1e9)
     stepper, calls = training.STEPPERS[backend], []
     run = stepper.run
 

@@ -14,7 +14,6 @@ import time
 import numpy as np
 import pytest
 
-from fastnn import uninterrupted
 from fastnn.kernels._jit import entry, kernel
 from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
@@ -339,8 +338,8 @@ def test_processes_that_are_forked_while_another_thread_compiles_can_compile():
 
 @forking
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python's own, of threads and forks
-def test_a_process_that_was_forked_amid_work_that_does_not_end_is_told(monkeypatch):
-    monkeypatch.setattr(uninterrupted, "_PATIENCE", 0.01)
+def test_a_process_that_was_forked_amid_work_that_does_not_end_is_told(tuned):
+    tuned(fork_patience=0.01)
     ends, begun = threading.Event(), threading.Event()
 
     def work():

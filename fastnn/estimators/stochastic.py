@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from fastnn import tuning
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
 from fastnn.estimators.blame import overflow
@@ -34,13 +35,8 @@ __all__ = ["NOT_FINITE", "Descent"]
 
 Floats = NDArray[np.floating]
 
-_SLICE_SECONDS = 0.07
-
-# Weights and moments are brought back so seldom that it takes less than a fiftieth of the time,
-# but before the orders that a replay needs take 16 MiB.
-_SHOWING_SHARE = 50
-_SHOWING_ONE = 2e-9  # seconds for one of them, until it was measured
-_KEPT_PLACES = 1 << 21
+# Seconds that bringing a weight or moment back takes, until it was measured.
+_SHOWING_ONE = 2e-9
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -193,7 +189,7 @@ class Descent:
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
-        fitting = int(_SLICE_SECONDS * steps / max(seconds, 1e-9))
+        fitting = int(tuning.current.slice_seconds * steps / max(seconds, 1e-9))
         self._length = max(1, min(fitting, 8 * steps))
 
     # Weights and moments: packed, brought back, gone back to.
@@ -201,7 +197,8 @@ class Descent:
     def _due(self) -> bool:
         """Tell whether to bring weights and moments back before the next steps."""
         places = len(self._taken) * self._examples
-        late = self._stale > _SHOWING_SHARE * self._showing or places >= _KEPT_PLACES
+        figures = tuning.current
+        late = self._stale > figures.saving_share * self._showing or places >= figures.kept_orders
         return bool(self._taken) and (late or not self._feed.steady)
 
     def _show(self) -> None:

@@ -29,15 +29,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastnn import tuning
 from fastnn.private import NotPrivateError, PrivateFolder, temporary_folder
 from fastnn.system import user_cache_dir
 
 __all__ = ["KernelCache", "cache_folder"]
 
 _DIGEST = hashlib.sha256().digest_size
-
-# The largest entry has 1 MB.
-_MOST_BYTES = 64 << 20
 
 
 def _chosen(make: bool) -> PrivateFolder:
@@ -151,7 +149,7 @@ class KernelCache:
         name, label = self._entry(signature, codegen)
         for place in _places():
             with contextlib.suppress(OSError, RuntimeError), place(False) as folder:
-                content = memoryview(folder.read(name, _MOST_BYTES))
+                content = memoryview(folder.read(name, tuning.current.largest_kernel))
                 digest, body = content[:_DIGEST], content[_DIGEST:]
                 if hashlib.sha256(body).digest() == digest and body[: len(label)] == label:
                     return body[len(label) :]

@@ -1,0 +1,184 @@
+"""The figures that trade one cost for another, in one record.
+
+`current` is the record in force.  Rooms read it when they plan a run or choose what to do next,
+as ``tuning.current.chunk_elements``; where a single row or a step is answered from a plan, nothing
+of it is read.  The sizes of register blocks and of blocks in the caches are compiled into the
+kernels, and stand beside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["Tuning", "current", "forget_with", "tuning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tuning:
+    """Every figure that tunes, each with what it trades and where its value comes from.
+
+    No figure changes what a network learns, but those of chunks and groups decide in which order
+    sums are taken, and so their last bits.  Records are compared by identity, so that one can be
+    part of a key at the cost of a pointer.
+
+    Attributes
+    ----------
+    chunk_elements : int
+        Elements of activations that one chunk of rows may fill.  More make fewer passes over the
+        weights; fewer stay in the L2 cache from the forward pass to the backward pass.  128 KiB
+        of float32: a quarter of the L2 cache of common processors, whose other parts hold
+        weights and gradients.
+    smallest_chunk : int
+        Rows of a chunk at the least, however wide the layers are: with fewer the weights are read
+        too often.  Up to so many rows, runs of single calls are planned for the next power of two.
+    groups : int
+        Groups of chunks at the most, each of which sums a gradient of its own.  More groups let
+        more threads work without sharing a chunk, and take more memory and a longer last sum.
+    fewest_groups : int
+        Chunks of a batch from which on they are grouped.  With fewer, threads share each chunk.
+    grouped_elements : int
+        Elements that the gradients of all groups may take, 8 MiB of float32: beyond that adding
+        them up costs more than threads that share no chunk gain.
+    step_share : float
+        Floating-point operations of a step, for each thread, above which another thread may pay.
+        About a microsecond's work, which is what the barriers of a step cost where cores are
+        close; the trials of `threads.Pace` decide what happens above it.
+    sure_share : float
+        Floating-point operations of a step, for each thread, above which several threads pay on
+        any machine, so that they are sent without a trial: 50 microseconds' work, more than the
+        slowest barriers seen.
+    call_share : float
+        Floating-point operations of a call, for each thread, that pay for starting that thread:
+        0.2 ms of work, twice what Python takes to start and join one.
+    sure_call : float
+        As `sure_share`, for calls of one step, which start threads for it: 10 ms of work.
+    trial_share : float
+        How many times as long as a trial of another number of threads all steps must take for it
+        to be allowed.  A trial may lose its whole time: this bounds the loss to 3 percent.
+    slice_seconds : float
+        Seconds of steps that the engine takes in one call.  Longer ones save calls; Ctrl-C,
+        progress and callbacks wait until it ends.  A person does not notice 0.07 s, and a call
+        takes a thousandth of it.
+    saving_share : float
+        How many times as long as saving weights and moments takes, steps go on before they are
+        saved again.  A divergence goes back to what was saved and takes the steps since again;
+        saving costs a fiftieth of the time at the most.
+    kept_orders : int
+        Elements of the orders of examples that an estimator keeps to take steps again: 16 MiB.
+    call_nanoseconds : float
+        Estimated time of the predictions that are computed in one call of a kernel, which Ctrl-C
+        waits for: 0.1 s.
+    smallest_call : int
+        Rows that such a call takes at the least, however large the network is.
+    part_work : int
+        Multiplications and additions of the first layer of sparse rows that a thread takes at a
+        time: 0.2 ms, long beside taking the next part, short beside waiting for the last thread.
+    hidden_elements : int
+        Elements of the first layer's results of sparse rows that are kept at a time, 2 MiB of
+        float32, so that the layers behind it find them in the caches.
+    checked_elements : int
+        Elements of an input that a check of its values looks at in one go, so that its masks stay
+        small beside the data and in the L2 cache.
+    largest_kernel : int
+        Bytes of a file in the kernel cache above which it is not read.  The largest that was
+        written has 1 MB; a planted one must not fill the memory.
+    fork_patience : float
+        Seconds that a fork, or the end of the process, waits for other threads' compiling.  A cold
+        start takes 15; only a thread that itself waits for the forking one lets it wait in vain.
+
+    Examples
+    --------
+    >>> from fastnn.tuning import Tuning, tuning
+    >>> Tuning().chunk_elements
+    32768
+    >>> Tuning(groups=8).groups
+    8
+    """
+
+    chunk_elements: int = 1 << 15
+    smallest_chunk: int = 512
+    groups: int = 16
+    fewest_groups: int = 4
+    grouped_elements: int = 1 << 21
+    step_share: float = 100_000
+    sure_share: float = 5_000_000
+    call_share: float = 20_000_000
+    sure_call: float = 1_000_000_000
+    trial_share: float = 30
+    slice_seconds: float = 0.07
+    saving_share: float = 50
+    kept_orders: int = 1 << 21
+    call_nanoseconds: float = 100_000_000
+    smallest_call: int = 256
+    part_work: int = 10_000_000
+    hidden_elements: int = 1 << 19
+    checked_elements: int = 1 << 18
+    largest_kernel: int = 64 << 20
+    fork_patience: float = 120.0
+
+
+class Planned(Protocol):
+    """What keeps plans that were made by the figures in force."""
+
+    def forget(self) -> None:
+        """Drop them, or make them anew."""
+
+
+#: The record in force, of the whole process.
+current = Tuning()
+
+_planned: weakref.WeakSet[Planned] = weakref.WeakSet()
+
+
+def forget_with(planned: Planned) -> None:
+    """Have an object's plans dropped when other figures come into force, while it lives."""
+    _planned.add(planned)
+
+
+@contextlib.contextmanager
+def tuning(record: Tuning | None = None, /, **figures: Any) -> Iterator[Tuning]:
+    """Let other figures be in force, in the whole process, until the block ends.
+
+    Plans that were made under other figures are not used in it, nor its own after it.
+
+    Parameters
+    ----------
+    record : Tuning, optional
+        What to begin with; by default the one in force.
+    **figures
+        Fields of it to change.
+
+    Yields
+    ------
+    Tuning
+        The record in force.
+
+    Examples
+    --------
+    >>> from fastnn import tuning as room
+    >>> with room.tuning(chunk_elements=64, smallest_chunk=1) as figures:
+    ...     figures.chunk_elements, room.current is figures
+    (64, True)
+    >>> room.current.chunk_elements
+    32768
+    """
+    before = current
+    chosen = dataclasses.replace(before if record is None else record, **figures)
+    try:
+        _put_in_force(chosen)
+        yield chosen
+    finally:
+        _put_in_force(before)
+
+
+def _put_in_force(record: Tuning) -> None:
+    """Exchange the record, and then drop what was planned under the other one."""
+    global current
+    current = record
+    for planned in list(_planned):
+        planned.forget()
