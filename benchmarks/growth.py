@@ -41,7 +41,7 @@ class _Growth:
     def epoch(self) -> None:
         self.workload.epochs(self.net, self.X, self.y, threads=1)
 
-    @unit("us a step")
+    @unit("us per step")
     def track_step(self, size: int) -> float:
         return 1e6 * best_seconds(self.epoch) / self.workload.steps
 

@@ -451,7 +451,7 @@ def cells(text, heading, name):
 
 def test_a_table_shows_medians_and_the_best_peer(results):
     text = tables.render(results, ["training"])
-    assert cells(text, "Training, one thread: us a step", "64-100-10 b200") == [
+    assert cells(text, "Training, one thread: us per step", "64-100-10 b200") == [
         "42 (91.3%)", "63 (91.3%)", "84 (91.2%)", "1.50x JAX", "23.8", "24%",
     ]  # fmt: skip
     assert "JAX fell over" not in text.split("2 threads")[0]
@@ -459,7 +459,7 @@ def test_a_table_shows_medians_and_the_best_peer(results):
 
 def test_with_more_threads_a_peer_keeps_its_better_time_and_fastnn_does_not(results):
     text = tables.render(results, ["training"])
-    heading = "Training, 2 threads: us a step"
+    heading = "Training, 2 threads: us per step"
     assert cells(text, heading, "64-100-10 b200") == [
         "25 (91.3%)", "63 (91.3%)", "84 (91.2%)", "2.52x JAX", "40", "20%",
     ]  # fmt: skip
@@ -478,7 +478,7 @@ def test_a_slower_way_of_a_library_is_left_out_without_a_word(results):
     assert not is_trouble(slower)
     results["records"] += [slower, record("PyTorch", 1, [50e-6], variant="eager")]
     text = tables.render(results, ["training"])
-    assert cells(text, "Training, one thread: us a step", "64-100-10 b200")[1] == "50"
+    assert cells(text, "Training, one thread: us per step", "64-100-10 b200")[1] == "50"
     assert "compiled" not in text
 
 
@@ -488,18 +488,18 @@ def test_predictions_and_growth_have_tables(results):
         record("NumPy", 2, [7e-6] * 3, kind="prediction of 1000", name="8-64-64-2"),
     ]
     text = tables.render(results, ["prediction", "growth"])
-    heading = "Predicting, one thread: us a call, and against the best"
+    heading = "Predicting, one thread: us per call, and against the best"
     assert cells(text, heading, "network") == ["1 row", "1,000 rows"]
     assert cells(text, heading, "8-64-64-2") == ["1.25 (4.00x NumPy)", "2"]
     rows = tables.render(results, ["rows"])
-    heading = "Predicting with 8-64-64-2, one thread: us a call"
+    heading = "Predicting with 8-64-64-2, one thread: us per call"
     assert cells(rows, heading, "1") == ["1.25", "5", "4.00x NumPy", "800", "800%"]
     assert cells(rows, heading, "1,000") == ["2", "-", "-", "500", "500%"]
-    heading = "Predicting with 8-64-64-2, 2 threads: us a call"
+    heading = "Predicting with 8-64-64-2, 2 threads: us per call"
     assert cells(rows, heading, "1,000") == ["-", "7", "-", "-", "-"]
     assert "![" not in rows
     assert "](a-rows.svg)" in tables.render(results | {"rows_chart": "a-rows.svg"}, ["rows"])
-    row = cells(text, "Growth with width, one thread: us a step", "64-8-8-10 b128")
+    row = cells(text, "Growth with width, one thread: us per step", "64-8-8-10 b128")
     assert row[0] == "2,000 (0.123)"
     assert row[-3:] == ["-", "0.5", "0%"]
     assert "64-100-10 b200" not in text

@@ -28,7 +28,7 @@ _PRODUCT = 1024
 
 # How the record of a way that is not worth its time begins: no failure, as another way is shown.
 LEFT_OUT = "left out"
-_TOO_SLOW = LEFT_OUT + ": at {:.0f} us a step several times slower than this library's faster way"
+_TOO_SLOW = LEFT_OUT + ": at {:.0f} us per step several times slower than this library's faster way"
 
 
 @dataclass(frozen=True)

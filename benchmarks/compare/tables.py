@@ -110,7 +110,7 @@ def _training(results: Results) -> list[str]:
     """Show the steps of the workloads, a table for each number of threads."""
     names = [name for name in WORKLOADS if _has(results, "training", name)]
     lines = [(name, "training", name) for name in names]
-    return _tables(results, lines, "Training, {}: us a step")
+    return _tables(results, lines, "Training, {}: us per step")
 
 
 def _growth(results: Results) -> list[str]:
@@ -119,7 +119,7 @@ def _growth(results: Results) -> list[str]:
     for series, members in SERIES.items():
         names = [name for name in members if _has(results, "training", name)]
         lines = [(name, "training", name) for name in names]
-        parts += _tables(results, lines, f"Growth with {series}, {{}}: us a step")
+        parts += _tables(results, lines, f"Growth with {series}, {{}}: us per step")
     return parts
 
 
@@ -133,7 +133,7 @@ def _prediction(results: Results) -> list[str]:
     work = [(kind, name) for kind in kinds for name in names]
     for threads in threads_of(results):
         head = ["network", *map(_rows, rows)]
-        parts += [f"**Predicting, {_threads(threads)}: us a call, and against the best**", ""]
+        parts += [f"**Predicting, {_threads(threads)}: us per call, and against the best**", ""]
         parts += [_row(head), _row(["---"] + ["---:"] * len(rows))]
         for name in names:
             parts.append(_row([name, *(_brief(results, kind, name, threads) for kind in kinds)]))
@@ -147,7 +147,7 @@ def _rows_by_network(results: Results) -> list[str]:
     for name in _predicted(results):
         kinds = {count: f"prediction of {count}" for count in rows_of(results)}
         lines = [(f"{n:,}", kind, name) for n, kind in kinds.items() if _has(results, kind, name)]
-        parts += _tables(results, lines, f"Predicting with {name}, {{}}: us a call", "rows")
+        parts += _tables(results, lines, f"Predicting with {name}, {{}}: us per call", "rows")
     if parts and "rows_chart" in results:
         told = "fastnn's speed over the best other library's, by rows"
         parts += [f"![{told}]({results['rows_chart']})", ""]
