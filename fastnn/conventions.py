@@ -1,8 +1,8 @@
-"""How a loss, its gradient, a penalty and Adam's epsilon count: settings, as numbers.
+"""How a loss, its gradient, a penalty and Adam's epsilon are scaled: settings, as numbers.
 
-The library's own conventions are the defaults of `Conventions`.  scikit-learn's differ by
-factors and places alone, so the engine and the reference take them as numbers, and there is no
-second set of kernels.
+The library's own conventions are the defaults of `Conventions`.  scikit-learn's differ only by
+factors and where they are applied, so the engine and the reference take them as numbers, and there
+is no second set of kernels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Conventions:
     gradient_scale : float
         Times every gradient of a loss; above 0.
     loss_limit : float
-        The most that a cross-entropy counts, in one output.  Its gradient knows no limit.
+        The upper bound of a cross-entropy, per output.  Its gradient is not bounded.
     shared_penalty : bool
         Whether L2 is divided by the weight of each batch, or its number of examples.
     by_examples : bool

@@ -1,4 +1,4 @@
-"""What may be advised to a network that ails: nothing that it has already."""
+"""What a diagnosis may recommend to a network: nothing that it has already."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def norm(array: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cures:
-    """What may be advised to this network: nothing that it has already.
+    """What may be recommended to this network: nothing that it has already.
 
     Each is a piece of a list, with a comma in front, or empty.
 
@@ -57,7 +57,7 @@ class Cures:
     def of(
         cls, layers: Sequence[Dense], layout: Layout, parameters: Floats, out_of_scale: bool
     ) -> Cures:
-        """Find out what is not yet there."""
+        """Find out what is not set yet."""
         hidden = layers[:-1]
         flat = {"sigmoid", "tanh", "softmax", "softsign", "hard_sigmoid"}
         found = sorted(flat & {layer.activation for layer in hidden})

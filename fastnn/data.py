@@ -29,7 +29,7 @@ class Data:
 
     @classmethod
     def unanswered(cls, X: Floats | SparseRows) -> Data:
-        """Return examples that are only to be predicted."""
+        """Return examples without targets, for prediction."""
         nothing = Targets(_frozen((0,), np.int64), _frozen((0, 0), X.dtype))
         return cls(X, nothing, _frozen((0,), X.dtype))
 
@@ -42,11 +42,11 @@ class Data:
         return Data(X, self.targets.take(rows), weights)
 
     def copy(self) -> Data:
-        """Return examples that share nothing with these."""
+        """Return examples that share no memory with these."""
         return self.take(np.arange(len(self)))
 
     def part(self, rows: slice) -> Data:
-        """Return views of some examples in a row."""
+        """Return views of consecutive examples."""
         targets = Targets(self.targets.labels[rows], self.targets.values[rows])
         return Data(self.X[rows], targets, self.weights[rows])
 
@@ -64,10 +64,10 @@ class Data:
         return float(self.weights.sum(dtype=float)) if self.weights.size else float(len(self))
 
     def columns(self, outputs: int) -> tuple[Floats, Floats, Floats | None]:
-        """Return X, Y and w as the textbook has them: a column an example.
+        """Return X, Y and w in the textbook's orientation: one column per example.
 
-        The weights are scaled so that their sum cannot overflow, by a power of two, which
-        changes no bit of a weight's share.
+        The weights are scaled by a power of two so that their sum cannot overflow, which changes
+        no bit of their proportions.
         """
         Y = self.targets.as_rows(outputs, self.X.dtype).T
         if not self.weights.size:
@@ -76,7 +76,7 @@ class Data:
 
 
 def _frozen(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an empty array of the kind that the gate gives: read-only."""
+    """Return an empty array that is read-only, like those that the gate returns."""
     array = np.zeros(shape, dtype)
     array.flags.writeable = False
     return array

@@ -1,4 +1,4 @@
-"""What ails a network: the report of `Sequential.diagnose`, in numbers and in words."""
+"""What is wrong with a network: the report of `Sequential.diagnose`, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _percent(share: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a report is made of, beside the traced pass.
+    """What a report is made of, in addition to the traced pass.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ Floats = NDArray[np.floating]
 
 
 class Frozen:
-    """A network's predictions with its weights as they were, deaf to later training.
+    """A network's predictions with its weights as they were, unaffected by later training.
 
     Made by `Sequential.freeze`.  Several threads may call it at once.
 
@@ -48,7 +48,7 @@ class Frozen:
 
     def __init__(self, layout: Layout, parameters: Floats) -> None:
         self.inputs, self.outputs, self.dtype = layout.inputs, layout.outputs, parameters.dtype
-        # At a large page, as the network's own (784-512-512-10: a row takes 34 us, not 36).
+        # On a large page, like the network's own (784-512-512-10: a row takes 34 us, not 36).
         self._layout, self._parameters = layout, aligned_zeros(layout.size, parameters.dtype)
         self._parameters[:] = parameters
         self._predictor = Predictor(layout, parameters.dtype, frozen=True)

@@ -42,8 +42,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Up to so many are squared and added to tell whether all are finite; more are work for a thread
-# pool of the library that does it.
+# Up to so many are squared and added to see whether all are finite; for more, the BLAS that does it
+# would wake its thread pool.
 _FEW = 1 << 12
 
 _SUM_TOLERANCE = 1e-3
@@ -600,7 +600,7 @@ def class_weights(
 
 
 def parameters(values: object, shape: tuple[int, ...], dtype: DTypeLike, argument: str) -> Array:
-    """Take weights that someone sets.
+    """Take weights that a user sets.
 
     Parameters
     ----------
@@ -1031,7 +1031,7 @@ def _finite(
     """Fit an array to a dtype and refuse what is not finite there; a cell is what a place means."""
     result = _fitted(array, dtype)
     if result.size <= _FEW and math.isfinite(np.vdot(result, result)):
-        # In a quarter of the time.  Too large a sum of squares says nothing.
+        # In a quarter of the time.  A sum of squares that overflows decides nothing.
         return result
     with np.errstate(all="ignore"):
         # Infinity and NaN survive in a sum: one pass without a mask settles the usual case.
@@ -1244,7 +1244,7 @@ def _offenders(values: Array, test: Callable[[Array], Array]) -> tuple[tuple[int
 
 
 def _where(place: tuple[int, ...]) -> str:
-    """Put an index into words."""
+    """Format an index for a message."""
     if not place:
         return "its only place"
     if len(place) > 2:

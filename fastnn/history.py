@@ -1,4 +1,4 @@
-"""What a fit leaves behind: one float an epoch for the loss and for every metric."""
+"""The record of a fit: one float per epoch for the loss and for every metric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["History"]
 class History(dict[str, list[float]]):
     """What a fit recorded, epoch by epoch: names and lists of floats, as a dict that only grows.
 
-    `Sequential.fit` gives one back, and callbacks see it grow.  ``pandas.DataFrame(history)``,
+    `Sequential.fit` returns one, and callbacks see it grow.  ``pandas.DataFrame(history)``,
     ``polars.DataFrame(history)`` and ``json.dump`` take it as it is: a column per name, a row per
     epoch.
 
@@ -30,7 +30,7 @@ class History(dict[str, list[float]]):
     seconds : float
         How long the whole fit took, in seconds; 0.0 until it ends.
     stopped : str or None
-        Why the fit ended before its time: ``"early stopping"``, ``"interrupted"``, or the reason
+        Why the fit ended early: ``"early stopping"``, ``"interrupted"``, or the reason
         that a callback gave; None where it ran to its end.
     best_epoch : int or None
         The epoch, counted from 1, that `EarlyStopping` found best; None without it.
@@ -70,7 +70,7 @@ class History(dict[str, list[float]]):
         return len(self._rows)
 
     def append(self, logs: Mapping[str, float]) -> None:
-        """Add what one epoch gave; training calls this.
+        """Add the values of one epoch; training calls this.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class History(dict[str, list[float]]):
         self.mend()
 
     def until(self, epochs: int) -> History:
-        """Return what was recorded up to an epoch, which this one keeps."""
+        """Return the record up to an epoch; this one is unchanged."""
         earlier = History(self)
         earlier._rows = self._rows[:epochs]
         earlier.mend()

@@ -1,10 +1,10 @@
 """Where everything lies: parameters by name, and what the kernels read.
 
 `Layout` turns layer sizes into names, offsets and shapes in one flat vector.  `Program` turns
-a layout into the integer table that the engine walks: one row an operation, with the places in
+a layout into the integer table that the engine walks: one row per operation, with the offsets in
 the workspace that it reads and writes.  Sizes and offsets count elements.
 
-This file is long because names, table and workspace are one account of the same places.
+This file is long because names, table and workspace describe the same offsets.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from fastnn.system import pages
 
 __all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros", "capacity"]
 
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any CPU we know
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any current CPU
 _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 
-# What a thread has for itself where it shares no chunk.
+# What is private to a thread where threads share no chunk.
 _PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT)
 _PRIVATE_IN_PLAN = (
     codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES, codes.ENTRIES, codes.TURNED_ENTRIES,
@@ -38,9 +38,9 @@ _PRIVATE_INTEGERS = (codes.BEGINNINGS, codes.CURSORS, codes.TURNED_ROWS)
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
-    """Return a vector of zeros that starts at a multiple of 64 bytes, a large one at a large page.
+    """Return a vector of zeros aligned to 64 bytes, or, if it is large, to a large page.
 
-    It is large if it holds a whole large page wherever it may start.
+    It is large if it contains a whole large page at any alignment.
     """
     wanted = size * np.dtype(dtype).itemsize
     if wanted < 2 * _LARGE_PAGE:
@@ -55,9 +55,9 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
 
 
 def capacity(rows: int) -> int:
-    """Return of how many rows a run may be planned that serves so many, and fewer, bit for bit.
+    """Return for how many rows a run can be planned that computes this many, or fewer, bit for bit.
 
-    More only as long as they are one chunk all the same, as chunks decide the order of sums.
+    More only as long as they still are one chunk, as chunks determine the order of sums.
     """
     larger = 1 << (rows - 1).bit_length()
     return larger if larger <= tuning.current.smallest_chunk else rows
@@ -89,7 +89,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One layer with parameters, as computing needs it.
+    """One layer with parameters, as the kernels need it.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Block:
     l2 : float
         Strength of its L2 regularisation.
     dropout : float
-        Part of what it reads that is dropped in training.
+        Fraction of its inputs that is dropped in training.
     W : Entry
         Where its weights lie.
     b : Entry or None
@@ -228,7 +228,7 @@ class Tiling:
 
     @property
     def narrow(self) -> int:
-        """Outputs that a layer has at most whose weights lie as their transpose."""
+        """The most outputs of a layer whose weights are stored as their transpose."""
         return min(self.panel // 8, codes.NARROW_ROWS)
 
     def packed(self, inputs: int, outputs: int) -> tuple[int, int]:
@@ -247,17 +247,17 @@ class Program:
     Attributes
     ----------
     table : ndarray of int64, shape (threads, operations, codes.TABLE_COLUMNS)
-        One row an operation, in the order of the forward pass, with each thread's places.
+        One row per operation, in the order of the forward pass, with each thread's offsets.
     constants : ndarray of float64, shape (operations, codes.CONSTANT_COLUMNS)
-        The numbers that go with each operation.
+        The floating-point parameters of each operation.
     plan : ndarray of int64, shape (threads, codes.PLAN_ENTRIES)
-        What to do, with each thread's places; mode and steps are filled in by who runs it.
+        What to do, with each thread's offsets; the caller fills in mode and steps.
     workspace : int
         Elements of workspace that a run needs.
     integers : int
-        Elements of a workspace of integers that it needs beside.
+        Elements of the integer workspace that it needs.
     parts : int
-        Parts into which what threads do between two barriers falls: more threads have no work.
+        Parts into which the work between two barriers is divided; further threads would be idle.
     """
 
     table: NDArray[np.int64]
@@ -329,27 +329,27 @@ class Program:
         tiling : Tiling
             Of the kernels, for the dtype.
         loss : Loss or None
-            What the run ends in.  A loss that is matched with the last activation takes that
-            activation over: the table's last row then stops at Z.
+            What the run ends in.  A loss that is matched with the last activation is fused with it:
+            the table's last row then stops at Z.
         gradient : bool
             Whether the backward pass is wanted.
         keep : bool
-            Whether every Z, A and dZ of all rows is to be found in the workspace afterwards.
+            Whether every Z, A and dZ of all rows must be in the workspace afterwards.
         penalty : bool
             Whether the layers' L2 regularisation counts.
         dropping : bool
-            Whether layers read what dropout leaves, as in training.
+            Whether dropout is applied, as in training.
         moments : int
             Vectors of moments that training keeps; 0 where the gradient itself is wanted.
         clipping : bool
-            Whether the gradient's norm is limited, for which it must be kept.
+            Whether the gradient's norm is limited, for which the gradient must be kept.
         threads : int
-            How many may take part; places are planned for as many as there are parts of work.
+            How many may take part; the workspace is planned for at most as many as there are parts.
         entries : callable or None
-            Where examples are sparse: how many entries so many of them have at most.
+            For sparse examples: the most entries that a given number of them has.
         beside : int
-            Columns that count for the size of a chunk though they are none of the blocks': with
-            those of the layers that went before, sums come in the same order.
+            Columns that count for the size of a chunk although they belong to none of the blocks:
+            with those of the preceding layers, sums have the same order as in the whole network.
         """
         widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
         figures = tuning.current
@@ -392,7 +392,7 @@ class Program:
         for row, constant, (code, block) in zip(table, constants, operations, strict=True):
             row[codes.SPARSE] = entries is not None and block is blocks[0]
             if code == codes.DROPOUT:
-                # Inputs are not needed as they were; what a layer gave is, for its slope.
+                # The original inputs are not needed again; a layer's output is, for its derivative.
                 result = source if block is blocks[0] else room(panels(height, block.inputs))
                 _drop(row, constant, block, source, result, dsource)
                 source = result
@@ -446,7 +446,7 @@ class Program:
             plan[codes.BEGINNINGS] = integers(chunk + 1)
             plan[codes.CURSORS] = integers(widths[0] + 1 if gradient else 0)
             plan[codes.TURNED_ROWS] = integers(turned)
-        # Threads that share no chunk have activations of their own.
+        # Threads that share no chunk have private activations.
         copy = room(0) - private if groups > 1 else 0
         room((threads - 1) * copy)
         own = integers.end if groups > 1 else 0
@@ -472,7 +472,7 @@ _SHOWN = (
 
 
 def _operations(blocks: Sequence[Block], dropping: bool) -> list[tuple[int, Block]]:
-    """Return the operations of layers in their order, each with the layer that it belongs to."""
+    """Return the operations of the layers in order, each with its layer."""
     operations = []
     for block in blocks:
         if dropping and block.dropout:
@@ -485,7 +485,7 @@ def _drop(
     row: NDArray[np.int64], constant: NDArray[np.float64], block: Block, source: int, result: int,
     dsource: int,
 ) -> None:  # fmt: skip
-    """Write the operation that drops from what a layer reads; the gradient stays where it is."""
+    """Write the dropout of a layer's inputs; the gradient is computed in place."""
     row[codes.ACTIVATION] = codes.IDENTITY
     row[codes.INPUTS] = row[codes.OUTPUTS] = block.inputs
     row[codes.SOURCE] = source
@@ -497,7 +497,7 @@ def _drop(
 
 
 def _shifted(numbers: NDArray[np.int64], shifts: Any, places: Sequence[int]) -> NDArray[np.int64]:
-    """Return a copy of plan or table for each thread, with the places that are its own."""
+    """Return a copy of plan or table for each thread, with its private offsets."""
     copies = np.repeat(numbers[None], len(shifts), axis=0)
     for place in places:
         copies[..., place] += np.where(copies[..., place] < 0, 0, shifts)
@@ -511,12 +511,12 @@ def _up(count: int, step: int) -> int:
 
 @dataclass(slots=True)
 class _Room:
-    """Hands out places in a workspace, one behind the other."""
+    """Allocates offsets in a workspace, one after the other."""
 
     end: int = 0
 
     def __call__(self, elements: int) -> int:
-        """Return where so many elements lie."""
+        """Return the offset of so many elements."""
         start = self.end
         self.end += _up(elements, _LINE)
         return start

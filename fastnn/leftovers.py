@@ -1,8 +1,9 @@
-"""Temporary files that a killed process left behind: told from those that are being written.
+"""Temporary files that a killed process left behind, distinguished from those being written.
 
-A writer holds the system's lock on its temporary file, which ends with the process, however that
-ends.  Removed is only a regular file of our name and our user that nobody holds; one that another
-machine wrote, whose locks a network file system may not show, only when it is a day old.
+A writer holds a lock of the system on its temporary file, which is released when the process ends,
+however it ends.  Only regular files with our kind of name that belong to our user and that no
+process has locked are removed; one that another machine wrote, whose locks a network file system
+may not show, only when it is a day old.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def temporary_name() -> str:
 
 
 def claim(handle: int) -> bool:
-    """Hold a file until it is closed, where the system can; tell whether it is still there.
+    """Lock a file until it is closed, where the system can; return whether it still exists.
 
     Parameters
     ----------
@@ -60,18 +61,18 @@ def claim(handle: int) -> bool:
     Returns
     -------
     bool
-        False if it was taken for a leftover before it was held: another one is needed then.
+        False if it was removed as a leftover before it was locked: another one is needed then.
     """
     if _fcntl is None:
         return True
-    # A file system without locks: nobody will get hold of the file either.
+    # A file system without locks: no other process can lock the file either.
     with contextlib.suppress(OSError):
         _fcntl.flock(handle, _fcntl.LOCK_EX)
     return os.fstat(handle).st_nlink > 0
 
 
 def remove_leftovers(folder: str, now: float) -> None:
-    """Remove what killed writers left in a folder; whatever cannot be removed stays.
+    """Remove what killed writers left in a folder; what cannot be removed stays.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def remove_leftovers(folder: str, now: float) -> None:
 
 
 def _remove_if_dead(path: str, now: float, *, ours: bool) -> None:
-    """Remove a temporary file that nobody writes any more."""
+    """Remove a temporary file that no process writes any more."""
     found = os.lstat(path)
     # Windows removes no open file; one that is a minute old is not about to get its name.
     age = _DAY if not ours else _MINUTE if _fcntl is None else -_DAY
@@ -111,5 +112,5 @@ def _remove_if_dead(path: str, now: float, *, ours: bool) -> None:
 
 @functools.cache
 def _machine() -> str:
-    """Return what tells this machine from others that share its folders."""
+    """Return what distinguishes this machine from others that share its folders."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

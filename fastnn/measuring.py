@@ -1,7 +1,7 @@
-"""What an epoch records beside its loss: metrics of the passes that were made, and validation.
+"""What an epoch records in addition to its loss: metrics of the training passes, and validation.
 
-Outputs come as the engine leaves them: Z of the last layer where the loss is computed together
-with its activation, else A.  Whoever only compares them needs no activation.
+Outputs are those that the engine writes: Z of the last layer where the loss is fused with its
+activation, else A.  Metrics that only compare outputs need no activation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = NDArray[np.floating]
 
 
 class Group:
-    """Metrics of some examples, whatever is predicted for them.
+    """Metrics of some examples, for any predictions.
 
     Parameters
     ----------
@@ -71,18 +71,18 @@ class Group:
         return found
 
     def _predictions(self, outputs: Floats) -> Floats:
-        """Return the last layer's A; where a loss takes more outputs than targets, the first."""
+        """Return the last layer's A, its first columns where a loss takes more than targets."""
         if not self._finished:
             with np.errstate(all="ignore"):
                 outputs = reference.ACTIVATIONS[self._last][0](outputs.T).T
         return outputs[:, : self._targets.shape[1]]
 
     def _accuracy(self, outputs: Floats) -> float | None:
-        """Return the accuracy by comparisons alone; None where its row has to tell."""
+        """Return the accuracy by comparing outputs; None where only the metric can compute it."""
         if self._weights is not None:
             return None
         if self._classes is not None:
-            # The first of equals, as argmax has it.
+            # Of equal numbers the first, as in argmax.
             two = outputs.shape[1] == 2
             places = outputs[:, 1] > outputs[:, 0] if two else outputs.argmax(axis=1)
             hits = places == self._classes
@@ -91,14 +91,14 @@ class Group:
         else:
             return None
         with np.errstate(all="ignore"):
-            # One number that is not finite shows in the sum.
+            # One non-finite number makes the sum non-finite.
             if not np.isfinite(outputs.sum()) and not np.isfinite(outputs).all():
                 return float("nan")
         return float(np.count_nonzero(hits) / hits.size)
 
 
 class Validation:
-    """Loss and metrics of examples that are not trained on, in one pass at each call.
+    """Loss and metrics of validation examples, in one pass per call.
 
     Parameters are those of `Group`, and the parameters of the network, read at each call.
     """

@@ -1,4 +1,4 @@
-"""`Sequential`: layers, one parameter vector, and methods that hand over to those who compute.
+"""`Sequential`: layers, one parameter vector, and methods that delegate the computing.
 
 This file is long because the public surface stands here, every method with its shapes,
 errors and example.
@@ -149,7 +149,7 @@ class Sequential:
     def _share_with_nobody(self) -> None:
         """Begin with what is this network's alone, which no copy takes over."""
         self._shown = Shown()
-        # Who fits it, by process: the child of a fork is not held up by a fit of its parent's.
+        # The thread that fits it, by process: a fit of the parent does not block a forked child.
         self._fitting: dict[int, object] = {}
         self._predictor: prediction.Predictor | None = None
         self._plans: kept.Plans | None = None
@@ -1349,7 +1349,7 @@ class Sequential:
 def _begin_fit(fitting: dict[int, object], process: int, me: object) -> None:
     """Take a network's turn to be fitted, or refuse a second fit at the same time.
 
-    An interruption may come as soon as the turn is taken; who took it tells whose it is to end.
+    An interruption may come as soon as the turn is taken; only the thread that took it ends it.
     """
     if fitting.setdefault(process, me) is not me:
         raise RuntimeError(

@@ -1,14 +1,14 @@
 """Folders whose files only this user can have written.
 
-For files that are run, or unpickled, when they are read: whoever can write one can run code as the
-user who reads it.  A folder and each of its files are asked through the handle by which they are
-used, so that nothing can be exchanged between asking and using: the folder belongs to this user
-and others cannot write it; a file is a regular one of this user's, under one name, which others
-cannot write.  Neither is trusted for the sake of the other: files may have been planted while the
-folder was open to all.
+For files that are run, or unpickled, when they are read: anyone who can write one can run code as
+the user who reads it.  A folder and each of its files are checked through the handle by which they
+are used, so that nothing can be exchanged between check and use: the folder must belong to this
+user and not be writable by others; a file must be a regular file of this user's, with a single hard
+link, and not be writable by others.  Both are checked, as files may have been planted while the
+folder was writable by all.
 
-Where folders have no handles or files no owners (Windows), names are used and the system's own
-rules for a user's folders hold.
+Where folders have no handles or files no owners (Windows), paths are used, and the system's own
+permissions of a user's folders are relied on.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class PrivateFolder:
     path : pathlib.Path
         The folder.  It may be a symbolic link if that is this user's own, or root's.
     make : {False, True, "at home"}, default False
-        Make it, and what is missing above it, readable by this user alone; "at home" only in a
-        folder of this user's or of root's, so that root leaves nothing in another user's home
-        which would be in that user's way.
+        Create it, and missing parents, readable by this user alone; "at home" only in a folder of
+        this user's or of root's, so that root creates nothing in another user's home that would
+        be in that user's way.
     strict : bool, default False
-        Refuse links, and a folder that others can even read: for a place where anybody may put
-        something under any name.
+        Refuse links, and a folder that others can read: for a parent folder in which every user
+        can create files of any name.
 
     Raises
     ------
@@ -137,7 +137,7 @@ class PrivateFolder:
             path = self.path / name
             if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "Not a regular file", str(path))
-            # A second name may be another user's, who chose the content or its place.
+            # A second link may be another user's, who chose the content or its place.
             if _HAS_OWNERS and found.st_nlink > 1:
                 raise NotPrivateError(f"{path} has other names")
             _refuse_others(found, path, _OTHERS_MAY_WRITE)
@@ -206,7 +206,7 @@ class PrivateFolder:
 def temporary_folder() -> Path:
     """Return where this user's files go when there is no better place, in the system's folder.
 
-    Anybody may make a folder of this name there first: open it with ``strict=True``.
+    Any user may create a folder of this name there first: open it with ``strict=True``.
 
     Returns
     -------
@@ -223,12 +223,12 @@ def temporary_folder() -> Path:
     >>> temporary_folder().name.startswith("fastnn")
     True
     """
-    # Hardly anybody needs it.
+    # Rarely needed.
     import tempfile
 
     above = tempfile.gettempdir()
     usual = {os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")} | _TEMPORARY
-    # Python's last resort is the current folder, where nobody expects one of ours.
+    # Python's last resort is the current folder, where no user expects a cache.
     if os.path.realpath(above) == os.path.realpath(os.curdir) and above not in usual:
         raise FileNotFoundError("there is no folder for temporary files that can be written")
     return Path(above, f"fastnn-{os.getuid()}" if _HAS_OWNERS else "fastnn")
@@ -257,7 +257,7 @@ def _missing(path: Path) -> Iterator[Path]:
 
 
 def _open_folder(path: Path, strict: bool) -> int:
-    """Return a folder's handle, through a link only if nobody else can have put it there."""
+    """Return a folder's handle, through a link only if no other user can have created it."""
     flags = os.O_RDONLY | _AS_FOLDER
     try:
         return os.open(path, flags | _NO_LINK)
@@ -274,7 +274,7 @@ def _refuse_others(found: os.stat_result, path: Path, closed: int) -> None:
     """Raise if others than this user can have written something, by owner or by mode."""
     if not _HAS_OWNERS:
         return
-    # Who runs on behalf of another user, by a program's set-user-id bit, is neither of the two.
+    # A program with the set-user-id bit runs with two users' numbers, and is refused.
     if {found.st_uid} != {os.getuid(), os.geteuid()}:
         raise NotPrivateError(f"{path} belongs to another user (number {found.st_uid})")
     if found.st_mode & closed:

@@ -1,8 +1,7 @@
-"""The line that shows how a fit is getting on.
+"""The progress line of a fit.
 
-On a terminal and in a notebook it is one line, written over and over; elsewhere, where it was
-asked for, plain lines for a log. It goes to stderr, and whatever is wrong with the stream, the
-fit goes on in silence.
+On a terminal and in a notebook it is one line that is rewritten; elsewhere, where it was requested,
+plain lines for a log. It goes to stderr, and if the stream fails, the fit continues without it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _NARROW_BAR = 6
 _LINES = ("━", "╸", "─")
 _ASCII = ("=", "-", ".")
 
-# What goes where the line is too long for its terminal, in this order.
+# What is dropped where the line is too long for its terminal, in this order.
 _STAGES = range(1, 10)
 _SPEED, _WIDE, _TRAINING_TWINS, _PERCENT, _WORD, _BAR, _METRICS, _LEFT, _VAL_LOSS = _STAGES
 
@@ -148,7 +147,7 @@ class Progress:
         Parameters
         ----------
         reason : str, optional
-            Why the fit ended before its time; None where it ran to its end.
+            Why the fit ended early; None where it ran to its end.
         """
         if self._closed or not self.shown:
             return
@@ -221,7 +220,7 @@ class Progress:
         return _TRAINING_TWINS if f"val_{name}" in self._order else _METRICS
 
     def _done(self, parts: int) -> int:
-        """Count how many parts of the fit are done, never one too many."""
+        """Count how many parts of the fit are done, rounded down."""
         return min(math.floor(parts * self._position / self._epochs), parts)
 
     def _bar(self, cells: int) -> str:
@@ -231,9 +230,9 @@ class Progress:
         return (full * (halves // 2) + half * (halves % 2)).ljust(cells, empty)
 
     def _rate(self, now: float) -> float | None:
-        """Give epochs a second; None before there are two times to compare.
+        """Return epochs per second; None before there are two times to compare.
 
-        It counts from the first line shown and not from the beginning, which may hold a
+        It counts from the first line shown and not from the beginning, which may include a
         compilation.
         """
         if self._base is None:
@@ -243,7 +242,7 @@ class Progress:
         return done / seconds if seconds > 0.0 and done > 0.0 else None
 
     def _write(self, text: str) -> None:
-        """Write at once; a stream that fails is left alone from then on."""
+        """Write at once; a stream that fails is not used again."""
         if self._stream is None or not self.shown:
             return
         try:
@@ -257,7 +256,7 @@ class Progress:
 
 
 def format_seconds(s: float) -> str:
-    """Write a span of time as one reads it aloud.
+    """Write a duration as it is read aloud.
 
     Parameters
     ----------
@@ -314,7 +313,7 @@ def _left(seconds: float) -> str:
 
 
 def _speed(rate: float) -> str:
-    """Write a rate as epochs a second or as time an epoch, whichever is above one."""
+    """Write a rate as epochs per second or as time per epoch, whichever is above one."""
     if rate < 1.0:
         return f"{format_seconds(1.0 / rate)}/epoch"
     return f"{rate:.1f} epochs/s" if rate < 10.0 else f"{rate:.0f} epochs/s"
@@ -333,7 +332,7 @@ def _counted(epochs: int) -> str:
 
 
 def _in_display_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Put both losses first, then each metric beside its validation twin."""
+    """Put both losses first, then each metric next to its validation value."""
     given = tuple(names)
     metrics = dict.fromkeys(name.removeprefix("val_") for name in ("loss", *given))
     wanted = (twin for name in metrics for twin in (name, f"val_{name}"))
@@ -341,10 +340,10 @@ def _in_display_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    """Ask a stream whether someone watches."""
+    """Return whether a stream is a terminal."""
     try:
         return bool(stream.isatty())
-    except Exception:  # a closed or home-made stream answers with anything
+    except Exception:  # a closed or custom stream may raise anything
         return False
 
 

@@ -1,7 +1,7 @@
 """How far features and targets are from unit scale, column by column, and what to do about it.
 
-Weights are drawn, and learning rates chosen, for numbers of about 1.  `hopeless` is the quick look
-that every fit takes at a few rows; `Columns` is what `Sequential.diagnose` measures on all.
+Weights are drawn, and learning rates chosen, for numbers of about 1.  `hopeless` is the quick check
+of a few rows in every fit; `Columns` is what `Sequential.diagnose` measures on all rows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["HOPELESS", "Columns", "hopeless", "standardize"]
 
 Floats = NDArray[np.floating[Any]]
 
-# From here on, or below one over it, a fit warns.
+# Beyond this magnitude, or below its reciprocal, a fit warns.
 HOPELESS = 1e4
 
-# What a fit looks at: so many rows, evenly spread, but no more elements than these.
+# What a fit checks: so many rows, evenly spread, but no more elements than these.
 _ROWS = 256
 _ELEMENTS = 1 << 18
 _FEWEST_ROWS = 8

@@ -638,7 +638,7 @@ def rates(
     >>> rates(StepDecay(every=1, factor=0.5), 0, 6, steps_per_epoch=2, epochs=3, base=1.0)
     array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
     """
-    # A plateau's rate depends on the history alone, and is dear to find in a long one.
+    # A plateau's rate depends on the history alone, and is costly to compute in a long one.
     steady = isinstance(schedule, ReduceOnPlateau)
     steps = range(first, first + 1 if steady else last)
     found = np.array([schedule.rate(s, steps_per_epoch, epochs, base, history) for s in steps])

@@ -1,11 +1,11 @@
 """What threads share of a network: the state that was shown last.
 
-One thread at a time writes a vector of parameters, any number read it.  Readers never wait for
-each other and never hold the writer up: a reader that was overtaken by the writer finds that out
-afterwards, and reads again from a copy that was not.
+One thread at a time writes a vector of parameters, any number of threads read it.  Readers never
+block each other or the writer: a reader that was overtaken by the writer detects that afterwards,
+and reads again from a consistent copy.
 
-CPython serves signals, and lets other threads go on, after calls and in loops.  What Ctrl-C must
-not part is straight code without a call, here and where the turn is used.
+CPython handles signals and switches threads after calls and in loops only.  Code that Ctrl-C must
+not split is therefore straight-line code without a call, here and where the turn is used.
 
 Source: a sequence lock; Boehm 2012, Can seqlocks get along with programming language memory
 models?
@@ -108,7 +108,7 @@ class Shown:
             self.turn = turn
 
     def read(self, ask: Callable[[Floats], Answer], vector: Floats) -> Answer:
-        """Return what a function of the vector gives for one state of it.
+        """Return the result of a function of the vector for one consistent state of it.
 
         Parameters
         ----------
@@ -153,10 +153,10 @@ class Shown:
             time.sleep(_PAUSE)
 
     def _unfinished(self) -> bool:
-        """Tell whether waiting for the writer would be in vain.
+        """Return whether waiting for the writer would never end.
 
-        It may be this very thread, whose signal handler reads, or may have stayed behind when the
-        process was forked.
+        It may be this very thread, whose signal handler reads, or a thread of the parent process
+        that does not exist after a fork.
         """
         process, thread = self.writer
         mine = this_thread()

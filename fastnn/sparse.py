@@ -1,6 +1,6 @@
-"""Sparse rows as computing needs them: compressed, in order, each entry once.
+"""Sparse rows as the kernels need them: compressed (CSR), sorted, without duplicates.
 
-NumPy alone: what comes from SciPy, or from a library like it, is read in ``gate``.
+NumPy alone: matrices of SciPy, or of similar libraries, are read in ``gate``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class SparseRows:
         return self.toarray().T
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> SparseRows:
-        """Return neighbouring rows, which share memory with these, or a copy of chosen ones."""
+        """Return consecutive rows, which share memory with these, or a copy of chosen ones."""
         if isinstance(rows, slice):
             first, last, _ = rows.indices(len(self))
             starts = self.starts[first : max(first, last) + 1]
@@ -92,7 +92,7 @@ class SparseRows:
         return self[np.arange(len(self))]
 
     def shares_memory(self, array: NDArray[Any]) -> bool:
-        """Tell whether what is written to an array may show in these rows."""
+        """Return whether these rows may share memory with an array."""
         parts = self.starts, self.columns, self.values
         return any(np.may_share_memory(array, part) for part in parts)
 
@@ -105,7 +105,7 @@ class SparseRows:
         return dense
 
     def most(self, rows: int) -> int:
-        """Return how many entries so many rows have at most, whichever they are."""
+        """Return the most entries that any so many of the rows have."""
         lengths = np.diff(self.starts)
         if rows < len(lengths):
             lengths = np.partition(lengths, len(lengths) - rows)[len(lengths) - rows :]

@@ -1,6 +1,6 @@
 """What differs between operating systems, each with a fallback that works on all of them.
 
-The file is long because everything of the kind stands here, but for what `private.py` needs.
+The file is long because all such differences are here, except for what `private.py` needs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "write_atomically",
 ]
 
-#: The system's function, without arguments, by which a thread gives its core to another.
+#: The system's function, without arguments, by which a thread yields its core to another.
 YIELD_FUNCTION = "SwitchToThread" if os.name == "nt" else "sched_yield"
 
 #: The system's function by which a thread sleeps, and for how long, in the function's unit: 100
@@ -114,9 +114,9 @@ def file_name(path: str | os.PathLike[str]) -> str:
 
 
 def pages(size: int) -> mmap.mmap:
-    """Return so many bytes of zeros, in the largest pages that the system gives for the asking.
+    """Return so many bytes of zeros, in the largest pages that the system grants on request.
 
-    Where Linux has them, pages of 2 MiB make first writing to memory half as dear (a fit of three
+    Where Linux has them, pages of 2 MiB halve the cost of the first write to memory (a fit of three
     layers of 1024 begins in 2.8 ms instead of 5.9).
 
     Parameters
@@ -132,7 +132,7 @@ def pages(size: int) -> mmap.mmap:
     Raises
     ------
     MemoryError
-        If the system has no so many.
+        If the system does not have so many.
 
     Examples
     --------
@@ -291,7 +291,7 @@ def usable_cores(_root: Path = _ROOT) -> int:
 
 
 def current_core() -> int | None:
-    """Say on which core this thread runs.
+    """Return the core on which this thread runs.
 
     Returns
     -------
@@ -313,10 +313,10 @@ def current_core() -> int | None:
 def core_apart(taken: Collection[int | None]) -> int | None:
     """Move this thread to another core if it runs on one that is taken, and it may run on others.
 
-    Linux often puts a thread that wakes up beside the one that woke it, and takes milliseconds to
-    part them: after a pause of 10 ms, two threads predicted 1 000 rows (784-512-512-10) in 6.2 ms
-    where it was left to, and in 4.2 ms where one of them moved.  Later the system may put it
-    wherever it likes.
+    Linux often schedules a thread that wakes up on the core of the thread that woke it, and takes
+    milliseconds to separate them: after a pause of 10 ms, two threads predicted 1 000 rows
+    (784-512-512-10) in 6.2 ms without moving, and in 4.2 ms where one of them moved.  Afterwards
+    the system may schedule it on any core.
 
     Parameters
     ----------
@@ -343,7 +343,7 @@ def core_apart(taken: Collection[int | None]) -> int | None:
         others = allowed.difference(taken)
         if others:
             os.sched_setaffinity(0, others)
-            # As soon as it may go back, it is the system's to say where it runs.
+            # From then on the system decides again where it runs.
             here = current_core()
             os.sched_setaffinity(0, allowed)
     return here
@@ -449,8 +449,8 @@ def _write_new(
     system renames open files; and the file system's time.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    # The umask narrows what is asked for here, so that at no time may anybody read the new
-    # file who could not read the old one.
+    # The umask restricts this mode further, so that at no time can the new file be read by a user
+    # who could not read the old one.
     while not claim(handle := os.open(name, flags, _NEW_FILE if mode is None else mode)):
         os.close(handle)
     held = None

@@ -1,13 +1,13 @@
-"""Work that no signal may break off: loading the compiler, and compiling.
+"""Work that no signal may interrupt: loading the compiler, and compiling.
 
-A signal's handler, such as that of Ctrl-C, runs in the main thread between any two steps of Python,
-and may raise there.  A module that is half loaded then, or a compiler's table half written, stays
-so: nearly every later call failed.  So this work runs in a thread of its own, where no handler
-runs, and the caller waits for it.  An interruption ends the waiting, at once; what was begun goes
-on to where it can stop, and the next call waits for that, and goes on from there.
+A signal handler, such as that of Ctrl-C, runs in the main thread between any two bytecodes, and may
+raise there.  A module that is half imported then, or a table of the compiler that is half written,
+stays so: nearly every later call failed.  So this work runs in a worker thread, where no handler
+runs, and the caller waits for it.  An interruption ends the waiting at once; the worker continues
+to a point where it can stop, and the next call waits for that, and continues from there.
 
-A process that is forked has the forking thread only, and each lock as it was.  So a fork waits
-until no other thread is at such work, or at any compiling of Numba's.
+A forked process has only the forking thread, and each lock in the state at the fork.  So a fork
+waits until no other thread does such work, or compiles anything with Numba.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _forked_amid_work = False
 
 
 class _Abandoned(BaseException):
-    """Ends work that nobody waits for; passes all that catches exceptions."""
+    """Ends work that no caller waits for; not caught by handlers of exceptions."""
 
 
 class _Job:
-    """Some work, and what became of it."""
+    """Some work, and its result."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
@@ -75,13 +75,13 @@ class _Job:
 
 
 def in_one_piece(work: Callable[[], Result]) -> Result:
-    """Do some work that no signal's handler can break off, and return its result.
+    """Do some work that no signal handler can interrupt, and return its result.
 
     Parameters
     ----------
     work : callable
-        Without arguments.  It runs in another thread, one such work at a time, unless this thread
-        is at such work already, or the system gives no thread.
+        Without arguments.  It runs in another thread, one such job at a time, unless this thread
+        is running such work already, or the system cannot start a thread.
 
     Returns
     -------
@@ -91,9 +91,9 @@ def in_one_piece(work: Callable[[], Result]) -> Result:
     Raises
     ------
     BaseException
-        What the work raises; or what a signal's handler raises meanwhile, as soon as it does.
+        What the work raises; or what a signal handler raises meanwhile, as soon as it does.
     RuntimeError
-        In a process that was forked while another thread was at such work and did not end it.
+        In a process that was forked while another thread was doing such work.
 
     Examples
     --------
@@ -129,9 +129,9 @@ def in_one_piece(work: Callable[[], Result]) -> Result:
 
 
 def stop_if_abandoned() -> None:
-    """End this thread's work here if nobody waits for it any more.
+    """End this thread's work here if no caller waits for it any more.
 
-    For moments at which nothing is half done.
+    Called at points where nothing is half done.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def stop_if_abandoned() -> None:
 
 
 def _start(job: _Job) -> bool:
-    """Start a job's thread, with a stack that is large enough; say whether there is one."""
+    """Start a job's thread with a large enough stack; return whether it was started."""
     before = threading.stack_size()
     with contextlib.suppress(ValueError, RuntimeError):
         threading.stack_size(max(before, _STACK))
@@ -159,37 +159,37 @@ def _start(job: _Job) -> bool:
 
 
 def _compiler_lock() -> Any:
-    """Return Numba's lock, if Numba is loaded and has it where it used to be."""
+    """Return Numba's compiler lock, if Numba is loaded and still has it there."""
     module = sys.modules.get("numba.core.compiler_lock")
     return getattr(getattr(module, "global_compiler_lock", None), "_lock", None)
 
 
 def _compiles() -> bool:
-    """Say whether this thread is amid a compilation of Numba's, which another would wait for."""
+    """Return whether this thread holds Numba's compiler lock, for which another would wait."""
     owned = getattr(_compiler_lock(), "_is_owned", None)
     return owned is not None and bool(owned())
 
 
 @functools.cache
 def _watch_the_end() -> None:
-    """Have the process end only after its workers; Python does not wait for such threads."""
+    """Let the process end only after its workers; Python does not wait for such threads."""
     atexit.register(_busy.acquire, timeout=tuning.current.fork_patience)
 
 
 def _locks() -> Iterator[Any]:
-    """Yield the locks of what a forked process must not find half done, outermost first.
+    """Yield the locks that a forked process must not find held, outermost first.
 
-    Each is looked up when those before it are held: while they are not, Numba may be loading.
+    Each is looked up once those before it are held: until then, Numba may be loading.
     """
     yield _busy
     yield _compiler_lock()
-    # Machine code that nobody needs any more is freed under this one, at any time.
+    # Unused machine code is freed under this one, at any time.
     binding = sys.modules.get("llvmlite.binding.ffi")
     yield getattr(getattr(getattr(binding, "lib", None), "_lock", None), "_lock", None)
 
 
 def _wait_before_fork() -> None:
-    """Wait until no other thread is at such work, and let none begin."""
+    """Wait until no other thread does such work, and let none begin."""
     _here.held, _here.amid_work = [], True
     missed = False
     for lock in _locks():
@@ -203,21 +203,21 @@ def _wait_before_fork() -> None:
 
 
 def _go_on_after_fork() -> None:
-    """Let others work again."""
+    """Let other threads work again."""
     held = _here.__dict__.pop("held", [])
     while held:
         held.pop().release()
 
 
 def _begin_after_fork() -> None:
-    """Find out, in the new process, whether it was forked amid work."""
+    """Find out, in the new process, whether it was forked during such work."""
     global _forked_amid_work
     _forked_amid_work = _forked_amid_work or _here.__dict__.get("amid_work", True)
     _go_on_after_fork()
 
 
-# Who registers last is asked first.  Logging, imported above for this reason alone, is asked next:
-# it keeps its lock until the fork, and a compiler may need it.
+# Handlers that are registered last run first.  That of logging, imported above for this reason
+# alone, runs next: it holds its lock until the fork, and a compiler may need it.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_wait_before_fork,

@@ -1,4 +1,4 @@
-"""Examples to validate on that a user gives: in which arguments they came, and whether they fit."""
+"""Validation examples that a user passes: in which arguments they came, and whether they fit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Given", "given", "warn_of_scales"]
 
 Floats = NDArray[np.floating]
 
-# How many times as wide, or as far away, a column may be as that of the examples to train on.  A
-# hundredfold is what is looked for; a sample of it may show half.
+# How many times as wide, or as far away, a column may be as that of the training examples.  The
+# check looks for a hundredfold difference, of which a sample may show half.
 _FAR = 50.0
 
-# Rows that tell a column's scale, of which wide examples take fewer, as a look shall cost little
-# beside an epoch (2 ms for 784 columns); and fewer than which tell nothing.
+# Rows from which a column's scale is estimated, fewer for wide examples, as the check must be cheap
+# compared with an epoch (2 ms for 784 columns); and the fewest that give an estimate.
 _ENOUGH_ROWS = 256
 _ENOUGH_ELEMENTS = 1 << 15
 _SOME_ROWS = 32
@@ -48,14 +48,14 @@ class Given:
 
 
 def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) -> Given | None:
-    """Take validation examples from either of the two ways to give them.
+    """Take validation examples from either of the two ways to pass them.
 
     Parameters
     ----------
     validation_data : (X, y) or (X, y, sample_weight), or None
         All in one argument.
     X_val, y_val, sample_weight_val : array-like or None
-        Each in one of its own.
+        Each in an argument of its own.
 
     Returns
     -------
@@ -104,14 +104,14 @@ def warn_of_scales(known: Data, held: Data, names: tuple[str, str, str], numeric
     """Warn where validation examples look as if they had not been transformed like the others.
 
     A column's scale is the median distance from its median, or its standard deviation where most
-    of it is one value; some rows tell it.  Sparse examples are taken as they are.
+    of it is one value, estimated from some rows.  Sparse examples are not checked.
 
     Parameters
     ----------
     known : Data
-        Examples to train on.
+        Training examples.
     held : Data
-        Examples to validate on.
+        Validation examples.
     names : tuple of three str
         The arguments that those came in.
     numeric : bool
@@ -134,7 +134,7 @@ def warn_of_scales(known: Data, held: Data, names: tuple[str, str, str], numeric
 
 
 def _compared(known: Floats, held: Floats, of: str, name: str) -> str | None:
-    """Say in which column two arrays differ most in scale, if they do by far."""
+    """Say in which column two arrays differ most in scale, if they differ greatly."""
     ours, theirs = _some(known), _some(held)
     with np.errstate(all="ignore"):
         centre, other = np.median(ours, axis=0), np.median(theirs, axis=0)

@@ -347,7 +347,7 @@ class Perceptron(Fitted, ABC):
             self.best_validation_score_ = judge.worst
 
     def _watchers(self, judge: Judge | None, as_given: tuple[Any, Any, Any]) -> Watchers:
-        """Return who is told of every epoch."""
+        """Return the watchers, which are called after every epoch."""
 
         def snapshot() -> dict[str, Any]:
             coefs, intercepts = self._weights.coefs, self._weights.intercepts

@@ -1,4 +1,4 @@
-"""What a fit that turned non-finite owes it to, where it is the scale of y."""
+"""Why a fit became non-finite, where the reason is the scale of y."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads of other libraries' products: one, while a search asks for many short ones."""
+"""Threads of BLAS: one, while a search computes many small products."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def one_blas_thread() -> Iterator[None]:
     """Limit every BLAS library of the process to one thread.
 
     SciPy's L-BFGS-B multiplies matrices of a few columns.  More threads gain nothing there, and
-    after each product they look for work for milliseconds, on the cores that this library's own
-    threads need.
+    after each product they spin for milliseconds, on the cores that this library's own threads
+    need (oversubscription).
 
-    Where the limit is the process's own, searches in several threads find each other's: each puts
-    back what the first one of them found.  (Some builds of OpenBLAS heed the main thread alone.)
+    Where the limit belongs to the process, searches in several threads see each other's: each
+    restores what the first one found.  (Some builds of OpenBLAS obey the main thread only.)
     """
     _enter()
     try:
@@ -37,12 +37,12 @@ def one_blas_thread() -> Iterator[None]:
 
 @functools.cache
 def _libraries() -> Any:
-    """Look for the libraries that this process has loaded, once, as that takes 15 ms."""
+    """Find the BLAS libraries that this process has loaded, once, as that takes 15 ms."""
     return ThreadpoolController()
 
 
 def _enter() -> None:
-    """Count a search, and limit; the first one remembers what was there."""
+    """Count a search in, and set the limit; the first one remembers the previous one."""
     global _searches, _limit
     with _lock:
         limit = _libraries().limit(limits=1, user_api="blas")
@@ -52,7 +52,7 @@ def _enter() -> None:
 
 
 def _leave() -> None:
-    """Count a search out, and lift the limit."""
+    """Count a search out, and restore the limit."""
     global _searches
     with _lock:
         _searches -= 1

@@ -1,7 +1,7 @@
 """Estimators of scikit-learn made into the library's, and back, the optimizer's state included.
 
-What scikit-learn's class can be made of goes to ONNX by the same way: skl2onnx asks a model that
-it does not know for three functions, and gets those of scikit-learn's class.
+Estimators that can be converted to scikit-learn's class can be exported to ONNX that way: skl2onnx
+asks a model that it does not know for three functions, and gets those of scikit-learn's class.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 Floats = NDArray[np.floating]
 Ours = TypeVar("Ours")
 
-# What is computed anew on either side, or has another form there.
+# What is recomputed on either side, or has another form there.
 _APART = {"coefs_", "intercepts_", "validation_loss_curve_", "n_features_in_"}
 _PRIVATE = ("_label_binarizer", "_no_improvement_count")
 
@@ -149,7 +149,7 @@ def _pace(ours: Any, theirs: Any) -> Pace:
             "nesterovs_momentum": theirs.nesterov,
             "power_t": theirs.power_t,
         }
-    # What the optimizer was made with counts, not what the parameters say by now.
+    # The optimizer's own settings count, not the estimator's present parameters.
     made = copy.copy(ours).set_params(solver="adam" if adam else "sgd", **settings)
     pace = Pace(made, ours._weights.vector)
     layout = ours._weights.network.layout

@@ -36,7 +36,7 @@ ELSEWHERE = {
 
 
 class Elsewhere:
-    """Stands where scikit-learn has a private method, and says where to turn.
+    """Takes the place of a private method of scikit-learn's, and says what to use instead.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def refuse_overrides(kind: type) -> None:
     Raises
     ------
     TypeError
-        If it, or a class that goes before the library's, has a method of such a name.
+        If it, or a class that precedes the library's in its bases, has a method of such a name.
     """
     for name, instead in ELSEWHERE.items():
         owner = next((one for one in kind.__mro__ if name in vars(one)), None)

@@ -1,4 +1,4 @@
-"""Examples on their way to the engine, and what takes an estimator's steps on them."""
+"""Examples in the engine's form, and the object that takes an estimator's steps on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS = ["csr", "csc"]
 
 def examples(X: Any, targets: Targets, weights: Floats, dtype: np.dtype[Any]) -> Data:
     """Return validated examples in the engine's dtype, dense or sparse as they came."""
-    # Read-only like all that the gate lets through: the engine is compiled for such arrays.
+    # Read-only like all arrays from the gate: the engine is compiled for these.
     for array in (targets.labels, targets.values, weights):
         array.flags.writeable = False
     return Data(gate.sparse_or_dense(X, dtype, None), targets, weights)
@@ -42,9 +42,9 @@ def as_given(known: Data) -> Any:
 
 
 class Feed:
-    """Takes steps on examples, where they lie.
+    """Takes steps on examples in place.
 
-    While it takes steps the weights may lie elsewhere: `show` brings them back.
+    During steps the weights may be packed elsewhere: `show` unpacks them.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Feed:
         return self._stepper.run(first, last, 0, np.zeros((1, codes.RECORD_COLUMNS)))
 
     def take(self, moments: bool = False) -> None:
-        """Take over weights, and moments if asked, as they are now."""
+        """Pack the present weights, and moments if asked."""
         self._stepper.take(moments)
 
     def show(self, moments: bool = False) -> None:

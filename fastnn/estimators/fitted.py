@@ -1,4 +1,4 @@
-"""What a fitted estimator is: its weights, what it predicts with them, and how it is kept."""
+"""A fitted estimator: its weights, its predictions, and its pickles."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return (weights.linear if linear else weights.network).predict(X)
 
     def _asked(self, X: Any) -> tuple[Weights, Any]:
-        """Return the weights that answer, and the examples as scikit-learn validates them."""
+        """Return the weights to predict with, and the examples as scikit-learn validates them."""
         check_is_fitted(self)
         with reading(X=X):
             X = validate_data(self, X, accept_sparse=FORMATS, reset=False)
@@ -64,9 +64,9 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return self._current(self.dtype or (np.float32 if single else np.float64)), X
 
     def _as_it_is(self, X: Any, *, linear: bool = False) -> Floats | None:
-        """Return the outputs for an array that needs no conversion and no words, else None.
+        """Return the outputs for an array that needs no conversion and no error, else None.
 
-        scikit-learn's validation costs more than a small network; what passes here would pass
+        scikit-learn's validation costs more than a small network; arrays that pass here would pass
         there too.
         """
         if type(X) in _COMPRESSED:
@@ -86,7 +86,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         network = weights.linear if linear else weights.network
         found: Floats
         if len(X) == 1:
-            # The network is quickest where a single example is no matrix.
+            # The network is fastest with a single example as a vector.
             if not np.isfinite(X).all():
                 return None
             found = network(X[0])[np.newaxis]
@@ -98,9 +98,9 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
     def _entries_as_they_are(self, X: Any, *, linear: bool = False) -> Floats | None:
-        """Return the outputs for CSR that needs no conversion and no words, else None.
+        """Return the outputs for CSR that needs no conversion and no error, else None.
 
-        The gate looks at every number and every index, so that once is enough.
+        The gate checks every number and every index, and once is enough.
         """
         weights = self.__dict__.get("_weights")
         if (
@@ -119,7 +119,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _adopt(self, weights: Weights) -> None:
         """Make these the estimator's weights."""
         self._weights = weights
-        # Lists of their own, so that an array put into one is noticed.
+        # Copies of the lists, so that an array put into one is noticed.
         self.coefs_ = list(weights.coefs)
         self.intercepts_ = list(weights.intercepts)
 
@@ -154,7 +154,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _name_outputs(self, network: Sequential) -> None:
         """Give the network the labels of its outputs, where it has some."""
 
-    # What others see.
+    # What other packages see.
 
     def onnx_parser(self) -> Any:
         """Return what skl2onnx asks for the outputs of a model that it does not know."""

@@ -1,4 +1,4 @@
-"""What is measured on validation examples after every epoch: a score, and the loss."""
+"""The score and the loss that are measured on validation examples after every epoch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How the loss of a network is measured: where, which, and by whose conventions.
+    """How the loss of a network is measured: weights, loss and conventions.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Measure:
     loss : Loss
         Its row.
     conventions : Conventions
-        How it counts.
+        How it is scaled.
     constant : callable or None
         Targets -> what is added to the loss of each example.
     backend : {"native", "reference"}
@@ -54,7 +54,7 @@ class Measure:
 
 
 def outputs_for(network: Any, known: Data) -> Floats:
-    """Return what the network's last layer makes of the examples."""
+    """Return the outputs of the network's last layer for the examples."""
     sparse = isinstance(known.X, SparseRows)
     found: Floats = network.predict(known.X) if sparse else network(known.X)
     return found
@@ -108,7 +108,7 @@ def _scorer(estimator: Any, monitor: Any) -> Any:
 
 
 class Judge:
-    """Scores an estimator that is being fitted on examples that it is not fitted on.
+    """Scores an estimator during a fit, on examples that it is not trained on.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class Judge:
         return self._scored(), loss
 
     def _scored(self) -> float:
-        """Ask the scorer about the estimator as it is, whatever its features are called."""
+        """Call the scorer on the present estimator, whatever its features are called."""
         seen = object.__new__(type(self._estimator))
         seen.__dict__.update(self._estimator.__dict__)
         seen.__dict__.pop("feature_names_in_", None)

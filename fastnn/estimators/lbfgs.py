@@ -67,7 +67,7 @@ class FullBatch:
 
 
 def _constant(known: Data, measure: Measure) -> float:
-    """Return what the loss of all examples has beside the engine's."""
+    """Return what is added to the engine's loss of all examples."""
     if measure.constant is None:
         return 0.0
     weights = known.weights if known.weights.size else None
@@ -84,15 +84,15 @@ class Search:
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters rule; ``loss_``, ``n_iter_`` and validation curves are written.
+        Its parameters are used; ``loss_``, ``n_iter_`` and validation curves are written.
     objective : FullBatch
-        What is searched for the least of.
+        The function to minimise.
     vector : ndarray (size,)
         Where the search starts; written.
     judge : Judge or None
-        What scores validation examples after every iteration.
+        Scores validation examples after every iteration.
     watchers : Watchers
-        Who is told of every iteration.
+        The callbacks that run after every iteration.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Search:
         return self._slope
 
     def _iteration(self, x: Vector) -> None:
-        """Tell of an iteration, which ended with the last evaluation."""
+        """Report an iteration, which ended with the last evaluation."""
         one = self._estimator
         one.n_iter_ += 1
         one.loss_ = np.float64(self._loss)

@@ -1,4 +1,4 @@
-"""What an estimator keeps of its optimizer from one `partial_fit` to the next."""
+"""The optimizer's state that an estimator keeps from one `partial_fit` to the next."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ __all__ = ["Pace", "schedule_of"]
 Floats = NDArray[np.floating]
 Vector = NDArray[np.float64]
 
-# Below it "adaptive" gives up.
+# Below this rate "adaptive" stops.
 _SLOWEST = 1e-6
 
 
 def schedule_of(estimator: Any, judge: Judge | None) -> Schedule | None:
     """Return the library's schedule that ``learning_rate`` asks for; None for scikit-learn's own.
 
-    "plateau" watches what the fit is judged by, and is twice as impatient as what ends the fit:
-    else both would come at once.
+    "plateau" monitors the quantity by which the fit stops, with half the patience: otherwise both
+    would trigger at the same epoch.
     """
     asked = estimator.learning_rate
     if isinstance(asked, str) and asked in RATES:
@@ -53,7 +53,7 @@ class Pace:
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Whose parameters set the rule; later changes of them do not count.
+        Its parameters set the rule; later changes of them have no effect.
     parameters : ndarray (size,)
         The vector to be trained.
     scheduled : Schedule or None, default None
@@ -64,18 +64,18 @@ class Pace:
     state : TrainingState
         What the engine reads and writes.
     learning_rate_init : float
-        As the estimator had it, until it is set: what Adam and its kin, "invscaling" and schedules
-        go by from the next step on.
+        As the estimator had it, until it is set: the base rate of Adam and its relatives,
+        "invscaling" and schedules from the next step on.
     power_t : float
         As the estimator had it.
     schedule : {"constant", "invscaling", "adaptive"}
-        Which of scikit-learn's rules moves the learning rate.
+        Which of scikit-learn's rules changes the learning rate.
     scheduled : Schedule or None
-        As given; it goes before that rule.
+        As given; it takes precedence over that rule.
     learning_rate : float
-        At present.  Of the last step, for Adam with its corrections, as in scikit-learn; under a
-        schedule what that one gave.  Setting it counts from the next step on, but for Adam and
-        under a schedule, where it follows from ``learning_rate_init``, as in scikit-learn.
+        That of the last step, for Adam with its bias corrections, as in scikit-learn; with a
+        schedule, what the schedule gave.  Setting it takes effect at the next step, except for Adam
+        and with a schedule, where it follows from ``learning_rate_init``, as in scikit-learn.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Pace:
         self.power_t = plain(estimator.power_t, "power_t")
         self.scheduled = scheduled
         self._epochs = 0
-        # What a schedule sees of the epochs so far.
+        # What a schedule sees of the previous epochs.
         self._history: dict[str, list[float]] = {}
 
     def to_plain(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Pace:
             self._learn_at(rate)
 
     def check(self, parameters: Floats) -> None:
-        """Refuse to go on with weights of another size than the moments."""
+        """Refuse to continue with weights of another size than the moments."""
         if self.state.moments.shape[1] != parameters.size:
             raise ValueError(
                 f"coefs_ and intercepts_ must hold {self.state.moments.shape[1]} numbers to go "
@@ -176,11 +176,11 @@ class Pace:
         Parameters
         ----------
         first, last : int
-            From which step of the epoch on, and before which.
+            The first step of the epoch, and the one past the last.
         steps : int
             How many the epoch has.
         epochs : int
-            How many epochs the schedule is laid out for.
+            How many epochs the schedule spans.
         """
         if self.scheduled is None:
             return np.zeros(0)
@@ -207,7 +207,7 @@ class Pace:
             raise ValueError(f"learning_rate cannot be followed: {problem}") from problem
 
     def epoch_ends(self, seen: int, logs: Mapping[str, float]) -> None:
-        """Take down what an epoch gave; slow down with the number of examples seen if asked."""
+        """Record an epoch's values; decay with the number of examples seen if asked."""
         if self.scheduled is not None:
             self._epochs += 1
             for name, value in logs.items():
@@ -216,7 +216,7 @@ class Pace:
             self._learn_at(self.learning_rate_init / _power(seen + 1, self.power_t))
 
     def stalls(self, message: str, verbose: Any) -> bool:
-        """Tell whether to stop where nothing improves, or slow down where that is the schedule."""
+        """Return whether to stop where nothing improves, or reduce the rate with "adaptive"."""
         if self.schedule != "adaptive":
             word = "Stopping."
         elif self.learning_rate <= _SLOWEST:
@@ -229,7 +229,7 @@ class Pace:
         return word.endswith("Stopping.")
 
     def _learn_at(self, rate: float) -> None:
-        """Change the learning rate; one that underflows stays above 0 by a hair."""
+        """Change the learning rate; one that underflows becomes the smallest number above 0."""
         self.state.learn_at(max(float(rate), float(np.finfo(np.float64).smallest_subnormal)))
 
 

@@ -53,10 +53,10 @@ Array = NDArray[Any]
 # The largest momentum below 1: scikit-learn allows 1 itself, and 1 is what float32 makes of it.
 _ALMOST_ONE = float(np.nextafter(1.0, 0.0))
 
-# The module that filters of warnings see of what scikit-learn's own classes warn of too.
+# The module that warning filters see for warnings that scikit-learn's own classes give too.
 THEIRS = "sklearn.neural_network._multilayer_perceptron"
 
-# scikit-learn's ways of the learning rate, which move it for "sgd" alone.
+# scikit-learn's learning-rate rules, which apply to "sgd" only.
 RATES = ("constant", "invscaling", "adaptive")
 
 

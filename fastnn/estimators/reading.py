@@ -1,4 +1,4 @@
-"""Arguments on their way through scikit-learn's validation: what NumPy cannot read gets words."""
+"""Clear errors for arguments that NumPy cannot read, around scikit-learn's validation."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["reading", "weights_of"]
 
 Array = NDArray[Any]
 
-# What conversions of others raise beside TypeError and ValueError: an integer beyond float64, a
-# tensor that requires gradients or lies on another device.
+# What conversions of other packages raise besides TypeError and ValueError: an integer beyond
+# float64, a tensor that requires gradients or lies on another device.
 _WORDLESS = (ArithmeticError, AttributeError, LookupError, RuntimeError)
 
 

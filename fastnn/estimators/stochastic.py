@@ -1,11 +1,11 @@
 """Epochs of minibatches: sgd and adam, with scikit-learn's rules for when to stop.
 
-An epoch is cut into slices of native steps of about 70 ms, so that Ctrl-C is served at once.
+An epoch is cut into slices of native steps of about 70 ms, so that Ctrl-C takes effect at once.
 Random numbers are drawn as scikit-learn draws them: every epoch shuffles the order of the last.
 
-While steps are taken the weights lie packed.  They are unpacked where a callback looks, and now
-and then: what was brought back last, and a list of the steps since, lead to the step in which a
-fit diverged, as steps repeat bit for bit.
+During steps the weights are packed.  They are unpacked before callbacks run, and now and then: from
+the last unpacked state, and a list of the steps since, a fit that diverged is replayed to the step
+in which it did, as steps repeat bit for bit.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Descent:
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
-        Its parameters rule; its fitted attributes are written epoch by epoch.
+        Its parameters are used; its fitted attributes are written epoch by epoch.
     known : Data
-        Examples to train on.
+        Training examples.
     feed : Feed
-        What takes the steps on them.
+        Takes the steps on them.
     batch : int
         Examples per step.
     pace : Pace
@@ -73,9 +73,9 @@ class Descent:
     measure : Measure
         Vector and loss.
     judge : Judge or None
-        What scores validation examples.
+        Scores validation examples.
     watchers : Watchers
-        Who is told of every epoch.
+        The callbacks that run after every epoch.
     fallback : ndarray (size,) or None
         The weights to end with where no score is better than those before; None for the last.
     """
@@ -112,7 +112,7 @@ class Descent:
         self._keep()
 
     def run(self, epochs: int, *, incremental: bool) -> None:
-        """Train for so many epochs, or until something says stop; once where incremental."""
+        """Train for so many epochs, or until a stopping rule applies; once where incremental."""
         one = self._estimator
         limit = None if one.max_time is None else plain(one.max_time, "max_time")
         began = time.perf_counter()
@@ -192,17 +192,17 @@ class Descent:
         fitting = int(tuning.current.slice_seconds * steps / max(seconds, 1e-9))
         self._length = max(1, min(fitting, 8 * steps))
 
-    # Weights and moments: packed, brought back, gone back to.
+    # Weights and moments: packed, unpacked, restored.
 
     def _due(self) -> bool:
-        """Tell whether to bring weights and moments back before the next steps."""
+        """Return whether to unpack weights and moments before the next steps."""
         places = len(self._taken) * self._examples
         figures = tuning.current
         late = self._stale > figures.saving_share * self._showing or places >= figures.kept_orders
         return bool(self._taken) and (late or not self._feed.steady)
 
     def _show(self) -> None:
-        """Bring weights and moments back, unless they are as they were left."""
+        """Unpack weights and moments, unless they are up to date."""
         if not self._taken:
             return
         began = time.perf_counter()
@@ -211,7 +211,7 @@ class Descent:
         self._showing = time.perf_counter() - began
 
     def _keep(self) -> None:
-        """Keep what a replay starts from: the state's numbers, and all that steps write to."""
+        """Keep what a replay starts from: the state's numbers, and all that steps write."""
         self._taken.clear()
         self._stale = 0.0
         state = self._pace.state
@@ -221,7 +221,7 @@ class Descent:
             self._copies = self._vector.copy(), state.moments.copy()
 
     def _replay(self, taken: Iterable[_Taken]) -> None:
-        """Go back to what was brought back last, and take these steps from there."""
+        """Go back to the last unpacked state, and take these steps from there."""
         state = self._pace.state
         rate = state.numbers[codes.LEARNING_RATE]
         state.numbers[:] = self._numbers
@@ -235,7 +235,7 @@ class Descent:
         state.numbers[codes.LEARNING_RATE] = rate
 
     def _settle(self) -> None:
-        """Bring the weights back that an interruption left, or those before a divergence in it."""
+        """Unpack the weights at an interruption, or, if they diverged, those from before."""
         if self._copies is None:
             self._copies = self._vector.copy(), self._pace.state.moments.copy()
         self._feed.show(moments=True)
@@ -275,7 +275,7 @@ class Descent:
         if self._judge is not None:
             self._score(self._judge)
         if not self._stopping_early:
-            # Asked this way round, as there: NaN is no worse, and no better.
+            # With the comparison this way round, as there, NaN is no worse, and no better.
             worse = loss > one.best_loss_ - self._tol
             one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
             if loss < one.best_loss_:
@@ -301,7 +301,7 @@ class Descent:
                 self._best = self._vector.copy()
 
     def _tell(self) -> bool:
-        """Tell the watchers what an epoch gave; return whether one of them wants to stop."""
+        """Pass an epoch's values to the watchers; return whether one of them wants to stop."""
         if not self._watchers.present:
             return False
         self._show()
@@ -320,7 +320,7 @@ class Descent:
         return logs
 
     def _exhausted(self) -> bool:
-        """Tell whether nothing has improved for long enough to stop."""
+        """Return whether nothing has improved for long enough to stop."""
         one = self._estimator
         if one._no_improvement_count <= one.n_iter_no_change:
             return False
@@ -343,7 +343,7 @@ def _warn(message: str) -> None:
 def _constants(
     constant: Callable[[NDArray[Any]], NDArray[Any]] | None, known: Data, batch: int
 ) -> Callable[[NDArray[np.int64]], float]:
-    """Return what an epoch's loss has beside the engine's, as a function of the order.
+    """Return what is added to the engine's loss of an epoch, as a function of the order.
 
     The loss of a batch is a mean by weights, that of an epoch a mean of batches by examples.
     """

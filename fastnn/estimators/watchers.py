@@ -1,4 +1,4 @@
-"""Who is told of every epoch: the library's callbacks, and scikit-learn's own protocol."""
+"""Callbacks of an estimator's fit: the library's, and those of scikit-learn's own protocol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Watchers"]
 
 
 class Watchers:
-    """Tells callbacks of both kinds when a fit and its epochs begin and end."""
+    """Calls callbacks of both kinds when a fit and its epochs begin and end."""
 
     def __init__(self, run: FitRun | None = None, tasks: _Tasks | None = None) -> None:
         self._run, self._tasks = run, tasks
@@ -30,16 +30,16 @@ class Watchers:
         given: tuple[Any, Any, Any],
         snapshot: Callable[[], dict[str, Any]],
     ) -> Watchers:
-        """Return those of an estimator that is about to be fitted, and tell them so.
+        """Return those of an estimator that is about to be fitted, after calling their begin hooks.
 
         Parameters
         ----------
         estimator : MLPClassifier or MLPRegressor
-            Whose callbacks they are.
+            Has the callbacks.
         steps : int
             How many epochs or iterations there may be.
         names : tuple of str
-            What every one of them reports.
+            The names of the values of every epoch.
         network : Sequential
             What callbacks see as ``run.network``.
         given : tuple
@@ -64,12 +64,12 @@ class Watchers:
         return self._run is not None or self._tasks is not None
 
     def epoch_begins(self) -> None:
-        """Tell that an epoch begins."""
+        """Report that an epoch begins."""
         if self._tasks is not None:
             self._tasks.begin()
 
     def epoch_ends(self, logs: Mapping[str, float]) -> bool:
-        """Tell what an epoch gave; return whether a callback wants to stop."""
+        """Report an epoch's values; return whether a callback wants to stop."""
         run = self._run
         stop = False
         if run is not None:
@@ -84,7 +84,7 @@ class Watchers:
         return stop
 
     def fit_ends(self) -> None:
-        """Tell that the fit is over, with the weights that it ends with."""
+        """Report that the fit is over, with the weights that it ends with."""
         if self._run is not None:
             for callback in self._run.callbacks:
                 callback.on_fit_end(self._run)

@@ -1,8 +1,8 @@
-"""The weights of an estimator: one vector that computes, and the lists that users see.
+"""The weights of an estimator: one vector to compute with, and the lists that users see.
 
-``coefs_`` and ``intercepts_`` are the truth, as in scikit-learn: a user may write into their
-arrays, replace one, or set all of them by hand.  While they are the views that `Weights` made, a
-prediction reads the vector beneath them; arrays of the user's own are copied at every call.
+``coefs_`` and ``intercepts_`` are authoritative, as in scikit-learn: a user may write into their
+arrays, replace one, or set all of them.  While they are the views that `Weights` made, a prediction
+reads the vector behind them; arrays of the user's own are copied at every call.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Weights:
         if self._linear is None:
             *before, last = self.network.layers
             assert isinstance(last, Dense)
-            # Its own weights are never looked at.
+            # Its own weights are never used.
             identity = replace(last, activation="identity", initializer="zeros")
             twin = Sequential([*before, identity], self.network.inputs, self.network.dtype)
             twin._parameters = self.network.parameters
@@ -104,7 +104,7 @@ class Weights:
         dropout: Any,
         dtype: DTypeLike | None = None,
     ) -> Weights:
-        """Return a copy of weights and biases that may come from anywhere."""
+        """Return a copy of any weights and biases."""
         check_lists(coefs, intercepts)
         units = _widths(coefs, intercepts)
         if dtype is None:
@@ -138,7 +138,7 @@ class Weights:
     def are(
         self, coefs: Any, intercepts: Any, activation: Any, out_activation: str, dropout: Any
     ) -> bool:
-        """Tell whether these are the very views of this vector, in a network of this kind."""
+        """Return whether these are the views of this vector, in a network of this kind."""
         if coefs is None or intercepts is None:
             return False
         return (
@@ -221,12 +221,12 @@ def draw(weights: Weights, activation: Any, rng: np.random.RandomState) -> None:
 
 
 def draw_key(rng: np.random.RandomState) -> int:
-    """Draw the key of what dropout keeps from a copy, so that all else is drawn as without it."""
+    """Draw dropout's key from a copy of the generator, so that all else is drawn as without it."""
     return int.from_bytes(copy.deepcopy(rng).bytes(8), "little")
 
 
 def given(views: Sequence[Floats], arrays: Any, argument: str) -> None:
-    """Write first weights or biases that the user gives into the views, or refuse them."""
+    """Write initial weights or biases from the user into the views, or refuse them."""
     shapes = [view.shape for view in views]
     if len(arrays) != len(shapes):
         raise ValueError(

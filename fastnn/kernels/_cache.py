@@ -6,14 +6,14 @@ of the user's call.  This one names a file by the hash of everything its content
 kernel files, versions, CPU, compiler settings, signature), writes it whole or not at all, checks
 it before it is read, and treats whatever goes wrong as "not there".
 
-The files are unpickled, so whoever can write them can run code as the user: folder and file must be
-the user's own and closed to others (`private.py`), and one that is not is left alone.
+The files are unpickled, so anyone who can write them can run code as the user: folder and file must
+be the user's own and not writable by others (`private.py`), and any other is ignored.
 
-Where the user's own folder cannot be used, one below the system's folder for temporary files takes
-its place.
+Where the user's own folder cannot be used, one below the system's folder for temporary files is
+used instead.
 
-Environment: ``FASTNN_CACHE=0`` switches the cache off; ``FASTNN_CACHE_DIR`` moves it, and nothing
-takes its place.
+Environment: ``FASTNN_CACHE=0`` turns the cache off; ``FASTNN_CACHE_DIR`` moves it, and then there
+is no such fallback.
 """
 
 from __future__ import annotations

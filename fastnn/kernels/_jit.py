@@ -2,21 +2,21 @@
 
 Flags, and why:
 
-- ``nogil``: other Python threads go on while a kernel runs.
-- ``error_model="numpy"``: a division by zero gives infinity, so that no loop carries a branch
+- ``nogil``: other Python threads can run while a kernel does.
+- ``error_model="numpy"``: a division by zero gives infinity, so that no loop contains a branch
   and an exception for it.
 - ``fastmath={"nsz", "contract"}``: multiply and add may fuse, and the sign of zero may be lost;
-  NaN and infinity stay honest and sums keep their order.  With ``reassoc`` twelve identical runs
-  on one thread gave two different results, as the vector and the scalar path of one loop were
-  chosen by the data's address.
-- ``_nrt=False``: nobody counts references to arrays, as kernels allocate nothing and their callers
-  hold what they hand in.  Counting took a quarter of the smallest step (8-32-32-1: 3.3 us instead
-  of 2.8), and kept two threads fighting for the counters (784-512-512-10, batch 128: 1.55 ms
+  NaN and infinity are handled correctly and sums keep their order.  With ``reassoc`` twelve
+  identical runs on one thread gave two different results, as the data's address decided between the
+  vector and the scalar path of a loop.
+- ``_nrt=False``: references to arrays are not counted, as kernels allocate nothing and callers hold
+  references to the arguments.  Counting took a quarter of the smallest step (8-32-32-1: 3.3 us
+  instead of 2.8), and two threads contended for the counters (784-512-512-10, batch 128: 1.55 ms
   instead of 0.97).
 - no ``parallel``, no object mode, no signature at import: nothing compiles before its first use.
 
-An entry compiles, or is loaded, in one piece (`uninterrupted.py`).  Where Numba lacks one of its
-private parts that are used here and in `_parts.py`, or does not do with it what it did, kernels are
+An entry compiles, or is loaded, without interruption (`uninterrupted.py`).  Where one of Numba's
+private interfaces that are used here and in `_parts.py` is missing or has changed, kernels are
 compiled without it, with one warning: slower to compile, and perhaps to run.
 
 With ``NUMBA_DISABLE_JIT=1`` kernels run as plain Python, for coverage and tracebacks; as machine
@@ -57,13 +57,13 @@ _FLAGS: dict[str, Any] = {
     "_nrt": False,
 }
 
-# Options without which kernels compile all the same.
+# Options that kernels can be compiled without.
 _OPTIONAL = "_nrt", "no_cpython_wrapper", "no_cfunc_wrapper"
 
-# Objects that Python makes while it compiles before it looks for garbage among them.
+# Objects that are allocated during compiling between two runs of Python's garbage collector.
 _OBJECTS = 10_000
 
-# What Numba was found to lack; one warning says all.
+# What Numba was found to lack; one warning lists it all.
 _lacking: list[str] = []
 
 # All kernels that are compiled as parts.
@@ -84,7 +84,7 @@ def _do_without(problem: object) -> None:
 
 
 def _part_compiler() -> Any:
-    """Return the compiler of parts, or None where Numba has not what it takes."""
+    """Return the compiler of parts, or None where Numba lacks what it needs."""
     try:
         from fastnn.kernels._parts import PartCompiler
     except (ImportError, AttributeError, TypeError) as problem:
@@ -98,10 +98,11 @@ _PartCompiler: Any = None if _JIT_OFF else _part_compiler()
 
 @contextlib.contextmanager
 def _seldom_collected() -> Iterator[None]:
-    """Let Python look for garbage seldom, if it does at all.
+    """Let Python's garbage collector run rarely, if it is on.
 
-    A compiler makes millions of objects that stay (one dtype's first fit: 9.3 s of processor time
-    instead of 10.6).  Compilers take turns, by Numba's lock, so that none restores another's.
+    A compiler allocates millions of objects that stay alive (one dtype's first fit: 9.3 s of CPU
+    time instead of 10.6).  Compilations are serialised by Numba's lock, so that none restores the
+    threshold of another.
     """
     before = gc.get_threshold()
     try:
@@ -137,7 +138,7 @@ def kernel(function: Function) -> Function:
 
 
 def entry(function: Function) -> Function:
-    """Compile a function that Python calls; its machine code is kept on disk."""
+    """Compile a function that Python calls; its machine code is cached on disk."""
     if _JIT_OFF:
 
         @functools.wraps(function)
@@ -161,7 +162,7 @@ def entry(function: Function) -> Function:
 
 
 class _Beginning:
-    """What a dispatcher does when it is called with types that it does not know: in one piece."""
+    """What a dispatcher does when it is called with types that are new to it, uninterrupted."""
 
     def __init__(self, begin: Callable[..., Any]) -> None:
         self._begin = begin
@@ -171,7 +172,7 @@ class _Beginning:
 
 
 class _Compiling:
-    """Compile an entry, with parts; and where that fails, without."""
+    """Compile an entry with parts, or, where that fails, without."""
 
     def __init__(self, compiler: Any) -> None:
         self._compiler = compiler
@@ -183,7 +184,7 @@ class _Compiling:
             try:
                 return self._compile(args, return_type)
             except (MemoryError, _numba.core.errors.ForceLiteralArg):
-                # No fault of parts; the second is a request.
+                # Not a fault of parts; the second is a request.
                 raise
             except Exception as problem:
                 if not _parts:
@@ -191,7 +192,7 @@ class _Compiling:
                 return self._without_parts(args, return_type, problem)
 
     def _without_parts(self, args: Any, return_type: Any, problem: Exception) -> Any:
-        """Compile once more in the plain way; raise what was wrong before if that fails too."""
+        """Compile again without parts; raise the first error if that fails too."""
         try:
             _forget_parts(True, self._compiler)
             compiled = self._compile(args, return_type)
@@ -204,7 +205,7 @@ class _Compiling:
 
 
 def _forget_parts(plain: bool, compiler: Any) -> None:
-    """Have parts compiled anew, in the plain way or as parts, and an entry that failed too."""
+    """Have all parts recompiled, with Numba's own way or as parts, and an entry that failed too."""
     from fastnn.kernels._parts import give_up
 
     give_up(plain)
@@ -226,7 +227,7 @@ def external(name: str, signature: Any, twin: Callable[[], Any]) -> Callable[[],
 
 
 def intrinsic(twin: Function) -> Callable[[Callable[..., Any]], Function]:
-    """Write a building block in LLVM's terms; its NumPy twin runs where the JIT is off.
+    """Write a building block in LLVM IR; its NumPy twin runs where the JIT is off.
 
     The decorated function is Numba's: it takes the typing context and the argument types, and
     returns a signature and a code generator.

@@ -1,8 +1,9 @@
-"""Predictions: rows through a network, from its flat vector or from weights that were packed.
+"""Predictions: the forward pass of some rows, from the flat vector or from packed weights.
 
-One entry serves any number of rows, in any number of threads.  Very few rows read the weights in
-the order in which they lie (`single`), others go through in register blocks (`blocks`).  Every sum
-has the order that it has in a fit, so that no number of rows or threads shows in a bit.
+One entry serves any number of rows, in any number of threads.  For very few rows the weights are
+streamed in the order in which they lie (`single`), others are computed in register blocks
+(`blocks`).  Every sum has the same order as in a fit, so that no bit depends on the number of rows
+or threads.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from fastnn.kernels.views import matrix
 
 __all__ = ["SHARE_ROWS", "answer"]
 
-# Rows that go through the network together: what they leave between two layers stays in the
-# second-level cache, and so does the part of the weights that they read.
+# Rows that go through the network together: their activations between two layers stay in the L2
+# cache, and so does the block of weights that they read.
 SHARE_ROWS = 64
 
-# Steps of the inner index at a time, for more rows than a block has: the rows' part stays in the
-# second-level cache, a strip of weights in the first.
+# The block of the inner index, for more rows than a register block has: the block of the rows stays
+# in the L2 cache, a strip of weights in L1.
 _DEPTH = 256
 
 
@@ -37,7 +38,7 @@ _DEPTH = 256
 def apply(M: Any, at: int, rows: int, columns: int, activation: int) -> None:
     """Compute f(Z) in place.
 
-    It is a kernel of its own, so that all activations are compiled once.
+    It is a kernel of its own, so that the activations are compiled only once.
 
     Reads and writes: a matrix (rows, columns) in M from at.  May overwrite: nothing else.
     """
@@ -47,11 +48,11 @@ def apply(M: Any, at: int, rows: int, columns: int, activation: int) -> None:
 
 @kernel
 def prepare(table: Any, P: Any, Q: Any) -> None:
-    """Pack what is not read as it lies.
+    """Pack the weights that are not read in place.
 
-    Reads: table; P (size,).  Writes: in Q, each layer's BIASES, whole vectors of them, zero where
-    it has none; and PACKED, of a layer of few outputs its transpose, else the strips from column
-    PACKED_FROM on, the last one filled with zeros.
+    Reads: table; P (size,).  Writes: in Q, each layer's BIASES, padded to whole vectors, zero where
+    it has none; and PACKED: the transpose for a layer of few outputs, else the strips from column
+    PACKED_FROM on, the last one padded with zeros.
     """
     panel = PANEL_BYTES // Q.itemsize
     for row in table:
@@ -72,13 +73,13 @@ def product(
     C: Any, c: int, c_pitch: int, A: Any, a: int, a_pitch: int, P: Any, Q: Any, row: Any,
     rows: int, waiting: bool,
 ) -> None:  # fmt: skip
-    """Compute Z = A W + b of some rows, and relu of it where that is the layer's activation.
+    """Compute Z = A W + b of some rows, and apply relu where that is the layer's activation.
 
-    Where it is a product of few rows, and the weights come from so far that they wait for them,
-    these are read in the order in which they lie.
+    With few rows, and weights too large for the L2 cache, the product is bound by memory, and the
+    weights are streamed in the order in which they lie.
 
-    Reads: A (rows, inputs) from a; P and Q as `answer` has them.  Writes: C (rows, outputs) from
-    c, up to whole vectors; rows lie a pitch apart.  May overwrite: nothing else.
+    Reads: A (rows, inputs) from a; P and Q as in `answer`.  Writes: C (rows, outputs) from c,
+    padded to whole vectors; rows are a pitch apart.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // C.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
@@ -127,13 +128,13 @@ def activate(M: Any, row: Any, at: int, spare: int, rows: int) -> None:
         apply(M, spare, rows, outputs, activation)
         copy_rows(M, at, pitch, M, spare, outputs, rows, outputs, False)
     elif not is_done(row):
-        # What stands between the rows goes through, too.
+        # The padding between the rows is computed too.
         apply(M, at, rows, pitch, activation)
 
 
 @kernel
 def is_done(row: Any) -> bool:
-    """Say whether a layer's product has done its activation."""
+    """Return whether a layer's product applies its activation."""
     activation = row[codes.ACTIVATION]
     return activation == codes.IDENTITY or (activation == codes.RELU and not row[codes.NARROW])
 
@@ -170,7 +171,7 @@ def answer_rows(
 
 @kernel
 def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
-    """Compute the prediction for one row, from weights that lie as they do; see `answer`."""
+    """Compute the prediction for one row, from weights in the flat vector; see `answer`."""
     A, a = x, 0
     to, other = plan[codes.ROOM], plan[codes.ROOM] + plan[codes.HALF]
     for row in table:
@@ -180,11 +181,11 @@ def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> No
             row_times_few(room, to, A, a, P, W, b, inputs, outputs)
         else:
             few_times_matrix(room, to, 0, A, a, 0, P, W, b, 1, inputs, outputs)
-        # A number that the code names would make a second kernel of it.
+        # A literal number would specialise, and so compile, a second version of the kernel.
         apply(room, to, x.size // table[0, codes.INPUTS], outputs, row[codes.ACTIVATION])
         A, a = room, to
         to, other = other, to
-    # The row may lie where its answer goes: it is written when all is read.
+    # The result may overwrite the row: it is written only after the whole row was read.
     for j in range(out.size):
         out[j] = room[a + j]
 
@@ -193,20 +194,20 @@ def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> No
 def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
     """Compute the prediction for each row of x; or, where there is none, pack weights.
 
-    Threads that share the rows call this with the same plan, each with room of its own; a thread
-    takes the next rows that nobody has, until there are no more.
+    Threads that share the rows call this with the same plan, each with a workspace of its own; each
+    takes the next rows that no thread has taken, until there are no more.
 
     Parameters
     ----------
     table : int64 (layers, codes.TABLE_COLUMNS)
         From `predictor.Table`.
     plan : int64 (codes.ANSWER_ENTRIES,)
-        From there, too; its NEXT is written.
+        From there too; its NEXT is written.
     P : (size,)
-        The parameters as they lie in a network's flat vector; or, where the plan says FROZEN, as
-        an earlier call has packed them.
+        The parameters, as in a network's flat vector; or, where the plan says FROZEN, as packed by
+        an earlier call.
     room : (elements,)
-        Overwritten.  What `prepare` packs lies from 0 on, unless it is in P.
+        Workspace.  What `prepare` packs is written from 0 on, unless it is in P.
     x : (rows * inputs,)
         Read only.
     out : (rows * outputs,)

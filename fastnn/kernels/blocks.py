@@ -1,9 +1,9 @@
-"""Products of some rows on matrices as they lie: register blocks, and no packing.
+"""Products of some rows on unpacked matrices, in register blocks.
 
-Packing a network's weights takes as long as the predictions of dozens of rows.  Here a block of a
-few rows by two vectors of columns stays in registers while the inner index runs over matrices
-whose rows lie any distance apart.  Every sum has the order that it has in a tile (`micro_kernels`)
-or in `narrow`, so that the bits are those of any other way.
+Packing a network's weights takes as long as predicting dozens of rows.  Here a block of a few rows
+by two vectors of columns stays in registers while the inner index runs over row-major matrices of
+any stride.  Every sum has the same order as in a tile (`micro_kernels`) or in `narrow`, so that the
+bits are the same whichever kernel computes them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = ["TALLEST", "copy_rows", "rows_times_few", "rows_times_strip"]
 
-# Rows of the tallest block.  Rows are parted evenly into blocks, and every height has a loop of its
-# own, so that no row is computed that nobody asked for: 9 rows, as 5 and 4, take 9/8 of the time of
-# 8, not twice that.  (The inner index goes one by one: two steps in a turn gained nothing here and
-# took twice as long to compile.)
+# Rows of the tallest block.  Rows are divided evenly into blocks, and every height has a loop of
+# its own, so that no padding rows are computed: 9 rows, as 5 and 4, take 9/8 of the time of 8, not
+# twice that.  (The inner loop is not unrolled: unrolling it by two gained nothing here and took
+# twice as long to compile.)
 TALLEST = 8 if simd.REGISTERS == 32 else 6
 
-# From this height on a block fetches, on its way, what stands to its right, where the next strip
-# begins (1500 x 1500, 8 rows: 110 GFLOP/s instead of 97); smaller ones wait for memory, and it
-# gains nothing there.
+# From this height on a block prefetches the columns to its right, where the next strip begins
+# (1500 x 1500, 8 rows: 110 GFLOP/s instead of 97); smaller blocks are bound by memory, and
+# prefetching gains nothing there.
 _FETCHING = 4
 
-# Rows whose sums over few outputs are under way together, at most as many as a vector has lanes.
+# Rows whose sums over few outputs are accumulated together, at most as many as a vector has lanes.
 _TOGETHER = 4
 
 NARROW_ROWS = codes.NARROW_ROWS
@@ -59,7 +59,7 @@ def rows_times_strip(
     """Compute a strip of C = max(A B + start, floor), one or two vectors wide.
 
     Reads: A (rows, inner) from a, the strip of B (inner, ...) from b, the sums' start from start;
-    rows lie a pitch apart, and all of C start with one row where start_pitch is 0.
+    rows are a pitch apart, and all rows of C start from the same one where start_pitch is 0.
     Writes: the strip of C from c.  May overwrite: nothing else; C may be the start.
     """
     place = types.intp
@@ -148,7 +148,7 @@ def _block(
     low = v.splat(floor)
     for r, q in cells:
         x = build.load(sums[r, q])
-        # Asked this way round, NaN stays NaN.
+        # With the comparison this way round, NaN stays NaN.
         x = build.select(build.fcmp_ordered("<", x, low), low, x)
         v.store(x, c, place(r, c_pitch, q))
 
@@ -177,7 +177,7 @@ def rows_times_few(
     """Compute C = A B + bias of few columns, in the order of `narrow.dots`.
 
     Reads: A (rows, inner) from a; in Q, B's transpose as `narrow.pack_narrow` packs it from w,
-    and bias (columns,).  Rows lie a pitch apart.
+    and bias (columns,).  Rows are a pitch apart.
     Writes: C (rows, columns) from c.  May overwrite: nothing else.
     """
     place = types.intp
@@ -197,7 +197,7 @@ def rows_times_few(
         last = builder.sub(rows, number(1))
 
         def some(first: Any) -> None:
-            # The last row stands in for those past it: its results are written once more.
+            # Rows past the end are replaced by the last one, whose results are written again.
             chosen = []
             for r in range(together):
                 row = builder.add(first, number(r))
@@ -254,9 +254,9 @@ def copy_rows(
     typing: Any, T: Any, to: Any, to_pitch: Any, A: Any, a: Any, a_pitch: Any, rows: Any,
     columns: Any, filled: Any,
 ) -> Any:  # fmt: skip
-    """Copy a matrix, rows a pitch apart, to rows another pitch apart.
+    """Copy a matrix from rows of one pitch to rows of another.
 
-    Reads: A (rows, columns) from a.  Writes: T from to, and where it is to be filled zeros up to
+    Reads: A (rows, columns) from a.  Writes: T from to, and, where it is to be padded, zeros up to
     whole vectors.  May overwrite: nothing else.
     """
     place = types.intp

@@ -1,9 +1,9 @@
-"""Sparse examples on their way into a step: a chunk's entries, row by row and column by column.
+"""Sparse examples: a chunk's entries, gathered by row and sorted by column.
 
-The way forward reads the rows of a chunk.  The way back needs its entries by column: they are
-counted and put in order once for each chunk, each thread a share of the columns.  A tile of weight
-gradients then reads the entries of its own rows of W, and is applied while it is in the cache like
-any other, so that there is no gradient array here either.
+The forward pass reads the rows of a chunk (CSR).  The backward pass needs its entries by column
+(CSC): they are sorted by counting, once per chunk, each thread a share of the columns.  A tile of
+the weight gradient then reads the entries of its own rows of W, and is applied while it is in the
+cache like any other, so that there is no gradient array here either.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _FACTOR_1, _FACTOR_2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
 def gather_entries(
     M: Any, plan: Any, sparse: Any, picks: Any, order: Any, start: int, first: int, last: int
 ) -> None:
-    """Copy the values of some rows of a chunk, and note where they lie and which examples they are.
+    """Copy the values of some rows of a chunk; record where they begin and which examples they are.
 
-    Reads: sparse, whose first is written; order (examples,), or (0,) for the examples' own order,
-    in which the chunk begins at start.  Writes: in M, the rows' part of ENTRIES; of the integers,
-    that of BEGINNINGS, and the place behind it, where the next row's thread writes the same; the
-    same rows of picks.  May overwrite: nothing else.
+    Reads: sparse, whose first array is written; order (examples,), or (0,) for the examples' own
+    order, in which the chunk begins at start.  Writes: in M, the rows' part of ENTRIES; of the
+    integers, that of BEGINNINGS and the element behind it, to which the next row's thread writes
+    the same number; the same rows of picks.  May overwrite: nothing else.
     """
     integers, starts, _, values = sparse
     at = 0
@@ -60,8 +60,8 @@ def drop_entries(
 ) -> None:  # fmt: skip
     """Drop entries of some rows, and scale the others, as `dropout.drop` does with panels.
 
-    Reads: sparse, picks; the step's stream, and begun, how many rows of the batch came before the
-    chunk.  Writes: in M, the rows' part of ENTRIES.  May overwrite: nothing else.
+    Reads: sparse, picks; the step's stream, and begun, the rows of the batch before the chunk.
+    Writes: in M, the rows' part of ENTRIES.  May overwrite: nothing else.
     """
     integers, starts, columns, _ = sparse
     units, threshold = row[codes.OUTPUTS], np.uint64(row[codes.THRESHOLD])
@@ -109,9 +109,9 @@ def turn_entries(
     M: Any, plan: Any, sparse: Any, inputs: int, order: Any, start: int, rows: int, place: int,
     size: int,
 ) -> None:  # fmt: skip
-    """Put the entries of a thread's share of the columns in order, column by column.
+    """Sort the entries of a thread's share of the columns by column.
 
-    Reads: sparse, what `gather_entries` and all threads' `count_entries` left.
+    Reads: sparse, and what `gather_entries` and all threads' `count_entries` wrote.
     Writes: the share's part of TURNED_ENTRIES, TURNED_ROWS and CURSORS.
     May overwrite: nothing else.
     """
@@ -134,7 +134,7 @@ def turn_entries(
         for e in range(starts[row], starts[row + 1]):
             c = columns[e]
             if low <= c < high:
-                # In the end a column's cursor stands where the next one begins.
+                # In the end a column's cursor points to where the next one begins.
                 to = integers[cursors + c]
                 integers[cursors + c] = to + 1
                 integers[turned_rows + to] = i

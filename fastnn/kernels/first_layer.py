@@ -1,8 +1,8 @@
-"""The first layer of predictions for sparse examples, straight from the flat vector.
+"""The first layer of predictions for sparse examples, computed from the flat vector.
 
-Packing its weights would take longer than the answers (20 000 inputs and 100 units in float64:
-9 ms, where 2000 examples with 60 entries each take 4.5 ms).  Every sum has the order that it has
-in the engine, so that the bits are those of predictions for the same examples with their zeros.
+Packing its weights would take longer than the predictions (20 000 inputs and 100 units in float64:
+9 ms, where 2000 examples with 60 entries each take 4.5 ms).  Every sum has the same order as in the
+engine, so that the bits are those of predictions for the same examples stored densely.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastnn.kernels.views import matrix
 
 __all__ = ["first_layer"]
 
-# Rows that go through the activation together: what was written is still in the cache.
+# Rows that go through the activation together, while they are still in the cache.
 _ROWS = 32
 
 
@@ -29,8 +29,8 @@ def first_layer(
 ) -> None:
     """Compute f(X W + b) for rows from first to before last of sparse examples X.
 
-    Reads: row, int64 (codes.TABLE_COLUMNS,), of which sizes, activation and the places of
-    parameters; P (size,); X as starts (n + 1,), columns and values.
+    Reads: sizes, activation and the places of parameters in row, int64 (codes.TABLE_COLUMNS,);
+    P (size,); X as starts (n + 1,), columns and values (CSR).
     Writes: out (n * outputs,), row by row.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // P.itemsize

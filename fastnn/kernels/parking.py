@@ -1,7 +1,7 @@
-"""What a kernel asks the operating system for while it waits: the time, and to be woken up.
+"""System calls of a waiting thread: the clock, yielding, and sleeping until it is woken (a futex).
 
-Functions of the system are declared by name, so that machine code that calls them can be kept on
-disk.  None of them takes Python's lock.
+The system's functions are declared by name, so that machine code that calls them can be cached on
+disk.  None of them takes the GIL.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def _clock() -> int:
 
 @intrinsic(_clock)
 def clock(typing: Any) -> Any:
-    """Return nanoseconds since some moment; they go on whatever the thread does."""
+    """Return nanoseconds of a monotonic clock, which runs while the thread sleeps."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         longs = _two_longs(builder, 0, 0)
         if CLOCK is None:
-            # Windows: one number of a hundred nanoseconds each.
+            # Windows: one number, in units of a hundred nanoseconds.
             _call(builder, CLOCK_FUNCTION, _ir.VoidType(), [longs], variadic=False)
             return builder.mul(builder.load(longs), _LONG(100))
         which = _ir.IntType(32)(CLOCK)
@@ -77,13 +77,13 @@ def clock(typing: Any) -> Any:
 
 
 def _give_way() -> None:
-    """Give the core away in Python."""
+    """Yield in Python."""
     time.sleep(0.0)
 
 
 @intrinsic(_give_way)
 def give_way(typing: Any) -> Any:
-    """Give the core to another thread that wants it, if there is one."""
+    """Yield the core to another thread that is ready to run, if there is one."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _call(builder, YIELD_FUNCTION, _ir.IntType(32), [], variadic=False)
@@ -93,7 +93,7 @@ def give_way(typing: Any) -> Any:
 
 
 def _word(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
-    """Return the address of a signal's low half, which is what the system compares."""
+    """Return the address of a signal's low 32 bits, which are what a futex compares."""
     at = builder.gep(simd.data_pointer(context, builder, kind, array), [place])
     return builder.add(builder.ptrtoint(at, _LONG), _LONG(FUTEX_SHIFT))
 
@@ -105,9 +105,9 @@ def _park(signals: Any, place: int, known: int, limit: int) -> None:
 
 @intrinsic(_park)
 def park(typing: Any, signals: Any, place: Any, known: Any, limit: Any) -> Any:
-    """Give the core away until a signal is woken, for so many nanoseconds below 1e9 at the most.
+    """Sleep until the signal is woken, at most `limit` nanoseconds, which is less than 1e9.
 
-    Returns at once where the signal is not the known one; it may return at any time.
+    Returns at once where the signal differs from `known`; it may also wake spuriously.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -128,7 +128,7 @@ def park(typing: Any, signals: Any, place: Any, known: Any, limit: Any) -> Any:
 
 
 def _wake(signals: Any, place: int) -> None:
-    """Do nothing in Python, where nobody parks for long."""
+    """Do nothing in Python, where no thread sleeps for long."""
 
 
 @intrinsic(_wake)

@@ -1,8 +1,8 @@
-"""Products of one row, or very few, on weights that are read in the order in which they lie.
+"""Products of one row, or very few, that stream the weights from memory (GEMV).
 
-So few rows wait for the weights, which are read once, row after row, and added to all results.
-Every sum has the order that it has in a tile, from the bias on through the inputs, so that the bits
-are those of a prediction for many.
+With so few rows the product is bound by memory: each row of weights is read once, in the order in
+which it lies, and accumulated into all results.  Every sum has the same order as in a tile, from
+the bias through the inputs, so that the bits are those of a prediction for many rows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fastnn.kernels._jit import intrinsic
 
 __all__ = ["FEW_ROWS", "few_times_matrix"]
 
-# The most rows that go this way.
+# The most rows that are computed this way.
 FEW_ROWS = 4
 
-# Rows of the matrix that are added to the results together, where one row or more are computed
+# Rows of the matrix that are accumulated per pass over the results, by the number of rows computed
 # (one row, 784-512-512-10: 67 us, against 79 with sums in registers and 72 with 4 rows).
 _DEEP = {1: 8, 2: 8, 3: 8, 4: 4}
 
@@ -46,7 +46,7 @@ def few_times_matrix(
     """Compute z = a W + b for at most FEW_ROWS rows.
 
     Reads: a (rows, inputs) from source; in P, W (inputs, outputs) row by row, and b (outputs,)
-    unless its place is negative.  Writes: z (rows, outputs) from to.  Rows of a and z lie a pitch
+    unless its place is negative.  Writes: z (rows, outputs) from to.  Rows of a and z are a pitch
     apart.  May overwrite: nothing else.
     """
     place = types.intp
@@ -100,7 +100,7 @@ def _stream(
             v.store(build.load(first), target, j, mask)
 
     def add(k: Any, deep: int) -> None:
-        """Add some rows of the matrix to all results."""
+        """Accumulate some rows of the matrix into all results."""
         places = [build.add(k, number(n)) for n in range(deep)]
         rows = [build.add(W, build.mul(place, outputs)) for place in places]
         scales = [

@@ -1,8 +1,8 @@
-"""Sparse examples: the first layer's products over their entries alone.
+"""Sparse examples: the first layer's products over their non-zero entries alone.
 
-A sum over the inputs runs through a row's entries in the order of their columns, and a weight's
-gradient through the rows in theirs, as in the products of dense examples; a term that is zero
-adds nothing.  So the bits are those of the same examples with their zeros, but for signs of zero.
+A sum over the inputs runs over a row's entries in the order of their columns, and a weight's
+gradient over the rows in their order, as in the products of dense examples, where a zero term adds
+nothing.  So the bits are those of the same examples stored densely, except for signs of zero.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["narrow_sums", "narrow_turned_tile", "row_sums", "turned_tile"]
 # Numba's helpers carry no types.
 _cgutils: Any = cgutils
 
-# Vectors of a row's sums that stay in registers while its entries go by: enough that no
-# multiply-add waits for the one before.
+# Vectors of a row's sums that stay in registers over the loop over its entries: enough to hide the
+# latency of a multiply-add.
 STRIP = 8
 
 
@@ -49,9 +49,9 @@ def row_sums(
 ) -> Any:  # fmt: skip
     """Compute z(j) = b(j) + sum over a row's entries of value times W(column, j).
 
-    Reads: V, count values from at; C, their columns from first; in P, panels of W from w, each
-    row of a panel pitch apart and each panel apart from the one before, and b unless its place is
-    negative.  Writes: in Z, so many columns from z, each panel z_apart from the one before.
+    Reads: V, count values from at; C, their columns from first; in P, panels of W from w, whose
+    rows are pitch apart and which are `apart` from each other, and b unless its place is negative.
+    Writes: in Z, so many columns from z, in panels that are z_apart from each other.
     May overwrite: nothing else.
     """
     place = types.intp
@@ -70,7 +70,7 @@ def row_sums(
         values, places = build.gep(v_data, [at]), build.gep(c_data, [first])
 
         def strip(j: Any, vectors: int, mask: Any) -> None:
-            """Emit the sums of some vectors from column j on, which is a panel's first."""
+            """Emit the sums of some vectors from column j on, the first of a panel."""
             panel = build.sdiv(j, number(2 * v.lanes))
             masks = [None] * (vectors - 1) + [mask]
             halves = [(q // 2, q % 2 * v.lanes) for q in range(vectors)]
@@ -145,11 +145,11 @@ def narrow_sums(
 ) -> Any:  # fmt: skip
     """Compute z(q) = sum over a row's entries of value times W(column, q), + b(q); few columns.
 
-    Each sum is kept in as many parts as a vector has lanes, by the entry's column, and these are
-    added in the order of `narrow.dots`.
+    Each sum is kept in one partial sum per lane, by the entry's column, and these are reduced in
+    the order of `narrow.dots`.
 
-    Reads: V, count values from at; C, their columns from first; in P, W from w: its rows near
-    apart within a panel of them, these far apart, and its columns apart; b unless its place is
+    Reads: V, count values from at; C, their columns from first; in P, W from w: its rows are `near`
+    apart within a panel of rows, panels `far` apart, and columns `apart`; b unless its place is
     negative.  Writes: in Z, so many columns from z.  May overwrite: nothing else.
     """
     place = types.intp
@@ -228,8 +228,8 @@ def turned_tile(
 ) -> Any:  # fmt: skip
     """Compute C(r, j) = start(r, j) + sum over the entries of column r of value times B(row, j).
 
-    Reads: in N, where the entries of each of height columns begin from cursor, and their rows
-    from rows_at; in M, their values from values_at, one panel of B from b, the start laid out as
+    Reads: in N, from cursor, where the entries of each of `height` columns begin, and from rows_at
+    their rows; in M, their values from values_at, one panel of B from b, the start laid out as
     C, or zero where it is negative.  Writes: rows of one or two vectors of C from result, a
     panel's row apart.  May overwrite: nothing else.
     """
@@ -297,10 +297,10 @@ def narrow_turned_tile(
     typing: Any, M: Any, N: Any, result: Any, cursor: Any, rows_at: Any, values_at: Any, b: Any,
     height: Any, outputs: Any, start: Any,
 ) -> Any:  # fmt: skip
-    """Compute the same as `turned_tile` for few columns of C, which lie as its transpose.
+    """Compute the same as `turned_tile` for few columns of C, stored as its transpose.
 
-    Reads: as there; height columns of entries, at most a panel of them.  Writes: a panel's row
-    of each of the outputs from result, zero past the last of the columns.
+    Reads: as there; `height` columns of entries, at most one panel.  Writes: one panel's row per
+    output from result, zero past the last column.
     May overwrite: nothing else.
     """
     place = types.intp
