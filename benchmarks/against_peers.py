@@ -1,7 +1,7 @@
 """fastnn and other libraries on the same work, each in a process of its own.
 
-A first look by `benchmarks.compare`, which measures everybody at once in `setup_cache`; who is
-not installed is skipped.  That command says more, and with more care.
+A first look with `benchmarks.compare`, which measures all libraries once, in `setup_cache`; those
+that are not installed are skipped.  That command measures more, and more carefully.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _WORKLOADS = ["8-32-32-1 b32", "64-100-10 b200", "784-128-10 b128", "4-32-16-4 t
 
 
 class Beside:
-    """Times of all libraries, and what they reach."""
+    """Times of all libraries, and the losses that they reach."""
 
     params = (list(PEERS), [*_WORKLOADS, *NETWORKS], THREADS)
     param_names = ("library", "work", "threads")
     timeout = 600
 
     def setup_cache(self) -> dict[str, Any]:
-        """Measure everybody."""
+        """Measure all libraries."""
         peers = [peer for peer in PEERS if is_installed(peer)]
         return measure(peers, THREADS, {}, QUICK, [*_WORKLOADS, *NETWORKS], series=False, rows=(1,))
 

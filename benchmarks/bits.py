@@ -1,10 +1,10 @@
 """``python -m benchmarks.bits OTHER``: do two checkouts compute the same bits?
 
-Random networks are trained and asked in each checkout, in a process of its own, from the same
-first weights: dtypes, widths, activations, losses, optimizers, dropout, L2, clipped gradients,
-weights of examples, batches, schedules and numbers of threads.  Results are hashed and compared.
+Random networks are trained, and predict, in each checkout, in a process of its own, from the same
+first weights: dtypes, widths, activations, losses, optimizers, dropout, L2, gradient clipping,
+sample weights, batches, schedules and numbers of threads.  Results are hashed and compared.
 
-A change that promises the same bits is held to it by this command; see CONTRIBUTING.md.  The file
+Use it to verify a change that promises the same bits; see CONTRIBUTING.md.  The file
 is run by its path with the other checkout's library, so it imports nothing else but NumPy.
 """
 
@@ -89,7 +89,7 @@ def _report(ours: list[dict[str, str]], theirs: list[dict[str, str]]) -> int:
 
 
 def _outcome(seed: int, number: int) -> dict[str, str]:
-    """Train and ask one random network; return the hashes of its results by name."""
+    """Train one random network and predict; return the hashes of its results by name."""
     import fastnn as fn
 
     rng = np.random.default_rng([seed, number])

@@ -1,7 +1,7 @@
-"""A busy machine, and an idle one: what the default number of threads takes beside one thread.
+"""A busy machine, and an idle one: the time with the default number of threads, relative to one.
 
-A fit and a prediction, in turn with ``threads=1``, while other processes keep all cores at work,
-in so many loops that do nothing; the ratio of the medians.  1 is as fast as one thread there.
+A fit and a prediction, alternating with ``threads=1``, while so many other processes run empty
+loops; the ratio of the medians.  1 is as fast as one thread there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SECONDS, _ROUNDS = 3.0, 5
 
 
 class Busy:
-    """Other processes at work, and what is asked of the library beside them."""
+    """Other busy processes, and the library's work at the same time."""
 
     params = ([0, 1, 2, 4], [*_FITS, *_PREDICTIONS])
     param_names = ("processes", "work")

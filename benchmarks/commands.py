@@ -18,7 +18,7 @@ __all__ = ["add_options", "at_least_one", "keep", "read", "when_and_where"]
 
 
 def at_least_one(text: str) -> int:
-    """Return the number of an option that counts something."""
+    """Return the value of an option that is a count."""
     count = int(text)
     if count < 1:
         raise argparse.ArgumentTypeError("must be at least 1")

@@ -1,4 +1,4 @@
-"""Which processor cores a measurement runs on, and how a process is kept on them."""
+"""Which processor cores a measurement runs on, and how a process is pinned to them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 def physical_cores() -> list[int]:
     """Return one logical core for each physical core that this process may use.
 
-    Two hardware threads of one core share its multiply-add units, so that they are no two cores
-    to whoever computes.
+    Two hardware threads of one core share its multiply-add units, so that for computing they are
+    one core.
     """
     if not hasattr(os, "sched_getaffinity"):
         return list(range(usable_cores()))
@@ -31,14 +31,14 @@ def physical_cores() -> list[int]:
 
 
 def keep_to(cores: list[int]) -> None:
-    """Keep this thread, and the threads and processes it starts, on cores, where systems can."""
+    """Pin this thread, and the threads and processes that it starts, to cores, where possible."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
 
 
 @contextmanager
 def kept_to(cores: list[int]) -> Iterator[None]:
-    """Keep this thread and what it starts on cores for a while."""
+    """Pin this thread and what it starts to cores for a while."""
     before = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     keep_to(cores)
     try:

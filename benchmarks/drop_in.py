@@ -1,6 +1,6 @@
 """The estimators: a whole fit, a `partial_fit`, predictions, as users of scikit-learn call them.
 
-`python -m benchmarks.estimators` shows them beside scikit-learn's, on the same work.
+`python -m benchmarks.estimators` compares them with scikit-learn's on the same work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def classifier(work: Work, threads: int) -> Any:
 
 
 class FitEstimator:
-    """A fit from the start, validation of the input and all."""
+    """A whole fit, including validation of its input."""
 
     params = (_FITS, DTYPES, THREADS)
     param_names = ("work", "dtype", "threads")
@@ -67,7 +67,7 @@ class PartialFit:
 
 
 class PredictWithEstimator:
-    """Predictions of one row and of many, validation of the input and all."""
+    """Predictions of one row and of many, including validation of the input."""
 
     params = (_PREDICTIONS, DTYPES)
     param_names = ("work", "dtype")

@@ -1,17 +1,17 @@
 """``python -m benchmarks.first_weights``: how well networks learn from rules for first weights.
 
-Twelve problems, some made and some that ship with scikit-learn, are learnt by networks of 1 to 24
-hidden layers of 64 units with relu, tanh and gelu, from first weights of fastnn's default and of
-others, PyTorch's and Keras's defaults among them. These are rules for first weights and no more,
-so that every network is fitted by fastnn, by the same steps on the same rows in the same order; a
-seed stands for a split of the rows, an order and a draw of first weights. What counts is the score
-on held-out rows: accuracy, or R², of which less than 0 (or a fit that diverges) counts as 0.
+Networks of 1 to 24 hidden layers of 64 units with relu, tanh and gelu learn twelve problems, some
+synthetic and some that ship with scikit-learn, from first weights by fastnn's default and by other
+rules, PyTorch's and Keras's defaults among them. Only the first weights differ: every network is
+trained by fastnn, with the same steps on the same rows in the same order; a seed stands for a split
+of the rows, an order and a draw of first weights. The score is that on held-out rows: accuracy, or
+R², where less than 0 (or a fit that diverges) counts as 0.
 
-A full run takes about half an hour of one core. Every score is added to a file at once, and a run
-that finds scores there goes on behind them; ``--minutes`` ends a run early, and ``--seeds 2`` gives
-a first look. ``--write FILE`` puts the tables where the file has places for them.
+A full run takes about half an hour on one core. Every score is appended to a file at once, and a
+run that finds scores there continues after them; ``--minutes`` ends a run early, and ``--seeds 2``
+gives a first look. ``--write FILE`` writes the tables to the places that the file marks for them.
 
-This is no asv suite: what it measures depends on no machine's speed.
+This is not an asv suite: what it measures does not depend on the machine's speed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DEPTHS = (1, 2, 4, 8, 24)
 
 
 class Case(NamedTuple):
-    """One network and how it begins."""
+    """One network and its first weights."""
 
     problem: str
     activation: str
@@ -62,14 +62,14 @@ class Case(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is learnt: whether its targets are classes, and its rows for a seed."""
+    """A problem: whether its targets are classes, and its rows for a seed."""
 
     classes: bool
     rows: Callable[[int], tuple[Array, Array]]
 
 
 class Parts(NamedTuple):
-    """Rows to learn from and rows held out, scaled by what the former tell."""
+    """Training rows and held-out rows, scaled by the statistics of the former."""
 
     X: Array
     y: Array
@@ -78,7 +78,7 @@ class Parts(NamedTuple):
 
 
 def _shipped(name: str) -> Callable[[int], tuple[Array, Array]]:
-    """Return what loads a data set that ships with scikit-learn."""
+    """Return a function that loads a data set that ships with scikit-learn."""
 
     def load(seed: int) -> tuple[Array, Array]:
         from sklearn import datasets
@@ -90,7 +90,7 @@ def _shipped(name: str) -> Callable[[int], tuple[Array, Array]]:
 
 
 def _made(name: str, **settings: Any) -> Callable[[int], tuple[Array, Array]]:
-    """Return what draws a data set by one of scikit-learn's functions."""
+    """Return a function that generates a data set with one of scikit-learn's functions."""
 
     def make(seed: int) -> tuple[Array, Array]:
         from sklearn import datasets
@@ -169,7 +169,7 @@ RULES = {
 
 
 def parts(problem: Problem, seed: int) -> Parts:
-    """Return a seed's rows: at most 1000 and at most 70 % to learn from, 1000 held out."""
+    """Return a seed's rows: at most 1000 and at most 70 % for training, 1000 held out."""
     X, y = problem.rows(seed)
     order = np.random.default_rng(1000 + seed).permutation(len(X))
     count = min(_ROWS, 7 * len(X) // 10)
@@ -200,7 +200,7 @@ def network(case: Case, data: Parts) -> fn.Sequential:
 
 
 def score(case: Case, data: Parts, steps: int = _STEPS) -> float:
-    """Return accuracy or R² on the rows held out, after so many steps or a few more."""
+    """Return accuracy or R² on the held-out rows, after so many steps or a few more."""
     net = network(case, data)
     epochs = math.ceil(steps / math.ceil(len(data.X) / _BATCH))
     try:
@@ -218,7 +218,7 @@ def score(case: Case, data: Parts, steps: int = _STEPS) -> float:
 
 
 def cases(seeds: int) -> Iterator[Case]:
-    """Go through all networks, seed by seed, so that a part of a run is a run of fewer seeds."""
+    """Iterate over all networks, seed by seed, so that a partial run is a run of fewer seeds."""
     for seed in range(seeds):
         for problem in PROBLEMS:
             for activation in ACTIVATIONS:
@@ -280,7 +280,7 @@ class Results:
         )
 
     def scores(self, cell: tuple[str, str, int], rule: str) -> Array:
-        """Return the scores of a cell, one for each seed."""
+        """Return the scores of a cell, one per seed."""
         problem, activation, depth = cell
         return np.array(
             [self._scores[Case(problem, activation, depth, rule, seed)] for seed in self.seeds]
@@ -298,7 +298,7 @@ class Results:
         ]
 
     def mean(self, cells: Sequence[tuple[str, str, int]], rule: str) -> Array:
-        """Return the mean over cells, one for each seed."""
+        """Return the mean over cells, one per seed."""
         means: Array = np.mean([self.scores(cell, rule) for cell in cells], axis=0)
         return means
 
@@ -393,7 +393,7 @@ def _cells(results: Results) -> list[str]:
     return lines
 
 
-#: What a place may ask for.
+#: The sections that a place can name.
 SECTIONS: dict[str, Callable[[Results], list[str]]] = {
     "summary": _summary,
     "standing": _standing,

@@ -23,7 +23,7 @@ from .workloads import SERIES
 
 
 class _Growth:
-    """One thing grows, everything else stays; one thread, float32."""
+    """One quantity grows, all others are fixed; one thread, float32."""
 
     series: str
     params: tuple[int, ...]
@@ -83,7 +83,7 @@ def fitted(
     *, epochs: int = 4, rows: int = 2000, columns: int = 16, layers: int = 1, classes: int = 4,
     **settings: Any,
 ) -> float:  # fmt: skip
-    """Return the seconds of a fit on one thread, the least of a few."""
+    """Return the seconds of a fit on one thread, the minimum of a few."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(rows, columns)).astype(np.float32)
     y = rng.integers(0, classes, rows)

@@ -1,8 +1,8 @@
 """The kernels: matrix products by shape, dtype and threads, as a share of the peak.
 
-They are reached as a user reaches them.  ``forward`` is a prediction through one layer: one
+They are called through the public interface.  ``forward`` is a prediction through one layer: one
 product.  ``step`` is a training step through two layers of the same width: five products and the
-optimizer.  The products alone are counted.
+optimizer.  Only the products are counted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FLOPS = 500_000_000
 
 
 class Peak:
-    """What everything else is a share of."""
+    """The peak, of which all other rates are a fraction."""
 
     params = (DTYPES, THREADS)
     param_names = ("dtype", "threads")
@@ -63,7 +63,7 @@ class Products:
         if what == "forward":
             self.flops, self.work = product, _forward(X)
         else:
-            # So many that what a fit costs once is a small part.
+            # So many that the fixed cost of a fit is small.
             steps = -(-_FLOPS // (5 * product))
             self.flops, self.work = 5 * product * steps, _fit(X, y, steps, threads)
         # The first call compiles.
@@ -79,7 +79,7 @@ class Products:
 
 
 def _forward(X: Any) -> Callable[[], Any]:
-    """Return a prediction through one layer.  Threads follow the cores it is kept on."""
+    """Return a prediction through one layer.  Threads follow the cores it is pinned to."""
     width = X.shape[1]
     net = fn.Sequential([fn.Dense(width)], inputs=width, dtype=X.dtype)
     out = np.empty_like(X)

@@ -1,4 +1,4 @@
-"""What the suites share: a unit for a score, and a rate as a share of the measured peak."""
+"""What the suites share: a unit for a score, and a rate as a fraction of the measured peak."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RUN, _RUNS, _ALL = 0.01, 7, 0.5
 
 
 def unit(name: str) -> Callable[[Function], Function]:
-    """Say what a score is counted in."""
+    """Set the unit of a score."""
 
     def decorate(function: Function) -> Function:
         function.unit = name  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Memory: the most that a fit needs at once, beside the data that it is given."""
+"""Memory: the peak of a fit, beyond the data that it is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import fastnn as fn
 
 from .measures import unit
 
-# What comes in: as the kernels want it, or of another dtype, or of another order.
+# The input: as the kernels need it, or of another dtype, or of another order.
 _GIVEN: dict[str, Callable[[Any], Any]] = {
     "float32, by rows": lambda X: X,
     "float64, by rows": lambda X: X.astype(np.float64),

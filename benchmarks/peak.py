@@ -1,7 +1,7 @@
-"""The multiply-add peak of this machine, measured: what every rate is a share of.
+"""The measured multiply-add peak of this machine, of which every rate is given as a fraction.
 
-A loop of fused multiply-adds on vectors in registers, with more independent sums than the units'
-latency can hold up, and no memory.  ``python -m benchmarks.peak`` prints it.
+A loop of fused multiply-adds on vectors in registers, with enough independent sums to hide the
+latency, and no memory access.  ``python -m benchmarks.peak`` prints it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .cores import keep_to, physical_cores
 
 __all__ = ["fma_peak"]
 
-# Sums that wait for nothing: eight would do for two units of four cycles each; the registers
-# leave room for more beside the two factors.
+# Independent sums: eight would suffice for two units with a latency of four cycles; the registers
+# have room for more besides the two factors.
 SUMS = 24 if simd.REGISTERS == 32 else 12
 
 
@@ -79,9 +79,9 @@ def fma_peak(dtype: str = "float32", threads: int = 1, repeats: int = 5) -> floa
     dtype : {"float32", "float64"}
         Of the numbers.
     threads : int
-        Threads that compute at once, each kept on a physical core of its own.
+        Threads that compute at once, each pinned to a physical core of its own.
     repeats : int
-        Runs, of which the fastest counts: noise only ever slows down.
+        Runs, of which the fastest counts, as noise only slows down.
 
     Returns
     -------

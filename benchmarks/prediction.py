@@ -1,4 +1,4 @@
-"""Prediction: how soon one row and some rows are answered, and how fast many are."""
+"""Prediction: the latency of one row and of some rows, and the throughput of many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ROWS = 10_000
 
 
 class OneRow:
-    """Latency, by the fast path ``net(x)`` and by ``predict``, which checks its input."""
+    """Latency, by the fast path ``net(x)`` and by ``predict``, which validates its input."""
 
     params = (list(NETWORKS), DTYPES)
     param_names = ("network", "dtype")
@@ -50,7 +50,7 @@ class SomeRows:
 
 
 class ManyRows:
-    """Throughput.  Threads follow the cores that the process is kept on."""
+    """Throughput.  Threads follow the cores that the process is pinned to."""
 
     params = (list(NETWORKS), DTYPES, THREADS)
     param_names = ("network", "dtype", "cores")

@@ -1,6 +1,6 @@
 """Sparse examples: fits and predictions, their time and their memory.
 
-`python -m benchmarks.estimators --only "*sparse*"` shows them beside scikit-learn's.
+`python -m benchmarks.estimators --only "*sparse*"` compares them with scikit-learn's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a new process pays before it computes."""
+"""The start of a new process: imports, and a first fit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def timeraw_import_and_describe() -> str:
 
 
 class FirstFit:
-    """A first fit in a new process, imports included, with kernels kept on disk."""
+    """A first fit in a new process, imports included, with cached kernels."""
 
     params = ("float32", "float64")
     param_names = ("dtype",)
@@ -58,7 +58,7 @@ class FirstFit:
 
 
 class FirstFitEver:
-    """The same with nothing on disk yet: everything is compiled."""
+    """The same with an empty cache: everything is compiled."""
 
     params = ("float32", "float64")
     param_names = ("dtype",)

@@ -1,4 +1,4 @@
-"""Native against reference on the same workloads: how much faster, and to the same end.
+"""Native against reference on the same workloads: how much faster, with the same results.
 
 ``python -m pytest benchmarks --benchmark-only``
 """
@@ -16,7 +16,7 @@ from .workloads import WORKLOADS
 
 BACKENDS = ("native", "reference")
 ROUNDS = 5
-# On the widest networks the reference takes minutes and has nothing new to say.
+# On the widest networks the reference takes minutes and shows nothing new.
 NAMES = [name for name, workload in WORKLOADS.items() if workload.flops < 2e9]
 
 

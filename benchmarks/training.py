@@ -1,4 +1,4 @@
-"""An epoch of training: its time, its share of the peak and, beside them, what it reaches."""
+"""An epoch of training: its time, its fraction of the peak, and the loss and accuracy reached."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Epoch:
 
 
 class Reached:
-    """What ten epochs reach: speed is never shown without it."""
+    """Loss and accuracy after ten epochs: speed is never shown without them."""
 
     params = (list(WORKLOADS), DTYPES)
     param_names = ("workload", "dtype")

@@ -1,7 +1,7 @@
 """The networks and data that every benchmark works on.
 
-Frozen: a workload that is here stays as it is, or its history means nothing; new ones are
-added at the end.
+Append-only: an existing workload never changes, as its history would become meaningless; new ones
+are added at the end.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Workload:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of a step: those of the matrix products, nothing else.
+        """Floating-point operations of a step: those of the matrix products only.
 
         A layer has three products of 2 x batch x inputs x outputs each, the first layer two, as
-        nobody asks for the gradient of the examples.
+        the gradient of the examples is not needed.
         """
         pairs = zip(self.widths[:-1], self.widths[1:], strict=True)
         products = [inputs * outputs * 3 for inputs, outputs in pairs]
@@ -105,7 +105,7 @@ WORKLOADS = {
     ),
 }
 
-#: How time grows: one thing at a time, everything else as it is.
+#: How time grows: with one quantity at a time, all others fixed.
 SERIES = {
     "width": {
         f"64-{h}-{h}-10 b128": Workload((64, h, h, 10), "relu", "softmax", 2048, 128, seed=11)
@@ -125,7 +125,7 @@ SERIES = {
     },
 }
 
-#: What predictions are asked of: a control policy, a reader of small images, and one in between.
+#: The networks of the predictions: a control policy, a classifier of small images, one in between.
 NETWORKS = {
     "8-64-64-2": Workload((8, 64, 64, 2), "relu", "softmax", 10_000, 64, seed=21),
     "784-512-512-10": Workload((784, 512, 512, 10), "relu", "softmax", 10_000, 128, seed=22),

@@ -1,1 +1,1 @@
-"""fastnn beside other libraries: the same work, each in a process of its own."""
+"""fastnn compared with other libraries: the same work, each in a process of its own."""

@@ -85,9 +85,9 @@ def measure(
 
 
 class _Peak:
-    """The multiply-add peak, the best of all that is measured between the other measurements.
+    """The multiply-add peak, the best of several that are measured between the other measurements.
 
-    Noise only slows down; a peak that was measured in a noisy moment alone would flatter.
+    Noise only slows down; a single peak, measured in a noisy moment, would flatter.
     """
 
     def __init__(self, threads: list[int]) -> None:
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _draw(path: Path, results: dict[str, Any]) -> None:
-    """Draw what was measured, each kind of work into a file of its own, and note where."""
+    """Draw the results, each kind of work into a file of its own, and record the paths."""
     kinds = {record["kind"] for record in results["records"]}
     if "training" in kinds:
         draw(path, results)
@@ -183,7 +183,7 @@ def _effort(options: argparse.Namespace) -> Effort:
 
 
 def _chosen_peers(options: argparse.Namespace) -> list[str]:
-    """Return the libraries to measure, fastnn always; say which are left out."""
+    """Return the libraries to measure, always with fastnn; report those that are skipped."""
     pythons = dict(options.python)
     wanted = {"fastnn", *(options.peers or PEERS)}
     missing = [
@@ -215,7 +215,7 @@ def _trainings(only: list[str], series: bool) -> Iterator[tuple[str, Workload]]:
 
 
 def _told(records: list[Record]) -> list[Record]:
-    """Say on standard error what has just been measured."""
+    """Report on standard error what has just been measured."""
     for record in records:
         way = f"{record.peer} {record.variant}".strip()
         found = record.as_json()

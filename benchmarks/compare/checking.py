@@ -1,8 +1,8 @@
-"""Whether all libraries do the same work: what they reach, computed here from their weights.
+"""Whether all libraries do the same work: their losses, computed here from their weights.
 
-No library's own word is taken for its loss.  It hands over its weights after so many steps; the
-loss of all examples is computed from them in double precision by the textbook in NumPy, and held
-against the loss that the textbook itself reaches in as many steps from the same first weights.
+No library's own loss is used.  A library returns its weights after so many steps; the loss of all
+examples is computed from them in double precision by the textbook in NumPy, and compared with the
+loss that the textbook itself reaches in as many steps from the same first weights.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ["Reached", "Referee", "WrongWork"]
 #: as Adam's first step is the gradient's sign; much later, training has amplified the rounding.
 CHECKED_STEPS = 8
 
-#: How far a loss may be from the textbook's, as a share of how far training has moved it.
-#: float32 comes within a tenth of this; only 16 layers and thousands of steps come to a half.
+#: How far a loss may be from the textbook's, as a fraction of its decrease in training.
+#: float32 stays within a tenth of this; only 16 layers and thousands of steps reach a half.
 LOSS_TOLERANCE = 2e-3
 
 #: scikit-learn adds Adam's epsilon before the bias correction and not after, which shows where
 #: gradients are as small as epsilon: in the first steps of a deep network.
 TOLERANCES = {"scikit-learn": 2e-2}
 
-#: How far a prediction may be from the textbook's, as a share of the greatest one.
+#: How far a prediction may be from the textbook's, as a fraction of the largest one.
 PREDICTION_TOLERANCE = 1e-4
 
 
@@ -42,19 +42,19 @@ class WrongWork(Exception):
 
 @dataclass(frozen=True)
 class Reached:
-    """What weights are worth: the loss of all examples, and the share of right classes."""
+    """The quality of weights: the loss of all examples, and the accuracy."""
 
     loss: float
     accuracy: float | None
 
 
 class Referee:
-    """Holds what libraries reach on a workload against the textbook.
+    """Compares the results of libraries on a workload with the textbook's.
 
     Parameters
     ----------
     workload : Workload
-        What they were given.
+        The workload.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -82,7 +82,7 @@ class Referee:
         )
 
     def reached(self, path: Path) -> Reached:
-        """Return what the weights of a file are worth.
+        """Return the quality of the weights in a file.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class Referee:
         Raises
         ------
         WrongWork
-            If their loss is another.
+            If their loss differs.
         """
         if self._wanted is None:
             self._start, self._wanted = self._textbook()
@@ -122,7 +122,7 @@ class Referee:
         Raises
         ------
         WrongWork
-            If they are others.
+            If they differ.
         """
         net = self._network(self._first)
         wanted = net.predict(self._X[:rows].astype(np.float64), backend="reference")
@@ -133,7 +133,7 @@ class Referee:
             raise WrongWork(f"its predictions are up to {farthest:.2g} from the textbook's")
 
     def _textbook(self) -> tuple[Reached, Reached]:
-        """Return what the first weights are worth, and the textbook's after training."""
+        """Return the quality of the first weights, and of the textbook's after training."""
         net = self._network(self._first)
         net.fit(
             self._X,

@@ -1,4 +1,4 @@
-"""The processes of the libraries: started with their threads and cores, asked, stopped, ended."""
+"""The processes of the libraries: started with threads and cores, called, paused, ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["PEERS", "Child", "ChildFailed", "Program", "environment", "is_instal
 _FOLDER = Path(__file__).parent / "peers"
 _PATIENCE = 1200.0  # seconds; compiling a whole step may take minutes on a busy machine
 
-# Whatever a library may take its number of threads from.
+# All variables from which a library may read its number of threads.
 _THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -38,7 +38,7 @@ _THREAD_VARIABLES = (
 
 
 class ChildFailed(Exception):
-    """A library could not do what it was asked for; the message says why."""
+    """A library could not do the work; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def environment(
 ) -> dict[str, str]:
     """Return the environment of a child: this one's, its threads set for every library.
 
-    By default no variable is set, so that every library takes as many as it does for its users.
+    By default no variable is set, so that every library uses its default number of threads.
     """
     found = dict(os.environ)
     for name in _THREAD_VARIABLES:
@@ -83,7 +83,7 @@ def environment(
     # A program finds its neighbours in its own folder.
     found.pop("PYTHONSAFEPATH", None)
     if peer == "fastnn" and python == sys.executable:
-        # The fastnn of this process, wherever it comes from.
+        # The fastnn of this process.
         paths = [str(Path(fastnn.__file__).parents[1]), found.get("PYTHONPATH", "")]
         found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return found
@@ -106,7 +106,7 @@ def is_installed(peer: str, python: str = sys.executable) -> bool:
 
 
 class Child:
-    """One library in its own process, with so many threads, kept on given cores.
+    """One library in its own process, with so many threads, pinned to given cores.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Child:
     threads : int
         Threads that it may use.
     cores : list of int
-        Cores that it is kept on, as many as threads.
+        Cores that it is pinned to, as many as threads.
     python : str
         The Python that has the library.
     program : str or None
@@ -183,7 +183,7 @@ class Child:
             answer = b""
         if not answer:
             raise ChildFailed(f"its process ended: {self._last_words()}")
-        # Whoever is not asked shall not run: some libraries' threads spin while they wait.
+        # A process that is not measured must not run: some libraries' threads spin while they wait.
         self._signal("SIGSTOP")
         found: dict[str, Any] = json.loads(answer)
         if "failed" in found:

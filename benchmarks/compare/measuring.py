@@ -1,7 +1,7 @@
 """The measurement: every library in turn, round after round, on one piece of work at a time.
 
-A noisy minute then falls on all of them, and each shows its median.  While one computes, the
-others are stopped.
+A noisy minute then affects all of them, and each shows its median.  While one computes, the
+others are paused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .children import PEERS, Child, ChildFailed
 
 __all__ = ["FULL", "LEFT_OUT", "QUICK", "Effort", "Record", "Team", "is_trouble", "spread"]
 
-# Side of the matrices whose product says how fast a library's own products are.
+# Size of the matrices whose product measures the speed of a library's own products.
 _PRODUCT = 1024
 
 # How the record of a way that is not worth its time begins: no failure, as another way is shown.
@@ -51,7 +51,7 @@ QUICK = Effort(repeats=3, least=0.02, most=0.4)
 
 @dataclass
 class Record:
-    """What one way to do the work came to on one piece of work.
+    """The result of one library's variant on one piece of work.
 
     ``seconds`` are those of one unit, a step or a call, round by round; ``first`` those of the
     first epoch or call, with what it compiles; ``failed`` says why there are none.
@@ -152,7 +152,7 @@ class Team:
 
     def about(self) -> list[dict[str, Any]]:
         """Return each child's versions, and the FLOP/s of its own product of large matrices."""
-        # Everybody is asked first, as some are still importing, which would disturb a product.
+        # All are called first, as some are still importing, which would disturb a product.
         answers = [_answer(child, "about") for child in self.children]
         for child, answer in zip(self.children, answers, strict=True):
             if "failed" not in answer:
@@ -227,7 +227,7 @@ class Team:
     def _in_rounds(
         self, entrants: list[_Entrant], run: Callable[[_Entrant], None]
     ) -> list[_Entrant]:
-        """Run everybody once a round, each round from another one on; return who came through."""
+        """Run all libraries once per round, each round starting with another; return those that ran."""
         for turn in range(self.effort.repeats):
             ahead = [entrant for entrant in entrants if not entrant.record.failed]
             start = turn % max(1, len(ahead))
@@ -257,7 +257,7 @@ def _prepared(
     name: str,
     flops: float,
 ) -> list[_Entrant]:
-    """Give everybody the work, compiled and checked; who fails has a record that says so."""
+    """Give all libraries the work, compiled and checked; a failure is written to the record."""
     entrants = []
     for child in children:
         record = Record(kind, name, child.peer, child.variant, child.threads, flops)
@@ -271,7 +271,7 @@ def _prepared(
 
 
 def _plan(entrants: list[_Entrant], effort: Effort, steps: int) -> tuple[int, float]:
-    """Return how many epochs of so many steps everybody trains; the slowest library's seconds.
+    """Return how many epochs of so many steps all train, and the slowest library's seconds.
 
     A library counts in its fastest way, fastnn with each number of threads, as each is shown.
     """

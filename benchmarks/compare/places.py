@@ -26,7 +26,7 @@ def fill(
     sections : collection of str
         Those that exist.
     render : callable
-        Returns some of them as Markdown, or None where the place shall stay as it is.
+        Returns some of them as Markdown, or None where the place is to be left unchanged.
 
     Raises
     ------

@@ -51,7 +51,7 @@ def render(results: Results, sections: Iterable[str]) -> str:
 def best_of(results: Results, kind: str, name: str, peer: str, threads: int) -> Any:
     """Return a library's fastest record with at most so many threads, or None.
 
-    fastnn is shown with exactly so many threads: it shall not hide where a second one hurts.
+    fastnn is shown with exactly so many threads, so that it does not hide where a second one hurts.
     """
     records = [
         record
@@ -64,7 +64,7 @@ def best_of(results: Results, kind: str, name: str, peer: str, threads: int) -> 
 
 
 def ratio_to_best(results: Results, kind: str, name: str, threads: int) -> tuple[float, str] | None:
-    """Return how many times the best peer's time fastnn's goes into it, and who that peer is."""
+    """Return the best peer's time divided by fastnn's, and the name of that peer."""
     ours = best_of(results, kind, name, "fastnn", threads)
     others = [best_of(results, kind, name, peer, threads) for peer in _OTHERS]
     theirs = min(filter(None, others), key=lambda record: float(record["median"]), default=None)
@@ -124,7 +124,7 @@ def _growth(results: Results) -> list[str]:
 
 
 def _prediction(results: Results) -> list[str]:
-    """Show fastnn's predictions and how they stand to the best, a table by threads."""
+    """Show fastnn's predictions and their ratio to the best, one table per number of threads."""
     parts: list[str] = []
     rows, names = rows_of(results), _predicted(results)
     if not rows:
@@ -188,7 +188,7 @@ def _chart(results: Results) -> list[str]:
     return [f"![fastnn's speed over the best other library's, by size]({results['chart']})", ""]
 
 
-#: What a place may ask for.
+#: The sections that a place can name.
 SECTIONS: dict[str, Callable[[Results], list[str]]] = {
     "machine": _machine,
     "training": _training,
@@ -242,7 +242,7 @@ def _cell(record: Any) -> str:
 
 
 def _digits(value: float) -> str:
-    """Return a number with three digits that count."""
+    """Return a number with three significant digits."""
     whole = f"{value:.3g}"
     return whole if "e" not in whole and value < 1000 else f"{float(whole):,.0f}"
 
@@ -260,7 +260,7 @@ def _shares(results: Results, kind: str, name: str, threads: int) -> list[str]:
 
 
 def _spread(results: Results, work: list[tuple[str, str]], threads: int) -> list[str]:
-    """Say how far the repeats of a table lie apart, and what has failed; work is kind and name."""
+    """Report the spread of a table's repeats, and what has failed; work is kind and name."""
     shown = [best_of(results, kind, name, peer, threads) for kind, name in work for peer in PEERS]
     spreads = sorted(record["spread"] for record in shown if record)
     lines = []

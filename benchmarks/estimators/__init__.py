@@ -1,1 +1,1 @@
-"""fastnn's estimators beside scikit-learn's: the same calls, each in a process of its own."""
+"""fastnn's estimators compared with scikit-learn's: the same calls, each in its own process."""

@@ -1,7 +1,7 @@
 """The measurement: both libraries in turn, round after round, on one piece of work at a time.
 
-While one computes the other is stopped.  What both came to is compared: a fit that ended
-elsewhere, or took another number of epochs, is a failure and is not shown.
+While one computes the other is paused.  Their results are compared: a fit with another loss or
+another number of epochs is a failure and is not shown.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIBRARIES = ("scikit-learn", "fastnn")
 DTYPES = ("float32", "float64")
 
 _PROGRAM = "perceptrons.py"
-# More threads are no help where one fit takes so many times as long with them.
+# More threads do not help where one fit takes so many times as long with them.
 _NO_HELP = 1.2
 # So many of 10 000 predictions may differ, where two classes are as likely.
 _DIFFERENT = 1e-3
@@ -57,7 +57,7 @@ QUICK = Effort(rounds=3, searches=1, least=0.02, seeds=3, search_dtypes=("float6
 
 @dataclass
 class Record:
-    """What one library came to on one piece of work: seconds of each round, or why there are none.
+    """One library's result on one piece of work: seconds of each round, or why there are none.
 
     ``reached`` is the loss of a fit's last epoch, or the best score of a search.
     """
@@ -131,7 +131,7 @@ class Pair:
         return Child(library, library, threads, kept, program=_PROGRAM, default=self._default)
 
     def versions(self) -> dict[str, str]:
-        """Return what both libraries say of themselves."""
+        """Return the versions of both libraries."""
         found: dict[str, str] = {}
         for child in self._children:
             found |= child.ask("about")["versions"]
@@ -140,11 +140,11 @@ class Pair:
     # What is timed.
 
     def fit(self, name: str, work: Work, dtype: str) -> list[Record]:
-        """Measure a fit, and hold both libraries' losses against each other."""
+        """Measure a fit, and compare both libraries' losses."""
         return self._timed("fit", name, work, dtype, "prepare_fit", {})
 
     def predict(self, name: str, work: Work, dtype: str, rows: int) -> list[Record]:
-        """Measure predictions of some rows, and hold them against each other."""
+        """Measure predictions of some rows, and compare them."""
         return self._timed("predict", name, work, dtype, "prepare_prediction", {"rows": rows})
 
     def search(self, name: str, search: Search, dtype: str) -> list[Record]:
@@ -210,7 +210,7 @@ class Pair:
         return found
 
     def _asked(self, work: Work, dtype: str) -> dict[str, Any]:
-        """Return what every command wants to know, the examples in a file."""
+        """Return the arguments of every command, with the examples in a file."""
         if work.data not in self._written:
             X, y = DATA[work.data]()
             path = self._folder / f"{len(self._written)}.npz"
@@ -229,7 +229,7 @@ class Pair:
 
 
 def _try(record: Record, ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Ask a child that has not failed yet; a failure is the record's."""
+    """Call a child that has not failed yet; a failure is written to the record."""
     if record.failed or record.left_out:
         return None
     try:
@@ -245,7 +245,7 @@ def _run(child: Child, record: Record, calls: int) -> None:
 
 
 def _leave_out(teams: list[tuple[Child, Record]], units: Mapping[int, float]) -> None:
-    """Leave scikit-learn's further threads out where they only slow it down."""
+    """Skip more threads of scikit-learn's where they only slow it down."""
     fewest = units[id(teams[0][0])]
     for child, record in teams:
         if child.peer != "fastnn" and units[id(child)] > _NO_HELP * fewest > 0.0:
@@ -253,7 +253,7 @@ def _leave_out(teams: list[tuple[Child, Record]], units: Mapping[int, float]) ->
 
 
 def _compare(teams: list[tuple[Child, Record]], command: str, tolerance: float) -> None:
-    """Hold what everybody came to against what scikit-learn, which comes first, came to."""
+    """Compare all results with that of scikit-learn, which comes first."""
     reference: Mapping[str, Any] | None = None
     for child, record in teams:
         result = _try(record, child.ask, command)
@@ -266,7 +266,7 @@ def _compare(teams: list[tuple[Child, Record]], command: str, tolerance: float) 
 def _difference(
     result: Mapping[str, Any], reference: Mapping[str, Any], tolerance: float
 ) -> str:  # fmt: skip
-    """Say in what a result is not scikit-learn's; nothing where it is."""
+    """Say how a result differs from scikit-learn's; nothing where it does not."""
     if result.get("epochs") != reference.get("epochs"):
         return f"it took {result['epochs']} epochs; scikit-learn took {reference['epochs']}"
     # Asked this way round, as NaN is no loss either.

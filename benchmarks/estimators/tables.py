@@ -26,15 +26,15 @@ def render(results: Results, sections: Iterable[str]) -> str:
 
 
 def is_trouble(results: Results) -> bool:
-    """Whether something failed, or came to something else than scikit-learn."""
+    """Whether something failed, or gave another result than scikit-learn."""
     return any(record["failed"] for record in results["records"])
 
 
 def best(results: Results, name: str, dtype: str, library: str, threads: int) -> Any:
     """Return a record of a piece of work, or None.
 
-    scikit-learn's fastest with at most so many threads; fastnn's with exactly so many, as it
-    shall not hide where a second one hurts.
+    scikit-learn's fastest with at most so many threads; fastnn's with exactly so many, so that it
+    does not hide where a second one hurts.
     """
     records = [
         record
@@ -127,7 +127,7 @@ def _accuracy(results: Results) -> list[str]:
     ]
 
 
-#: What a place may ask for.
+#: The sections that a place can name.
 SECTIONS: dict[str, Callable[[Results], list[str]]] = {
     "machine": _machine,
     "speed": _speed,
@@ -154,7 +154,7 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _digits(value: float) -> str:
-    """Return a number with two digits that count, all of them from 10 on."""
+    """Return a number with two significant digits, or all of them from 10 on."""
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -166,7 +166,7 @@ def _time(record: Any) -> str:
 
 
 def _notes(results: Results) -> list[str]:
-    """Say how far the rounds lie apart, and what has failed."""
+    """Report the spread of the rounds, and what has failed."""
     spreads = sorted(record["spread"] for record in results["records"] if record["seconds"])
     settings = results["settings"]
     lines = []

@@ -1,6 +1,7 @@
 """What the estimators are measured on.
 
-Frozen, like `benchmarks/workloads.py`: what is here stays as it is, new work is added at the end.
+Append-only, like `benchmarks/workloads.py`: existing work never changes, new work is added at the
+end.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ Examples = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class Work:
-    """An estimator, and what it is given.
+    """An estimator, its parameters and its data.
 
     Attributes
     ----------
     data : str
         One of `DATA`.
     parameters : mapping
-        Of the estimator, beside the defaults.
+        Of the estimator, where they differ from the defaults.
     kind : {"classifier", "regressor"}
         Which of the two.
     tolerance : mapping of dtype to float
