@@ -227,7 +227,7 @@ class Team:
     def _in_rounds(
         self, entrants: list[_Entrant], run: Callable[[_Entrant], None]
     ) -> list[_Entrant]:
-        """Run all libraries once per round, each round starting with another; return those that ran."""
+        """Run all once per round, each round starting with another; return those that ran."""
         for turn in range(self.effort.repeats):
             ahead = [entrant for entrant in entrants if not entrant.record.failed]
             start = turn % max(1, len(ahead))
