@@ -49,20 +49,21 @@ class FitEstimator:
 
 
 class PartialFit:
-    """One epoch over a batch of a stream, one step."""
+    """One epoch over a batch of a stream, or over a single example; one step."""
 
-    params = DTYPES
-    param_names = ("dtype",)
+    params = ((1, 32, 200), DTYPES)
+    param_names = ("rows", "dtype")
 
-    def setup(self, dtype: str) -> None:
+    def setup(self, rows: int, dtype: str) -> None:
         keep_to(physical_cores()[-1:])
         work = FITS[_FITS[0]]
         self.model = classifier(work, 1)
         X, y = DATA[work.data]()
-        self.X, self.y = np.ascontiguousarray(X[:200], dtype), y[:200]
-        self.model.fit(self.X, self.y)
+        self.model.fit(np.ascontiguousarray(X[:200], dtype), y[:200])
+        self.X, self.y = np.ascontiguousarray(X[:rows], dtype), y[:rows]
+        self.model.partial_fit(self.X, self.y)
 
-    def time_partial_fit(self, dtype: str) -> None:
+    def time_partial_fit(self, rows: int, dtype: str) -> None:
         self.model.partial_fit(self.X, self.y)
 
 

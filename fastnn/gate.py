@@ -28,6 +28,7 @@ from fastnn.sparse import SparseRows
 
 __all__ = [
     "Targets",
+    "at_once",
     "class_weights",
     "features",
     "output_buffer",
@@ -87,6 +88,28 @@ class Targets:
 
     labels: NDArray[np.int64]
     values: Array
+
+    @classmethod
+    def of_values(cls, values: Array) -> Targets:
+        """Take values that are as they should be; the array is locked.
+
+        Examples
+        --------
+        >>> len(Targets.of_values(np.ones((3, 1))))
+        3
+        """
+        return cls(_NO_LABELS, _read_only(values))
+
+    @classmethod
+    def of_labels(cls, labels: NDArray[np.int64], outputs: int, dtype: DTypeLike) -> Targets:
+        """Take labels that are as they should be, of so many classes; the array is locked.
+
+        Examples
+        --------
+        >>> Targets.of_labels(np.array([1, 0]), 3, "float32").values.shape
+        (0, 3)
+        """
+        return cls(_read_only(labels), _read_only(np.empty((0, outputs), dtype)))
 
     def __len__(self) -> int:
         """Count the examples.
@@ -427,7 +450,7 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
     listed = array.ndim == 1 or (column and width > 1)
     if listed and (loss_targets == "classes" or (loss_targets == "sides" and width > 1)):
         labels = _labels(array.reshape(rows), width, argument)
-        return Targets(labels, _read_only(np.empty((0, width), dtype=dtype)))
+        return Targets.of_labels(labels, width, dtype)
     if array.ndim == 1 and width == 1:
         array = array.reshape(rows, 1)
     if array.shape != (rows, width):
@@ -453,7 +476,7 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
         _check_probabilities(values, argument)
     if loss_targets == "classes":
         _check_sums(values, argument)
-    return Targets(_NO_LABELS, values)
+    return Targets.of_values(values)
 
 
 def sample_weights(
@@ -665,6 +688,32 @@ def readable(value: object, argument: str) -> None:
 into them first: np.asarray(..., dtype=float).
     """
     _read(value, argument, "")
+
+
+def at_once(array: Array, dtype: np.dtype[Any]) -> Array | None:
+    """Let numbers pass for which one look is enough.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of real numbers, and of any shape.
+    dtype : numpy.dtype
+        The network's dtype, float32 or float64.
+
+    Returns
+    -------
+    ndarray, read-only, or None
+        As `features` and the others let numbers pass; None where they say more, as of NaN.
+
+    Examples
+    --------
+    >>> at_once(np.array([1, 2]), np.dtype("float32"))
+    array([1., 2.], dtype=float32)
+    >>> at_once(np.array([1.0, np.nan]), np.dtype("float64")) is None
+    True
+    """
+    result = _fitted(array, dtype)
+    return result if _is_finite(result) else None
 
 
 def row_or_rows(x: object, inputs: int, dtype: np.dtype[Any]) -> Array:
@@ -1022,6 +1071,16 @@ def _read_only(array: Array) -> Array:
     return array
 
 
+def _is_finite(array: Array) -> bool:
+    """Return whether all is certainly finite; a sum that overflows decides nothing."""
+    if array.size <= _FEW and math.isfinite(np.vdot(array, array)):
+        # In a quarter of the time.
+        return True
+    with np.errstate(all="ignore"):
+        # Infinity and NaN survive in a sum: one pass without a mask settles the usual case.
+        return bool(np.isfinite(array.sum()))
+
+
 def _finite(
     array: Array,
     dtype: np.dtype[Any],
@@ -1030,13 +1089,8 @@ def _finite(
 ) -> Array:
     """Fit an array to a dtype and refuse what is not finite there; a cell is what a place means."""
     result = _fitted(array, dtype)
-    if result.size <= _FEW and math.isfinite(np.vdot(result, result)):
-        # In a quarter of the time.  A sum of squares that overflows decides nothing.
+    if _is_finite(result):
         return result
-    with np.errstate(all="ignore"):
-        # Infinity and NaN survive in a sum: one pass without a mask settles the usual case.
-        if np.isfinite(result.sum()):
-            return result
     place, count = _offenders(result, lambda part: ~np.isfinite(part))
     if count == 0:
         return result

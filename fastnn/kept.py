@@ -53,8 +53,33 @@ class Step:
         self.parameters = np.empty_like(parameters)
         self.moments = np.empty_like(moments)
 
+    @classmethod
+    def planned(
+        cls,
+        layout: Layout,
+        parameters: Floats,
+        state: TrainingState,
+        loss: Loss,
+        rows: int,
+        **planning: Any,
+    ) -> Step:
+        """Return what takes steps of up to so many examples; the rest is for `Run`."""
+        nothing = Data.unanswered(np.zeros((0, layout.inputs), parameters.dtype))
+        run = Run(
+            layout.blocks, parameters.dtype, nothing, loss, batch_size=rows, gradient=True,
+            moments=len(state.moments), dropping=True, **planning,
+        )  # fmt: skip
+        run.optimize_with(row_of(state.optimizer).code, run.numbers, False)
+        return cls(run, parameters, state.moments)
+
     def take(
-        self, parameters: Floats, state: TrainingState, data: Data, mask_key: int, step: int
+        self,
+        parameters: Floats,
+        state: TrainingState,
+        data: Data,
+        mask_key: int,
+        step: int,
+        clip_norm: float = 0.0,
     ) -> tuple[float, NDArray[np.float64]] | None:
         """Take a step of which nothing is written but this record's own.
 
@@ -66,6 +91,8 @@ class Step:
             The batch.
         mask_key, step : int
             Of what dropout keeps.
+        clip_norm : float
+            The most length of the gradient, where the run is planned for one.
 
         Returns
         -------
@@ -78,6 +105,8 @@ class Step:
         """
         run = self.run
         run.numbers[:] = state.numbers
+        if clip_norm:
+            run.numbers[codes.CLIP_NORM] = clip_norm
         run.draw[codes.MASK_KEY] = mask_key
         run.draw[codes.STEP] = step
         run.load_all(parameters, state.moments)
@@ -118,9 +147,7 @@ class Plans:
         key = loss.name, loss.number, most, type(state.optimizer)
         found = self._steps.get(key)
         if found is None or not found.run.suits(rows):
-            run = self._run(loss, most, gradient=True, moments=len(state.moments), dropping=True)
-            run.optimize_with(row_of(state.optimizer).code, run.numbers, False)
-            found = Step(run, parameters, state.moments)
+            found = Step.planned(self.layout, parameters, state, loss, most)
             _keep(self._steps, key, found)
         return found
 

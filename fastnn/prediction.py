@@ -286,6 +286,10 @@ class Run:
         )  # fmt: skip
         return record
 
+    def follow(self, order: NDArray[np.int64]) -> None:
+        """From now on take examples in this order; in their own where it is empty."""
+        self._order = order
+
     def hand_out_to(self, out: Floats) -> None:
         """From now on write there what the last operation gives for each example, at its row."""
         self._out = out

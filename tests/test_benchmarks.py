@@ -941,7 +941,7 @@ CHEAPEST = {
     "FitSparse": ("sgd, 20,000 sparse-(100)-5, batch 200", "float32"),
     "ManyRows": ("8-64-64-2", "float32", 1),
     "OneRow": ("8-64-64-2", "float32"),
-    "PartialFit": ("float32",),
+    "PartialFit": (1, "float32"),
     "Peak": ("float32", 1),
     "PredictSparse": ("predict, 20,000 sparse-(100)-5, one row", "float32"),
     "PredictWithEstimator": ("predict, 64-(100)-10, one row", "float32"),

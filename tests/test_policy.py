@@ -51,15 +51,15 @@ ALLOWED = {
     "estimators.__init__": {"estimators.classifier", "estimators.regressor", "tested"},
     "estimators.base": {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
-        "estimators.judge", "estimators.lbfgs", "estimators.pace", "estimators.parameters",
-        "estimators.reading", "estimators.stochastic", "estimators.watchers",
-        "estimators.weights", "gate", "notices", "training", "validation",
+        "estimators.increment", "estimators.judge", "estimators.lbfgs", "estimators.pace",
+        "estimators.parameters", "estimators.reading", "estimators.stochastic",
+        "estimators.watchers", "estimators.weights", "gate", "notices", "training", "validation",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.judge", "estimators.parameters", "estimators.reading", "gate", "names",
-        "network",
+        "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
+        "gate", "names", "network",
     },
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
@@ -70,6 +70,11 @@ ALLOWED = {
         "estimators.conversion", "estimators.examples", "estimators.pace", "estimators.reading",
         "estimators.weights", "network", "pickles",
     },
+    "estimators.increment": {
+        "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
+        "estimators.parameters", "estimators.watchers", "estimators.weights", "gate", "kept",
+        "layout", "losses", "notices", "sharing",
+    },
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
     },
@@ -79,6 +84,7 @@ ALLOWED = {
         "estimators.parameters", "estimators.watchers", "layout", "network", "notices",
         "prediction",
     },
+    "estimators.ledger": {"estimators.judge", "estimators.pace", "estimators.parameters"},
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "kernels.codes", "names", "optimizers",
         "pickles", "schedules", "training",
@@ -89,12 +95,13 @@ ALLOWED = {
     "estimators.reading": {"gate"},
     "estimators.regressor": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.judge", "estimators.parameters", "estimators.reading", "gate",
+        "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
+        "gate",
     },
     "estimators.stochastic": {
         "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",
-        "estimators.pace", "estimators.parameters", "estimators.watchers", "kernels.codes",
-        "notices", "tuning",
+        "estimators.ledger", "estimators.pace", "estimators.parameters", "estimators.watchers",
+        "kernels.codes", "notices", "tuning",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
     "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},

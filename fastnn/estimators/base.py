@@ -24,6 +24,7 @@ from fastnn.data import Data
 from fastnn.estimators.elsewhere import ELSEWHERE, Elsewhere, refuse_overrides
 from fastnn.estimators.examples import Feed, check_total, examples
 from fastnn.estimators.fitted import Fitted
+from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
 from fastnn.estimators.pace import Pace, schedule_of
@@ -100,6 +101,14 @@ class Perceptron(Fitted, ABC):
     @abstractmethod
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         """Return the score of outputs, without asking a scorer."""
+
+    @abstractmethod
+    def _targets_at_once(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Targets | None:
+        """Return what the engine compares with, as `_targets`; None where it takes more looks."""
+
+    def _are_classes(self, classes: Any) -> bool:
+        """Tell at one look whether these are the classes that are known."""
+        return False
 
     def _weigh(self, y: Array, targets: Targets, weights: Array | None) -> Array | None:
         """Return the weights of examples to train with."""
@@ -183,6 +192,8 @@ class Perceptron(Fitted, ABC):
         validation: Given | None = None,
     ) -> Self:
         """Fit from the start, go on from the weights there are, or take one epoch more."""
+        if not incremental:
+            self.__dict__.pop("_increment", None)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         for name, off in (("clip_norm", self.clip_norm is None), ("dropout", not self._drops())):
@@ -228,7 +239,19 @@ class Perceptron(Fitted, ABC):
         watchers.fit_ends()
         if not np.isfinite(measure.vector).all():
             raise ValueError(NOT_FINITE)
+        if incremental:
+            self._keep_plan(measure, len(known))
         return self
+
+    def _keep_plan(self, measure: Measure, rows: int) -> None:
+        """Keep what a `partial_fit` went by, unless it was kept before."""
+        kept: Increment | None = self.__dict__.pop("_increment", None)
+        if kept is None or not kept.serves(self, rows):
+            # A subclass's own way into a fit is not left out.
+            own = type(self)._fit is not Perceptron._fit
+            kept = None if own else Increment.of(self, measure, rows)
+        if kept is not None:
+            self._increment = kept
 
     def _drops(self) -> bool:
         """Tell whether a step drops anything."""
@@ -370,8 +393,9 @@ class Perceptron(Fitted, ABC):
         *,
         first: bool,
         incremental: bool,
+        drawn: Drawn | None = None,
     ) -> None:
-        """Run a stochastic solver."""
+        """Run a stochastic solver, whose first epoch may be drawn already."""
         batch = self._batch(len(known))
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = Pace(self, measure.vector, schedule_of(self, judge))
@@ -380,7 +404,8 @@ class Perceptron(Fitted, ABC):
         pace.begin(_recorded(judge))
 
         clip_norm = None if self.clip_norm is None else plain(self.clip_norm, "clip_norm")
-        mask_key = draw_key(self._random_state) if self._drops() else 0
+        if drawn is None:
+            drawn = Drawn(None, draw_key(self._random_state) if self._drops() else 0)
         # Counted on from the examples seen, of which an epoch has more than steps.
         steps_before = self.t_ - pace.state.steps
 
@@ -395,14 +420,14 @@ class Perceptron(Fitted, ABC):
             state=pace.state,
             backend=measure.backend,
             clip_norm=clip_norm,
-            mask_key=mask_key,
+            mask_key=drawn.mask_key,
             steps_before=steps_before,
             threads=self.n_threads,
             conventions=measure.conventions,
         )
         fallback = measure.vector.copy() if first and self.early_stopping else None
         descent = Descent(self, known, Feed(job), batch, pace, measure, judge, watchers, fallback)
-        descent.run(self.max_iter, incremental=incremental)
+        descent.run(self.max_iter, incremental=incremental, order=drawn.order)
 
     def _batch(self, examples: int) -> int:
         """Return the examples of a step."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
@@ -23,6 +23,7 @@ from fastnn.data import Data
 from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.increment import labels_at_once, numbers_at_once, repeating
 from fastnn.estimators.judge import accuracy
 from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective
 from fastnn.estimators.reading import reading
@@ -298,7 +299,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self._margins = self.out_activation_ == "identity"
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @repeating
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Take one epoch over these examples, keeping weights and the optimizer's state.
 
@@ -409,6 +410,24 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
                 return Targets(labels, np.empty((0, self.n_outputs_), dtype))
             values = labels[:, np.newaxis]
         return Targets(np.empty(0, np.int64), np.ascontiguousarray(values, dtype=dtype))
+
+    def _targets_at_once(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Targets | None:
+        binarizer = self._label_binarizer
+        if binarizer.y_type_ == "multilabel-indicator":
+            values = numbers_at_once(y, (rows, self.n_outputs_), dtype)
+            if values is None or not ((values == 0) | (values == 1)).all():
+                return None
+            return Targets.of_values(values)
+        labels = labels_at_once(y, binarizer.classes_)
+        if labels is None or len(labels) != rows:
+            return None
+        if binarizer.y_type_ == "multiclass":
+            return Targets.of_labels(labels, self.n_outputs_, dtype)
+        return Targets.of_values(labels[:, np.newaxis].astype(dtype))
+
+    def _are_classes(self, classes: Any) -> bool:
+        places = labels_at_once(classes, self.classes_)
+        return places is not None and len(np.unique(places)) == len(self.classes_)
 
     def _weigh(self, y: Array, targets: Targets, weights: Array | None) -> Array | None:
         if self.class_weight is None:

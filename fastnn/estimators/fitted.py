@@ -172,6 +172,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Return plain values, but for parameters; what follows from the rest is left out."""
         state = dict(super().__getstate__())
         state.pop("_weights", None)
+        state.pop("_increment", None)
         if "_optimizer" in state:
             state["_optimizer"] = state["_optimizer"].to_plain()
         if "_label_binarizer" in state:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
@@ -17,6 +17,7 @@ from fastnn.data import Data
 from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.increment import numbers_at_once, repeating
 from fastnn.estimators.judge import r2
 from fastnn.estimators.parameters import REGRESSOR, Objective, objective_of
 from fastnn.estimators.reading import reading
@@ -177,7 +178,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     # Learning.
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @repeating
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one epoch over these examples, keeping weights and the optimizer's state.
 
@@ -222,6 +223,13 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
         return gate.targets(y, "real", self.n_outputs_, y.shape[0], dtype, argument)
+
+    def _targets_at_once(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Targets | None:
+        outputs = self.n_outputs_
+        values = numbers_at_once(y, (rows,) if outputs == 1 else (rows, outputs), dtype)
+        if values is None:
+            return None
+        return Targets.of_values(values.reshape(rows, outputs))
 
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         means = found[:, : self.n_outputs_]

@@ -25,6 +25,7 @@ from fastnn.errors import DivergenceError
 from fastnn.estimators.blame import overflow
 from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge, Measure
+from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
@@ -55,7 +56,7 @@ class _Taken:
     rates: NDArray[np.float64]  # of each step, where they are scheduled
 
 
-class Descent:
+class Descent(Ledger):
     """One fit, or one `partial_fit`, of an estimator.
 
     Parameters
@@ -92,18 +93,14 @@ class Descent:
         watchers: Watchers,
         fallback: Floats | None,
     ) -> None:
-        self._estimator = estimator
+        super().__init__(estimator, pace, len(known), judge)
         self._feed = feed
-        self._pace = pace
         self._vector = measure.vector
-        self._judge = judge
         self._watchers = watchers
         self._best = fallback
         self._batch = batch
         self._constant = _constants(measure.constant, known, batch)
         self._known, self._measure = known, measure
-        self._examples = len(known)
-        self._tol = plain(estimator.tol, "tol")
         self._length = 1
         self._order = feed.order.copy()
         self._taken: list[_Taken] = []  # since weights and moments were brought back
@@ -111,8 +108,13 @@ class Descent:
         self._showing = _SHOWING_ONE * (self._vector.size + pace.state.moments.size)  # seconds
         self._keep()
 
-    def run(self, epochs: int, *, incremental: bool) -> None:
-        """Train for so many epochs, or until a stopping rule applies; once where incremental."""
+    def run(
+        self, epochs: int, *, incremental: bool, order: NDArray[np.int64] | None = None
+    ) -> None:
+        """Train for so many epochs, or until a stopping rule applies; once where incremental.
+
+        The first epoch has the order that is given, or draws its own.
+        """
         one = self._estimator
         limit = None if one.max_time is None else plain(one.max_time, "max_time")
         began = time.perf_counter()
@@ -120,7 +122,11 @@ class Descent:
         try:
             while one.n_iter_ < epochs:
                 self._watchers.epoch_begins()
-                self._shuffle()
+                if order is None:
+                    self._shuffle()
+                else:
+                    self._order = self._feed.order[:] = order
+                    order = None
                 loss = self._epoch()
                 self._record(loss)
                 stop = self._tell()
@@ -146,11 +152,6 @@ class Descent:
             self._show()
         if self._stopping_early and self._best is not None:
             self._vector[:] = self._best
-
-    @property
-    def _stopping_early(self) -> bool:
-        """Whether the weights of the best score are to be kept."""
-        return bool(self._estimator.early_stopping)
 
     # One epoch.
 
@@ -261,27 +262,6 @@ class Descent:
 
     # Between epochs.
 
-    def _record(self, loss: float) -> None:
-        """Write what an epoch gave into the estimator's attributes."""
-        one = self._estimator
-        # A number of NumPy's, as in scikit-learn's attributes.
-        loss = np.float64(loss)
-        one.n_iter_ += 1
-        one.loss_ = loss
-        one.t_ += self._examples
-        one.loss_curve_.append(loss)
-        if one.verbose:
-            print(f"Iteration {one.n_iter_}, loss = {loss:.8f}")
-        if self._judge is not None:
-            self._score(self._judge)
-        if not self._stopping_early:
-            # With the comparison this way round, as there, NaN is no worse, and no better.
-            worse = loss > one.best_loss_ - self._tol
-            one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
-            if loss < one.best_loss_:
-                one.best_loss_ = loss
-        self._pace.epoch_ends(one.t_, self._logs())
-
     def _score(self, judge: Judge) -> None:
         """Score the validation examples; keep the weights where it is the best."""
         one = self._estimator
@@ -310,29 +290,6 @@ class Descent:
         self._feed.take()
         self._keep()
         return stop
-
-    def _logs(self) -> dict[str, float]:
-        """Return what callbacks see of an epoch."""
-        logs = {"loss": self._estimator.loss_}
-        if self._judge is not None:
-            logs["val_loss"] = self._estimator.validation_loss_curve_[-1]
-            logs[self._judge.name] = self._estimator.validation_scores_[-1]
-        return logs
-
-    def _exhausted(self) -> bool:
-        """Return whether nothing has improved for long enough to stop."""
-        one = self._estimator
-        if one._no_improvement_count <= one.n_iter_no_change:
-            return False
-        what = "Validation score" if self._stopping_early else "Training loss"
-        message = (
-            f"{what} did not improve more than tol={self._tol:f} for {one.n_iter_no_change} "
-            "consecutive epochs."
-        )
-        if self._pace.stalls(message, one.verbose):
-            return True
-        one._no_improvement_count = 0
-        return False
 
 
 def _warn(message: str) -> None:
