@@ -24,6 +24,9 @@ from fastnn.callbacks import CallbackLike, as_callbacks
 from fastnn.data import Data
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
+from fastnn.exports.c_source import c_source, check_identifier
+from fastnn.exports.plain import PlainNetwork, Quantized, Trial
+from fastnn.exports.python_source import python_source
 from fastnn.formats import safetensors
 from fastnn.frozen import Frozen
 from fastnn.hints import refuse, understands
@@ -40,6 +43,7 @@ from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike, resolve_schedule
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
+from fastnn.system import write_atomically
 from fastnn.validation import Given, given, warn_of_scales
 
 __all__ = ["Sequential", "load"]
@@ -1344,6 +1348,121 @@ class Sequential:
             description["classes"] = labels_to_plain(self._classes)
         tensors = {entry.name: layout.view(parameters, entry) for entry in layout}
         safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
+
+    def to_c(
+        self,
+        path: str | os.PathLike[str],
+        X: ArrayLike | None = None,
+        *,
+        name: str = "network",
+        quantize: str | None = None,
+    ) -> None:
+        """Write the network as one file of C99 that needs no more than ``math.h``.
+
+        The file defines ``void network_predict(const float *x, float *y)`` for one example
+        (``double`` in a network of float64) and, where its outputs together name one class,
+        ``int network_class(const float *x)``, the place of that class in ``network_classes``, the
+        labels of `classes`.  It allocates nothing, keeps nothing between calls, and its weights
+        are constants.  With ``NETWORK_SELF_TEST`` defined it has a ``main`` that compares its
+        answers for some rows with this network's.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; an existing file is replaced.
+        X : array-like, shape (n, p), optional
+            Examples: the first ones are the rows of the self-test, drawn where none are given;
+            on all of them the cost of ``quantize`` is measured.
+        name : str, default "network"
+            What every name in the file begins with.
+        quantize : {None, "int8"}, default None
+            With "int8" a weight takes a byte: it is a whole number from -127 to 127 times a scale
+            for each unit.  Biases and sums stay in the network's dtype.  How far the outputs then
+            lie from those of full precision on X is written into the head of the file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        TypeError, ValueError
+            If an argument is not of its kind; if the network has no weights yet, or some that are
+            not finite; if ``quantize`` is given without X.
+
+        Notes
+        -----
+        Answers agree with `predict` to rounding: sums are taken in another order.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "net.c"
+        ...     net.to_c(path, name="half")
+        ...     "void half_predict(const float *x, float *y);" in path.read_text()
+        True
+        """
+        if quantize not in (None, "int8"):
+            raise ValueError(f"quantize must be None or 'int8'; got {describe(quantize)}.")
+        if quantize and X is None:
+            raise ValueError(
+                "quantize='int8' needs X: examples like those that will come, on which its cost "
+                "is measured."
+            )
+        name = check_identifier(name)
+        plain, rows = self._exported(X)
+        levels = Quantized.of(plain, rows) if quantize and rows is not None else None
+        trial = Trial.of(plain if levels is None else levels.network, rows)
+        text = c_source(plain, name, trial, levels)
+        write_atomically(path, [text.encode("ascii")])
+
+    def to_python(self, path: str | os.PathLike[str], X: ArrayLike | None = None) -> None:
+        """Write the network as one module of Python that needs NumPy alone.
+
+        The module has ``predict(X)`` and, where the outputs together name one class,
+        ``classify(X)``, which gives labels of `classes` or numbers.  Run as a program, it compares
+        its answers for some rows with this network's.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; an existing file is replaced.
+        X : array-like, shape (n, p), optional
+            Examples, of which the first ones are the rows of the self-test; drawn if left out.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        TypeError, ValueError
+            If X is not of its kind, or the network has no weights yet, or some that are not
+            finite.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "half.py"
+        ...     net.to_python(path)
+        ...     module = {"__name__": "half"}
+        ...     exec(path.read_text(), module)
+        >>> module["predict"]([[1, 2], [3, 4]])
+        array([[1.5],
+               [3.5]], dtype=float32)
+        """
+        plain, rows = self._exported(X)
+        text = python_source(plain, Trial.of(plain, rows))
+        write_atomically(path, [text.encode()])
+
+    def _exported(self, X: ArrayLike | None) -> tuple[PlainNetwork, Floats | None]:
+        """Return the network as plain arrays, of one state, and checked rows if there are any."""
+        layout = self.layout
+        rows = None if X is None else gate.features(X, self.dtype, layout.inputs)
+        parameters = self._shown.copied(self._parameters.copy)
+        return PlainNetwork.of(layout, parameters, self._classes), rows
 
 
 def _begin_fit(fitting: dict[int, object], process: int, me: object) -> None:

@@ -1,0 +1,219 @@
+"""What leaves the house: a network as plain arrays and names, and rows to test its copies with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import reference
+from fastnn.layout import Layout
+
+__all__ = ["PlainLayer", "PlainNetwork", "Quantized", "Trial"]
+
+Floats = NDArray[np.floating]
+
+# Rows that a copy carries to test itself, and the numbers that these may take.
+_TRIAL_ROWS = 4
+_TRIAL_NUMBERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PlainLayer:
+    """One Dense layer.
+
+    Attributes
+    ----------
+    W : ndarray (inputs, outputs)
+        Weights.
+    b : ndarray (outputs,) or None
+        Biases.
+    activation : str
+        Name in the table of activations.
+    """
+
+    W: Floats
+    b: Floats | None
+    activation: str
+
+    @property
+    def inputs(self) -> int:
+        """Columns of what it reads."""
+        return int(self.W.shape[0])
+
+    @property
+    def outputs(self) -> int:
+        """Columns of what it writes."""
+        return int(self.W.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class PlainNetwork:
+    """Dense layers in their order; what drops out in training is left out.
+
+    Attributes
+    ----------
+    layers : tuple of PlainLayer
+        At least one.
+    dtype : numpy.dtype
+        Of all arrays.
+    classes : ndarray or None
+        Labels of the outputs; of one output those of its low and its high side.
+    """
+
+    layers: tuple[PlainLayer, ...]
+    dtype: np.dtype[Any]
+    classes: NDArray[Any] | None
+
+    @classmethod
+    def of(cls, layout: Layout, parameters: Floats, classes: NDArray[Any] | None) -> PlainNetwork:
+        """Take a network's parameters apart, of which no view is kept.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not finite.
+        """
+        if not np.isfinite(parameters).all():
+            raise ValueError(
+                "a network can be written as source code if all of its parameters are finite; "
+                f"got {np.count_nonzero(~np.isfinite(parameters))} that are not."
+            )
+        held = parameters.copy()
+        arrays = zip(layout.blocks, layout.weights(held), layout.biases(held), strict=True)
+        layers = tuple(PlainLayer(W, b, block.activation) for block, W, b in arrays)
+        return cls(layers, parameters.dtype, None if classes is None else classes.copy())
+
+    @property
+    def inputs(self) -> int:
+        """Number of features."""
+        return self.layers[0].inputs
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return self.layers[-1].outputs
+
+    @property
+    def sizes(self) -> str:
+        """Widths, as in ``8-64-64-2``."""
+        return "-".join(map(str, (self.inputs, *(layer.outputs for layer in self.layers))))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        return sum(layer.W.size + (0 if layer.b is None else layer.b.size) for layer in self.layers)
+
+    @property
+    def threshold(self) -> float | None:
+        """Above what one output means its second class; None where there are several outputs."""
+        if self.outputs > 1:
+            return None
+        return 0.5 if self.layers[-1].activation in ("sigmoid", "hard_sigmoid") else 0.0
+
+    @property
+    def classifies(self) -> bool:
+        """Whether its outputs together name one class."""
+        last = self.layers[-1].activation
+        if self.outputs == 1:
+            return last == "sigmoid" if self.classes is None else len(self.classes) == 2
+        # Several sigmoids are answers of their own, not one answer of several.
+        return last == "softmax" or (self.classes is not None and "sigmoid" not in last)
+
+    def predictions(self, X: Floats) -> Floats:
+        """Return the textbook's outputs (n, m) in float64, which is exact beside float32."""
+        W = [layer.W.T.astype(np.float64) for layer in self.layers]
+        b = [
+            None if lay.b is None else lay.b[:, np.newaxis].astype(np.float64)
+            for lay in self.layers
+        ]
+        with np.errstate(all="ignore"):
+            names = [layer.activation for layer in self.layers]
+            return np.asarray(reference.forward(W, b, names, X.T.astype(np.float64))[1][-1].T)
+
+    def places(self, outputs: Floats) -> NDArray[np.intp]:
+        """Return the class of each row of outputs (n, m), as its place among the labels."""
+        if self.threshold is not None:
+            return (outputs[:, 0] > self.threshold).astype(np.intp)
+        return np.asarray(outputs.argmax(axis=1))
+
+    def with_weights(self, weights: list[Floats]) -> PlainNetwork:
+        """Return the network with other weights, and its biases."""
+        pairs = zip(self.layers, weights, strict=True)
+        return replace(self, layers=tuple(replace(layer, W=W) for layer, W in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """Weights as whole numbers from -127 to 127, times a scale for each unit.
+
+    Attributes
+    ----------
+    levels : list of ndarray of int8 (inputs, outputs)
+        For each layer.
+    scales : list of ndarray (outputs,)
+        For each layer, in the network's dtype.
+    network : PlainNetwork
+        With the weights that these stand for.
+    error : str
+        How far its outputs are from those of full precision, in words.
+    """
+
+    levels: list[NDArray[np.int8]]
+    scales: list[Floats]
+    network: PlainNetwork
+    error: str
+
+    @classmethod
+    def of(cls, network: PlainNetwork, X: Floats) -> Quantized:
+        """Round a network's weights, and measure on rows X (n, inputs) what that costs."""
+        levels, scales, weights = [], [], []
+        for layer in network.layers:
+            largest = np.abs(layer.W).max(axis=0).astype(np.float64)
+            scale = (largest / 127).astype(network.dtype).astype(np.float64)
+            level = np.rint(layer.W / np.where(scale > 0, scale, 1.0)).clip(-127, 127)
+            levels.append(level.astype(np.int8))
+            scales.append(scale.astype(network.dtype))
+            weights.append(np.asarray(level * scale))
+        rounded = network.with_weights(weights)
+        before, after = network.predictions(X), rounded.predictions(X)
+        apart = np.abs(after - before)
+        error = (
+            f"on {len(X):,} rows its outputs lie {apart.max():.3g} at most and {apart.mean():.3g} "
+            f"on average from those of full precision, whose largest is {np.abs(before).max():.3g}"
+        )
+        if network.classifies:
+            other = int((network.places(before) != network.places(after)).sum())
+            error += f"; {other:,} rows get another class"
+        return cls(levels, scales, rounded, f"{error}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Rows by which a copy tests itself, and what it shall answer.
+
+    Attributes
+    ----------
+    X : ndarray (n, inputs)
+        Examples.
+    Y : ndarray (n, outputs)
+        Outputs for them.
+    tolerance : float
+        How far an answer may lie away, as a part of the largest number in Y.
+    """
+
+    X: Floats
+    Y: Floats
+    tolerance: float
+
+    @classmethod
+    def of(cls, network: PlainNetwork, X: Floats | None) -> Trial:
+        """Take the first rows of X, or draw some."""
+        rows = max(1, min(_TRIAL_ROWS, _TRIAL_NUMBERS // network.inputs))
+        if X is None or not len(X):
+            X = np.random.default_rng(0).normal(size=(rows, network.inputs)).astype(network.dtype)
+        X = X[:rows]
+        tolerance = float(np.finfo(network.dtype).eps) * 1000
+        return cls(X, network.predictions(X).astype(network.dtype), tolerance)

@@ -1,0 +1,161 @@
+"""A network as one module of Python that needs NumPy alone."""
+
+from __future__ import annotations
+
+import base64
+import string
+import textwrap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.exports.plain import PlainNetwork, Trial
+
+__all__ = ["ACTIVATIONS", "python_source"]
+
+_WIDTH = 96
+
+_SOFTMAX = """\
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+"""
+
+#: The function of each activation, as NumPy writes it.
+ACTIVATIONS: dict[str, str] = {
+    "identity": "def identity(z):\n    return z\n",
+    "sigmoid": (
+        "def sigmoid(z):\n    e = np.exp(-np.abs(z))\n    return np.where(z < 0, e, 1) / (1 + e)\n"
+    ),
+    "tanh": "def tanh(z):\n    return np.tanh(z)\n",
+    "relu": "def relu(z):\n    return np.maximum(z, 0)\n",
+    "softmax": _SOFTMAX,
+    "leaky_relu": "def leaky_relu(z):\n    return np.where(z < 0, 0.01, 1).astype(z.dtype) * z\n",
+    "elu": "def elu(z):\n    return np.maximum(z, 0) + np.expm1(np.minimum(z, 0))\n",
+    "selu": (
+        "def selu(z):\n    low = 1.6732632423543772 * np.expm1(np.minimum(z, 0))\n"
+        "    return 1.0507009873554805 * (np.maximum(z, 0) + low)\n"
+    ),
+    "gelu": (
+        "def gelu(z):\n    erfc = np.frompyfunc(math.erfc, 1, 1)\n"
+        "    return z * (erfc(z / -math.sqrt(2)) / 2).astype(z.dtype)\n"
+    ),
+    "silu": (
+        "def silu(z):\n    e = np.exp(-np.abs(z))\n    return z * np.where(z < 0, e, 1) / (1 + e)\n"
+    ),
+    "softplus": ("def softplus(z):\n    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))\n"),
+    "mish": (
+        "def mish(z):\n    return z * np.tanh(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))))\n"
+    ),
+    "softsign": "def softsign(z):\n    return z / (1 + np.abs(z))\n",
+    "hard_sigmoid": "def hard_sigmoid(z):\n    return np.clip(z + 3, 0, 6) / 6\n",
+    "exp": "def exp(z):\n    return np.exp(z)\n",
+    "sin": "def sin(z):\n    return np.sin(z)\n",
+}
+
+_MODULE = '''\
+"""$facts
+
+Needs NumPy alone.  ``predict(X)`` returns the outputs (n, $outputs) of examples X
+(n, $inputs)$classify.  Run as a program, it tests itself.
+"""
+
+import base64
+${math}
+import numpy as np
+
+DTYPE = np.dtype("$dtype")
+
+
+def array(text, *shape):
+    """Return the numbers that a text holds, as little-endian bytes in base 64."""
+    raw = np.frombuffer(base64.b64decode(text), DTYPE.newbyteorder("<"))
+    return raw.astype(DTYPE).reshape(shape)
+
+
+$functions
+# Weights (inputs, outputs), biases (outputs,) and activation of each layer.
+LAYERS = [
+$layers]
+$labels
+
+def predict(X):
+    """Return outputs (n, $outputs) for examples X (n, $inputs)."""
+    a = np.asarray(X, dtype=DTYPE)
+    if a.ndim != 2 or a.shape[1] != $inputs:
+        raise ValueError(f"X must be of shape (n, $inputs); got {a.shape}.")
+    with np.errstate(over="ignore", under="ignore"):
+        for W, b, activation in LAYERS:
+            a = activation(a @ W + b)
+    return a
+$more
+
+def self_test():
+    """Compare some rows with what they gave."""
+    X = array($X)
+    wanted = array($Y)
+    apart, largest = np.abs(predict(X) - wanted).max(), np.abs(wanted).max()
+    assert apart <= $tolerance * largest, f"{apart:.3g} apart, where the largest is {largest:.3g}"
+    print(f"passed: {len(X)} rows, at most {apart:.3g} apart, of at most {largest:.3g}")
+
+
+if __name__ == "__main__":
+    self_test()
+'''
+
+_CLASSIFY = '''
+
+def classify(X):
+    """Return $what of the class of each example, (n,)."""
+    Y = predict(X)
+    return $found
+'''
+
+
+def python_source(network: PlainNetwork, trial: Trial) -> str:
+    """Return the module; see `c_source.c_source`."""
+    names = dict.fromkeys(layer.activation for layer in network.layers)
+    facts = (
+        f"{network.sizes} ({', '.join(layer.activation for layer in network.layers)}): "
+        f"{network.parameters:,} parameters of {network.dtype}, written by fastnn."
+    )
+    layers = []
+    for layer in network.layers:
+        b = np.zeros(layer.outputs, network.dtype) if layer.b is None else layer.b
+        layers.append(
+            f"    (\n        array({_packed(layer.W, 12)}),\n"
+            f"        array({_packed(b, 12)}),\n        {layer.activation},\n    ),\n"
+        )
+    classify = more = labels = ""
+    if network.classifies:
+        places = "Y.argmax(axis=1)"
+        if network.threshold is not None:
+            places = f"(Y[:, 0] > {network.threshold}).astype(int)"
+        if network.classes is not None:
+            labels = (
+                f"\n#: Labels of the classes.\nCLASSES = np.array({network.classes.tolist()!r})\n"
+            )
+        what = "the number" if network.classes is None else "the label"
+        found = places if network.classes is None else f"CLASSES[{places}]"
+        classify = f", ``classify(X)`` {what} of the class of each"
+        more = string.Template(_CLASSIFY).substitute(what=what, found=found)
+    return string.Template(_MODULE).substitute(
+        facts=textwrap.fill(facts, _WIDTH - 3).replace("\n", "\n\n", 1),
+        inputs=network.inputs, outputs=network.outputs, classify=classify,
+        dtype=network.dtype.name, functions="\n\n".join(ACTIVATIONS[name] for name in names) + "\n",
+        layers="".join(layers), labels=labels, more=more, X=_packed(trial.X, 8),
+        Y=_packed(trial.Y, 8), tolerance=repr(trial.tolerance),
+        math="import math\n" if "gelu" in names else "",
+    )  # fmt: skip
+
+
+def _packed(values: NDArray[Any], indent: int) -> str:
+    """Return the arguments that `array` of the module takes for an array."""
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    text = base64.b64encode(raw).decode()
+    room = _WIDTH - indent - 2
+    lines = [text[at : at + room] for at in range(0, len(text), room)] or [""]
+    margin = " " * indent
+    held = f"\n{margin}".join(f'"{line}"' for line in lines)
+    return f"\n{margin}{held},\n{margin}{', '.join(map(str, values.shape))},\n{margin[4:]}"
