@@ -85,3 +85,26 @@ class PredictWithEstimator:
 
     def time_predict(self, work: str, dtype: str) -> None:
         self.model.predict(self.X)
+
+
+class PredictFrame:
+    """Predictions of one row of a frame like that of the fit."""
+
+    params = DTYPES
+    param_names = ("dtype",)
+
+    def setup(self, dtype: str) -> None:
+        keep_to(physical_cores()[-1:])
+        work = PREDICTIONS[_PREDICTIONS[0]][0]
+        self.model = classifier(work, 1)
+        try:
+            from pandas import DataFrame
+        except ImportError as problem:
+            raise NotImplementedError("pandas is not installed") from problem
+        X, y = DATA[work.data]()
+        frame = DataFrame(X.astype(dtype), columns=[f"x{j}" for j in range(X.shape[1])])
+        self.model.fit(frame, y)
+        self.row = frame.iloc[[3]]
+
+    def time_predict(self, dtype: str) -> None:
+        self.model.predict(self.row)

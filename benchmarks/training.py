@@ -76,3 +76,43 @@ def _reached(name: str, dtype: str) -> tuple[float, float]:
     metrics = "accuracy" if workload.last == "softmax" else ()
     found = net.evaluate(X, y, metrics=metrics)
     return found["loss"], found.get("accuracy", float("nan"))
+
+
+class OneAtATime:
+    """Single calls on a network that somebody trains, or asks, step by step."""
+
+    params = (("8-32-32-1 b32", "64-100-10 b200", "784-128-10 b128"), (1, 32), DTYPES)
+    param_names = ("workload", "rows", "dtype")
+
+    def setup(self, workload: str, rows: int, dtype: str) -> None:
+        keep_to(physical_cores()[-1:])
+        self.net = WORKLOADS[workload].network(dtype)
+        X, y = WORKLOADS[workload].data(dtype)
+        self.X, self.y = X[:rows].copy(), y[:rows].copy()
+        self.f = self.net.objective(self.X, self.y)
+        for call in (self.step, self.slope, self.loss, self.flat):
+            call()
+
+    def step(self) -> None:
+        self.net.train_on_batch(self.X, self.y)
+
+    def slope(self) -> None:
+        self.net.loss_and_gradient(self.X, self.y)
+
+    def loss(self) -> None:
+        self.net.evaluate(self.X, self.y)
+
+    def flat(self) -> None:
+        self.f(self.net.parameters)
+
+    def time_train_on_batch(self, workload: str, rows: int, dtype: str) -> None:
+        self.step()
+
+    def time_loss_and_gradient(self, workload: str, rows: int, dtype: str) -> None:
+        self.slope()
+
+    def time_evaluate(self, workload: str, rows: int, dtype: str) -> None:
+        self.loss()
+
+    def time_objective(self, workload: str, rows: int, dtype: str) -> None:
+        self.flat()

@@ -7,7 +7,6 @@ import pickle
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -127,6 +126,11 @@ def test_lists_and_known_classes_go_the_short_way_too(long_ways):
     assert state(one) == state(twin.partial_fit(X[:2], np.array(["on", "left"])))
 
 
+def pandas():
+    """Return pandas, where it is there."""
+    return pytest.importorskip("pandas")
+
+
 def heard(ask):
     """Return the outcome of a call: what it warned of, and what it raised."""
     with warnings.catch_warnings(record=True) as said:
@@ -159,7 +163,7 @@ UNUSUAL = {
     "a list": lambda y: (X[:3].tolist(), y[:3]),
     "strides": lambda y: (np.asfortranarray(X[:9])[::2], y[:9:2]),
     "the other byte order": lambda y: (X[:3].astype(X.dtype.newbyteorder()), y[:3]),
-    "a frame": lambda y: (pd.DataFrame(X[:3], columns=list("abcd")), y[:3]),
+    "a frame": lambda y: (pandas().DataFrame(X[:3], columns=list("abcd")), y[:3]),
     "sparse": lambda y: (sparse.csr_array(X[:3]), y[:3]),
     "too few targets": lambda y: (X[:3], y[:2]),
     "a column": lambda y: (X[:3], y[:3].reshape(3, -1)),
@@ -167,7 +171,7 @@ UNUSUAL = {
     "unknown targets": lambda y: (X[:3], np.full(3, 77.5)),
     "NaN as target": lambda y: (X[:3], np.full(y[:3].shape, np.nan)),
     "bytes": lambda y: (X[:3], np.full(3, b"on")),
-    "a series": lambda y: (X[:3], pd.Series(list(y[:3]))),
+    "a series": lambda y: (X[:3], pandas().Series(list(y[:3]))),
     "nothing": lambda y: (X[:3], None),
     "many targets of many kinds": lambda y: (X[:30], np.arange(30)),
     "weights of 0": lambda y: (X[:3], y[:3], np.zeros(3)),

@@ -17,7 +17,7 @@ from fastnn import pickles
 from fastnn.estimators import conversion
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.pace import Pace
-from fastnn.estimators.reading import reading
+from fastnn.estimators.reading import frame_at_once, reading
 from fastnn.estimators.weights import Weights, check_lists
 from fastnn.network import Sequential
 
@@ -72,14 +72,18 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if type(X) in _COMPRESSED:
             return self._entries_as_they_are(X, linear=linear)
         weights = self.__dict__.get("_weights")
+        if weights is None:
+            return None
+        names = self.__dict__.get("feature_names_in_")
+        if names is not None:
+            # Only a frame has names too.
+            X = frame_at_once(X, names, weights.network.dtype)
         if (
-            weights is None
-            or type(X) is not np.ndarray
+            type(X) is not np.ndarray
             or X.ndim != 2
             or X.dtype != weights.network.dtype
             or X.shape[1] != self.n_features_in_
             or not (X.size and X.flags.c_contiguous and X.flags.aligned)
-            or "feature_names_in_" in self.__dict__
             or not weights.are(*self._described())
         ):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from fastnn import gate
 
-__all__ = ["reading", "weights_of"]
+__all__ = ["frame_at_once", "reading", "weights_of"]
 
 Array = NDArray[Any]
 
@@ -68,3 +69,36 @@ def weights_of(examples: Any, weights: Any, argument: str = "sample_weight") -> 
     with reading(**{argument: weights}):
         checked: Array = _check_sample_weight(weights, examples)
     return checked
+
+
+def frame_at_once(X: Any, names: Array, dtype: np.dtype[Any]) -> Array | None:
+    """Return the rows of a pandas frame of numbers whose columns have these names, in this order.
+
+    Parameters
+    ----------
+    X : object
+        Any.
+    names : ndarray of str
+        ``feature_names_in_``.
+    dtype : dtype
+        The network's.
+
+    Returns
+    -------
+    ndarray, shape (n, p), or None
+        A copy in the dtype; None for all that scikit-learn would have to look at: no frame, other
+        names, columns that are no plain numbers, and numbers that the dtype does not hold.
+    """
+    # Imported by whoever made the frame.
+    pandas = sys.modules.get("pandas")
+    if pandas is None or type(X) is not pandas.DataFrame or type(names) is not np.ndarray:
+        return None
+    columns = X.columns.tolist()
+    if columns != names.tolist() or any(type(name) is not str for name in columns):
+        return None
+    dtypes = set(X.dtypes)
+    if not all(isinstance(one, np.dtype) and one.kind in "fiu" for one in dtypes):
+        return None
+    if np.result_type(dtype, *dtypes) != dtype:
+        return None
+    return np.array(X.to_numpy(), dtype, order="C")
