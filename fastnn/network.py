@@ -459,7 +459,7 @@ class Sequential:
         Returns
         -------
         History
-            A mapping of "loss", "val_loss" and metrics to one float an epoch each.  "loss" is
+            A mapping of "loss", "val_loss" and metrics to one float per epoch each.  "loss" is
             the mean over the epoch's batches, each before its update, with the L2 penalty;
             "val_loss" is without it.
 

@@ -1,10 +1,10 @@
 """Schedules: the learning rate as a function of the step; frozen records, and their table.
 
-A schedule's ``rate`` is a pure function: of the step, counted from 0 through the whole fit, of
-the steps an epoch has, of the epochs of the fit and of the optimizer's own learning rate, the
-*base*; `ReduceOnPlateau` alone also looks at what the fit has recorded.  Lengths are given in
-epochs and heights as parts of the base, so that a schedule means the same for every batch size
-and every learning rate.  The file is long because each record documents its formula.
+A schedule's ``rate`` is a pure function of the step, counted from 0 through the whole fit, the
+steps per epoch, the epochs of the fit and the optimizer's own learning rate, the *base*;
+`ReduceOnPlateau` alone also uses what the fit has recorded.  Lengths are given in epochs and
+heights as fractions of the base, so that a schedule means the same for every batch size and every
+learning rate.  The file is long because each record documents its formula.
 """
 
 from __future__ import annotations

@@ -362,7 +362,7 @@ def _checked_texts(texts: Any) -> dict[str, str]:
 
 
 def parse(raw: bytes, what: str, objects: int = _MOST_OBJECTS, values: int = 0) -> Any:
-    """Parse JSON that may come from anybody, or refuse it before it takes time or memory.
+    """Parse untrusted JSON, or refuse it before it takes time or memory.
 
     Parameters
     ----------
