@@ -1,7 +1,7 @@
-"""What single calls on a network plan, kept for those that follow: a step, a gradient, a loss.
+"""Plans of single calls on a network, cached for later ones: a step, a gradient, a loss.
 
-Planning a run and getting memory for it takes a hundred times as long as a step of a small network.
-So a network keeps the runs of its last calls; weights are packed anew for every call, as anybody
+Planning a run and allocating its memory takes a hundred times as long as a step of a small network.
+So a network keeps the runs of its last calls; weights are packed again for every call, as the user
 may have written to them in between.
 """
 
@@ -30,13 +30,13 @@ Floats = NDArray[np.floating]
 Key = tuple[Any, ...]
 Answer = TypeVar("Answer")
 
-# Of how many kinds of calls runs are kept, and up to how many examples.
+# The number of kinds of calls whose runs are kept, and up to how many examples.
 _KINDS = 8
 _MOST_ROWS = 4096
 
 
 class Step:
-    """A run that takes single steps, and room for what they lead to.
+    """A run that takes single steps, and room for their results.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Step:
         step: int,
         clip_norm: float = 0.0,
     ) -> tuple[float, NDArray[np.float64]] | None:
-        """Take a step of which nothing is written but this record's own.
+        """Take a step that writes only to this record.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Step:
 
 
 class Plans:
-    """Runs for single calls on one network, which several threads may ask for at once.
+    """Runs for single calls on one network, which several threads may use at once.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class Plans:
         self._steps.clear()
 
     def step(self, loss: Loss, rows: int, parameters: Floats, state: TrainingState) -> Step:
-        """Return what takes steps of so many examples; one thread at a time may train."""
+        """Return the record that steps on so many examples; one thread at a time may train."""
         most = capacity(rows)
         key = loss.name, loss.number, most, type(state.optimizer)
         found = self._steps.get(key)
@@ -175,7 +175,7 @@ class Plans:
     def _ask(
         self, mode: int, loss: Loss, rows: int, ask: Callable[[Run], Answer], **planning: Any
     ) -> Answer:
-        """Return what a run gives that was kept, or is kept from now on."""
+        """Return the answer of a run that was kept, or is kept from now on."""
         most = capacity(rows)
         key = mode, loss.name, loss.number, most
         kept = self._runs.get(key)
@@ -200,12 +200,12 @@ class Plans:
 
     @staticmethod
     def suit(data: Data) -> bool:
-        """Tell whether runs for such examples are kept."""
+        """Return whether runs for such examples are kept."""
         return len(data) <= _MOST_ROWS and not isinstance(data.X, SparseRows)
 
 
 def _keep(kept: dict[Key, Any], key: Key, one: Any) -> None:
-    """Keep one thing more, and not the oldest where there are many."""
+    """Keep one more, and drop the oldest where there are many."""
     kept[key] = one
     if len(kept) > _KINDS:
         kept.pop(next(iter(kept)), None)
@@ -230,7 +230,7 @@ class Objective:
     loss : Loss
         The row.
     data : Data
-        The examples, which nobody else writes to.
+        The examples, which no other code writes to.
     backend : str
         Which path computes.
     """
