@@ -243,7 +243,7 @@ class Run:
         left : int, optional
             How many are to come, where that is known.
         """
-        return self._pace.ration(crowd.limit(self._most), left)
+        return self._pace.ration(self._allowed(self._most), left)
 
     def suits(self, examples: int) -> bool:
         """Say whether a batch of so many has room, as have all threads that may now take part."""
@@ -322,7 +322,7 @@ class Run:
         step = self._work * examples + self._beside
         wanted = fitting(self._limit, step, last - first, self.program.parts)
         most = min(self._most, wanted)
-        size = self._pace.choose(crowd.limit(most))
+        size = self._pace.choose(self._allowed(most))
         signals = np.zeros(team.SIGNALS, np.int64)
         plan[:, codes.MODE] = mode
         plan[:, codes.FIRST_STEP] = first
@@ -375,6 +375,10 @@ class Run:
             ),
         )  # fmt: skip
         return record
+
+    def _allowed(self, most: int) -> int:
+        """Return how many threads may be tried now; ask only where there would be several."""
+        return crowd.limit(most) if self._pace.choose(most) > 1 else most
 
     def _set_terms(self, signals: NDArray[np.int64], size: int, steps: int) -> None:
         """Tell a team what it may cost."""

@@ -20,7 +20,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
 from fastnn.layout import Block, Layout, Tiling, aligned_zeros
 from fastnn.sparse import SparseRows
-from fastnn.threads import fitting, together
+from fastnn.threads import crowd, fitting, together
 
 __all__ = ["SPARSE_FACTOR", "Predictor", "Table", "slices", "tiling_of"]
 
@@ -223,7 +223,8 @@ class Predictor:
             some = some if some.flags.writeable else _as_if_writeable(some)
             results = out[rows.start * m : rows.stop * m]
             count = len(some) // p
-            size = fitting(None, self._work * count, 1, -(-count // _SMALLEST_SHARE))
+            most = fitting(None, self._work * count, 1, -(-count // _SMALLEST_SHARE))
+            size = crowd.limit(most)
             if size == 1:
                 self.one(parameters, some, results)
             else:
@@ -277,7 +278,7 @@ class Predictor:
             for first, last in waiting:
                 first_layer(row, parameters, X.starts, X.columns, X.values, first, last, results)
 
-        size = fitting(None, work, 1, parts)
+        size = crowd.limit(fitting(None, work, 1, parts))
         if size == 1:
             call(True)
         else:

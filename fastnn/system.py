@@ -34,6 +34,7 @@ __all__ = [
     "cpu_name",
     "current_core",
     "file_name",
+    "free_cores",
     "open_for_reading",
     "pages",
     "usable_cores",
@@ -288,6 +289,47 @@ def usable_cores(_root: Path = _ROOT) -> int:
         cores = os.cpu_count() or 1
     quota = _least_quota(_root)
     return cores if quota is None else min(cores, quota)
+
+
+def free_cores(_root: Path = _ROOT) -> int | None:
+    """Count the cores on which nothing runs but this thread.
+
+    On Linux the system tells how many threads on the whole machine run or wait for a core
+    (``/proc/loadavg``): other processes', and those of this one that look for work, as libraries
+    for linear algebra let theirs do for a while after a product.
+
+    Returns
+    -------
+    int or None
+        At least 1, as it was a moment ago; None where the system does not tell, or where this
+        process may use some cores only, as the others' work is counted too.
+
+    References
+    ----------
+    proc_loadavg(5), Linux manual pages: the fourth field.
+
+    Examples
+    --------
+    >>> free = free_cores()
+    >>> free is None or free >= 1
+    True
+    """
+    cores = os.cpu_count()
+    if not hasattr(os, "sched_getaffinity") or cores is None:
+        return None
+    if len(os.sched_getaffinity(0)) < cores:
+        return None
+    try:
+        handle = os.open(_root / "proc" / "loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(handle, 128).split()
+        finally:
+            os.close(handle)
+        running = int(fields[3].partition(b"/")[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    # This thread runs; where that is not counted, nothing is.
+    return max(1, cores - running + 1) if running > 0 else None
 
 
 def current_core() -> int | None:

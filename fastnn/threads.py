@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from fastnn import tuning
 from fastnn.names import check_integer
-from fastnn.system import core_apart, current_core, usable_cores
+from fastnn.system import core_apart, current_core, free_cores, usable_cores
 
 __all__ = [
     "Crowd",
@@ -56,6 +56,11 @@ _AGAIN, _AGAIN_AT_MOST = 1.0, 60.0
 _SELDOM = 10
 _SOON = 3.0
 _LONGEST = 2.0
+
+# Seconds for which a count of the cores that are free holds, as it takes 10 microseconds; and how
+# often one that no core is free is asked for once more: the system's own work ends soon.
+_COUNTED = 0.001
+_RECOUNTS = 10
 
 # Seconds that the leader waits for its helpers, at least and at most; and that threads of a team
 # may wait for each other before it must have gained them, and may save up.
@@ -201,31 +206,60 @@ class Outcome:
 
 
 class Crowd:
-    """What is known of other work on the cores, from teams that it has disturbed.
+    """What is known of other work on the cores: from the system, and from teams that it disturbed.
 
-    A team that lost a thread tells so.  Until what that cost is a small part of the time since,
+    Where the system tells how many cores are free, no team is sent that has fewer.  A team that
+    lost a thread all the same tells so.  Until what that cost is a small part of the time since,
     no larger one is sent; if the next one is disturbed again, the wait is twice as long.
+
+    Parameters
+    ----------
+    count : callable, default free_cores
+        Counts the cores that are free; None where it cannot.
 
     Examples
     --------
-    >>> found = Crowd()
-    >>> found.limit(8)
-    8
+    >>> found = Crowd(lambda: 6)
+    >>> found.limit(8), found.limit(6)
+    (4, 6)
     >>> found.disturbed(stayed=2, lost=0.003)
     >>> found.limit(8)
     2
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[], int | None] = free_cores) -> None:
+        self._count = count
         self._size = 1
         self._until = -math.inf
         self._wait = 0.0
+        self._free: int | None = None
+        self._counted = -math.inf
 
     def limit(self, most: int) -> int:
         """Return how many threads may be tried now, most at the most."""
-        if most == 1 or time.perf_counter() >= self._until:
-            return most
-        return min(most, self._size)
+        if most == 1:
+            return 1
+        now = time.perf_counter()
+        if now - self._counted >= _COUNTED:
+            self._free = self._counted_anew(most)
+            self._counted = now
+        if now < self._until:
+            most = min(most, self._size)
+        if self._free is not None:
+            # The numbers that a `Pace` tries.
+            while most > max(self._free, 1):
+                most = (most + 1) // 2
+        return most
+
+    def _counted_anew(self, most: int) -> int | None:
+        """Count the cores that are free; again where they have just become too few."""
+        free = self._count()
+        if self._free is not None and self._free >= most:
+            for _ in range(_RECOUNTS):
+                if free is None or free >= most:
+                    break
+                free = self._count()
+        return free
 
     def disturbed(self, stayed: int, lost: float) -> None:
         """Take down that a team ended with so many threads, and the seconds that it lost."""
@@ -238,6 +272,7 @@ class Crowd:
     def forget(self) -> None:
         """Begin anew."""
         self._until, self._wait = -math.inf, 0.0
+        self._free, self._counted = None, -math.inf
 
 
 #: What the process knows of other work on its cores.

@@ -23,6 +23,7 @@ from fastnn.system import (
     cpu_name,
     current_core,
     file_name,
+    free_cores,
     open_for_reading,
     pages,
     usable_cores,
@@ -537,6 +538,37 @@ def test_cores_without_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_cores_of_this_machine() -> None:
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_CLOEXEC"), reason="needs POSIX files")
+@pytest.mark.parametrize(
+    ("told", "free"),
+    [
+        ("0.20 0.18 0.12 1/80 11206\n", 4),
+        ("0.20 0.18 0.12 2/80 11206\n", 3),
+        ("2.00 0.18 0.12 5/80 11206\n", 1),
+        ("90.0 0.18 0.12 512/4000 11206\n", 1),
+        # Systems that count nothing, or tell something else.
+        ("0.00 0.00 0.00 0/0 0\n", None),
+        ("0.20 0.18 0.12\n", None),
+        ("none\n", None),
+        ("0.20 0.18 0.12 some/80 1\n", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_free_cores(
+    told: str | None, free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    root = pretend(tmp_path, {} if told is None else {"proc/loadavg": told})
+    assert free_cores(root) == free
+    # What others do on cores that are not this process's is no concern of it.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert free_cores(root) is None
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert free_cores(root) is None
 
 
 class Cores:

@@ -71,6 +71,7 @@ def eager(monkeypatch, tuned):
     # Whatever else runs on the machine, teams are sent.
     monkeypatch.setattr(threads, "crowd", Calm())
     monkeypatch.setattr(prediction, "crowd", threads.crowd)
+    monkeypatch.setattr("fastnn.predictor.crowd", threads.crowd)
     Pace._known.clear()
     yield
     Pace._known.clear()
@@ -448,7 +449,7 @@ def test_several_threads_that_were_too_slow_are_tried_again_later(as_it_is, monk
 def test_a_team_that_was_disturbed_is_not_sent_again_at_once(monkeypatch):
     moment = SimpleNamespace(now=100.0)
     monkeypatch.setattr(threads.time, "perf_counter", lambda: moment.now)
-    busy = Crowd()
+    busy = Crowd(lambda: None)
     assert (busy.limit(4), busy.limit(1)) == (4, 1)
     waits = []
     for _ in range(6):
@@ -468,6 +469,55 @@ def test_a_team_that_was_disturbed_is_not_sent_again_at_once(monkeypatch):
     assert busy.limit(4) == 1
     moment.now += 0.05
     assert busy.limit(4) == 4
+
+
+@pytest.mark.parametrize(
+    ("free", "most", "limit"),
+    [
+        (None, 8, 8),
+        (8, 8, 8),
+        (9, 8, 8),
+        # Halves, as those are the numbers that are tried.
+        (7, 8, 4),
+        (3, 8, 2),
+        (1, 8, 1),
+        (2, 5, 2),
+        (3, 5, 3),
+        (1, 1, 1),
+        (2, 10**6, 2),
+    ],
+)
+def test_no_more_threads_are_sent_than_cores_are_free(free, most, limit):
+    assert Crowd(lambda: free).limit(most) == limit
+
+
+def test_cores_are_counted_again_before_a_moments_work_leaves_one_thread_alone(monkeypatch):
+    moment = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: moment.now)
+    counts = []
+    found = Crowd(lambda: counts.pop(0))
+
+    def limit(*says):
+        counts[:] = says
+        moment.now += 1.0
+        return found.limit(4)
+
+    assert limit(4) == 4
+    # The system's own work is over at the second look.
+    assert limit(1, 3, 4) == 4
+    assert not counts
+    # That of others is not, and later one look is enough.
+    assert limit(*[1] * 50) == 1
+    assert limit(1) == limit(1) == 1
+    assert limit(4) == 4
+    # A count holds for a moment.
+    counts[:] = []
+    assert found.limit(4) == 4
+    # What a team says counts beside it.
+    counts[:] = [4] * 2
+    found.disturbed(stayed=2, lost=1.0)
+    moment.now += 0.5
+    assert found.limit(4) == 2
 
 
 def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch, tuned):
@@ -730,9 +780,12 @@ def test_predictions_and_gradients_of_a_team_that_shrinks_have_the_same_bits(
 
 
 @pytest.mark.jit
-def test_beside_busy_processes_all_comes_to_its_end_with_the_same_bits(as_it_is):
-    """As many loops as cores, teams that ask for more cores than there are."""
+@pytest.mark.parametrize("told", [True, False], ids=["of free cores", "nothing of the cores"])
+def test_beside_busy_processes_all_comes_to_its_end_with_the_same_bits(told, as_it_is, monkeypatch):
+    """Loops that do nothing on every core, teams that ask for more cores than there are."""
     crowd.forget()
+    if not told:
+        monkeypatch.setattr(crowd, "_count", lambda: None)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2000, 64)).astype("f4"), rng.integers(0, 10, 2000)
     start = fn.Sequential([fn.Dense(100, "relu"), fn.Dense(10, "softmax")], inputs=64, rng=0)
