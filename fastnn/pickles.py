@@ -22,7 +22,10 @@ from fastnn.history import History
 from fastnn.names import describe
 from fastnn.training import TrainingState
 
-__all__ = ["made", "opened", "record", "reduced", "sealed", "state_of", "state_to_plain", "told"]
+__all__ = [
+    "made", "opened", "record", "reduced", "sealed", "state_of", "state_to_plain", "told",
+    "values_of",
+]  # fmt: skip
 
 VERSION = 1
 _MARK = "fastnn_pickle"
@@ -125,8 +128,11 @@ def opened(state: Any) -> dict[str, Any]:
 
 def state_to_plain(state: TrainingState | None) -> dict[str, Any] | None:
     """Return what an optimizer carries in plain values, sharing nothing with it."""
-    if state is None:
-        return None
+    return None if state is None else values_of(state)
+
+
+def values_of(state: TrainingState) -> dict[str, Any]:
+    """Return what `state_to_plain` does, of a state that there is."""
     return {
         "rule": type(state.optimizer).__name__,
         "settings": _values(state.optimizer),

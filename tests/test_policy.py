@@ -76,7 +76,8 @@ ALLOWED = {
         "layout", "losses", "notices", "sharing",
     },
     "estimators.judge": {
-        "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sparse",
+        "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sharing",
+        "sparse",
     },
     "estimators.blas": set(),
     "estimators.lbfgs": {

@@ -233,7 +233,7 @@ class Perceptron(Fitted, ABC):
         watchers = Watchers() if incremental else self._watchers(judge, as_given)
         if SOLVERS[self.solver] is None:
             objective = FullBatch(known, measure, plain(self.alpha, "alpha"), self.n_threads)
-            Search(self, objective, measure.vector, judge, watchers).run()
+            Search(self, objective, measure, judge, watchers).run()
         else:
             self._descend(known, measure, judge, watchers, first=first, incremental=incremental)
         watchers.fit_ends()
@@ -274,15 +274,15 @@ class Perceptron(Fitted, ABC):
         self.n_iter_ = 0
         self.t_ = 0
         self.n_layers_ = len(units)
-        self.out_activation_ = self._objective.out_activation
-        weights = Weights(units, self.activation, self.out_activation_, self.dropout, dtype)
+        out_activation = self._objective.out_activation
+        weights = Weights(units, self.activation, out_activation, self.dropout, dtype)
         if self.coefs_init is None or self.intercepts_init is None:
             draw(weights, self.activation, self._random_state)
         if self.coefs_init is not None:
             given(weights.coefs, self.coefs_init, "coefs_init")
         if self.intercepts_init is not None:
             given(weights.intercepts, self.intercepts_init, "intercepts_init")
-        self._adopt(weights)
+        self._adopt(weights, out_activation_=out_activation)
 
     def _go_on(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
         """Make sure that what was learnt so far can be learnt on."""
@@ -318,6 +318,7 @@ class Perceptron(Fitted, ABC):
             conventions=row.conventions(self.n_outputs_, weights.network.dtype, self.solver),
             constant=row.constant,
             backend=backends.in_force(),
+            shown=weights.network._shown,
         )
 
     def _held_out(self, theirs: Given, dtype: np.dtype[Any]) -> Held:
@@ -424,6 +425,7 @@ class Perceptron(Fitted, ABC):
             steps_before=steps_before,
             threads=self.n_threads,
             conventions=measure.conventions,
+            shown=measure.shown,
         )
         fallback = measure.vector.copy() if first and self.early_stopping else None
         descent = Descent(self, known, Feed(job), batch, pace, measure, judge, watchers, fallback)

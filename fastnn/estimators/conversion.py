@@ -76,6 +76,8 @@ def from_sklearn(kind: type[Ours], theirs: Any) -> Ours:
 def to_sklearn(ours: Any) -> Any:
     """Return a fitted estimator as one of scikit-learn's class of the same name."""
     check_is_fitted(ours)
+    # A copy is of one state, whatever another thread trains meanwhile.
+    ours = copy.copy(ours)
     kind = _theirs(ours)
     given = ours.get_params()
     parameters = {name: given[name] for name in kind().get_params()}
@@ -168,7 +170,7 @@ def _pace(ours: Any, theirs: Any) -> Pace:
 def _optimizer(ours: Any) -> Any:
     """Return the state of an optimizer in scikit-learn's form."""
     pace: Pace = ours._optimizer
-    layout, record = ours._weights.network.layout, pace.state.optimizer
+    layout, record = ours._current().network.layout, pace.state.optimizer
     if pace.scheduled is not None:
         raise ValueError(
             "the learning_rate that partial_fit goes on with must be one that scikit-learn has; "

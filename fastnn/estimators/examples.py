@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,20 +46,21 @@ def as_given(known: Data) -> Any:
 class Feed:
     """Takes steps on examples in place.
 
-    During steps the weights may be packed elsewhere: `show` unpacks them.
+    During steps weights and moments are packed elsewhere, and the job's stay as they are: `store`
+    unpacks them.  The state's numbers follow the steps.
 
     Attributes
     ----------
     order : ndarray of int64, shape (n,)
         The order in which examples come; write into it.
-    steady : bool
-        Whether steps leave the job's vector and moments as they were shown last.
     """
 
     def __init__(self, job: Job) -> None:
+        if job.backend == "reference":
+            # It writes moments where the state has them.
+            job = replace(job, state=replace(job.state, moments=job.state.moments.copy()))
         self._stepper = STEPPERS[job.backend](job)
         self.order = self._stepper.order
-        self.steady = job.backend == "native"
 
     def ration(self) -> int | None:
         """Return how many steps the next call shall take at the most, None for any number."""
@@ -68,13 +71,17 @@ class Feed:
         self._stepper.rates = rates
         return self._stepper.run(first, last, 0, np.zeros((1, codes.RECORD_COLUMNS)))
 
-    def take(self, moments: bool = False) -> None:
-        """Pack the present weights, and moments if asked."""
-        self._stepper.take(moments)
+    def take(self) -> None:
+        """Pack the job's present weights."""
+        self._stepper.take()
 
-    def show(self, moments: bool = False) -> None:
-        """Write weights, and moments if asked, as the last step left them."""
-        self._stepper.show(moments)
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Pack weights and moments."""
+        self._stepper.load(parameters, moments)
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Unpack weights and moments, as the last step left them."""
+        self._stepper.store(parameters, moments)
 
 
 def check_total(known: Data, whose: str) -> None:

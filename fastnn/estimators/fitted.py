@@ -26,6 +26,9 @@ __all__ = ["Fitted"]
 # What scikit-learn's binarizer of labels learns.
 _BINARIZER = ("y_type_", "sparse_input_", "classes_")
 
+# The lists that a fit appends to.
+_CURVES = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
+
 Floats = NDArray[np.floating]
 
 _COMPRESSED = (sparse.csr_array, sparse.csr_matrix)
@@ -120,29 +123,38 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             return found
         return None
 
-    def _adopt(self, weights: Weights) -> None:
-        """Make these the estimator's weights."""
-        self._weights = weights
-        # Copies of the lists, so that an array put into one is noticed.
-        self.coefs_ = list(weights.coefs)
-        self.intercepts_ = list(weights.intercepts)
+    def _adopt(self, weights: Weights, **learnt: Any) -> None:
+        """Make these the estimator's weights, and write what else was learnt with them.
+
+        In one call of compiled code, so that another thread finds all of it or nothing.
+        """
+        self.__dict__.update(
+            _weights=weights,
+            # Copies of the lists, so that an array put into one is noticed.
+            coefs_=list(weights.coefs),
+            intercepts_=list(weights.intercepts),
+            **learnt,
+        )
 
     def _current(self, dtype: DTypeLike | None = None) -> Weights:
         """Return the weights as they are, also where the user has set them by hand."""
         weights: Weights | None = self.__dict__.get("_weights")
         described = self._described()
-        if (
-            weights is not None
-            and (dtype is None or weights.network.dtype == dtype)
-            and weights.are(*described)
-        ):
+        if weights is None or not weights.hold(*described[:2]):
+            # Another thread's fit may have exchanged all of it in between.
+            again = self.__dict__.get("_weights")
+            if again is not weights:
+                return self._current(dtype)
+            return Weights.of(*described, dtype)
+        if (dtype is None or weights.network.dtype == dtype) and weights.are(*described):
             return weights
-        return Weights.of(*described, dtype)
+        return Weights.of(*weights.taken(), *described[2:], dtype)
 
     def _described(self) -> tuple[Any, Any, Any, Any, Any]:
-        """Return what `Weights` are of."""
-        kinds = self.activation, self.out_activation_, self.dropout
-        return (self.coefs_, self.intercepts_, *kinds)
+        """Return what `Weights` are of: read without a call, so that no thread comes in between."""
+        return (
+            self.coefs_, self.intercepts_, self.activation, self.out_activation_, self.dropout
+        )  # fmt: skip
 
     @property
     def network_(self) -> Sequential:
@@ -173,10 +185,29 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "coefs_")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return plain values, but for parameters; what follows from the rest is left out."""
+        """Return plain values, but for parameters; what follows from the rest is left out.
+
+        Weights and optimizer are of one state that was shown, whatever another thread trains.
+        """
+        while True:
+            weights: Weights | None = self.__dict__.get("_weights")
+            if weights is None:
+                return self._taken_down()
+            state = weights.network._shown.copied(self._taken_down)
+            if self.__dict__.get("_weights") is weights:
+                return state
+
+    def _taken_down(self) -> dict[str, Any]:
+        """Return what makes this estimator; it shares no numbers that a fit writes."""
         state = dict(super().__getstate__())
-        state.pop("_weights", None)
+        weights: Weights | None = state.pop("_weights", None)
         state.pop("_increment", None)
+        if weights is not None and weights.hold(state.get("coefs_"), state.get("intercepts_")):
+            # Not by `taken`, which would wait for a writer within `copied`.
+            state["coefs_"], state["intercepts_"] = weights.views(weights.vector.copy())
+        for name in _CURVES:
+            if isinstance(state.get(name), list):
+                state[name] = list(state[name])
         if "_optimizer" in state:
             state["_optimizer"] = state["_optimizer"].to_plain()
         if "_label_binarizer" in state:

@@ -17,6 +17,7 @@ from fastnn.data import Data
 from fastnn.estimators.examples import as_given
 from fastnn.layout import Layout
 from fastnn.losses import Loss
+from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
 
 __all__ = ["Judge", "Measure", "accuracy", "mean_loss", "outputs_for", "r2"]
@@ -43,6 +44,8 @@ class Measure:
         Targets -> what is added to the loss of each example.
     backend : {"native", "reference"}
         Which path computes.
+    shown : Shown
+        Tells other threads which state of the vector is shown; what writes to it goes through this.
     """
 
     layout: Layout
@@ -51,6 +54,7 @@ class Measure:
     conventions: Conventions
     constant: Callable[[Array], Array] | None
     backend: str
+    shown: Shown
 
 
 def outputs_for(network: Any, known: Data) -> Floats:

@@ -45,11 +45,12 @@ class FullBatch:
 
     def __init__(self, known: Data, measure: Measure, alpha: float, threads: int | None) -> None:
         self._known, self._measure = known, measure
-        self._vector = measure.vector
+        # The search tries points that it does not accept, which are nobody else's to see.
+        self._vector = np.empty_like(measure.vector)
         self._constant = _constant(known, measure)
         layout = Layout([replace(block, l2=alpha) for block in measure.layout.blocks])
         self._slope = Slope(
-            layout, measure.vector, measure.loss, known, measure.backend, measure.conventions,
+            layout, self._vector, measure.loss, known, measure.backend, measure.conventions,
             threads,
         )  # fmt: skip
 
@@ -60,7 +61,7 @@ class FullBatch:
         return loss + self._constant, np.asarray(gradient, np.float64)
 
     def overflow(self, network: Sequential) -> str | None:
-        """Say that the targets are too large, if they are, for the loss of the present weights."""
+        """Say that the targets are too large, if they are, for the loss of the weights shown."""
         if np.isfinite(mean_loss(self._measure, self._known)()):
             return None
         return overflow(network, self._measure, self._known)
@@ -87,8 +88,8 @@ class Search:
         Its parameters are used; ``loss_``, ``n_iter_`` and validation curves are written.
     objective : FullBatch
         The function to minimise.
-    vector : ndarray (size,)
-        Where the search starts; written.
+    measure : Measure
+        Its vector is where the search starts; every point that is accepted is shown there.
     judge : Judge or None
         Scores validation examples after every iteration.
     watchers : Watchers
@@ -99,13 +100,13 @@ class Search:
         self,
         estimator: Any,
         objective: FullBatch,
-        vector: Floats,
+        measure: Measure,
         judge: Judge | None,
         watchers: Watchers,
     ) -> None:
         self._estimator = estimator
         self._objective = objective
-        self._vector = vector
+        self._vector, self._shown = measure.vector, measure.shown
         self._judge, self._watchers = judge, watchers
         limit = estimator.max_time
         self._limit = None if limit is None else plain(limit, "max_time")
@@ -133,10 +134,14 @@ class Search:
             return
         one.n_iter_ = min(int(found.nit), one.max_iter)
         one.loss_ = np.float64(found.fun)
-        self._vector[:] = found.x
+        self._show(found.x)
         if found.status != 0:
             why = self._objective.overflow(one._weights.network)
             _warn(_failed(found, one.n_iter_, one.max_iter) + (f"\n\n{why}" if why else ""))
+
+    def _show(self, x: Vector) -> None:
+        """Let the users' vector be this point."""
+        self._shown.write(lambda: np.copyto(self._vector, x, casting="same_kind"))
 
     def _value(self, x: Vector) -> float:
         """Return the loss at x; keep it for the iteration's end, and the gradient for SciPy."""
@@ -155,7 +160,7 @@ class Search:
         one = self._estimator
         one.n_iter_ += 1
         one.loss_ = np.float64(self._loss)
-        self._vector[:] = x
+        self._show(x)
         logs = {"loss": self._loss}
         if self._judge is not None:
             score, loss = self._judge()

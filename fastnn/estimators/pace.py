@@ -93,11 +93,14 @@ class Pace:
         self._epochs = 0
         # What a schedule sees of the previous epochs.
         self._history: dict[str, list[float]] = {}
+        # To which the state's moments belong: a fit counts on before it brings these back.
+        self.steps_shown = 0
 
     def to_plain(self) -> dict[str, Any]:
         """Return all of this in plain values, for a pickle."""
         return {
-            "training": pickles.state_to_plain(self.state),
+            # Of a fit that is under way the steps as well as the moments that were shown last.
+            "training": {**pickles.values_of(self.state), "steps": self.steps_shown},
             "learning_rate_init": self._rate_init,
             "follows_init": self._follows_init,
             "schedule": self.schedule,
@@ -118,6 +121,7 @@ class Pace:
         pace.schedule, pace.power_t = plain["schedule"], plain["power_t"]
         pace.scheduled, pace._epochs = plain["scheduled"], plain["epochs"]
         pace._history = {name: list(values) for name, values in plain["history"].items()}
+        pace.steps_shown = state.steps
         return pace
 
     @property
@@ -153,9 +157,13 @@ class Pace:
 
     def resume(self, *, steps: int = 0, rate: float | None = None) -> None:
         """Go on after so many steps, at this learning rate."""
-        self.state.numbers[codes.STEPS] = steps
+        self.state.numbers[codes.STEPS] = self.steps_shown = steps
         if rate is not None:
             self._learn_at(rate)
+
+    def shows(self) -> None:
+        """Take down that the state's moments are those of its steps."""
+        self.steps_shown = self.state.steps
 
     def check(self, parameters: Floats) -> None:
         """Refuse to continue with weights of another size than the moments."""

@@ -95,7 +95,7 @@ class Descent(Ledger):
     ) -> None:
         super().__init__(estimator, pace, len(known), judge)
         self._feed = feed
-        self._vector = measure.vector
+        self._vector, self._shown = measure.vector, measure.shown
         self._watchers = watchers
         self._best = fallback
         self._batch = batch
@@ -150,8 +150,9 @@ class Descent(Ledger):
             _warn(f"{problem} The weights are the best before.")
         finally:
             self._show()
-        if self._stopping_early and self._best is not None:
-            self._vector[:] = self._best
+        best = self._best
+        if self._stopping_early and best is not None:
+            self._shown.write(lambda: np.copyto(self._vector, best))
 
     # One epoch.
 
@@ -200,35 +201,34 @@ class Descent(Ledger):
         places = len(self._taken) * self._examples
         figures = tuning.current
         late = self._stale > figures.saving_share * self._showing or places >= figures.kept_orders
-        return bool(self._taken) and (late or not self._feed.steady)
+        return bool(self._taken) and late
 
     def _show(self) -> None:
         """Unpack weights and moments, unless they are up to date."""
         if not self._taken:
             return
         began = time.perf_counter()
-        self._feed.show(moments=True)
+        self._shown.write(self._bring_back)
         self._keep()
         self._showing = time.perf_counter() - began
 
+    def _bring_back(self) -> None:
+        """Unpack weights and moments, and take down how many steps led to them."""
+        self._feed.store(self._vector, self._pace.state.moments)
+        self._pace.shows()
+
     def _keep(self) -> None:
-        """Keep what a replay starts from: the state's numbers, and all that steps write."""
+        """Keep what a replay starts from beside weights and moments: the state's numbers."""
         self._taken.clear()
         self._stale = 0.0
-        state = self._pace.state
-        self._numbers = state.numbers.copy()
-        self._copies = None
-        if not self._feed.steady:
-            self._copies = self._vector.copy(), state.moments.copy()
+        self._numbers = self._pace.state.numbers.copy()
 
     def _replay(self, taken: Iterable[_Taken]) -> None:
         """Go back to the last unpacked state, and take these steps from there."""
         state = self._pace.state
         rate = state.numbers[codes.LEARNING_RATE]
         state.numbers[:] = self._numbers
-        if self._copies is not None:
-            self._vector[:], state.moments[:] = self._copies
-        self._feed.take(moments=True)
+        self._feed.load(self._vector, state.moments)
         for steps in taken:
             self._feed.order[:] = steps.order
             state.numbers[codes.LEARNING_RATE] = steps.rate
@@ -236,11 +236,10 @@ class Descent(Ledger):
         state.numbers[codes.LEARNING_RATE] = rate
 
     def _settle(self) -> None:
-        """Unpack the weights at an interruption, or, if they diverged, those from before."""
-        if self._copies is None:
-            self._copies = self._vector.copy(), self._pace.state.moments.copy()
-        self._feed.show(moments=True)
-        if not np.isfinite(self._vector).all():
+        """Go back to before a divergence, should the interruption have hidden one."""
+        weights, moments = np.empty_like(self._vector), np.empty_like(self._pace.state.moments)
+        self._feed.store(weights, moments)
+        if self._taken and not np.isfinite(weights).all():
             self._replay(self._taken[:-1])
 
     def _diverged(self, step: int) -> None:

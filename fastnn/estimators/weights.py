@@ -91,6 +91,7 @@ class Weights:
             identity = replace(last, activation="identity", initializer="zeros")
             twin = Sequential([*before, identity], self.network.inputs, self.network.dtype)
             twin._parameters = self.network.parameters
+            twin._shown = self.network._shown
             self._linear = twin
         return self._linear
 
@@ -135,10 +136,24 @@ class Weights:
              for place, layer, rate in described(self.network.layers)],
         )  # fmt: skip
 
+    def taken(self) -> tuple[list[Floats], list[Floats]]:
+        """Return copies of weights and biases, all of the state that was shown last."""
+        return self.views(self.network._shown.copied(self.vector.copy))
+
+    def views(self, vector: Floats) -> tuple[list[Floats], list[Floats]]:
+        """Return the weights and biases that lie in a vector like this one's."""
+        layout = self.network.layout
+        return layout.weights(vector), [b for b in layout.biases(vector) if b is not None]
+
     def are(
         self, coefs: Any, intercepts: Any, activation: Any, out_activation: str, dropout: Any
     ) -> bool:
         """Return whether these are the views of this vector, in a network of this kind."""
+        kind = activation, out_activation, dropout
+        return self.hold(coefs, intercepts) and kind == self._described
+
+    def hold(self, coefs: Any, intercepts: Any) -> bool:
+        """Return whether these are the views of this vector."""
         if coefs is None or intercepts is None:
             return False
         return (
@@ -146,7 +161,6 @@ class Weights:
             and len(intercepts) == len(self.intercepts)
             and all(map(operator.is_, coefs, self.coefs))
             and all(map(operator.is_, intercepts, self.intercepts))
-            and (activation, out_activation, dropout) == self._described
         )
 
 
