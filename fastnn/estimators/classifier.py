@@ -615,14 +615,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         AttributeError
             With ``loss="hinge"``, which gives no probabilities.
         """
-        likely = self.predict_proba(X)
+        if self.out_activation_ not in ("softmax", "logistic"):  # Set by hand to another.
+            return np.asarray(np.log(self.predict_proba(X)))
+        likely, Z = self._at_once(lambda one: (one.predict_proba(X), one._forward(X, linear=True)))
         if self.out_activation_ == "softmax":
-            logs = _log_softmax(self._forward(X, linear=True))
-        elif self.out_activation_ == "logistic":
-            Z = self._forward(X, linear=True)
+            logs = _log_softmax(Z)
+        else:
             logs = _log_sigmoid(np.hstack([-Z, Z]) if self.n_outputs_ == 1 else Z)
-        else:  # Set by hand to another.
-            logs = np.log(likely)
         # What goes with the probabilities, of which the greatest may be 1 by rounding.
         probable = likely > 0.5
         logs[probable] = np.log(likely[probable])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -30,6 +32,7 @@ _BINARIZER = ("y_type_", "sparse_input_", "classes_")
 _CURVES = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
 
 Floats = NDArray[np.floating]
+Answer = TypeVar("Answer")
 
 _COMPRESSED = (sparse.csr_array, sparse.csr_matrix)
 
@@ -53,6 +56,22 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             return quick
         weights, X = self._asked(X)
         return (weights.linear if linear else weights.network).predict(X)
+
+    def _at_once(self, ask: Callable[[Self], Answer]) -> Answer:
+        """Return what a function of the estimator gives that asks it more than once, of one state.
+
+        Should another thread's fit show a new one in between, a copy is asked instead.
+        """
+        weights: Weights | None = self.__dict__.get("_weights")
+        if weights is None:
+            return ask(self)
+        shown = weights.network._shown
+        turn = shown.turn
+        if turn:
+            answer = ask(self)
+            if shown.turn is turn and self.__dict__.get("_weights") is weights:
+                return answer
+        return ask(copy.copy(self))
 
     def _asked(self, X: Any) -> tuple[Weights, Any]:
         """Return the weights to predict with, and the examples as scikit-learn validates them."""
