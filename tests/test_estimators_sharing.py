@@ -337,21 +337,23 @@ def test_a_reader_waits_for_weights_that_are_being_written():
     assert not any(np.any(each) for each in found)
 
 
-def test_logarithms_overtaken_by_a_fit_are_of_one_state(monkeypatch):
-    """They ask for probabilities and for weighted sums."""
+@pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
+def test_probabilities_overtaken_by_a_fit_are_of_one_state(method, monkeypatch):
+    """They ask for the outputs and for the weighted sums."""
     one = fn.MLPClassifier((), max_iter=1, random_state=0).fit(WIDE, HALVES)
-    network, ask = one.network_, fn.MLPClassifier.predict_proba
+    one.coefs_[0][:] *= 1000
+    network, ask = one.network_, fn.MLPClassifier._forward
     asked = []
 
-    def overtaken(self, X):
-        found = ask(self, X)
+    def overtaken(self, X, *, linear=False):
+        found = ask(self, X, linear=linear)
         asked.append(self)
         if len(asked) == 1:
-            network.parameters = 0.1 * network.parameters
+            network.parameters = 0.9 * network.parameters
         return found
 
-    monkeypatch.setattr(fn.MLPClassifier, "predict_proba", overtaken)
-    found = one.predict_log_proba(WIDE)
+    monkeypatch.setattr(fn.MLPClassifier, "_forward", overtaken)
+    found = getattr(one, method)(WIDE)
     monkeypatch.undo()
-    assert len(asked) == 2
-    assert np.array_equal(found, one.predict_log_proba(WIDE))
+    assert len(asked) >= 4
+    assert np.array_equal(found, getattr(one, method)(WIDE))

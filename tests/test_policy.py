@@ -72,7 +72,7 @@ ALLOWED = {
     },
     "estimators.increment": {
         "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
-        "estimators.parameters", "estimators.watchers", "estimators.weights", "gate", "kept",
+        "estimators.parameters", "estimators.watchers", "estimators.weights", "gate", "kept", "kernels.codes",
         "layout", "losses", "notices", "sharing",
     },
     "estimators.judge": {

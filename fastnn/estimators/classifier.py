@@ -584,6 +584,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         AttributeError
             With ``loss="hinge"``, which gives no probabilities.
         """
+        return self._at_once(lambda one: one._probabilities(X))
+
+    def _probabilities(self, X: Any) -> Floats:
+        """Return the probability of every class, by one question or two."""
         found = self._forward(X)
         if self.n_outputs_ == 1:
             likely = found[:, 0]
