@@ -72,8 +72,8 @@ ALLOWED = {
     },
     "estimators.increment": {
         "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
-        "estimators.parameters", "estimators.watchers", "estimators.weights", "gate", "kept", "kernels.codes",
-        "layout", "losses", "notices", "sharing",
+        "estimators.parameters", "estimators.watchers", "estimators.weights", "gate", "kept",
+        "kernels.codes", "layout", "losses", "notices", "sharing",
     },
     "estimators.judge": {
         "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sharing",
