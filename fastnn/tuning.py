@@ -29,10 +29,10 @@ class Tuning:
     Attributes
     ----------
     chunk_elements : int
-        Elements of activations that one chunk of rows may fill.  More make fewer passes over the
+        Elements of activations that one chunk of rows may fill.  More need fewer passes over the
         weights; fewer stay in the L2 cache from the forward pass to the backward pass.  128 KiB
-        of float32: a quarter of the L2 cache of common processors, whose other parts hold
-        weights and gradients.
+        of float32: an eighth to a quarter of the L2 cache of common processors, so that weights
+        and gradients have room beside them.
     smallest_chunk : int
         Rows of a chunk at the least, however wide the layers are: with fewer the weights are read
         too often.  Up to so many rows, runs of single calls are planned for the next power of two.
@@ -42,19 +42,21 @@ class Tuning:
     fewest_groups : int
         Chunks of a batch from which on they are grouped.  With fewer, threads share each chunk.
     grouped_elements : int
-        Elements that the gradients of all groups may take, 8 MiB of float32: beyond that adding
-        them up costs more than threads that share no chunk gain.
+        Elements that the gradients of all groups may take, 8 MiB of float32.  Each group writes a
+        gradient of its own, which is read once more to add them up: with many weights that costs
+        more than it saves to share no chunk.
     step_share : float
         Floating-point operations of a step, for each thread, above which another thread may pay.
-        About a microsecond's work, which is what the barriers of a step cost where cores are
-        close; the trials of `threads.Pace` decide what happens above it.
+        A microsecond of work at 100 GFLOP/s: about the cost of a step's barriers between cores
+        that share a cache (a fifth of a microsecond each).  Above it, the trials of
+        `threads.Pace` decide.
     sure_share : float
         Floating-point operations of a step, for each thread, above which several threads pay on
-        any machine, so that they are sent without a trial: 50 microseconds' work, more than the
-        slowest barriers seen.
+        any machine, so that they are started without a trial: 50 us of work, many times the cost
+        of the slowest barriers (some 2 us).
     call_share : float
         Floating-point operations of a call, for each thread, that pay for starting that thread:
-        0.2 ms of work, twice what Python takes to start and join one.
+        0.2 ms of work, three times what Python takes to start and join one (60 us).
     sure_call : float
         As `sure_share`, for calls of one step, which start threads for it: 10 ms of work.
     trial_share : float
