@@ -292,17 +292,17 @@ def usable_cores(_root: Path = _ROOT) -> int:
 
 
 def free_cores(_root: Path = _ROOT) -> int | None:
-    """Count the cores on which nothing runs but this thread.
+    """Count the cores on which nothing runs except this thread.
 
-    On Linux the system tells how many threads on the whole machine run or wait for a core
-    (``/proc/loadavg``): other processes', and those of this one that look for work, as libraries
-    for linear algebra let theirs do for a while after a product.
+    On Linux the system reports how many threads on the whole machine run or wait for a core
+    (``/proc/loadavg``): those of other processes, and those of this one that spin, as BLAS
+    libraries let theirs do for a while after a product.
 
     Returns
     -------
     int or None
-        At least 1, as it was a moment ago; None where the system does not tell, or where this
-        process may use some cores only, as the others' work is counted too.
+        At least 1, as it was a moment ago; None where the system does not report it, or where this
+        process may use some cores only, as the load of the others is counted too.
 
     References
     ----------

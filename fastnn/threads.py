@@ -3,7 +3,7 @@
 Threads are Python's own and live as long as one call.  No result depends on their number, so a
 thread that cannot be started, comes late or leaves early only makes a call slower.
 
-This file is long because which number pays and what disturbs it are one judgement.
+This file is long because which number of threads pays, and what disturbs it, are judged together.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 # Floating-point operations of a thread in a second, where nothing was timed yet.
 _RATE = 1e11
 
-# Seconds of steps that tell how fast they are, and how many times as long a second trial of
-# several threads takes: the first may fall into the time that a core takes to wake up.  There is
-# no second one where the first was so many times as slow as one thread.
+# Seconds of steps that suffice to time them, and how many times as long a second trial of several
+# threads takes: during the first a core may still be waking up.  There is no second one where the
+# first was so many times as slow as one thread.
 _TELLING = 0.0005
 _LONGER = 6
 _HOPELESS = 3.0
@@ -51,25 +51,25 @@ _HOPELESS = 3.0
 _CHANGED = 1.25
 _AGAIN, _AGAIN_AT_MOST = 1.0, 60.0
 
-# How many times what other processes have cost a team passes before it is tried again, which is
-# doubled each time that it is disturbed again within so many waits, and the most seconds.
+# After a disturbance, a team is started again after so many times the time that it lost; that is
+# doubled if it is disturbed again within so many waits, up to so many seconds.
 _SELDOM = 10
 _SOON = 3.0
 _LONGEST = 2.0
 
-# Seconds for which a count of the cores that are free holds, as it takes 10 microseconds; and how
-# often one that no core is free is asked for once more: the system's own work ends soon.
+# Seconds for which a count of free cores is valid, as counting takes 10 microseconds; and how often
+# it is repeated where it has become too low, as the system's own work ends soon.
 _COUNTED = 0.001
 _RECOUNTS = 10
 
-# Seconds that the leader waits for its helpers, at least and at most; and that threads of a team
-# may wait for each other before it must have gained them, and may save up.
+# Seconds that the leader waits for its helpers, at least and at most; and the initial credit of a
+# team for waiting at barriers, and the most that it may accumulate.
 _PATIENCE, _PATIENCE_AT_MOST = 0.0001, 0.001
 _CREDIT, _SAVED = 0.0003, 0.01
 
-# Seconds that a thread looks for the others before it parks.  On a virtual machine a core that was
-# given away takes long to wake up, and its thread is often put beside the one that woke it:
-# 784-128-10 took 72 to 84 ms after one disturbance where this was 0.1 ms, and 52 to 56 otherwise.
+# Seconds that a thread spins before it parks.  On a virtual machine a core that was given up takes
+# long to wake up, and its thread is often scheduled on the core of the one that woke it: 784-128-10
+# took 72 to 84 ms after one disturbance where this was 0.1 ms, and 52 to 56 otherwise.
 _SPIN = 0.001
 
 # Kinds of steps whose speeds are remembered.
@@ -79,10 +79,11 @@ _chosen: int | None = None
 
 
 def set_threads(threads: int | None) -> None:
-    """Limit how many threads compute in this process where a call does not say it itself.
+    """Limit how many threads compute in this process where a call does not set a limit itself.
 
-    The environment's FASTNN_NUM_THREADS, NUMBA_NUM_THREADS and OMP_NUM_THREADS, the processors
-    that the process may use and its share of them in a container are limits too; the least holds.
+    The environment variables FASTNN_NUM_THREADS, NUMBA_NUM_THREADS and OMP_NUM_THREADS, the
+    processors that the process may use and its quota in a container are limits too; the lowest
+    applies.
     No result depends on the number of threads, to the last bit.
 
     Parameters
@@ -111,7 +112,7 @@ def ceiling() -> int:
     Returns
     -------
     int
-        The least of all limits; see `set_threads`.
+        The lowest of all limits; see `set_threads`.
 
     Examples
     --------
@@ -129,18 +130,18 @@ def _number(text: str | None) -> int | None:
 
 
 def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
-    """Return how many threads may gain something.
+    """Return the number of threads that may be worth starting.
 
     Parameters
     ----------
     threads : int or None
         The caller's own limit, or None for `ceiling`.
     step : float
-        Multiplications and additions between two meetings of the threads.
+        Multiplications and additions between two barriers.
     steps : int
         Such steps in a call.
     parts : int
-        Parts into which a step's rows fall.
+        Parts into which a step's rows are divided.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def fitting(threads: int | None, step: float, steps: int, parts: int) -> int:
     figures = tuning.current
     worth = min(int(min(step / figures.step_share, step * steps / figures.call_share)), parts)
     if worth < 2:
-        # Most calls: looking for limits takes longer than some of them.
+        # Most calls: looking up the limits takes longer than some of them.
         return 1
     return min(ceiling() if threads is None else threads, worth)
 
@@ -173,9 +174,9 @@ class Terms:
     gain : int
         What the team gains from one barrier to the next, which is added to the credit.
     most : int
-        To how much that may grow.
+        The maximum of the credit.
     spin : int
-        How long a thread looks for the others before it gives its core away.
+        How long a thread spins before it parks.
     """
 
     patience: int
@@ -187,7 +188,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a team of threads did.
+    """The outcome of a call by a team of threads.
 
     Attributes
     ----------
@@ -206,11 +207,11 @@ class Outcome:
 
 
 class Crowd:
-    """What is known of other work on the cores: from the system, and from teams that it disturbed.
+    """Other load on the cores: as the system reports it, and as seen by teams that it disturbed.
 
-    Where the system tells how many cores are free, no team is sent that has fewer.  A team that
-    lost a thread all the same tells so.  Until what that cost is a small part of the time since,
-    no larger one is sent; if the next one is disturbed again, the wait is twice as long.
+    Where the system reports how many cores are free, no larger team is started.  A team that loses
+    a thread nevertheless reports that.  Until the lost time is a small part of the time since, no
+    larger team is started; if the next one is disturbed too, the wait is twice as long.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ class Crowd:
         self._counted = -math.inf
 
     def limit(self, most: int) -> int:
-        """Return how many threads may be tried now, most at the most."""
+        """Return how many threads may be used now, at most `most`."""
         if most == 1:
             return 1
         now = time.perf_counter()
@@ -246,7 +247,7 @@ class Crowd:
         if now < self._until:
             most = min(most, self._size)
         if self._free is not None:
-            # The numbers that a `Pace` tries.
+            # Only numbers that a `Pace` tries.
             while most > max(self._free, 1):
                 most = (most + 1) // 2
         return most
@@ -262,7 +263,7 @@ class Crowd:
         return free
 
     def disturbed(self, stayed: int, lost: float) -> None:
-        """Take down that a team ended with so many threads, and the seconds that it lost."""
+        """Record that a team ended with so many threads, and the seconds that it lost."""
         now = time.perf_counter()
         again = now < self._until + _SOON * self._wait
         self._wait = min(max(_SELDOM * lost, 2.0 * self._wait if again else 0.0), _LONGEST)
@@ -270,22 +271,22 @@ class Crowd:
         self._size = max(1, stayed)
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget all disturbances."""
         self._until, self._wait = -math.inf, 0.0
         self._free, self._counted = None, -math.inf
 
 
-#: What the process knows of other work on its cores.
+#: What this process has observed of other load on its cores.
 crowd = Crowd()
 
 
 class Pace:
-    """Finds, while steps are taken, how many threads are the fastest.
+    """Finds, during training, how many threads are the fastest.
 
-    What a barrier costs differs from machine to machine by a factor of ten, and with what else
-    runs there.  As no result depends on the number of threads, those that take steps try: one for
-    the first few, which tells soon; then, where the trial is a small part of the work, the most
-    that may be worth it, half as many, and so on while that is faster.
+    The cost of a barrier differs between machines by a factor of ten, and with what else runs
+    there.  As no result depends on the number of threads, a fit tries: one thread for the first few
+    steps; then, where the trial is a small part of the work, the largest number that may be worth
+    it, half as many, and so on while that is faster.
 
     Parameters
     ----------
@@ -313,12 +314,12 @@ class Pace:
         self._seconds: dict[int, list[float]] = {}
         self._telling: dict[int, tuple[float, float]] = {}
         self._worked = 0.0
-        self._left = 0.0  # steps to come, where somebody said so
+        self._left = 0.0  # steps to come, where the caller knows
         self._again, self._wait = -math.inf, 0.0
 
     @classmethod
     def of(cls, kind: Hashable, step: float, sure: float | None = None) -> Pace:
-        """Return what is known of steps of a kind, from earlier fits or predictions too."""
+        """Return the timings of steps of a kind, including those of earlier fits or predictions."""
         # By the figures in force too: they decide how a step is cut, and so how long it takes.
         known, kind = cls._known, (kind, tuning.current)
         pace = known.pop(kind, None)
@@ -329,7 +330,7 @@ class Pace:
         return pace
 
     def choose(self, most: int) -> int:
-        """Return how many threads shall take the next steps, most at the most."""
+        """Return how many threads are to take the next steps, at most `most`."""
         size = most
         if size == 1:
             return 1
@@ -352,17 +353,17 @@ class Pace:
         now = time.perf_counter()
         if now >= self._again:
             if self._wait:
-                # It may have been an unlucky moment.
+                # The moment may have been bad.
                 self._seconds = {1: self._seconds[1]}
             self._wait = min(max(_AGAIN, 2.0 * self._wait), _AGAIN_AT_MOST)
             self._again = now + self._wait
         return 1
 
     def ration(self, most: int, left: int | None = None) -> int | None:
-        """Return how many steps the next call shall take at the most, None for any number.
+        """Return the most steps that the next call may take, None for any number.
 
-        A trial takes what one thread does in the time that tells: somewhere several threads may
-        be five times slower.
+        A trial takes as many steps as one thread does in the time that suffices for timing, since
+        several threads may be five times slower.
 
         Parameters
         ----------
@@ -385,9 +386,9 @@ class Pace:
         return max(telling, math.ceil(most * tuning.current.call_share / self._step))
 
     def note(self, size: int, steps: float, seconds: float) -> None:
-        """Take down how long so many threads took for some steps."""
+        """Record how long so many threads took for some steps."""
         self._worked += seconds
-        # Calls that are short tell something together.
+        # Short calls are timed together.
         steps_before, seconds_before = self._telling.pop(size, (0, 0.0))
         steps, seconds = steps + steps_before, seconds + seconds_before
         if seconds < _TELLING:
@@ -402,20 +403,20 @@ class Pace:
     def judge(
         self, size: int, steps: float, seconds: float, starting_apart: bool, outcome: Outcome
     ) -> None:
-        """Take down how a team of so many threads did, and what it says of the crowd.
+        """Record the outcome of a team of so many threads, and any disturbance.
 
         Parameters
         ----------
         size : int
-            Threads that were sent.
+            Threads that were started.
         steps : float
-            What they did, in steps.
+            The work that they did, in steps.
         seconds : float
             How long that took, their start included.
         starting_apart : bool
             Whether waiting for helpers does not count, as later calls will take longer.
         outcome : Outcome
-            What the team itself says.
+            What the team reports.
         """
         if outcome.stayed == size:
             self.note(size, steps, seconds - outcome.waited if starting_apart else seconds)
@@ -427,16 +428,16 @@ class Pace:
         crowd.disturbed(outcome.stayed, max(lost, outcome.waited, _CREDIT))
 
     def alone(self) -> float:
-        """Return the seconds of a step in one thread, as well as is known."""
+        """Return the seconds of a step in one thread, or an estimate."""
         known = self._seconds.get(1)
         if known:
             return min(known)
-        # At the most, where several were timed.
+        # An upper bound, where several were timed.
         found = [size * min(times) for size, times in self._seconds.items() if times]
         return min([self._step / _RATE, *found])
 
     def terms(self, size: int, steps: int, barriers: int) -> Terms:
-        """Return what so many threads may cost in a call of steps with so many barriers each."""
+        """Return the terms of so many threads for a call of steps with so many barriers each."""
         gain = self.alone() * (1.0 - 1.0 / size)
         patience = min(max(_PATIENCE, 0.25 * gain * steps), _PATIENCE_AT_MOST)
         apart = 0.8 * gain / barriers
@@ -444,12 +445,12 @@ class Pace:
         return Terms(*(int(1e9 * number) for number in numbers))
 
     def _is_sure(self, most: int) -> bool:
-        """Say whether a step is so large that nobody needs to try."""
+        """Return whether a step is so large that no trial is needed."""
         sure = tuning.current.sure_share if self._sure is None else self._sure
         return self._step >= most * sure
 
     def _may_try(self, size: int) -> bool:
-        """Say whether a trial of so many threads is a small part of the work."""
+        """Return whether a trial of so many threads is a small part of the work."""
         alone = min(self._seconds[1])
         cost = _TELLING
         if self._seconds.get(size):
@@ -459,13 +460,13 @@ class Pace:
         return tuning.current.trial_share * cost <= self._worked + self._left * alone
 
     def _may_try_one(self, most: int) -> bool:
-        """Say whether timing one thread, at the least for a step, is a small part of the work."""
+        """Return whether timing one thread, for at least a step, is a small part of the work."""
         alone = self.alone()
         cost = tuning.current.trial_share * max(_TELLING, alone)
         return cost <= self._worked + self._left * alone / most
 
     def _is_known(self, size: int) -> bool:
-        """Say whether a number was timed; several threads twice, if there is hope."""
+        """Return whether a number was timed: several threads twice, unless they are hopeless."""
         found = self._seconds.get(size, [])
         if size == 1 or len(found) != 1:
             return bool(found)
@@ -475,17 +476,17 @@ class Pace:
 def together(
     size: int, call: Callable[[bool], Any], dismiss: Callable[[], Any] = lambda: None
 ) -> None:
-    """Call a function in so many threads at once, and return when all have returned.
+    """Call a function in so many threads at once, and return when all calls have returned.
 
     Parameters
     ----------
     size : int
-        Threads, this one included; fewer where the system gives no more.
+        Threads, including this one; fewer where the system cannot start more.
     call : callable
         Gets True in this thread, False in the others.
     dismiss : callable, optional
-        Called when this thread is through, or was interrupted before it began: sends home those
-        who would wait for it.
+        Called when this thread has returned, or was interrupted before its call: releases threads
+        that would wait for it.
 
     Examples
     --------
@@ -510,7 +511,7 @@ def together(
 
 
 def _start(helpers: list[threading.Thread], count: int, call: Callable[[bool], Any]) -> None:
-    """Start threads, as many as the system gives."""
+    """Start threads, as many as the system can."""
     with contextlib.suppress(RuntimeError, MemoryError):
         for _ in range(count):
             # In the list first: an interruption may fall between any two lines.
@@ -519,7 +520,7 @@ def _start(helpers: list[threading.Thread], count: int, call: Callable[[bool], A
 
 
 def _await(helpers: list[threading.Thread], dismiss: Callable[[], Any]) -> None:
-    """Wait for threads that are about to end, whatever interrupts."""
+    """Wait for threads that are about to end, despite interruptions."""
     interrupted: BaseException | None = None
     waiting = True
     while waiting:

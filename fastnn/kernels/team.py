@@ -1,14 +1,14 @@
-"""Several threads in one kernel: who takes part, where they wait for each other, and who leaves.
+"""Several threads in one kernel: registration, barriers, and how a team shrinks.
 
-Python threads call the same kernel, which does not hold Python's lock.  The leader waits a little
-for the helpers that are expected, then closes the door, and a helper that comes late goes home.
-As no result depends on how many take part, nothing depends on who came in time.
+Python threads call the same kernel, without the GIL.  The leader waits briefly for the expected
+helpers, then closes the team; a helper that arrives later returns at once.  As no result depends on
+how many threads take part, none depends on which of them arrived in time.
 
-A waiting thread spins for a bounded time, then parks: on Linux on a futex, elsewhere in short
-sleeps.  On a busy machine a helper may lose its core in the middle of a step, for as long as the
-system gives it to another process.  What such waiting costs is charged against what the team
-gains; when the credit is used up the team shrinks, and those who are dropped go home at the next
-boundary (`team_size`).  Kernels cannot fail, so no thread waits for one that is gone.
+A waiting thread spins for a bounded time, then parks: on a futex on Linux, in short sleeps
+elsewhere.  On a busy machine a helper may lose its core in the middle of a step, for a time slice
+of another process.  The time spent waiting for it is charged against what the team gains; when the
+credit is used up the team shrinks, and the threads that are dropped return at the next boundary
+(`team_size`).  Kernels cannot fail, so no thread waits for one that has ended.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ __all__ = [
     "team_size",
 ]
 
-# Places in the signals, int64.  Each line below has a cache line to itself.
-_DOOR = 0  # helpers that came, and _CLOSED
+# Places in the signals, int64.  Each line below has a cache line to itself, against false sharing.
+_DOOR = 0  # helpers that have arrived, plus _CLOSED
 _SIZE = 8
 _ARRIVED, CREDIT, _STALLED, GAIN, CAP, CORES = 16, 17, 18, 19, 20, 21
 _PHASE = 24
@@ -52,10 +52,10 @@ _PARKED = 40
 PATIENCE, WAITED, CAME, LOST, SPIN = 48, 49, 50, 51, 52
 SIGNALS = 56
 
-_CLOSED = 1 << 20  # added to the door's count
-_LOOKS = 1000  # before a waiting thread looks at a clock, and between two looks at it
-_SOON = 20_000  # nanoseconds after which the leader gives its core away while it waits for helpers
-_PARKING = 500_000  # nanoseconds after which a parked thread looks for itself
+_CLOSED = 1 << 20  # added to the count of arrivals
+_LOOKS = 1000  # spins before a waiting thread reads the clock, and between two readings
+_SOON = 20_000  # nanoseconds after which the leader yields its core while it waits for helpers
+_PARKING = 500_000  # nanoseconds after which a parked thread checks by itself
 
 # For the mode without the JIT, where adding takes several steps.
 _alone = threading.Lock()
@@ -71,7 +71,7 @@ def _add(signals: Any, place: int, number: int) -> int:
 
 @intrinsic(_add)
 def add(typing: Any, signals: Any, place: Any, number: Any) -> Any:
-    """Add to a signal; return what it was before.  No other thread comes in between."""
+    """Add to a signal atomically; return what it was before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = builder.gep(simd.data_pointer(context, builder, signals, arguments[0]), [arguments[1]])
@@ -87,7 +87,7 @@ def _read(signals: Any, place: int) -> int:
 
 @intrinsic(_read)
 def read(typing: Any, signals: Any, place: Any) -> Any:
-    """Return a signal, and see all that was written before it was set."""
+    """Return a signal (acquire): all that was written before it was set is visible."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = builder.gep(simd.data_pointer(context, builder, signals, arguments[0]), [arguments[1]])
@@ -103,7 +103,7 @@ def _set(signals: Any, place: int, number: int) -> None:
 
 @intrinsic(_set)
 def set_(typing: Any, signals: Any, place: Any, number: Any) -> Any:
-    """Set a signal, and let all that was written before be seen with it."""
+    """Set a signal (release): all that was written before becomes visible with it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = builder.gep(simd.data_pointer(context, builder, signals, arguments[0]), [arguments[1]])
@@ -115,8 +115,8 @@ def set_(typing: Any, signals: Any, place: Any, number: Any) -> Any:
 
 @kernel
 def publish(signals: Any, place: int, number: int) -> None:
-    """Set a signal from which threads may have parked away, and wake them."""
-    # Added, not set: the order of this and of the next line must not be lost.
+    """Set a signal on which threads may have parked, and wake them."""
+    # Added, not set: this and the next line must not be reordered.
     add(signals, place, number - read(signals, place))
     if read(signals, _PARKED) > 0:
         wake(signals, place)
@@ -124,7 +124,7 @@ def publish(signals: Any, place: int, number: int) -> None:
 
 @kernel
 def await_change(signals: Any, place: int, known: int, charged: bool) -> None:
-    """Wait until a signal is no longer the known one; charge long waiting to the team."""
+    """Wait until a signal differs from `known`; charge a long wait to the team."""
     for _ in range(_LOOKS):
         if read(signals, place) != known:
             return
@@ -149,9 +149,9 @@ def await_change(signals: Any, place: int, known: int, charged: bool) -> None:
 
 @kernel
 def await_helpers(signals: Any, count: int) -> int:
-    """Wait until so many helpers are at the door, or for PATIENCE; return how long it took.
+    """Wait until so many helpers have arrived, or for PATIENCE; return how long it took.
 
-    The leader gives its core away now and then, as a helper may have been put on the same one.
+    The leader yields its core now and then, as a helper may have been scheduled on the same one.
     """
     began = clock()
     waited = 0
@@ -167,11 +167,11 @@ def await_helpers(signals: Any, count: int) -> int:
 
 @kernel
 def join(signals: Any, expected: int, leading: bool) -> int:
-    """Take part; return this thread's number in the team, or -1 for one that came late.
+    """Join the team; return this thread's number in it, or -1 for one that arrived too late.
 
     The leader's number is 0.
 
-    Reads and writes: signals (SIGNALS,), zero when the first thread comes but for the terms.
+    Reads and writes: signals (SIGNALS,), zero when the first thread arrives, except for the terms.
     """
     if leading:
         if expected > 1:
@@ -188,15 +188,15 @@ def join(signals: Any, expected: int, leading: bool) -> int:
 
 
 def stayed(signals: Any) -> int:
-    """Return, to Python, how many were left in the team when it came to its end."""
+    """Return, to Python, how many threads were left in the team at the end."""
     return int(signals[_SIZE])
 
 
 def dismiss(signals: Any) -> None:
-    """Send home, from Python, those who wait for a leader that was interrupted on its way.
+    """Release, from Python, helpers that wait for a leader that was interrupted before it joined.
 
-    Reads and writes: signals.  Does nothing once the leader has been there.  Who is parked looks
-    again before long.
+    Reads and writes: signals.  Does nothing once the leader has joined.  A parked thread checks
+    again soon.
     """
     if signals[_SIZE] == 0:
         signals[_SIZE] = -1
@@ -204,10 +204,10 @@ def dismiss(signals: Any) -> None:
 
 @kernel
 def team_size(signals: Any) -> int:
-    """Return how many take part; fewer than before where the last barrier dropped some.
+    """Return the size of the team; less than before where the last barrier dropped threads.
 
-    To be asked by all between the same two barriers, as then all are told the same.  Those whose
-    numbers are no longer below it go home.
+    All threads must call it between the same two barriers, so that all get the same answer.  Those
+    whose numbers are no longer below it return.
 
     Reads: signals.
     """
@@ -216,9 +216,9 @@ def team_size(signals: Any) -> int:
 
 @kernel
 def settle(signals: Any, size: int) -> None:
-    """Pay for what threads waited since the last barrier; shrink a team that cannot.
+    """Charge the time that threads waited since the last barrier; shrink a team without credit.
 
-    The last thread at a barrier does so, before it lets the others go.
+    Called by the last thread at a barrier, before it releases the others.
 
     Reads and writes: signals.
     """
@@ -231,7 +231,7 @@ def settle(signals: Any, size: int) -> None:
         credit -= stalled
         # A team shrinks once before it is asked for its size.
         if credit < 0 and read(signals, _SIZE) == size:
-            # Beyond the cores threads wait for each other; else whoever is dropped frees one.
+            # More threads than cores wait for each other; else each dropped thread frees a core.
             set_(signals, _SIZE, min(size - (size + 3) // 4, max(signals[CORES], 1)))
             credit = 0
     signals[CREDIT] = credit
@@ -239,7 +239,7 @@ def settle(signals: Any, size: int) -> None:
 
 @kernel
 def barrier(signals: Any, size: int) -> None:
-    """Wait until all of the team are here.  Reads and writes: signals."""
+    """Wait until all threads of the team have arrived.  Reads and writes: signals."""
     if size == 1:
         return
     phase = read(signals, _PHASE)
