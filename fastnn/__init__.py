@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastnn.errors import ModelFileError as ModelFileError
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
+    from fastnn.exports.torch_in import from_torch as from_torch
+    from fastnn.formats.torch_files import load_torch as load_torch
     from fastnn.history import History as History
     from fastnn.layers import Dense as Dense
     from fastnn.layers import Dropout as Dropout
@@ -87,7 +89,9 @@ _HOMES = {
     "Trace": "prediction",
     "Warmup": "schedules",
     "backend": "backends",
+    "from_torch": "exports.torch_in",
     "load": "network",
+    "load_torch": "formats.torch_files",
     "set_threads": "threads",
     "show_versions": "versions",
     "warmup": "warming",

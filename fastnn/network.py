@@ -1457,6 +1457,38 @@ class Sequential:
         text = python_source(plain, Trial.of(plain, rows))
         write_atomically(path, [text.encode()])
 
+    def to_torch(self) -> Any:
+        """Return a ``torch.nn.Sequential`` that computes what the network does.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            Of ``Linear``, activation and ``Dropout`` modules with copies of the weights, in the
+            network's dtype and in the mode of evaluation.
+
+        Raises
+        ------
+        ImportError
+            If PyTorch is not installed.
+        ValueError
+            If the network has no weights yet, or some that are not finite.
+
+        See Also
+        --------
+        fastnn.from_torch : The way back.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> module = fn.Sequential([fn.Dense(1)], inputs=2).to_torch()  # doctest: +SKIP
+        """
+        plain, _ = self._exported(None)
+        try:
+            from fastnn.exports.torch_out import to_torch
+        except ImportError as problem:
+            raise ImportError("to_torch needs PyTorch: see https://pytorch.org.") from problem
+        return to_torch(plain, self.layers)
+
     def _exported(self, X: ArrayLike | None) -> tuple[PlainNetwork, Floats | None]:
         """Return the network as plain arrays, of one state, and checked rows if there are any."""
         layout = self.layout

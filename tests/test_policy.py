@@ -111,8 +111,14 @@ ALLOWED = {
     "exports.c_texts": set(),
     "exports.plain": {"layout", "reference"},
     "exports.python_source": {"exports.plain"},
+    "exports.torch_in": {"activations", "layers", "names", "network"},
+    "exports.torch_out": {"exports.plain", "layers"},
     "formats.__init__": set(),
+    "formats.plain_pickle": {"names"},
     "formats.safetensors": {"errors", "names", "system"},
+    "formats.torch_files": {
+        "errors", "formats.plain_pickle", "formats.safetensors", "names", "system",
+    },
     "gate": {"names", "sparse", "tuning"},
     "hints": {"names"},
     "history": {"progress"},
@@ -258,6 +264,7 @@ LAZY = {
     "kernels._load": {
         "kernels.answers", "kernels.epoch", "kernels.first_layer", "kernels.order", "kernels.team",
     },
+    "network": {"exports.torch_out"},
     "pickles": {""},
     "prediction": {"kernels.epoch", "kernels.team"},
     "predictor": {
@@ -298,6 +305,8 @@ NUMPY_FREE = {
     "tuning",
     "uninterrupted",
 }
+# What is loaded on demand, with the package that it is for.
+ON_DEMAND = {"exports.torch_out": {"torch"}}
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
     "estimators.conversion": {"skl2onnx"},
@@ -453,6 +462,7 @@ def test_a_room_needs_numpy_at_most(name):
     if name in ESTIMATORS:
         # What scikit-learn brings too.
         eager -= {"scipy", "sklearn", "threadpoolctl"}
+    eager -= ON_DEMAND.get(name, set())
     assert eager <= (set() if name in NUMPY_FREE else {"numpy"})
     lazy = {module.split(".")[0] for module in strangers_of(IMPORTS[name], lazy=True)}
     assert lazy <= LAZY_OUTSIDE.get(name, set())

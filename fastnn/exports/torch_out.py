@@ -1,0 +1,70 @@
+"""Networks as modules of PyTorch's; loaded when one is asked for, as it imports PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastnn.exports.plain import PlainNetwork
+from fastnn.layers import Dropout, Layer
+
+__all__ = ["Exp", "Sin", "to_torch"]
+
+
+class Exp(torch.nn.Module):  # type: ignore[misc]
+    """``exp(z)``, for which PyTorch has no module."""
+
+    def forward(self, z: Any) -> Any:
+        """Return ``exp(z)``."""
+        return torch.exp(z)
+
+
+class Sin(torch.nn.Module):  # type: ignore[misc]
+    """``sin(z)``, for which PyTorch has no module."""
+
+    def forward(self, z: Any) -> Any:
+        """Return ``sin(z)``."""
+        return torch.sin(z)
+
+
+_MODULES: dict[str, Any] = {
+    "sigmoid": torch.nn.Sigmoid,
+    "tanh": torch.nn.Tanh,
+    "relu": torch.nn.ReLU,
+    "softmax": lambda: torch.nn.Softmax(dim=-1),
+    "leaky_relu": torch.nn.LeakyReLU,
+    "elu": torch.nn.ELU,
+    "selu": torch.nn.SELU,
+    "gelu": torch.nn.GELU,
+    "silu": torch.nn.SiLU,
+    "softplus": torch.nn.Softplus,
+    "mish": torch.nn.Mish,
+    "softsign": torch.nn.Softsign,
+    "hard_sigmoid": torch.nn.Hardsigmoid,
+    "exp": Exp,
+    "sin": Sin,
+}
+
+
+def to_torch(network: PlainNetwork, layers: Sequence[Layer]) -> torch.nn.Sequential:
+    """Return a ``torch.nn.Sequential`` of copies of the weights, in the mode of evaluation."""
+    dtype = torch.float32 if network.dtype == np.float32 else torch.float64
+    modules: list[Any] = []
+    dense = iter(network.layers)
+    for layer in layers:
+        if isinstance(layer, Dropout):
+            modules.append(torch.nn.Dropout(layer.rate))
+            continue
+        plain = next(dense)
+        linear = torch.nn.Linear(plain.inputs, plain.outputs, plain.b is not None, dtype=dtype)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(plain.W.T.copy()))
+            if plain.b is not None:
+                linear.bias.copy_(torch.from_numpy(plain.b.copy()))
+        modules.append(linear)
+        if plain.activation != "identity":
+            modules.append(_MODULES[plain.activation]())
+    return torch.nn.Sequential(*modules).eval()
