@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from fastnn.optimizers import RMSprop as RMSprop
     from fastnn.optimizers import Rprop as Rprop
     from fastnn.prediction import Trace as Trace
+    from fastnn.rates import LearningRates as LearningRates
+    from fastnn.rates import find_learning_rate as find_learning_rate
     from fastnn.schedules import ConstantRate as ConstantRate
     from fastnn.schedules import CosineDecay as CosineDecay
     from fastnn.schedules import ExponentialDecay as ExponentialDecay
@@ -75,6 +77,7 @@ _HOMES = {
     "History": "history",
     "Huber": "losses",
     "InverseScaling": "schedules",
+    "LearningRates": "rates",
     "ModelFileError": "errors",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
@@ -89,6 +92,7 @@ _HOMES = {
     "Trace": "prediction",
     "Warmup": "schedules",
     "backend": "backends",
+    "find_learning_rate": "rates",
     "from_torch": "exports.torch_in",
     "load": "network",
     "load_torch": "formats.torch_files",

@@ -157,6 +157,7 @@ ALLOWED = {
     "reference_draws": set(),
     "reference_tables": set(),
     "scales": {"sparse"},
+    "rates": {"errors", "losses", "names", "network", "optimizers"},
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
     "sparse": set(),
@@ -312,6 +313,7 @@ LAZY_OUTSIDE = {
     "estimators.conversion": {"skl2onnx"},
     "kernels._cache": {"llvmlite", "numba"},
     "kernels._load": {"numba", "numpy"},
+    "rates": {"matplotlib"},
 }
 
 PRODUCTS = {"dot", "vdot", "inner", "outer", "matmul", "tensordot", "einsum", "linalg"}
