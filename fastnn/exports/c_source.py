@@ -21,7 +21,7 @@ __all__ = ["c_source", "check_identifier"]
 Array = NDArray[Any]
 
 _WIDTH = 96
-# The longest text that every compiler of C99 takes.
+# The longest string literal that every C99 compiler must accept.
 _LONGEST_TEXT = 4095
 # What every int of C99's usual machines holds.
 _LARGEST_INT = 2**31 - 1
@@ -34,7 +34,7 @@ _RESERVED = {
 
 
 def check_identifier(name: object) -> str:
-    """Return a name with which others can begin in C, or say what one is.
+    """Return a valid prefix of C identifiers, or say what is wrong with it.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def c_source(
     network : PlainNetwork
         What it computes.
     name : str
-        What all its names begin with; see `check_identifier`.
+        The prefix of all its names; see `check_identifier`.
     trial : Trial
-        What its self-test compares with.
+        The rows and results of its self-test.
     levels : Quantized or None
         The network's weights in a byte each.
 
@@ -179,7 +179,7 @@ class _Writer:
                 yield self.fill(c_texts.EACH, activation=name, formula=self.fill(formula))
 
     def predict(self) -> str:
-        """Return the function that goes through the layers."""
+        """Return the function that computes the layers."""
         layers = self.network.layers
         rooms = [f"{room}[{size}]" for room, size in zip("ab", self._rooms(), strict=True) if size]
         lines = ["void ${N}_predict(const $T *x, $T *y)", "{"]
@@ -207,7 +207,7 @@ class _Writer:
             yield self.fill(c_texts.SIDE, threshold=next(threshold))
 
     def self_test(self, trial: Trial) -> str:
-        """Return what compares some rows with what they gave, behind a macro."""
+        """Return the self-test, which compares some rows' results, behind a macro."""
         rows = self._numbers("rows", trial.X) + self._numbers("answers", trial.Y)
         return self.fill(
             c_texts.TEST, rows=rows, inputs=self.network.inputs, outputs=self.network.outputs,
@@ -216,7 +216,7 @@ class _Writer:
         )  # fmt: skip
 
     def _rooms(self) -> tuple[int, int]:
-        """Return how many numbers the two rooms between layers need, which take turns."""
+        """Return the size of the two alternating buffers between layers."""
         hidden = [layer.outputs for layer in self.network.layers[:-1]]
         return max(hidden[::2], default=0), max(hidden[1::2], default=0)
 
@@ -226,7 +226,7 @@ class _Writer:
         return _array(kind, self._literal(values))
 
     def _literal(self, values: Array) -> Iterator[str]:
-        """Yield numbers in the fewest digits that give them back."""
+        """Yield numbers in the fewest digits that round-trip."""
         end = "F" if self.single else ""
         return (f"{value}{end}" for value in map(str, values.ravel()))
 

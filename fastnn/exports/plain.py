@@ -1,4 +1,4 @@
-"""What leaves the house: a network as plain arrays and names, and rows to test its copies with."""
+"""The form of an exported network: plain arrays and names, and rows for the exports' self-tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PlainLayer", "PlainNetwork", "Quantized", "Trial"]
 
 Floats = NDArray[np.floating]
 
-# Rows that a copy carries to test itself, and the numbers that these may take.
+# Rows in an export's self-test, and the most numbers that they may take.
 _TRIAL_ROWS = 4
 _TRIAL_NUMBERS = 4096
 
@@ -40,18 +40,18 @@ class PlainLayer:
 
     @property
     def inputs(self) -> int:
-        """Columns of what it reads."""
+        """Number of inputs."""
         return int(self.W.shape[0])
 
     @property
     def outputs(self) -> int:
-        """Columns of what it writes."""
+        """Number of outputs."""
         return int(self.W.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
 class PlainNetwork:
-    """Dense layers in their order; what drops out in training is left out.
+    """Dense layers in order; dropouts are omitted.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class PlainNetwork:
 
     @classmethod
     def of(cls, layout: Layout, parameters: Floats, classes: NDArray[Any] | None) -> PlainNetwork:
-        """Take a network's parameters apart, of which no view is kept.
+        """Copy a network's parameters layer by layer.
 
         Raises
         ------
@@ -103,27 +103,27 @@ class PlainNetwork:
 
     @property
     def parameters(self) -> int:
-        """How many numbers it has."""
+        """Number of parameters."""
         return sum(layer.W.size + (0 if layer.b is None else layer.b.size) for layer in self.layers)
 
     @property
     def threshold(self) -> float | None:
-        """Above what one output means its second class; None where there are several outputs."""
+        """The threshold of one output for the second class; None where there are several."""
         if self.outputs > 1:
             return None
         return 0.5 if self.layers[-1].activation in ("sigmoid", "hard_sigmoid") else 0.0
 
     @property
     def classifies(self) -> bool:
-        """Whether its outputs together name one class."""
+        """Whether all outputs together name one class."""
         last = self.layers[-1].activation
         if self.outputs == 1:
             return last == "sigmoid" if self.classes is None else len(self.classes) == 2
-        # Several sigmoids are answers of their own, not one answer of several.
+        # Several sigmoids are separate binary outputs, not one choice among several.
         return last == "softmax" or (self.classes is not None and "sigmoid" not in last)
 
     def predictions(self, X: Floats) -> Floats:
-        """Return the textbook's outputs (n, m) in float64, which is exact beside float32."""
+        """Return the textbook's outputs (n, m) in float64, which is exact compared with float32."""
         W = [layer.W.T.astype(np.float64) for layer in self.layers]
         b = [
             None if lay.b is None else lay.b[:, np.newaxis].astype(np.float64)
@@ -158,7 +158,7 @@ class Quantized:
     network : PlainNetwork
         With the weights that these stand for.
     error : str
-        How far its outputs are from those of full precision, in words.
+        How far its outputs are from those of full precision, as text.
     """
 
     levels: list[NDArray[np.int8]]
@@ -168,7 +168,7 @@ class Quantized:
 
     @classmethod
     def of(cls, network: PlainNetwork, X: Floats) -> Quantized:
-        """Round a network's weights, and measure on rows X (n, inputs) what that costs."""
+        """Quantize a network's weights, and measure the error on rows X (n, inputs)."""
         levels, scales, weights = [], [], []
         for layer in network.layers:
             largest = np.abs(layer.W).max(axis=0).astype(np.float64)
