@@ -32,7 +32,7 @@ _VALIDATION_FRACTION = 0.1
 _HIDDEN = 256
 _LEARNING_RATE = 0.001
 _BATCH_SIZE = 32
-_PATIENCE = 10
+_PATIENCE = 15
 
 _PACKAGES = {"sklearn": "scikit-learn", "matplotlib": "matplotlib"}
 

@@ -41,9 +41,11 @@ def test_the_demo_reads_digits_and_draws(picture, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(30))
-def test_every_seed_reads_well(seed, picture):
-    assert demo.run(picture, seed=seed, compare=False).accuracy >= GOOD_ENOUGH
+def test_every_seed_reads_well(picture):
+    """Each has 360 images of its own to read: at 98.5 % two of three are within 0.6 % of that."""
+    found = [demo.run(picture, seed=seed, compare=False).accuracy for seed in range(30)]
+    assert np.mean(found) >= GOOD_ENOUGH + 0.005
+    assert min(found) >= GOOD_ENOUGH - 0.01
 
 
 def test_the_same_job_is_given_to_scikit_learn(picture, capsys, monkeypatch):

@@ -118,6 +118,7 @@ DATA: dict[str, Callable[[], tuple[Any, Array]]] = {
     "friedman": _made("friedman1", n_samples=1000, noise=1.0),
     "784 inputs": _drawn(4000, 784),
     "1,000 inputs, sparse": _sparse(2000, 1000, 60),
+    "5,000 inputs, sparse, a tenth": _sparse(2000, 5000, 500),
     "20,000 inputs, sparse": _sparse(2000, 20_000, 60),
 }
 
@@ -152,6 +153,10 @@ FITS = {
     "lbfgs, 30-(32)-1": _lbfgs("breast cancer", (32,), 100),
     "lbfgs, 64-(100)-10": _lbfgs("digits", (100,), 50),
     "adam, 1,000 sparse-(100)-5, batch 200": _adam("1,000 inputs, sparse", (100,), 200, 5),
+    "adam, 5,000 sparse (a tenth)-(10)-5, batch 200": _adam(
+        "5,000 inputs, sparse, a tenth", (10,), 200, 2
+    ),
+    "lbfgs, 5,000 sparse (a tenth)-(10)-5": _lbfgs("5,000 inputs, sparse, a tenth", (10,), 5),
     "adam, 20,000 sparse-(100)-5, batch 200": _adam("20,000 inputs, sparse", (100,), 200, 2),
     "sgd, 20,000 sparse-(100)-5, batch 200": Work(
         "20,000 inputs, sparse",
