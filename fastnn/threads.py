@@ -36,42 +36,6 @@ __all__ = [
 
 _VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 
-# Floating-point operations of a thread in a second, where nothing was timed yet.
-_RATE = 1e11
-
-# Seconds of steps that suffice to time them, and how many times as long a second trial of several
-# threads takes: during the first a core may still be waking up.  There is no second one where the
-# first was so many times as slow as one thread.
-_TELLING = 0.0005
-_LONGER = 6
-_HOPELESS = 3.0
-
-# How much slower steps must have become for every number of threads to be timed again; and the
-# seconds after which several threads that were too slow are, at first and at most.
-_CHANGED = 1.25
-_AGAIN, _AGAIN_AT_MOST = 1.0, 60.0
-
-# After a disturbance, a team is started again after so many times the time that it lost; that is
-# doubled if it is disturbed again within so many waits, up to so many seconds.
-_SELDOM = 10
-_SOON = 3.0
-_LONGEST = 2.0
-
-# Seconds for which a count of free cores is valid, as counting takes 10 microseconds; and how often
-# it is repeated where it has become too low, as the system's own work ends soon.
-_COUNTED = 0.001
-_RECOUNTS = 10
-
-# Seconds that the leader waits for its helpers, at least and at most; and the initial credit of a
-# team for waiting at barriers, and the most that it may accumulate.
-_PATIENCE, _PATIENCE_AT_MOST = 0.0001, 0.001
-_CREDIT, _SAVED = 0.0003, 0.01
-
-# Seconds that a thread spins before it parks.  On a virtual machine a core that was given up takes
-# long to wake up, and its thread is often scheduled on the core of the one that woke it: 784-128-10
-# took 72 to 84 ms after one disturbance where this was 0.1 ms, and 52 to 56 otherwise.
-_SPIN = 0.001
-
 # Kinds of steps whose speeds are remembered.
 _REMEMBERED = 256
 
@@ -241,7 +205,7 @@ class Crowd:
         if most == 1:
             return 1
         now = time.perf_counter()
-        if now - self._counted >= _COUNTED:
+        if now - self._counted >= tuning.current.count_valid:
             self._free = self._counted_anew(most)
             self._counted = now
         if now < self._until:
@@ -256,7 +220,7 @@ class Crowd:
         """Count the cores that are free; again where they have just become too few."""
         free = self._count()
         if self._free is not None and self._free >= most:
-            for _ in range(_RECOUNTS):
+            for _ in range(tuning.current.recounts):
                 if free is None or free >= most:
                     break
                 free = self._count()
@@ -264,9 +228,10 @@ class Crowd:
 
     def disturbed(self, stayed: int, lost: float) -> None:
         """Record that a team ended with so many threads, and the seconds that it lost."""
-        now = time.perf_counter()
-        again = now < self._until + _SOON * self._wait
-        self._wait = min(max(_SELDOM * lost, 2.0 * self._wait if again else 0.0), _LONGEST)
+        now, figures = time.perf_counter(), tuning.current
+        again = now < self._until + figures.rest_repeated * self._wait
+        wait = max(figures.rest_share * lost, 2.0 * self._wait if again else 0.0)
+        self._wait = min(wait, figures.rest_at_most)
         self._until = now + self._wait
         self._size = max(1, stayed)
 
@@ -355,7 +320,8 @@ class Pace:
             if self._wait:
                 # The moment may have been bad.
                 self._seconds = {1: self._seconds[1]}
-            self._wait = min(max(_AGAIN, 2.0 * self._wait), _AGAIN_AT_MOST)
+            figures = tuning.current
+            self._wait = min(max(figures.retry, 2.0 * self._wait), figures.retry_at_most)
             self._again = now + self._wait
         return 1
 
@@ -372,18 +338,19 @@ class Pace:
         left : int, optional
             How many steps are to come.
         """
+        figures = tuning.current
         self._left = 0.0 if left is None else left
         size = self.choose(most)
         if self._is_known(size) or not self._seconds:
             return None
         if size == 1:
-            return max(1, int(2.0 * _TELLING / self.alone()))
+            return max(1, int(2.0 * figures.timing / self.alone()))
         if not self._is_known(1):
             return None
-        longer = _LONGER if self._seconds.get(size) else 1
-        telling = int(2.0 * longer * _TELLING / min(self._seconds[1]))
+        longer = figures.second_trial if self._seconds.get(size) else 1
+        telling = int(2.0 * longer * figures.timing / min(self._seconds[1]))
         # A call of less work would not get so many threads, and nothing would be known after it.
-        return max(telling, math.ceil(most * tuning.current.call_share / self._step))
+        return max(telling, math.ceil(most * figures.call_share / self._step))
 
     def note(self, size: int, steps: float, seconds: float) -> None:
         """Record how long so many threads took for some steps."""
@@ -391,12 +358,12 @@ class Pace:
         # Short calls are timed together.
         steps_before, seconds_before = self._telling.pop(size, (0, 0.0))
         steps, seconds = steps + steps_before, seconds + seconds_before
-        if seconds < _TELLING:
+        if seconds < tuning.current.timing:
             self._telling[size] = steps, seconds
             return
         each = seconds / steps
         known = self._seconds.setdefault(size, [])
-        if known and each > _CHANGED * min(known):
+        if known and each > tuning.current.slower * min(known):
             self._seconds, self._telling = {size: []}, {}
         self._seconds[size] = [*self._seconds[size][-1:], each]
 
@@ -425,7 +392,7 @@ class Pace:
         lost = outcome.lost
         if 1 in self._seconds:
             lost = min(lost, seconds - self.alone() * steps)
-        crowd.disturbed(outcome.stayed, max(lost, outcome.waited, _CREDIT))
+        crowd.disturbed(outcome.stayed, max(lost, outcome.waited, tuning.current.credit))
 
     def alone(self) -> float:
         """Return the seconds of a step in one thread, or an estimate."""
@@ -434,14 +401,16 @@ class Pace:
             return min(known)
         # An upper bound, where several were timed.
         found = [size * min(times) for size, times in self._seconds.items() if times]
-        return min([self._step / _RATE, *found])
+        return min([self._step / tuning.current.presumed_rate, *found])
 
     def terms(self, size: int, steps: int, barriers: int) -> Terms:
         """Return the terms of so many threads for a call of steps with so many barriers each."""
         gain = self.alone() * (1.0 - 1.0 / size)
-        patience = min(max(_PATIENCE, 0.25 * gain * steps), _PATIENCE_AT_MOST)
+        figures = tuning.current
+        patience = min(max(figures.patience, 0.25 * gain * steps), figures.patience_at_most)
         apart = 0.8 * gain / barriers
-        numbers = (patience, _CREDIT + apart, apart, max(_SAVED, 2.0 * apart), _SPIN)
+        most = max(figures.credit_at_most, 2.0 * apart)
+        numbers = (patience, figures.credit + apart, apart, most, figures.spin)
         return Terms(*(int(1e9 * number) for number in numbers))
 
     def _is_sure(self, most: int) -> bool:
@@ -452,17 +421,20 @@ class Pace:
     def _may_try(self, size: int) -> bool:
         """Return whether a trial of so many threads is a small part of the work."""
         alone = min(self._seconds[1])
-        cost = _TELLING
+        figures = tuning.current
+        cost = figures.timing
         if self._seconds.get(size):
             # The second one takes longer, and it is known how slow it may be.
-            cost = max(cost, 2.0 * _LONGER * _TELLING * (self._seconds[size][0] / alone - 1.0))
+            longest = 2.0 * figures.second_trial * figures.timing
+            cost = max(cost, longest * (self._seconds[size][0] / alone - 1.0))
         # A trial may lose its own time; steps to come count where their number is known.
-        return tuning.current.trial_share * cost <= self._worked + self._left * alone
+        return figures.trial_share * cost <= self._worked + self._left * alone
 
     def _may_try_one(self, most: int) -> bool:
         """Return whether timing one thread, for at least a step, is a small part of the work."""
         alone = self.alone()
-        cost = tuning.current.trial_share * max(_TELLING, alone)
+        figures = tuning.current
+        cost = figures.trial_share * max(figures.timing, alone)
         return cost <= self._worked + self._left * alone / most
 
     def _is_known(self, size: int) -> bool:
@@ -470,7 +442,7 @@ class Pace:
         found = self._seconds.get(size, [])
         if size == 1 or len(found) != 1:
             return bool(found)
-        return found[0] > _HOPELESS * min(self._seconds.get(1, [math.inf]))
+        return found[0] > tuning.current.hopeless * min(self._seconds.get(1, [math.inf]))
 
 
 def together(

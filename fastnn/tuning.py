@@ -62,6 +62,43 @@ class Tuning:
     trial_share : float
         How many times as long as a trial of another number of threads all steps must take for it
         to be allowed.  A trial may lose its whole time: this bounds the loss to 3 percent.
+    timing : float
+        Seconds of steps that suffice to time them: a hundred times what reading the clock and
+        calling the engine take.
+    second_trial : float
+        How many times as long the second trial of several threads takes as the first, during
+        which a core may still be waking up: 6 ms.
+    hopeless : float
+        Several threads that were so many times as slow as one in their first trial get no second.
+    slower : float
+        How many times as slow steps must have become for every number of threads to be timed
+        again; less would follow the noise of the machine.
+    presumed_rate : float
+        Floating-point operations of a thread per second that are presumed where nothing was timed
+        yet: two fifths of the peak of a core with AVX-512 in float32.
+    retry, retry_at_most : float
+        Seconds after which several threads that were too slow are timed again; doubled each time.
+        The moment may have been bad; each retry costs a trial.
+    rest_share, rest_repeated, rest_at_most : float
+        After a disturbance no team of that size is started for `rest_share` times as long as it
+        has cost, which bounds the loss to a tenth; twice as long where it is disturbed again
+        within `rest_repeated` such times, and for `rest_at_most` seconds at the most.
+    count_valid : float
+        Seconds for which a count of the free cores is valid; it takes 10 us.
+    recounts : int
+        How often a count that has become too low is repeated: the system's own work ends soon.
+    patience, patience_at_most : float
+        Seconds that the leader waits for its helpers, by what they would gain.  To start a thread
+        takes 0.06 ms; on a busy machine a helper may come after a whole time slice.
+    credit, credit_at_most : float
+        Seconds that the threads of a team may wait for each other at first, and the most that they
+        may save up from what they gain.  Less drops threads for a hiccup; more waits longer for
+        one that has lost its core.
+    spin : float
+        Seconds that a thread spins before it parks.  On a virtual machine a core that was given up
+        takes long to wake up, and its thread is often scheduled on the core of the one that woke
+        it: 784-128-10 took 72 to 84 ms after one disturbance where this was 0.1 ms, and 52 to 56
+        otherwise.
     slice_seconds : float
         Seconds of steps that the engine takes in one call.  Longer ones save calls; Ctrl-C,
         progress and callbacks wait until it ends.  A person does not notice 0.07 s, and a call
@@ -112,6 +149,23 @@ class Tuning:
     call_share: float = 20_000_000
     sure_call: float = 1_000_000_000
     trial_share: float = 30
+    timing: float = 0.0005
+    second_trial: float = 6
+    hopeless: float = 3.0
+    slower: float = 1.25
+    presumed_rate: float = 1e11
+    retry: float = 1.0
+    retry_at_most: float = 60.0
+    rest_share: float = 10
+    rest_repeated: float = 3.0
+    rest_at_most: float = 2.0
+    count_valid: float = 0.001
+    recounts: int = 10
+    patience: float = 0.0001
+    patience_at_most: float = 0.001
+    credit: float = 0.0003
+    credit_at_most: float = 0.01
+    spin: float = 0.001
     slice_seconds: float = 0.07
     saving_share: float = 50
     kept_orders: int = 1 << 21
