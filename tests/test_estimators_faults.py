@@ -263,11 +263,76 @@ def test_hidden_layers_of_no_dimension_are_refused():
         fn.MLPRegressor(hidden_layer_sizes=np.array(3)).fit(X, Y["regressor"])
 
 
-@pytest.mark.parametrize(("dtype", "weight"), [("f4", 1e-38), ("f4", 1e-45), ("f8", 1e-310)])
+# Weights of examples, of which only the shares count.
+
+SHARES = 0.5 + np.arange(30) % 5
+SOLVED = {"adam": {}, "sgd": {"solver": "sgd"}, "lbfgs": {"solver": "lbfgs"}}
+
+
+@pytest.mark.parametrize("factor", [1e-310, 1e-300, 1e-38, 1e-25, 1e25, 1e38, 1e300])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("solver", SOLVED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_all_count_as_0_are_refused(kind, dtype, weight):
-    model = KINDS[kind](**SMALL)
-    with pytest.raises(ValueError, match=r"must reach .* smallest normal number of float"):
+def test_weights_of_any_scale_give_the_fit_of_their_shares(kind, solver, dtype, factor):
+    """Where alpha counts for nothing: it is divided by the weights' sum."""
+    model = KINDS[kind](**SMALL, **SOLVED[solver], alpha=0.0)
+    found = model.fit(X.astype(dtype), Y[kind], sample_weight=factor * SHARES)
+    other = KINDS[kind](**SMALL, **SOLVED[solver], alpha=0.0)
+    other.fit(X.astype(dtype), Y[kind], sample_weight=SHARES)
+    # Multiples by 1e-310 are rounded themselves.
+    assert found.loss_ == pytest.approx(other.loss_, rel=1e-5)
+    for one, another in zip(found.coefs_, other.coefs_, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", SOLVED)
+def test_weights_times_a_power_of_two_and_alpha_alike_give_the_same_bits(kind, solver):
+    fits = [
+        KINDS[kind](**SMALL, **SOLVED[solver], alpha=np.ldexp(0.1, power)).fit(
+            X, Y[kind], sample_weight=np.ldexp(SHARES, power)
+        )
+        for power in (0, 200, -900)
+    ]
+    for one in fits[1:]:
+        assert all(map(np.array_equal, one.coefs_, fits[0].coefs_))
+        assert one.loss_ == fits[0].loss_
+
+
+@pytest.mark.parametrize(("dtype", "weight"), [("f4", 1e-38), ("f4", 1e-45), ("f8", 1e-310)])
+@pytest.mark.parametrize("solver", SOLVED)
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_beside_which_the_penalty_overflows_are_refused(kind, solver, dtype, weight):
+    model = KINDS[kind](**SMALL, **SOLVED[solver], dtype="float32" if dtype == "f4" else None)
+    with pytest.raises(ValueError, match=r"must not be so small beside alpha=0.0001.* alpha=0"):
         model.fit(X.astype(dtype), Y[kind], sample_weight=np.full(30, weight))
     some = np.where(np.arange(30) < 5, 1.0, weight)
     assert model.fit(X.astype(dtype), Y[kind], sample_weight=some).loss_ > 0.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_search_with_tiny_weights_gives_no_nan_without_an_error(kind):
+    model = KINDS[kind](solver="lbfgs", **SMALL)
+    with pytest.raises(ValueError, match="alpha=0"):
+        model.fit(X, Y[kind], sample_weight=np.full(30, 1e-300))
+    for weight in (1e-140, 1e-100, 1e-20):
+        assert np.isfinite(model.fit(X, Y[kind], sample_weight=np.full(30, weight)).loss_)
+
+
+def test_further_calls_take_weights_of_any_scale_too():
+    found, other = (fn.MLPRegressor(**SMALL, alpha=0.0) for _ in range(2))
+    for factor in (1.0, 1e-300, 1.0, 1e300, 1e-310):
+        found.partial_fit(X, Y["regressor"], sample_weight=factor * SHARES)
+        other.partial_fit(X, Y["regressor"], sample_weight=SHARES)
+    for one, another in zip(found.coefs_, other.coefs_, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-6)
+
+
+def test_validation_examples_take_weights_of_any_scale():
+    scores = []
+    for factor in (1.0, 1e-310, 1e300):
+        one = fn.MLPRegressor(**SMALL, alpha=0.0).fit(
+            X, Y["regressor"], X_val=X, y_val=Y["regressor"], sample_weight_val=factor * SHARES
+        )
+        scores.append([*one.validation_scores_, *one.validation_loss_curve_])
+    np.testing.assert_allclose(scores[1:], [scores[0]] * 2, rtol=1e-6)

@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 from fastnn import backends, gate
 from fastnn.data import Data
 from fastnn.estimators.elsewhere import ELSEWHERE, Elsewhere, refuse_overrides
-from fastnn.estimators.examples import Feed, check_total, examples
+from fastnn.estimators.examples import Feed, check_total, examples, penalty_of, scaled
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
@@ -217,7 +217,7 @@ class Perceptron(Fitted, ABC):
             self._start([X.shape[1], *sizes, self._objective.units(self.n_outputs_)], dtype)
         else:
             self._go_on(sizes, dtype)
-        weights = self._weigh(y, targets, sample_weight)
+        weights, power = scaled(self._weigh(y, targets, sample_weight))
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if held is not None and validation is not None:
             numeric = self._objective.row.targets in ("real", "counts")
@@ -227,19 +227,20 @@ class Perceptron(Fitted, ABC):
         check_total(known, "the training examples")
         if held is not None:
             check_total(held.known, "the validation examples")
-        measure = self._measure()
+        alpha = penalty_of(plain(self.alpha, "alpha"), power, known)
+        measure = self._measure(alpha)
         judge = None if held is None else Judge(self, held.known, held.y, held.weights, measure)
         self._open_records(judge, first=first)
         watchers = Watchers() if incremental else self._watchers(judge, as_given)
         if SOLVERS[self.solver] is None:
-            objective = FullBatch(known, measure, plain(self.alpha, "alpha"), self.n_threads)
+            objective = FullBatch(known, measure, alpha, self.n_threads)
             Search(self, objective, measure, judge, watchers).run()
         else:
             self._descend(known, measure, judge, watchers, first=first, incremental=incremental)
         watchers.fit_ends()
         if not np.isfinite(measure.vector).all():
             raise ValueError(NOT_FINITE)
-        if incremental:
+        if incremental and not power:
             self._keep_plan(measure, len(known))
         return self
 
@@ -307,12 +308,12 @@ class Perceptron(Fitted, ABC):
             )
         self._adopt(weights)
 
-    def _measure(self) -> Measure:
+    def _measure(self, alpha: float) -> Measure:
         """Return how the loss of the present weights is measured."""
         weights, row = self._weights, self._objective
         full_batch = SOLVERS[self.solver] is None
         return Measure(
-            layout=weights.layout(0.0 if full_batch else plain(self.alpha, "alpha")),
+            layout=weights.layout(0.0 if full_batch else alpha),
             vector=weights.vector,
             loss=row.row,
             conventions=row.conventions(self.n_outputs_, weights.network.dtype, self.solver),
@@ -330,7 +331,7 @@ class Perceptron(Fitted, ABC):
             except (TypeError, ValueError) as problem:
                 # scikit-learn calls them X and y.
                 raise _like(problem)(f"in {of_X} and {of_y}: {problem}") from problem
-        weights = weights_of(X, theirs.weights, of_weights)
+        weights, _ = scaled(weights_of(X, theirs.weights, of_weights))
         targets = self._targets(y, dtype, of_y)
         return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
 
@@ -347,7 +348,7 @@ class Perceptron(Fitted, ABC):
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        theirs = None if weights is None else weights[rows]
+        theirs, _ = scaled(None if weights is None else weights[rows])
         part = known.take(rows)
         held = examples(part.X, part.targets, _as_weights(theirs, known.X.dtype), known.X.dtype)
         return known.take(train), Held(held, y[rows], theirs)

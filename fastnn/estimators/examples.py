@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -17,10 +18,16 @@ from fastnn.kernels import codes
 from fastnn.sparse import SparseRows
 from fastnn.training import STEPPERS, Job, Slice
 
-__all__ = ["FORMATS", "Feed", "as_given", "check_total", "examples"]
+__all__ = ["FORMATS", "Feed", "as_given", "check_total", "examples", "penalty_of", "scaled"]
 
 Floats = NDArray[np.floating]
 Rates = NDArray[np.float64]
+
+# Weights of examples are scaled from 2 to this on.
+_FAR = 64
+
+# How far below the root of the largest number the strength of L2 stays.
+_MARGIN = 1e-3
 
 # Sparse formats that scikit-learn lets through as they are.
 FORMATS = ["csr", "csc"]
@@ -82,6 +89,60 @@ class Feed:
     def store(self, parameters: Floats, moments: Floats) -> None:
         """Unpack weights and moments, as the last step left them."""
         self._stepper.store(parameters, moments)
+
+
+def scaled(weights: NDArray[Any] | None) -> tuple[NDArray[Any] | None, int]:
+    """Return weights of examples that no sum or product with a loss can take out of range.
+
+    Parameters
+    ----------
+    weights : ndarray or None
+        As they were given.
+
+    Returns
+    -------
+    weights : ndarray or None
+        The same, or where the largest is very small or large, times a power of two.  Only their
+        shares count, and these keep every bit.
+    power : int
+        The exponent of that power of two; what is divided by the sum of weights, such as the
+        strength of L2, is to be scaled alike.
+    """
+    largest = 0.0 if weights is None else float(np.abs(weights).max(initial=0.0))
+    if weights is None or largest in (0.0, math.inf) or 2.0**-_FAR <= largest <= 2.0**_FAR:
+        return weights, 0
+    power = -math.frexp(largest)[1]
+    with np.errstate(under="ignore"):
+        return np.ldexp(weights.astype(np.float64), power), power
+
+
+def penalty_of(alpha: float, power: int, known: Data) -> float:
+    """Return the strength of L2 beside scaled weights, or refuse one that overflows.
+
+    Parameters
+    ----------
+    alpha : float
+        As the user has it.
+    power : int
+        From `scaled`.
+    known : Data
+        The examples that are trained on, with their scaled weights.
+    """
+    try:
+        beside = math.ldexp(alpha, power)
+    except OverflowError:
+        beside = math.inf
+    dtype = known.X.dtype
+    # Solvers square it, times weights.
+    most = _MARGIN * float(np.finfo(dtype).max) ** 0.5 * abs(known.total)
+    if known.weights.size and not beside <= most:
+        raise ValueError(
+            f"sample_weight (and class_weight) must not be so small beside alpha={alpha:g}, which "
+            f"is divided by their sum, that L2 overflows {dtype}; got a sum of "
+            f"{math.ldexp(known.total, -power):.3g}. Multiply all weights by one number, so that "
+            "they are about 1, or set alpha=0."
+        )
+    return beside
 
 
 def check_total(known: Data, whose: str) -> None:

@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 
 from fastnn import backends, gate
 from fastnn.data import Data
-from fastnn.estimators.examples import check_total
+from fastnn.estimators.examples import check_total, scaled
 from fastnn.estimators.judge import Measure
 from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.parameters import THEIRS, plain
@@ -221,7 +221,7 @@ class Increment:
         if sample_weight is None:
             return Data(features, targets, weights)
         found = numbers_at_once(sample_weight, (len(X),), dtype)
-        if found is None or isinstance(sample_weight, list):
+        if found is None or isinstance(sample_weight, list) or scaled(found)[1]:
             return None
         data = Data(features, targets, found)
         try:
