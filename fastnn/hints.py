@@ -10,9 +10,13 @@ from typing import Any, NoReturn, TypeVar
 
 from fastnn.names import nearest
 
-__all__ = ["advise", "arguments_wanted", "check_hooks", "hint_for", "refuse", "understands"]
+__all__ = [
+    "advise", "advised", "arguments_wanted", "check_hooks", "hint_for", "refuse",
+    "tell_arguments", "understands",
+]  # fmt: skip
 
 AnyClass = TypeVar("AnyClass", bound=type)
+Answer = TypeVar("Answer")
 
 
 def hint_for(name: str, words: Mapping[str, str], known: Iterable[str]) -> str:
@@ -127,7 +131,30 @@ def advise(function: FunctionType, words: Mapping[str, str], name: str) -> Funct
         template.__code__, function.__globals__, function.__name__, None, template.__closure__
     )
     update_wrapper(advised, function)
+    # For those too who do not look at what is wrapped.
+    marked = advised
+    marked.__signature__ = signature
     return advised
+
+
+def advised(
+    words: Mapping[str, str], name: str
+) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Return `advise` as a decorator.
+
+    Parameters
+    ----------
+    words : mapping of str to str
+        As there.
+    name : str
+        As there.
+    """
+
+    def decorate(function: Callable[..., Answer]) -> Callable[..., Answer]:
+        assert isinstance(function, FunctionType)
+        return advise(function, words, name)
+
+    return decorate
 
 
 def arguments_wanted(function: object, count: int) -> str | None:
@@ -199,6 +226,38 @@ def check_hooks(callback: object, hooks: Sequence[str], words: Mapping[str, str]
             )
 
 
+def tell_arguments(
+    cls: Any, arguments: Mapping[str, str], methods: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Have a class and some of its methods say what arguments that they do not take mean.
+
+    Parameters
+    ----------
+    cls : type
+        Changed.
+    arguments : mapping of str to str
+        What to say of the arguments that it is made with; as in `hint_for`.
+    methods : mapping of str to mapping of str to str
+        What to say of those of these methods.
+
+    Examples
+    --------
+    >>> class Pen:
+    ...     def draw(self, size):
+    ...         return size
+    >>> tell_arguments(Pen, {}, {"draw": {"width": "size"}})
+    >>> Pen().draw(width=3)
+    Traceback (most recent call last):
+    ...
+    TypeError: Pen.draw() has no argument 'width'. Did you mean 'size'?
+    """
+    if isinstance(cls.__init__, FunctionType):
+        cls.__init__ = advise(cls.__init__, arguments, cls.__name__)
+    for method, words in methods.items():
+        advised = advise(getattr(cls, method), words, f"{cls.__name__}.{method}")
+        setattr(cls, method, advised)
+
+
 def understands(
     arguments: Mapping[str, str],
     attributes: Mapping[str, str] | None = None,
@@ -239,11 +298,7 @@ def understands(
 
     def decorate(cls: AnyClass) -> AnyClass:
         made: Any = cls
-        if isinstance(made.__init__, FunctionType):
-            made.__init__ = advise(made.__init__, arguments, cls.__name__)
-        for method, words in (methods or {}).items():
-            advised = advise(getattr(made, method), words, f"{cls.__name__}.{method}")
-            setattr(made, method, advised)
+        tell_arguments(made, arguments, methods or {})
 
         def __getattr__(self: Any, name: str) -> Any:
             hint = ""

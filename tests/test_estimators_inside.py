@@ -271,3 +271,80 @@ def test_skl2onnx_is_told_what_scikit_learn_has_not():
     one = fn.MLPClassifier(loss="hinge", **SMALL).fit(X.astype("f4"), Y["classifier"])
     with pytest.raises(ValueError, match="loss must be one that scikit-learn has"):
         skl2onnx.to_onnx(one, X[:1].astype("f4"))
+
+
+# Words that are not the estimators'.
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda kind: kind(lr=0.1), "() has no argument 'lr'. Did you mean 'learning_rate_init'?"),
+        (lambda kind: kind(verbos=1), "() has no argument 'verbos'. Did you mean 'verbose'?"),
+        (lambda kind: kind(epochs=3), "Did you mean 'max_iter'?"),
+        (lambda kind: kind(n_jobs=3), "Did you mean 'n_threads'?"),
+        (lambda kind: kind(qqq=3), "It has "),
+        (lambda kind: kind().fit(X, Y["regressor"], epochs=3), "(max_iter=...)."),
+        (lambda kind: kind().fit(X, Y["regressor"], batch_size=3), "(batch_size=...)."),
+        (lambda kind: kind().fit(X, Y["regressor"], validation_split=0.1), "early_stopping=True"),
+        (lambda kind: kind().fit(X, Y["regressor"], sample_weights=X), "Did you mean 'sample_we"),
+        (lambda kind: kind().partial_fit(X, Y["regressor"], lr=3), "(learning_rate_init=...)."),
+        (lambda kind: kind().predict(X, batch_size=3), "(batch_size=...)."),
+        (lambda kind: kind().score(X, Y["regressor"], metrics="r2"), "(monitor=...)."),
+    ],
+)
+def test_an_argument_of_another_library_is_told(name, call, said):
+    with pytest.raises(TypeError) as caught:
+        call(KINDS[name])
+    assert str(caught.value).startswith(KINDS[name].__name__)
+    assert said in str(caught.value)
+
+
+def test_a_parameter_to_set_that_is_none_is_told():
+    with pytest.raises(ValueError, match=r"^Invalid parameter 'lr' for .*'learning_rate_init'\?"):
+        fn.MLPClassifier().set_params(lr=0.1)
+    with pytest.raises(ValueError, match="Did you mean 'alpha'"):
+        fn.MLPRegressor().set_params(alpa=0.1)
+    one = fn.MLPRegressor().set_params(alpha=0.5, tol=0.25)
+    assert (one.alpha, one.tol) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_signatures_are_the_classes_own(kind):
+    names = set(inspect.signature(kind).parameters)
+    assert names == set(kind().get_params())
+    assert names | {"self"} == {
+        *inspect.getfullargspec(kind.__init__).args,
+        *inspect.getfullargspec(kind.__init__).kwonlyargs,
+    }
+    assert list(inspect.signature(kind.fit).parameters)[:4] == ["self", "X", "y", "sample_weight"]
+    assert list(inspect.signature(kind().partial_fit).parameters)[:2] == ["X", "y"]
+    assert clone(kind(5, tol=0.5)).get_params() == kind(5, tol=0.5).get_params()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name", ["max_iter", "alpha", "random_state", "tol", "batch_size", "verbose", "momentum"]
+)
+def test_a_parameter_of_thousands_of_digits_is_told(kind, name):
+    with pytest.raises(ValueError, match=rf"^{name} must be an? .*; got about 10\*\*5000 \(int\)"):
+        KINDS[kind](**{name: 10**5000}).fit(X, Y[kind])
+    with pytest.raises(
+        ValueError, match=r"^hidden_layer_sizes must hold .*got \(about 10\*\*5000,"
+    ):
+        KINDS[kind](hidden_layer_sizes=(10**5000,)).fit(X, Y[kind])
+
+
+def test_a_private_method_that_is_set_later_is_refused():
+    class Mine(fn.MLPRegressor):
+        pass
+
+    Mine(**SMALL).fit(X, Y["regressor"])
+    Mine._backprop = lambda self: None
+    with pytest.raises(TypeError, match="Mine must not override _backprop, a private method"):
+        Mine(**SMALL).fit(X, Y["regressor"])
+    del Mine._backprop
+    one = Mine(**SMALL).fit(X, Y["regressor"])
+    with pytest.raises(AttributeError, match="_init_coef must not be set"):
+        one._init_coef = lambda self: None

@@ -19,6 +19,14 @@ X = RNG.normal(size=(20, 3))
 Y = X.sum(axis=1)
 
 
+try:
+    import sklearn.callback  # noqa: F401
+
+    ESTIMATORS = True
+except ImportError:
+    ESTIMATORS = False
+
+
 def network():
     return fn.Sequential([fn.Dense(4, "tanh"), fn.Dense(1)], inputs=3)
 
@@ -35,6 +43,12 @@ MEANT = {
     "NETWORK": {*dir(fn.Sequential), "layers"},
     "DENSE": arguments(fn.Dense),
     "DROPOUT": arguments(fn.Dropout),
+    "ESTIMATOR": arguments(fn.MLPClassifier) if ESTIMATORS else {*words.ESTIMATOR.values()},
+    "ESTIMATOR_DATA": (
+        arguments(fn.MLPClassifier.fit, fn.MLPRegressor.predict)
+        if ESTIMATORS
+        else {*words.ESTIMATOR_DATA.values()}
+    ),
     "OPTIMIZER": arguments(*(row.record for row in OPTIMIZERS.values())),
     "LOSS": arguments(fn.Huber, fn.Quantile),
     "STOPPING": arguments(fn.EarlyStopping),

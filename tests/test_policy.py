@@ -53,13 +53,14 @@ ALLOWED = {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
         "estimators.increment", "estimators.judge", "estimators.lbfgs", "estimators.pace",
         "estimators.parameters", "estimators.reading", "estimators.stochastic",
-        "estimators.watchers", "estimators.weights", "gate", "notices", "training", "validation",
+        "estimators.watchers", "estimators.weights", "gate", "hints", "notices",
+        "training", "validation", "words",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
         "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
-        "gate", "names", "network",
+        "gate", "names", "network", "hints", "words",
     },
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
@@ -91,13 +92,14 @@ ALLOWED = {
         "pickles", "schedules", "training",
     },
     "estimators.parameters": {
-        "activations", "callbacks", "conventions", "losses", "names", "optimizers", "schedules",
+        "activations", "callbacks", "conventions", "losses", "names", "optimizers",
+        "schedules", "words",
     },
     "estimators.reading": {"gate"},
     "estimators.regressor": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
         "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
-        "gate",
+        "gate", "hints", "words",
     },
     "estimators.stochastic": {
         "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",

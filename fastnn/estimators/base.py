@@ -28,16 +28,25 @@ from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.lbfgs import FullBatch, Search
 from fastnn.estimators.pace import Pace, schedule_of
-from fastnn.estimators.parameters import SOLVERS, THEIRS, Objective, hidden_sizes, plain
+from fastnn.estimators.parameters import (
+    SOLVERS,
+    THEIRS,
+    Objective,
+    check_sizes,
+    hidden_sizes,
+    plain,
+)
 from fastnn.estimators.reading import reading, weights_of
 from fastnn.estimators.stochastic import NOT_FINITE, Descent
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
+from fastnn.hints import hint_for
 from fastnn.notices import warn
 from fastnn.training import Job
 from fastnn.validation import Given, warn_of_scales
 from fastnn.validation import given as given_to_validate
+from fastnn.words import ESTIMATOR
 
 __all__ = ["Perceptron"]
 
@@ -78,6 +87,38 @@ class Perceptron(Fitted, ABC):
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         refuse_overrides(cls)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name.
+
+        Parameters
+        ----------
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        MLPClassifier or MLPRegressor
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; the message names the nearest.
+        """
+        known = self._get_param_names()
+        for name in params:
+            if name.partition("__")[0] not in known:
+                hint = hint_for(name, ESTIMATOR, known) or f" It has {', '.join(known)}."
+                kind = type(self).__name__
+                raise ValueError(f"Invalid parameter {name!r} for estimator {kind}.{hint}")
+        chosen: Self = super().set_params(**params)
+        return chosen
+
+    def _validate_params(self) -> None:
+        """Refuse parameters that are not of their kind or out of their range."""
+        check_sizes(self.get_params(deep=False))
+        super()._validate_params()
 
     # What the two differ in.
 
@@ -192,6 +233,7 @@ class Perceptron(Fitted, ABC):
         validation: Given | None = None,
     ) -> Self:
         """Fit from the start, go on from the weights there are, or take one epoch more."""
+        refuse_overrides(type(self))  # A method may have been put there since.
         if not incremental:
             self.__dict__.pop("_increment", None)
         if self.early_stopping and incremental:

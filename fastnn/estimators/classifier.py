@@ -25,16 +25,21 @@ from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.increment import labels_at_once, numbers_at_once, repeating
 from fastnn.estimators.judge import accuracy
-from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective
+from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective, method_words
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
+from fastnn.hints import advised, tell_arguments
 from fastnn.names import describe
 from fastnn.network import Sequential
+from fastnn.words import ESTIMATOR
 
 __all__ = ["MLPClassifier"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
+
+
+_WORDS = method_words("MLPClassifier", CLASSIFIER)
 
 
 class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
@@ -299,6 +304,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self._margins = self.out_activation_ == "identity"
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @advised(_WORDS, "MLPClassifier.partial_fit")
     @repeating
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Take one epoch over these examples, keeping weights and the optimizer's state.
@@ -744,3 +750,6 @@ def _balanced(targets: Targets, weights: Array | None) -> Array:
         )
         balanced[kept] *= factors[places]
     return balanced
+
+
+tell_arguments(MLPClassifier, ESTIMATOR, dict.fromkeys(("fit", "predict", "score"), _WORDS))

@@ -53,6 +53,12 @@ class Elsewhere:
             f"{ELSEWHERE[self._name]}."
         )
 
+    def __set__(self, instance: Any, value: Any) -> NoReturn:
+        raise AttributeError(
+            f"{self._name} must not be set, as a private method of scikit-learn's classes that is "
+            f"never called here: {ELSEWHERE[self._name]}."
+        )
+
 
 def refuse_overrides(kind: type) -> None:
     """Refuse a class that overrides what would never be called.
@@ -62,10 +68,12 @@ def refuse_overrides(kind: type) -> None:
     TypeError
         If it, or a class that precedes the library's in its bases, has a method of such a name.
     """
-    for name, instead in ELSEWHERE.items():
-        owner = next((one for one in kind.__mro__ if name in vars(one)), None)
-        if owner is not None and not isinstance(vars(owner)[name], Elsewhere):
-            raise TypeError(
-                f"{kind.__name__} must not override {name}, a private method of scikit-learn's "
-                f"classes that is never called here: {instead}."
-            )
+    seen: set[str] = set()
+    for one in kind.__mro__:
+        for name in (ELSEWHERE.keys() & vars(one).keys()) - seen:
+            if not isinstance(vars(one)[name], Elsewhere):
+                raise TypeError(
+                    f"{kind.__name__} must not override {name}, a private method of scikit-learn's "
+                    f"classes that is never called here: {ELSEWHERE[name]}."
+                )
+            seen.add(name)

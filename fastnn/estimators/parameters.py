@@ -6,14 +6,15 @@ scikit-learn counts it; a solver says which optimizer's record it makes of the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
 
 from fastnn.activations import ACTIVATIONS
 from fastnn.callbacks import Callback
@@ -32,6 +33,7 @@ from fastnn.optimizers import (
     Rprop,
 )
 from fastnn.schedules import SCHEDULES, Schedule
+from fastnn.words import ESTIMATOR, ESTIMATOR_DATA
 
 __all__ = [
     "CLASSIFIER",
@@ -42,8 +44,10 @@ __all__ = [
     "SOLVERS",
     "THEIRS",
     "Objective",
+    "check_sizes",
     "class_objective",
     "hidden_sizes",
+    "method_words",
     "objective_of",
     "plain",
 ]
@@ -58,6 +62,9 @@ THEIRS = "sklearn.neural_network._multilayer_perceptron"
 
 # scikit-learn's learning-rate rules, which apply to "sgd" only.
 RATES = ("constant", "invscaling", "adaptive")
+
+
+_SEEDS = "be an integer from 0 to 4294967295, a RandomState of NumPy's, or None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +205,48 @@ def plain(value: Any, name: str, dtype: DTypeLike = np.float64) -> float:
         number = float("inf")
     limits = np.finfo(dtype)
     if number > float(limits.max):
-        raise ValueError(f"{name} must be a number that fits {np.dtype(dtype)}; got {value!r:.60}.")
+        raise ValueError(
+            f"{name} must be a number that fits {np.dtype(dtype)}; got {describe(value)}."
+        )
     return max(number, float(limits.smallest_subnormal)) if number > 0.0 else number
+
+
+def check_sizes(parameters: Mapping[str, Any]) -> None:
+    """Refuse integers that no float can hold, which scikit-learn's messages could not write.
+
+    Parameters
+    ----------
+    parameters : mapping of str to object
+        An estimator's.
+
+    Raises
+    ------
+    InvalidParameterError
+        Which is a ValueError and a TypeError.
+    """
+    for name, value in parameters.items():
+        several = isinstance(value, list | tuple)
+        parts = value if several else (value,)
+        if any(isinstance(part, int) and abs(part) > sys.float_info.max for part in parts):
+            wanted = "hold numbers below 1e308" if several else "be a number below 1e308"
+            if name == "random_state":
+                wanted = _SEEDS
+            raise InvalidParameterError(f"{name} must {wanted}; got {describe(value)}.")
+
+
+def method_words(kind: str, parameters: Iterable[str]) -> dict[str, str]:
+    """Return what to say of arguments that the methods of a class do not take.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the class.
+    parameters : iterable of str
+        Its parameters, which are most likely meant.
+    """
+    said = {name: f"It is given to the class: {kind}({name}=...)." for name in parameters}
+    said |= {word: said.get(meant, meant) for word, meant in ESTIMATOR.items()}
+    return said | ESTIMATOR_DATA
 
 
 def hidden_sizes(value: Any) -> list[int]:

@@ -19,14 +19,19 @@ from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.increment import numbers_at_once, repeating
 from fastnn.estimators.judge import r2
-from fastnn.estimators.parameters import REGRESSOR, Objective, objective_of
+from fastnn.estimators.parameters import REGRESSOR, Objective, method_words, objective_of
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
+from fastnn.hints import advised, tell_arguments
+from fastnn.words import ESTIMATOR
 
 __all__ = ["MLPRegressor"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.floating]
+
+
+_WORDS = method_words("MLPRegressor", REGRESSOR)
 
 
 class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
@@ -178,6 +183,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     # Learning.
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @advised(_WORDS, "MLPRegressor.partial_fit")
     @repeating
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take one epoch over these examples, keeping weights and the optimizer's state.
@@ -361,3 +367,6 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         'MLPRegressor'
         """
         return conversion.to_sklearn(self)
+
+
+tell_arguments(MLPRegressor, ESTIMATOR, dict.fromkeys(("fit", "predict", "score"), _WORDS))
