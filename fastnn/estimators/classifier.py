@@ -17,7 +17,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.data import Data
 from fastnn.estimators import conversion
@@ -625,6 +625,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         AttributeError
             With ``loss="hinge"``, which gives no probabilities.
         """
+        check_is_fitted(self)
         if self.out_activation_ not in ("softmax", "logistic"):  # Set by hand to another.
             return np.asarray(np.log(self.predict_proba(X)))
         likely, Z = self._at_once(lambda one: (one.predict_proba(X), one._forward(X, linear=True)))
