@@ -3,7 +3,7 @@
 Everything here takes a layout and a flat parameter vector, never a network, and runs on the
 native kernels or on the textbook reference.  Arrays have passed the gate.
 
-This file is long because all that asks the engine, but for a fit's steps, asks it here.
+This file is long because all calls of the engine, except for a fit's steps, are made here.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 
-# A step of a weight takes about as long as so many multiplications or additions in a product: it
-# waits for memory.
+# The update of a weight takes about as long as so many multiplications or additions in a product,
+# as it is bound by memory.
 _STEP_FACTOR = 50
 
-# Elements of sparse examples that the textbook writes out at a time.
+# Elements of sparse examples that the textbook densifies at a time.
 _WRITTEN_OUT = 1 << 22
 
 # Bytes of the smallest pages anywhere.
 _PAGE = 4096
 
-# So many steps in one call that starting threads counts for nothing.
+# So many steps in one call that the cost of starting threads is negligible.
 _MANY_STEPS = 10**9
 
 
@@ -62,7 +62,7 @@ _MANY_STEPS = 10**9
 class Trace:
     """The textbook's intermediates of one forward and backward pass.
 
-    Every list has one entry a Dense layer, counted from 0.
+    Every list has one entry per Dense layer, counted from 0.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Trace:
     db : list of ndarray, shape (h_out,), or None
         Gradient with respect to b; None where the layer has no bias.
     dX : ndarray, shape (n, p)
-        Gradient of the mean loss with respect to X, the A of no layer.
+        Gradient of the mean loss with respect to X.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class Trace:
 
 
 class Run:
-    """The engine with all it needs for one set of examples: plan, room and arrays.
+    """The engine with everything it needs for one set of examples: plan, workspace and arrays.
 
     Parameters
     ----------
@@ -159,8 +159,8 @@ class Run:
         self.dtype = dtype
         self.workspace = aligned_zeros(program.workspace, dtype)
         if most > 1:
-            # Threads that are the first to write to pages wait for each other (three layers of
-            # 1024: the median of first steps on two cores, after a pause, was 18 ms, not 11).
+            # Threads that are the first to write to pages wait for each other's page faults (three
+            # layers of 1024: the median first step on two cores, after a pause, was 18 ms, not 11).
             self.workspace[:: _PAGE // dtype.itemsize] = 0.0
         self._integers = np.zeros(program.integers, np.int64)
         self.numbers = np.zeros(codes.NUMBERS)
@@ -169,7 +169,7 @@ class Run:
         self._most, self._limit = most, threads
         kind = tuple((one.inputs, one.outputs, one.activation, one.dropout) for one in blocks)
         training = order is not None
-        # A call of one step starts threads for it.
+        # A call of one step starts threads for that step.
         sure = None if training else tuning.current.sure_call
         self._pace = Pace.of((kind, dtype.char, batch, gradient, training, self._work), step, sure)
         plan = program.plan[0]
@@ -187,13 +187,13 @@ class Run:
         self._single: tuple[Callable[..., None], NDArray[np.int64]] | None = None
 
     def optimize_with(self, code: int, numbers: NDArray[np.float64], shuffle: bool) -> None:
-        """Use an optimizer's rule and its numbers, which are written; draw orders if asked."""
+        """Use an optimizer's rule and its numbers, which are updated; draw orders if asked."""
         self._plan[:, codes.OPTIMIZER] = codes.known("optimizer", code, codes.OPTIMIZERS)
         self._plan[:, codes.SHUFFLE] = shuffle
         self.numbers = numbers
 
     def load(self, vector: Floats, place: int = 0) -> None:
-        """Take over a flat vector: parameters (place 0), or moments (1, 2, ...)."""
+        """Pack a flat vector: parameters (place 0), or moments (1, 2, ...)."""
         if self._packing is None:
             from fastnn.kernels import epoch
 
@@ -202,7 +202,7 @@ class Run:
         load(table, self.workspace, place * state, vector)
 
     def store(self, vector: Floats, place: int = 0) -> None:
-        """Write a flat vector: what `load` took over, as it is now, or the gradient behind it."""
+        """Unpack into a flat vector: what `load` packed, as it is now, or the gradient after it."""
         if self._packing is None:
             from fastnn.kernels import epoch
 
@@ -211,7 +211,7 @@ class Run:
         store(table, self.workspace, place * state, vector)
 
     def load_all(self, parameters: Floats, moments: Floats) -> None:
-        """Take over parameters, and moments with them: `load` for each, in half the time."""
+        """Pack parameters and moments: `load` for each, in half the time."""
         self.load(parameters)
         assert self._packing is not None
         table, state, load, _ = self._packing
@@ -221,7 +221,7 @@ class Run:
             at += state
 
     def store_all(self, parameters: Floats, moments: Floats) -> None:
-        """Write parameters, and moments with them: `store` for each, in half the time."""
+        """Unpack parameters and moments: `store` for each, in half the time."""
         self.store(parameters)
         assert self._packing is not None
         table, state, _, store = self._packing
@@ -236,7 +236,7 @@ class Run:
         return int(self._plan[0, codes.STATE])
 
     def ration(self, left: int | None = None) -> int | None:
-        """Return how many steps the next call shall take at the most, None for any number.
+        """Return the most steps that the next call may take, None for any number.
 
         Parameters
         ----------
@@ -255,14 +255,14 @@ class Run:
     def once(self, mode: int, data: Data) -> NDArray[np.float64]:
         """Run the engine on other dense examples, of which there may be fewer; return its record.
 
-        Where a single thread computes, this is the short way: half of what a call of a small
-        network takes is getting ready for more of them.
+        With a single thread this is a fast path: half of the time of a call of a small network is
+        the preparation for several threads.
         """
         plan = self._plan
         if self._most > 1:
             known, self._data = self._data, data
             record = self(mode)
-            # Nothing is kept of what came in.
+            # No reference to the arguments is kept.
             self._data = known
             return record
         if self._single is None:
@@ -291,7 +291,7 @@ class Run:
         self._order = order
 
     def hand_out_to(self, out: Floats) -> None:
-        """From now on write there what the last operation gives for each example, at its row."""
+        """From now on write the last operation's result for each example there, in its row."""
         self._out = out
 
     def rows_at(self, place: int, columns: int) -> Floats:
@@ -358,7 +358,7 @@ class Run:
                 *sparse,
             )
 
-        # Calls that are no steps of a fit are of different sizes.
+        # Calls other than a fit's steps differ in size.
         share = (last - first) * examples / int(plan[0, codes.BATCH])
         began = time.perf_counter()
         if size == 1:
@@ -381,7 +381,7 @@ class Run:
         return crowd.limit(most) if self._pace.choose(most) > 1 else most
 
     def _set_terms(self, signals: NDArray[np.int64], size: int, steps: int) -> None:
-        """Tell a team what it may cost."""
+        """Write a team's terms into its signals."""
         from fastnn.kernels import team
 
         plan = self._plan[0]
@@ -396,7 +396,7 @@ class Run:
 
 
 def _work(blocks: Sequence[Block], gradient: bool, X: Floats | SparseRows | None = None) -> int:
-    """Return the multiplications and additions that an example takes, on the average of X."""
+    """Return the multiplications and additions per example, averaged over X."""
     first, *others = (2 * block.W.size for block in blocks)
     if isinstance(X, SparseRows):
         first = SPARSE_FACTOR * 2 * X.entries // len(X) * blocks[0].outputs
@@ -441,7 +441,7 @@ def predictions(
 
 
 def _parts(X: Floats | SparseRows, blocks: Sequence[Block], backend: str) -> list[slice]:
-    """Part examples, dense or sparse, so that Ctrl-C is served between the parts."""
+    """Divide examples, dense or sparse, so that Ctrl-C takes effect between the parts."""
     if backend == "native" or not isinstance(X, SparseRows):
         return slices(len(X), blocks)
     rows = max(1, _WRITTEN_OUT // X.width)
@@ -463,8 +463,8 @@ def mean_loss(
 class MeanLoss:
     """Mean loss, without L2, of the same examples at every call's parameters.
 
-    Parameters are those of `mean_loss`, and where to write what the loss is computed from: the
-    last layer's Z where the native path computes the loss together with its activation, else A.
+    Parameters are those of `mean_loss`, and where to write the outputs from which the loss is
+    computed: the last layer's Z where the native path fuses the loss with its activation, else A.
     """
 
     def __init__(
@@ -534,7 +534,7 @@ class MeanLoss:
 
 
 class _Behind:
-    """Sparse examples as the layers behind the first one read them: dense, in room of their own."""
+    """The first layer's output for sparse examples: dense input of the layers after it."""
 
     def __init__(self, layout: Layout, parameters: Floats) -> None:
         self._predictor = Predictor(layout, parameters.dtype)

@@ -1,11 +1,11 @@
 """Where a described network meets learning: epochs in native slices, callbacks between them.
 
-A slice is as many steps as fill about 70 ms: long enough that the way in and out costs nothing,
-short enough that Ctrl-C, callbacks and progress are served at once.  How an epoch is cut into
-slices changes no bit of its result.
+A slice is as many steps as take about 70 ms: long enough that the call itself costs nothing, short
+enough that Ctrl-C, callbacks and progress take effect at once.  How an epoch is cut into slices
+changes no bit of its result.
 
 This file is long because description and computing meet here on both paths, and a fit's start,
-its slices and its bad end belong together.
+its slices and its divergence belong together.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ __all__ = [
 
 Floats = NDArray[np.floating]
 
-# How many times as long as a fit's first copy of its weights takes, the next one may take for each
-# vector: it goes to memory that is new (8 million weights: 380 ms, in fits of two seconds).
+# How many times as long as a fit's first copy of its weights the next one may take for each vector,
+# as it is written to new memory (8 million weights: 380 ms, in fits of two seconds).
 _NEW_MEMORY = 20
 
 
 @dataclass(slots=True)
 class Streams:
-    """Where a network's randomness comes from after its weights are drawn.
+    """The random state of a network after its weights are drawn.
 
-    Every epoch's order is a function of a key and of how many were drawn before it, and what
-    dropout keeps in a step one of another key and of how many steps were taken before it, so that
-    a later fit goes on where the last one stopped.
+    It is counter-based: an epoch's order is a function of a key and the number of orders drawn
+    before, and a step's dropout one of another key and the number of steps taken before, so that a
+    later fit continues where the last one stopped.
     """
 
     order_key: int
@@ -73,17 +73,17 @@ class Streams:
 
 @dataclass(slots=True)
 class TrainingState:
-    """What an optimizer carries from step to step.
+    """The state of an optimizer between steps.
 
     Attributes
     ----------
     optimizer : Optimizer
-        The record with the rule's numbers.
+        The record with the hyperparameters.
     moments : ndarray (rule's own, size)
         Vectors like the parameters, in the same layout; zeros before the first step.
     numbers : ndarray of float64 (codes.NUMBERS,)
-        The count of steps taken, and the record's numbers, as the engine reads them; under a
-        schedule with the learning rate of the last step.
+        The number of steps taken, and the hyperparameters, as the engine reads them; with a
+        schedule, the learning rate is that of the last step.
     """
 
     optimizer: Optimizer
@@ -113,7 +113,7 @@ class TrainingState:
         return cls(optimizer, moments, numbers)
 
     def continued(self, optimizer: Optimizer) -> TrainingState | None:
-        """Return this state under a record of the same rule, or None under another rule."""
+        """Return this state for a record of the same rule, or None for one of another rule."""
         if type(optimizer) is not type(self.optimizer):
             return None
         numbers = _numbers(optimizer)
@@ -127,7 +127,7 @@ class TrainingState:
 
     @property
     def learning_rate(self) -> float:
-        """That of the last step, under a schedule; else the optimizer's."""
+        """That of the last step with a schedule, else the optimizer's."""
         return float(self.numbers[codes.LEARNING_RATE])
 
     def learn_at(self, rate: float) -> None:
@@ -136,7 +136,7 @@ class TrainingState:
         self.numbers[codes.LEARNING_RATE] = rate
 
     def copy(self) -> TrainingState:
-        """Return a state that shares nothing with this one."""
+        """Return a state that shares no memory with this one."""
         # Before a first step the moments are zeros, of which new ones cost nothing yet.
         before = not self.steps
         moments = (
@@ -146,7 +146,7 @@ class TrainingState:
 
 
 def _numbers(optimizer: Optimizer) -> NDArray[np.float64]:
-    """Return a record's numbers as the engine reads them, before the first step."""
+    """Return a record's hyperparameters as the engine reads them, before the first step."""
     numbers = np.zeros(codes.NUMBERS)
     for place, number in row_of(optimizer).numbers(optimizer).items():
         numbers[place] = number
@@ -155,7 +155,7 @@ def _numbers(optimizer: Optimizer) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What a slice of steps reports.
+    """The result of a slice of steps.
 
     Attributes
     ----------
@@ -174,10 +174,10 @@ class Slice:
 
 
 class Stepper(Protocol):
-    """What takes the steps of a fit: native or reference.
+    """Takes the steps of a fit, natively or on the reference.
 
-    Steps are counted from the beginning of an epoch, through the epochs that follow it.  While
-    steps are taken the parameters may lie elsewhere: `show` brings them back.
+    Steps are counted from the beginning of an epoch, through the epochs that follow it.  During
+    steps the parameters may be packed elsewhere: `show` unpacks them.
     """
 
     order: NDArray[np.int64]
@@ -192,7 +192,7 @@ class Stepper(Protocol):
         """Return how many steps the next call shall take at the most, None for any number."""
 
     def take(self, moments: bool = False) -> None:
-        """Take over the job's parameters, and its moments if asked, as they are now."""
+        """Pack the job's present parameters, and its moments if asked."""
 
     def show(self, moments: bool = False) -> None:
         """Write the job's parameters, and its moments if asked."""
@@ -307,7 +307,7 @@ class ReferenceStepper:
         return Slice(record, last - first, codes.FINE)
 
     def ration(self, left: int | None = None) -> int | None:
-        """Return None: here nothing is tried out."""
+        """Return None: there is nothing to try."""
         return None
 
     def take(self, moments: bool = False) -> None:
@@ -331,7 +331,7 @@ class ReferenceStepper:
         moments[:] = self._job.state.moments
 
     def _predicted(self, batch: Data) -> Floats:
-        """Return what the step that comes next predicts, before it changes anything."""
+        """Return the predictions of the next step, before it changes anything."""
         job = self._job
         W, b, activations = textbook(job.layout, self._parameters)
         X, drops = batch.columns(job.layout.outputs)[0], _drops(job, len(batch))
@@ -392,7 +392,7 @@ def _flat(layout: Layout, W: Sequence[Floats], b: Sequence[Floats | None]) -> Fl
 
 
 def _drops(job: Job, examples: int) -> list[Floats | None]:
-    """Return what dropout does in the step that comes next to what each layer reads."""
+    """Return the next step's dropout masks of each layer's inputs."""
     drops: list[Floats | None] = []
     for block in job.layout.blocks:
         if not block.dropout:
@@ -425,7 +425,7 @@ def _draw(order: NDArray[np.int64], key: int, number: int, backend: str) -> None
 def split(
     data: Data, loss: Loss, fraction: float, streams: Streams, *, backend: str
 ) -> tuple[Data, Data]:
-    """Part data into training and validation; class by class where targets are classes.
+    """Split data into training and validation; stratified where targets are classes.
 
     Drawn from the network's stream of orders, once, before the first epoch.
     """
@@ -464,7 +464,7 @@ def _classes(targets: Targets, loss: Loss) -> NDArray[Any]:
 
 
 def _shares(sizes: Sequence[int], fraction: float) -> list[int]:
-    """Part the number to hold out among classes, by their largest remainders; at least one."""
+    """Divide the number to hold out among classes by largest remainders; at least one."""
     exact = [fraction * size for size in sizes]
     counts = [int(share) for share in exact]
     missing = max(1, round(fraction * sum(sizes))) - sum(counts)
@@ -496,7 +496,7 @@ def metric_values(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that one fit works with."""
+    """The inputs and settings of one fit."""
 
     layout: Layout
     parameters: Floats
@@ -526,7 +526,7 @@ class Job:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch; the last batch may be short."""
+        """Steps per epoch; the last batch may be short."""
         return -(-len(self.data) // self.batch_size)
 
     @property
@@ -536,14 +536,14 @@ class Job:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What every epoch records."""
+        """The names of the values that every epoch records."""
         names = ("loss", *(row.name for row in self.metrics))
         return names if self.validation is None else (*names, *(f"val_{name}" for name in names))
 
 
 @dataclass(slots=True)
 class FitRun:
-    """A fit in progress, as callbacks see it (`callbacks.Run`), and what shows it."""
+    """A fit in progress, as callbacks see it (`callbacks.Run`), and its progress line."""
 
     network: Trainable
     epochs: int
@@ -562,7 +562,7 @@ class FitRun:
 def begin(
     job: Job, network: Trainable, epochs: int, callbacks: tuple[Callback, ...], progress: Any
 ) -> FitRun:
-    """Get a fit ready: everything that can refuse does so before anything is changed."""
+    """Prepare a fit: everything that can fail does so before anything is changed."""
     _check_finite(job)
     if job.schedule is not None:
         _rates(job, job.state.optimizer.learning_rate, epochs, 0, 0, 1, History())
@@ -579,21 +579,21 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     Parameters
     ----------
     job : Job
-        What to train on what; its parameters and state are written.
+        What to train, and on what; its parameters and state are written.
     run : FitRun
         From `begin`; its history is written.
     streams : Streams
-        Where orders and masks come from; goes on.
+        The random state of orders and dropout; advanced.
 
     Returns
     -------
     History
-        One value an epoch of everything in ``job.names``.
+        One value per epoch of everything in ``job.names``.
 
     Raises
     ------
     DivergenceError
-        If a loss, a weight or a moment turns non-finite; the parameters are then those from
+        If a loss, a weight or a moment becomes non-finite; the parameters are then those from
         before the step in which that happened.
     """
     began = time.perf_counter()
@@ -675,7 +675,7 @@ def _rates(
 def _check_finite(job: Job) -> None:
     """Refuse to train from weights that are not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        # One number that is not finite shows in the sum, in a third of the time.
+        # One non-finite number makes the sum non-finite, in a third of the time.
         if np.isfinite(job.parameters.sum()):
             return
     for entry in job.layout:
@@ -718,19 +718,19 @@ class _Measures:
 
 
 class _Slices:
-    """Cuts a fit into slices of steps, and sees to it that weights stay finite.
+    """Cuts a fit into slices of steps, and ensures that weights stay finite.
 
     Parameters
     ----------
     job : Job
         What is trained.
     streams : Streams
-        Where orders and masks come from; goes on.
+        The random state of orders and dropout; advanced.
     apart : bool
-        Whether a callback sees the weights after every epoch, so that no slice may go on into
+        Whether a callback sees the weights after every epoch, so that no slice may continue into
         the next one.
     run : FitRun
-        Whose epochs and history a schedule sees.
+        The fit whose epochs and history a schedule sees.
 
     Attributes
     ----------
@@ -755,7 +755,7 @@ class _Slices:
         self._under_way = _Steps(0, 0, np.zeros((0, codes.RECORD_COLUMNS)))
         self._ahead = False  # whether the stepper has taken steps that the parameters do not show
         self._keep()
-        # Later the moments are brought back and copied too.
+        # Later the moments are unpacked and copied too.
         self._copying *= _NEW_MEMORY * (1 + len(job.state.moments))
 
     def show(self) -> None:
@@ -765,13 +765,13 @@ class _Slices:
             self._ahead = False
 
     def renew(self) -> None:
-        """Go on from the parameters, which a callback may have changed."""
+        """Continue from the parameters, which a callback may have changed."""
         self.stepper.take()
-        # Steps taken from what was saved before would not lead here.
+        # A replay from what was saved before would not lead here.
         self._stale = np.inf
 
     def settle(self) -> None:
-        """Show what was reached, or what was saved should an interruption hide a divergence."""
+        """Unpack the present weights, or, if they diverged at an interruption, the saved ones."""
         self._count()
         if not np.isfinite(self._reached()[0]).all():
             saved = self._saved
@@ -780,7 +780,7 @@ class _Slices:
         self.show()
 
     def _save(self) -> None:
-        """Keep weights and state of now; not so often that it costs anything."""
+        """Save the present weights and state, rarely enough that it costs nothing."""
         if self._stale < tuning.current.saving_share * self._copying:
             return
         began = time.perf_counter()
@@ -845,7 +845,7 @@ class _Slices:
         return self.stepper.run(first, last, self._first_order + epoch, record)
 
     def _count(self) -> None:
-        """Take down the losses of the epochs that ended in the steps under way."""
+        """Record the losses of the epochs that ended in the steps under way."""
         steps = self._under_way
         taken = steps.first + int(self.stepper.report[codes.STEPS_DONE])
         ended = steps.record[len(self.losses) - steps.epoch : taken // self._job.steps]
@@ -857,7 +857,7 @@ class _Slices:
         self._length = max(1, min(fitting, 8 * steps))
 
     def _diverged(self, run: FitRun, bad: int, trouble: int) -> DivergenceError:
-        """Go back to before the bad step, counted through all epochs; say where it began."""
+        """Go back to before the bad step, counted through all epochs; say where that began."""
         job, saved = self._job, self._saved
         after = self._reached()
         self.stepper.load(saved.parameters, saved.state.moments)
@@ -871,14 +871,14 @@ class _Slices:
         return _divergence(job, job.data.take(rows), after, trouble, (epoch, step), run.history)
 
     def _replay(self, bad: int) -> None:
-        """Take the steps from what was saved to before the bad one: they repeat bit for bit."""
+        """Replay the steps from the saved state to before the bad one: they repeat bit for bit."""
         job, saved = self._job, self._saved
         if job.shuffle and saved.step:
             number = self._first_order + saved.epoch
             _draw(self.stepper.order, job.order_key, number, job.backend)
         step = saved.epoch * job.steps + saved.step
         while step < bad:
-            # In slices, as a fit, so that Ctrl-C is served.
+            # In slices, like a fit, so that Ctrl-C takes effect.
             (epoch, first), count = divmod(step, job.steps), min(self._length, bad - step)
             epochs = (first + count - 1) // job.steps + 1
             self._run(epoch, first, first + count, np.zeros((epochs, codes.RECORD_COLUMNS)))
@@ -938,7 +938,7 @@ def _divergence(
 def _where_it_began(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
 ) -> tuple[Block, str]:
-    """Follow a bad step in the textbook's order; return the first layer with a non-finite part."""
+    """Trace a bad step in the textbook's order; return the first layer with a non-finite part."""
     drops = _drops(job, len(batch))
     seen = textbook_trace(job.layout, job.parameters, job.loss, batch, drops)
     blocks = job.layout.blocks
@@ -992,7 +992,7 @@ def _remedy(job: Job) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What a single step leads to.
+    """The result of a single step.
 
     Attributes
     ----------
@@ -1020,12 +1020,12 @@ def single_step(job: Job) -> Stepped:
     Returns
     -------
     Stepped
-        What to go on with.
+        The state after the step.
 
     Raises
     ------
     DivergenceError
-        If the loss, a weight or a moment turns non-finite.
+        If the loss, a weight or a moment becomes non-finite.
     """
     # The engine counts steps in the state.
     ahead = replace(job.state, numbers=job.state.numbers.copy())
