@@ -7,8 +7,7 @@ may have written to them in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,6 @@ __all__ = ["Objective", "Plans", "Step"]
 
 Floats = NDArray[np.floating]
 Key = tuple[Any, ...]
-Answer = TypeVar("Answer")
 
 # The number of kinds of calls whose runs are kept, and up to how many examples.
 _KINDS = 8
@@ -134,63 +132,71 @@ class Plans:
         self._nothing = Data.unanswered(np.zeros((0, layout.inputs), dtype))
         self._runs: dict[Key, list[Run]] = {}
         self._steps: dict[Key, Step] = {}
+        # The last calls of each kind, so that those that follow need no key.
+        self._last: dict[int, tuple[Loss, int, tuple[int, list[Run]]]] = {}
+        self._last_step: tuple[Loss, int, type, Step] | None = None
         tuning.forget_with(self)
 
     def forget(self) -> None:
         """Drop every run."""
         self._runs.clear()
         self._steps.clear()
+        self._last.clear()
+        self._last_step = None
 
     def step(self, loss: Loss, rows: int, parameters: Floats, state: TrainingState) -> Step:
         """Return the record that steps on so many examples; one thread at a time may train."""
+        rule, last = type(state.optimizer), self._last_step
+        if last is not None and last[0] is loss and last[1] == rows and last[2] is rule:
+            found = last[3]
+            if found.run.suits(rows):
+                return found
         most = capacity(rows)
-        key = loss.name, loss.number, most, type(state.optimizer)
-        found = self._steps.get(key)
-        if found is None or not found.run.suits(rows):
-            found = Step.planned(self.layout, parameters, state, loss, most)
-            _keep(self._steps, key, found)
-        return found
+        key = loss.name, loss.number, most, rule
+        kept = self._steps.get(key)
+        if kept is None or not kept.run.suits(rows):
+            kept = Step.planned(self.layout, parameters, state, loss, most)
+            _keep(self._steps, key, kept)
+        self._last_step = loss, rows, rule, kept
+        return kept
 
     def mean_loss(self, parameters: Floats, loss: Loss, data: Data) -> float:
         """Return the (weighted) mean loss of the examples, without L2; see `prediction`."""
-
-        def ask(run: Run) -> float:
-            run.load(parameters)
-            return _mean(run.once(codes.LOSS, data))
-
-        return self._ask(codes.LOSS, loss, len(data), ask, penalty=False)
+        rows = len(data.X)
+        most, kept = self._kept(codes.LOSS, loss, rows)
+        run = _one_of(kept, rows) or self._run(loss, most, penalty=False)
+        run.load(parameters)
+        value = _mean(run.once(codes.LOSS, data))
+        kept.append(run)
+        return value
 
     def loss_and_gradient(self, parameters: Floats, loss: Loss, data: Data) -> tuple[float, Floats]:
         """Return the training loss of the examples, with L2, and its gradient, a new vector."""
+        rows = len(data.X)
+        most, kept = self._kept(codes.GRADIENT, loss, rows)
+        run = _one_of(kept, rows) or self._run(loss, most, gradient=True)
+        run.load(parameters)
+        value = _mean(run.once(codes.GRADIENT, data))
+        gradient = np.empty(parameters.shape, parameters.dtype)
+        run.store(gradient, 1)
+        kept.append(run)
+        return value, gradient
 
-        def ask(run: Run) -> tuple[float, Floats]:
-            run.load(parameters)
-            value = _mean(run.once(codes.GRADIENT, data))
-            gradient = np.empty_like(parameters)
-            run.store(gradient, 1)
-            return value, gradient
-
-        return self._ask(codes.GRADIENT, loss, len(data), ask, gradient=True)
-
-    def _ask(
-        self, mode: int, loss: Loss, rows: int, ask: Callable[[Run], Answer], **planning: Any
-    ) -> Answer:
-        """Return the answer of a run that was kept, or is kept from now on."""
+    def _kept(self, mode: int, loss: Loss, rows: int) -> tuple[int, list[Run]]:
+        """Return the runs that are kept for such calls, and of how many examples they are."""
+        last = self._last.get(mode)
+        if last is not None and last[0] is loss and last[1] == rows:
+            return last[2]
         most = capacity(rows)
         key = mode, loss.name, loss.number, most
         kept = self._runs.get(key)
         if kept is None:
             kept = []
             _keep(self._runs, key, kept)
-        try:
-            run = kept.pop()
-        except IndexError:
-            run = None
-        if run is None or not run.suits(rows):
-            run = self._run(loss, most, **planning)
-        answer = ask(run)
-        kept.append(run)
-        return answer
+            # What was dropped to make room shall not live on here.
+            self._last.clear()
+        self._last[mode] = loss, rows, (most, kept)
+        return most, kept
 
     def _run(self, loss: Loss, rows: int, **planning: Any) -> Run:
         """Return a run for so many examples or fewer."""
@@ -202,6 +208,15 @@ class Plans:
     def suit(data: Data) -> bool:
         """Return whether runs for such examples are kept."""
         return len(data) <= _MOST_ROWS and not isinstance(data.X, SparseRows)
+
+
+def _one_of(kept: list[Run], rows: int) -> Run | None:
+    """Take a run that serves so many examples; None where there is none."""
+    try:
+        run = kept.pop()
+    except IndexError:
+        return None
+    return run if run.suits(rows) else None
 
 
 def _keep(kept: dict[Key, Any], key: Key, one: Any) -> None:

@@ -618,7 +618,7 @@ class Sequential:
                 with self._unchanged_if_refused():
                     self._build(data.X.shape[1])
             state = self._state
-            if state is not None and state.optimizer != rule:
+            if state is not None and state.optimizer is not rule and state.optimizer != rule:
                 state = state.continued(rule)
             if state is None:
                 state = training.TrainingState.fresh(rule, self._parameters)
@@ -713,7 +713,8 @@ class Sequential:
             y, loss.targets, self.outputs, n, self.dtype, names[1], names[0], each=loss.outputs
         )
         weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
-        weights = gate.class_weights(class_weight, targets, weights, loss.targets, self.dtype)
+        if class_weight is not None:
+            weights = gate.class_weights(class_weight, targets, weights, loss.targets, self.dtype)
         return Data(features, targets, weights)
 
     def _held_out(

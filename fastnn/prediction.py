@@ -167,6 +167,7 @@ class Run:
         self.report = np.zeros(codes.REPORT_ENTRIES)
         self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
         self._most, self._limit = most, threads
+        self._batch = int(program.plan[0, codes.BATCH])
         kind = tuple((one.inputs, one.outputs, one.activation, one.dropout) for one in blocks)
         training = order is not None
         # A call of one step starts threads for that step.
@@ -247,10 +248,11 @@ class Run:
 
     def suits(self, examples: int) -> bool:
         """Say whether a batch of so many has room, as have all threads that may now take part."""
-        if examples > self._plan[0, codes.BATCH]:
-            return False
-        step = self._work * int(self._plan[0, codes.BATCH]) + self._beside
-        return self._most >= fitting(self._limit, step, _MANY_STEPS, self.program.parts)
+        batch, parts = self._batch, self.program.parts
+        if examples > batch or parts == 1:
+            return examples <= batch
+        step = self._work * batch + self._beside
+        return self._most >= fitting(self._limit, step, _MANY_STEPS, parts)
 
     def once(self, mode: int, data: Data) -> NDArray[np.float64]:
         """Run the engine on other dense examples, of which there may be fewer; return its record.

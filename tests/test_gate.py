@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from fastnn import gate
 from fastnn.gate import (
     Targets,
     class_weights,
@@ -1613,3 +1614,77 @@ def test_whatever_python_holds_is_read_or_refused_in_words(argument: str, value:
     else:
         parts = [found.labels, found.values] if isinstance(found, Targets) else [found]
         assert all(np.isfinite(part).all() and not part.flags.writeable for part in parts)
+
+
+# What one look lets through, what takes several, and what is refused: the same in both.
+_SMALL = np.arange(6.0).reshape(3, 2)
+AT_ONCE = {
+    "as it is": _SMALL,
+    "one row": _SMALL[:1],
+    "strided": np.arange(12.0).reshape(6, 2)[::2],
+    "turned": np.asfortranarray(_SMALL),
+    "large": np.full((3, 2), 1e200),
+    "sums that overflow": np.full((3, 2), 1.7e308),
+    "NaN": np.array([[1.0, np.nan]]),
+    "two infinities": np.array([[np.inf, -np.inf]]),
+    "many": np.ones((5000, 2)),
+    "many with NaN": np.full((5000, 2), np.nan),
+    "other width": np.ones((3, 3)),
+    "none": np.ones((0, 2)),
+    "a vector": np.ones(2),
+}
+
+
+def _outcome(call):
+    try:
+        found = call()
+    except (TypeError, ValueError) as problem:
+        return type(problem), str(problem)
+    arrays = (found.labels, found.values) if isinstance(found, gate.Targets) else (found,)
+    return [
+        (one.dtype, one.shape, one.tobytes(), one.flags.writeable, one.flags.carray)
+        for one in arrays
+    ]
+
+
+@pytest.mark.parametrize("given", AT_ONCE)
+def test_features_that_lie_as_they_should_pass_as_all_others_do(given):
+    X = AT_ONCE[given]
+    double = np.dtype("float64")
+    found = _outcome(lambda: gate.sparse_or_dense(X, double, 2))
+    assert found == _outcome(lambda: gate.features(X, double, 2))
+    assert found == _outcome(lambda: gate.sparse_or_dense(X, "float64", 2))
+    assert X.flags.writeable
+
+
+@pytest.mark.parametrize("kind", ["real", "classes", "probabilities", "counts", "sides"])
+@pytest.mark.parametrize(
+    "y",
+    [
+        *AT_ONCE.values(),
+        np.array([0, 1]),
+        np.array([1, 0, 1])[::2],
+        np.array([0, 2]),
+        np.array([-1, 0]),
+        np.array([[0], [1]]),
+        np.array([0, 1], np.int32),
+        np.arange(2).repeat(50),
+        np.array([True, False]),
+    ],
+)
+def test_targets_that_lie_as_they_should_pass_as_all_others_do(kind, y):
+    double = np.dtype("float64")
+    for outputs in (1, 2):
+        asked = kind, outputs, len(y)
+        found = _outcome(lambda asked=asked: gate.targets(y, *asked, double))
+        assert found == _outcome(lambda asked=asked: gate.targets(y, *asked, "float64"))
+        assert found == _outcome(lambda asked=asked: gate.targets(_Mine.of(y), *asked, double))
+    assert y.flags.writeable
+
+
+class _Mine(np.ndarray):
+    """An array of a user's class, which takes every look."""
+
+    @classmethod
+    def of(cls, array):
+        return array.view(cls)

@@ -421,6 +421,6 @@ def test_a_step_interrupted_after_any_call_was_never_taken(backend):
             net.parameters.tobytes(), net._state.moments.tobytes(), net._state.numbers[codes.STEPS]
         )  # fmt: skip
         place += 1
-    assert place > 100
+    assert place > 50
     assert value == twin.train_on_batch(X, Y, backend=backend)
     assert net.parameters.tobytes() == twin.parameters.tobytes()
