@@ -6,6 +6,7 @@ gate.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 
 from fastnn import tuning
 from fastnn.activations import ACTIVATIONS
+from fastnn.helpers import shared
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
 from fastnn.layout import Block, Layout, Tiling, aligned_zeros
 from fastnn.sparse import SparseRows
-from fastnn.threads import crowd, fitting, together
+from fastnn.threads import crowd, fitting, recent_ceiling, together
 
 __all__ = ["SPARSE_FACTOR", "Predictor", "Table", "slices", "tiling_of"]
 
@@ -37,10 +39,16 @@ SPARSE_FACTOR = 4
 # Sparse rows whose first layer is computed in one call of its kernel, at the least.
 _FEWEST_ROWS = 16
 
+# Nanoseconds for which a thread that is through looks for the others' last rows before it sleeps.
+_LOOKING = 50_000
+
 # Shares of the rows that a thread takes where several compute, so that the last ones end about
 # together; and rows of the smallest share.
 _SHARES = 4
-_SMALLEST_SHARE = 4
+_SMALLEST_SHARE = 8
+
+# Seconds for which a thread waits for one that keeps its core, at the most.
+_SHARE_AT_MOST = 0.0003
 
 # Bytes of weights that certainly stay in the second-level cache from one call to the next.
 _NEAR = 1 << 19
@@ -181,9 +189,8 @@ class Predictor:
 
     def forget(self) -> None:
         """Find anew up to how many rows go through in one call of one thread."""
-        self._most = _slice_rows(self._blocks)
-        while self._most > 1 and fitting(self._most, self._work * self._most, 1, self._most) > 1:
-            self._most //= 2
+        helped = int(2 * tuning.current.helper_share / self._work)
+        self._most = min(_slice_rows(self._blocks), max(1, helped))
 
     def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict for one row, or for several, into an array of the results' shape."""
@@ -223,8 +230,9 @@ class Predictor:
             some = some if some.flags.writeable else _as_if_writeable(some)
             results = out[rows.start * m : rows.stop * m]
             count = len(some) // p
-            most = fitting(None, self._work * count, 1, -(-count // _SMALLEST_SHARE))
-            size = crowd.limit(most)
+            worth = int(self._work * count / tuning.current.helper_share)
+            size = min(worth, -(-count // _SMALLEST_SHARE))
+            size = crowd.limit(min(recent_ceiling(), size)) if size > 1 else 1
             if size == 1:
                 self.one(parameters, some, results)
             else:
@@ -234,10 +242,11 @@ class Predictor:
         """Predict in several threads, each of which takes rows as long as there are any."""
         plan = self._table.plan.copy()
         share = -(-len(x) // self.inputs // (size * _SHARES))
+        plan[codes.WAIT] = _LOOKING
         plan[codes.SHARE] = min(max(share, _SMALLEST_SHARE), plan[codes.SHARE])
         rooms = self._rooms
 
-        def call(leading: bool) -> None:
+        def call() -> None:
             try:
                 mine = rooms.pop()
             except IndexError:
@@ -245,7 +254,11 @@ class Predictor:
             self._answer(self._rows, plan, parameters, mine[1], x, out)
             rooms.append(mine)
 
-        together(size, call)
+        began = time.perf_counter()
+        rows = len(x) // self.inputs
+        waited = shared(size, call, lambda: bool(plan[codes.DONE] == rows))
+        if waited > max(_SHARE_AT_MOST, 0.5 * (time.perf_counter() - began)):
+            crowd.disturbed(1, waited)
 
     def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
         """Predict for sparse rows: the first layer over their entries, the others as ever."""

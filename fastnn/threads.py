@@ -30,6 +30,7 @@ __all__ = [
     "ceiling",
     "crowd",
     "fitting",
+    "recent_ceiling",
     "set_threads",
     "together",
 ]
@@ -39,7 +40,11 @@ _VARIABLES = ("FASTNN_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 # Kinds of steps whose speeds are remembered.
 _REMEMBERED = 256
 
+# Seconds for which the limits of short calls are not asked anew.
+_RECENT = 0.005
+
 _chosen: int | None = None
+_recent = 1, -math.inf
 
 
 def set_threads(threads: int | None) -> None:
@@ -66,7 +71,8 @@ def set_threads(threads: int | None) -> None:
     >>> fn.set_threads(1)
     >>> fn.set_threads(None)
     """
-    global _chosen
+    global _chosen, _recent
+    _recent = 1, -math.inf
     _chosen = None if threads is None else check_integer(threads, "threads", 1)
 
 
@@ -85,6 +91,28 @@ def ceiling() -> int:
     """
     limits = [usable_cores(), *(_number(os.environ.get(name)) for name in _VARIABLES), _chosen]
     return min(limit for limit in limits if limit is not None)
+
+
+def recent_ceiling() -> int:
+    """Return `ceiling` as it was a moment ago: looking anew takes as long as some predictions.
+
+    Returns
+    -------
+    int
+        Of at most 5 ms ago, and never from before the last `set_threads`.
+
+    Examples
+    --------
+    >>> recent_ceiling() >= 1
+    True
+    """
+    global _recent
+    found, until = _recent
+    now = time.perf_counter()
+    if now >= until:
+        found = ceiling()
+        _recent = found, now + _RECENT
+    return found
 
 
 def _number(text: str | None) -> int | None:

@@ -57,6 +57,9 @@ class Tuning:
     call_share : float
         Floating-point operations of a call, for each thread, that pay for starting that thread:
         0.2 ms of work, three times what Python takes to start and join one (60 us).
+    helper_share : float
+        Floating-point operations of a prediction, for each thread, that pay for waking a kept
+        helper: 50 microseconds' work, as much as it takes a core that sleeps to be there.
     sure_call : float
         As `sure_share`, for calls of one step, which start threads for it: 10 ms of work.
     trial_share : float
@@ -147,6 +150,7 @@ class Tuning:
     step_share: float = 100_000
     sure_share: float = 5_000_000
     call_share: float = 20_000_000
+    helper_share: float = 5_000_000
     sure_call: float = 1_000_000_000
     trial_share: float = 30
     timing: float = 0.0005

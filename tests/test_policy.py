@@ -151,7 +151,8 @@ ALLOWED = {
     },
     "frozen": {"backends", "gate", "layout", "prediction", "predictor"},
     "predictor": {
-        "activations", "kernels._load", "kernels.codes", "layout", "sparse", "threads", "tuning",
+        "activations", "helpers", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
+        "tuning",
     },
     "private": {"system"},
     "progress": {"names"},
@@ -170,6 +171,7 @@ ALLOWED = {
     "leftovers": set(),
     "system": {"leftovers", "names"},
     "tested": set(),
+    "helpers": {"system"},
     "threads": {"names", "system", "tuning"},
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels._load",
@@ -190,7 +192,8 @@ ALLOWED = {
     "kernels._parts": {"uninterrupted"},
     "kernels.answers": {
         "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.elementwise", "kernels.narrow",
-        "kernels.panels", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.views",
+        "kernels.panels", "kernels.parking", "kernels.single", "kernels.subnormals",
+        "kernels.team", "kernels.views",
     },
     "kernels.blocks": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",

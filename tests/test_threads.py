@@ -20,6 +20,7 @@ from cases import DTYPES, JIT, RULES, Shape, data, network, through
 
 import fastnn as fn
 from fastnn import layout, prediction, threads
+from fastnn.helpers import shared
 from fastnn.kernels import team
 from fastnn.kernels._jit import entry
 from fastnn.layout import Program
@@ -67,11 +68,19 @@ def eager(monkeypatch, tuned):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 64)
     # Nor is one thread tried.
-    tuned(step_share=1e-9, call_share=1e-9, sure_share=1e-9, sure_call=1e-9, trial_share=math.inf)
+    tuned(
+        step_share=1e-9,
+        call_share=1e-9,
+        helper_share=1e-9,
+        sure_share=1e-9,
+        sure_call=1e-9,
+        trial_share=math.inf,
+    )
     # Whatever else runs on the machine, teams are sent.
     monkeypatch.setattr(threads, "crowd", Calm())
     monkeypatch.setattr(prediction, "crowd", threads.crowd)
     monkeypatch.setattr("fastnn.predictor.crowd", threads.crowd)
+    set_threads(None)
     Pace._known.clear()
     yield
     Pace._known.clear()
@@ -102,6 +111,12 @@ def teams(monkeypatch):
 
     monkeypatch.setattr(prediction, "together", watched)
     monkeypatch.setattr("fastnn.predictor.together", watched)
+
+    def helped(size, *call):
+        found.asked.append(size)
+        return shared(size, *call)
+
+    monkeypatch.setattr("fastnn.predictor.shared", helped)
     monkeypatch.setattr(team, "dismiss", seen)
     return found
 
@@ -261,7 +276,7 @@ from fastnn import threads
 from fastnn.tuning import tuning
 
 threads.usable_cores = lambda: 64
-eager = tuning(step_share=1e-9, call_share=1e-9)
+eager = tuning(step_share=1e-9, call_share=1e-9, helper_share=1e-9)
 eager.__enter__()
 
 

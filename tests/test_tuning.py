@@ -88,16 +88,18 @@ def test_predictions_are_planned_by_the_figures_in_force(monkeypatch):
 
     def watched(size, call, *more):
         sizes.append(size)
-        for place in range(size):
-            call(place == 0)
+        for _ in range(size):
+            call()
+        return 0.0
 
-    monkeypatch.setattr("fastnn.predictor.together", watched)
+    monkeypatch.setattr("fastnn.predictor.shared", watched)
     # Whatever else runs on the machine.
-    monkeypatch.setattr("fastnn.predictor.crowd", SimpleNamespace(limit=lambda most: most))
+    calm = SimpleNamespace(limit=lambda most: most, disturbed=lambda *what: None)
+    monkeypatch.setattr("fastnn.predictor.crowd", calm)
     monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 4)
     fn.set_threads(4)
     try:
-        for figures in ({}, {"step_share": 1e-9, "call_share": 1e-9}, {}):
+        for figures in ({}, {"step_share": 1e-9, "call_share": 1e-9, "helper_share": 1e-9}, {}):
             sizes.clear()
             with tuning(**figures):
                 assert net.predict(X).tobytes() == expected.tobytes()

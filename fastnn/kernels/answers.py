@@ -18,9 +18,10 @@ from fastnn.kernels.blocks import TALLEST, copy_rows, rows_times_few, rows_times
 from fastnn.kernels.elementwise import activation_forward
 from fastnn.kernels.narrow import pack_narrow, row_times_few
 from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.parking import clock
 from fastnn.kernels.single import FEW_ROWS, few_times_matrix
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastnn.kernels.team import add
+from fastnn.kernels.team import add, read
 from fastnn.kernels.views import matrix
 
 __all__ = ["SHARE_ROWS", "answer"]
@@ -202,7 +203,7 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
     table : int64 (layers, codes.TABLE_COLUMNS)
         From `predictor.Table`.
     plan : int64 (codes.ANSWER_ENTRIES,)
-        From there too; its NEXT is written.
+        From there too; its NEXT and DONE are written.
     P : (size,)
         The parameters, as in a network's flat vector; or, where the plan says FROZEN, as packed by
         an earlier call.
@@ -227,5 +228,11 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
         while first < rows:
             last = min(first + share, rows)
             answer_rows(table, plan, P, Q, room, x, out, first, last)
+            add(plan, codes.DONE, last - first)
             first = add(plan, codes.NEXT, share)
+        if plan[codes.WAIT] > 0:
+            # To be woken up takes longer than the rest of the others' last rows, mostly.
+            end = clock() + plan[codes.WAIT]
+            while read(plan, codes.DONE) < rows and clock() < end:
+                pass
     restore_subnormals(control)

@@ -145,7 +145,9 @@ FROZEN: Final = 2  # 1 where all weights are packed
 ROOM: Final = 3  # place of the room for what lies between two layers
 HALF: Final = 4  # elements of its half
 FAR: Final = 5  # 1 where weights are too many to stay in the second-level cache, and lie unpacked
-ANSWER_ENTRIES: Final = 6
+DONE: Final = 6  # rows whose answers stand in the result
+WAIT: Final = 7  # nanoseconds that a thread which finds no more rows looks for those of the others
+ANSWER_ENTRIES: Final = 8
 
 # Entries of the draw: keys of the streams, and how far they are.
 ORDER_KEY: Final = 0

@@ -191,7 +191,7 @@ def row_times_few(
 ) -> Any:  # fmt: skip
     """Compute z = a W + b for one row and few outputs, in the order of `dots`.
 
-    Reads, writes and may overwrite: as `single.row_times_matrix`.
+    Reads, writes and may overwrite: as `single.few_times_matrix` for one row.
     """
     place = types.intp
     signature = types.void(z, place, a, place, P, place, place, place, place)
