@@ -59,7 +59,7 @@ class _Job:
 class _Helpers:
     """The helpers of this process.
 
-    As nobody relies on one that has not begun, they are counted without a lock.
+    As no caller relies on a helper that has not begun, they are counted without a lock.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What asks the kernels for predictions, and keeps the room that they take.
+"""Calls the kernels for predictions, and keeps the workspace that they need.
 
 A `Predictor` takes a layout and a flat parameter vector, never a network; arrays have passed the
 gate.
@@ -33,7 +33,7 @@ Floats = NDArray[np.floating]
 _WORK_IN_A_NANOSECOND = 50
 
 # A multiplication or addition for an entry of a sparse example takes about as long as so many in a
-# product of dense ones: it waits for memory.
+# dense product, as it is bound by memory.
 SPARSE_FACTOR = 4
 
 # Sparse rows whose first layer is computed in one call of its kernel, at the least.
@@ -42,18 +42,18 @@ _FEWEST_ROWS = 16
 # Nanoseconds for which a thread that is through looks for the others' last rows before it sleeps.
 _LOOKING = 50_000
 
-# Shares of the rows that a thread takes where several compute, so that the last ones end about
-# together; and rows of the smallest share.
+# Shares of the rows per thread where several compute, so that they end at about the same time; and
+# rows of the smallest share.
 _SHARES = 4
 _SMALLEST_SHARE = 8
 
 # Seconds for which a thread waits for one that keeps its core, at the most.
 _SHARE_AT_MOST = 0.0003
 
-# Bytes of weights that certainly stay in the second-level cache from one call to the next.
+# Bytes of weights that certainly stay in the L2 cache from one call to the next.
 _NEAR = 1 << 19
 
-# Rows that lie a multiple of so many bytes apart would share a few places of the first-level cache.
+# Rows at a distance of a multiple of so many bytes would map to a few sets of the L1 cache.
 _SAME_PLACE = 1024
 
 
@@ -67,7 +67,7 @@ def tiling_of(dtype: np.dtype[Any]) -> Tiling:
 
 
 def slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
-    """Divide examples so that Ctrl-C is served between the parts; by the layers' sizes alone."""
+    """Divide examples so that Ctrl-C takes effect between the parts; by the layers' sizes alone."""
     rows = _slice_rows(blocks)
     return [slice(start, start + rows) for start in range(0, examples, rows)]
 
@@ -81,18 +81,18 @@ def _slice_rows(blocks: Sequence[Block]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the kernels of predictions walk: a row for each layer, and the places in their room.
+    """What the kernels of predictions walk: one row per layer, and the offsets in their workspace.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (layers, codes.TABLE_COLUMNS)
         Sizes, activations and places.
     plan : ndarray of int64, shape (codes.ANSWER_ENTRIES,)
-        Of one thread, that takes as many rows at a time as fit.
+        Of one thread that takes as many rows at a time as fit.
     packed : int
-        Elements of what is packed: part of the room, or a vector of its own.
+        Elements of the packed weights: part of the workspace, or a vector of its own.
     room : int
-        Elements of the room that a thread needs.
+        Elements of the workspace that a thread needs.
     """
 
     rows: NDArray[np.int64]
@@ -144,9 +144,9 @@ class Table:
 
 
 class Predictor:
-    """Gives a network's predictions, and keeps the room that they take.
+    """Computes a network's predictions, and keeps their workspace.
 
-    Several threads may ask at once; each finds or makes room of its own.
+    Several threads may call it at once; each takes a workspace from a list, or allocates one.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ class Predictor:
         self._single_rooms.append(room)
 
     def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict in this thread for the rows that lie in one vector, which must be writeable."""
+        """Predict in this thread for the rows of one vector, which must be writeable."""
         try:
             mine = self._rooms.pop()
         except IndexError:
@@ -223,7 +223,7 @@ class Predictor:
         self._rooms.append(mine)
 
     def many(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict for the rows that lie in one vector, in as many threads as are worth it."""
+        """Predict for the rows of one vector, in as many threads as are worth it."""
         p, m = self.inputs, self.outputs
         for rows in slices(len(x) // p, self._blocks):
             some = x[rows.start * p : rows.stop * p]
@@ -239,7 +239,7 @@ class Predictor:
                 self._together(size, parameters, some, results)
 
     def _together(self, size: int, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict in several threads, each of which takes rows as long as there are any."""
+        """Predict in several threads, each of which takes rows until there are no more."""
         plan = self._table.plan.copy()
         share = -(-len(x) // self.inputs // (size * _SHARES))
         plan[codes.WAIT] = _LOOKING
@@ -261,7 +261,7 @@ class Predictor:
             crowd.disturbed(1, waited)
 
     def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
-        """Predict for sparse rows: the first layer over their entries, the others as ever."""
+        """Predict for sparse rows: the first layer over their entries, the others densely."""
         rest = self._blocks[1:]
         if not rest:
             self.first(parameters, X, out)
@@ -283,7 +283,7 @@ class Predictor:
         row, results = self._rows[0], out.reshape(-1)
         work = SPARSE_FACTOR * 2 * X.entries * self._blocks[0].outputs
         parts = max(1, min(len(X) // _FEWEST_ROWS, work // tuning.current.part_work))
-        # Whoever is free takes the next part, so that nobody waits for a thread that is late.
+        # A free thread takes the next part, so that none waits for a thread that is late.
         cuts = [len(X) * part // parts for part in range(parts + 1)]
         waiting = iter(list(pairwise(cuts)))
 
@@ -308,9 +308,9 @@ class Predictor:
 
 
 def _as_if_writeable(x: Floats) -> Floats:
-    """Return a view of the caller's own, or a copy, that kernels may take; they write to neither.
+    """Return a writeable view of the caller's array, or a copy; kernels write to neither.
 
-    They are compiled for arrays that may be written.
+    They are compiled for writeable arrays.
     """
     try:
         x.flags.writeable = True
