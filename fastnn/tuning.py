@@ -192,12 +192,17 @@ class Planned(Protocol):
 #: The record in force, of the whole process.
 current = Tuning()
 
-_planned: weakref.WeakSet[Planned] = weakref.WeakSet()
+# References without a callback: Python drops an interruption that comes within one.
+_planned: list[weakref.ref[Planned]] = []
 
 
 def forget_with(planned: Planned) -> None:
     """Have an object's plans dropped when other figures come into force, while it lives."""
-    _planned.add(planned)
+    count = len(_planned)
+    if not count & (count - 1):
+        # Now and then, at powers of two, those of objects that are gone are dropped.
+        _planned[:] = [one for one in _planned if one() is not None]
+    _planned.append(weakref.ref(planned))
 
 
 @contextlib.contextmanager
@@ -240,5 +245,7 @@ def _put_in_force(record: Tuning) -> None:
     """Exchange the record, and then drop what was planned under the other one."""
     global current
     current = record
-    for planned in list(_planned):
-        planned.forget()
+    for one in list(_planned):
+        planned = one()
+        if planned is not None:
+            planned.forget()

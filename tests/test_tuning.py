@@ -116,3 +116,17 @@ def test_what_steps_take_is_remembered_for_the_figures_in_force():
     with tuning(chunk_elements=64):
         assert Pace.of(kind, 1e6).alone() < 0.0005
     assert Pace.of(kind, 1e6).alone() == pytest.approx(0.001)
+
+
+def test_objects_that_are_gone_are_not_kept_count_of():
+    class Planning:
+        def forget(self):
+            self.asked = True
+
+    kept = Planning()
+    room.forget_with(kept)
+    for _ in range(5_000):
+        room.forget_with(Planning())
+    assert len(room._planned) < 5_000
+    with room.tuning(chunk_elements=64):
+        assert kept.asked
