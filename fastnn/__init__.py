@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn.errors import ModelFileError as ModelFileError
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
+    from fastnn.exports.onnx_in import from_onnx as from_onnx
     from fastnn.exports.torch_in import from_torch as from_torch
     from fastnn.formats.torch_files import load_torch as load_torch
     from fastnn.history import History as History
@@ -93,6 +94,7 @@ _HOMES = {
     "Warmup": "schedules",
     "backend": "backends",
     "find_learning_rate": "rates",
+    "from_onnx": "exports.onnx_in",
     "from_torch": "exports.torch_in",
     "load": "network",
     "load_torch": "formats.torch_files",

@@ -1490,6 +1490,43 @@ class Sequential:
             raise ImportError("to_torch needs PyTorch: see https://pytorch.org.") from problem
         return to_torch(plain, self.layers)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as an ONNX file: a ``Gemm`` and its activation's operators per layer.
+
+        The input is ``X`` (n, p), the output ``Y`` (n, m), in the network's dtype; labels of
+        `classes` stand in the metadata.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; an existing file is replaced.
+
+        Raises
+        ------
+        ImportError
+            If the package ``onnx`` is not installed.
+        OSError
+            If the file cannot be written.
+        ValueError
+            If the network has no weights yet, or some that are not finite.
+
+        See Also
+        --------
+        fastnn.from_onnx : The way back.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1)], inputs=2)
+        >>> net.to_onnx("net.onnx")  # doctest: +SKIP
+        """
+        plain, _ = self._exported(None)
+        try:
+            from fastnn.exports.onnx_out import onnx_model
+        except ImportError as problem:
+            raise ImportError("to_onnx needs onnx: python -m pip install onnx.") from problem
+        write_atomically(path, [onnx_model(plain)])
+
     def _exported(self, X: ArrayLike | None) -> tuple[PlainNetwork, Floats | None]:
         """Return the network as plain arrays, of one state, and checked rows if there are any."""
         layout = self.layout

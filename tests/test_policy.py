@@ -111,6 +111,11 @@ ALLOWED = {
     "exports.__init__": set(),
     "exports.c_source": {"exports.c_texts", "exports.plain", "names"},
     "exports.c_texts": set(),
+    "exports.onnx_graph": set(),
+    "exports.onnx_in": {
+        "errors", "exports.onnx_graph", "labels", "layers", "names", "network", "system",
+    },
+    "exports.onnx_out": {"exports.onnx_graph", "exports.plain", "labels"},
     "exports.plain": {"layout", "reference"},
     "exports.python_source": {"exports.plain"},
     "exports.torch_in": {"activations", "layers", "names", "network"},
@@ -270,7 +275,7 @@ LAZY = {
     "kernels._load": {
         "kernels.answers", "kernels.epoch", "kernels.first_layer", "kernels.order", "kernels.team",
     },
-    "network": {"exports.torch_out"},
+    "network": {"exports.onnx_out", "exports.torch_out"},
     "pickles": {""},
     "prediction": {"kernels.epoch", "kernels.team"},
     "predictor": {
@@ -312,10 +317,11 @@ NUMPY_FREE = {
     "uninterrupted",
 }
 # What is loaded on demand, with the package that it is for.
-ON_DEMAND = {"exports.torch_out": {"torch"}}
+ON_DEMAND = {"exports.onnx_out": {"onnx"}, "exports.torch_out": {"torch"}}
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
     "estimators.conversion": {"skl2onnx"},
+    "exports.onnx_in": {"google", "onnx"},
     "kernels._cache": {"llvmlite", "numba"},
     "kernels._load": {"numba", "numpy"},
     "rates": {"matplotlib"},

@@ -78,7 +78,7 @@ class PlainNetwork:
         """
         if not np.isfinite(parameters).all():
             raise ValueError(
-                "a network can be written as source code if all of its parameters are finite; "
+                "a network can be exported if all of its parameters are finite; "
                 f"got {np.count_nonzero(~np.isfinite(parameters))} that are not."
             )
         held = parameters.copy()
