@@ -19,6 +19,9 @@ from fastnn.system import core_apart, current_core
 
 __all__ = ["shared"]
 
+# Seconds that a fork waits for a helper that is at work for another thread.
+_PATIENCE = 1.0
+
 Call = Callable[[], Any]
 Settled = Callable[[], bool]
 
@@ -69,8 +72,8 @@ class _Helpers:
 
     def __init__(self, idle: float = 60.0) -> None:
         self.idle = idle
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._serving: set[int] = set()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._serving: set[threading.Thread] = set()
 
     def ask(self, jobs: list[_Job]) -> None:
         """Have some calls made, by as many helpers as the system gives."""
@@ -82,12 +85,20 @@ class _Helpers:
 
     def _serve(self) -> None:
         """Take jobs, as long as there are any once in a while."""
-        me = threading.get_ident()
+        me = threading.current_thread()
         self._serving.add(me)
         with contextlib.suppress(queue.Empty):
-            while True:
-                self._jobs.get(timeout=self.idle).run()
+            while (job := self._jobs.get(timeout=self.idle)) is not None:
+                job.run()
         self._serving.discard(me)
+
+    def dismiss(self) -> None:
+        """Have all helpers end, and wait for them; others start when they are asked for."""
+        serving = list(self._serving)
+        for _ in serving:
+            self._jobs.put(None)
+        for thread in serving:
+            thread.join(_PATIENCE)
 
 
 _helpers = _Helpers()
@@ -100,7 +111,8 @@ def _forget() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    # A fork of a process of several threads gets a warning from Python 3.12 on.
+    os.register_at_fork(before=lambda: _helpers.dismiss(), after_in_child=_forget)
 
 
 def shared(size: int, call: Call, settled: Settled = lambda: False) -> float:

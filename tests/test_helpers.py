@@ -173,3 +173,17 @@ assert met() == 2
 def test_a_forked_process_has_helpers_of_its_own():
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", FORKED], cwd=root, check=True, timeout=PATIENCE)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_finds_no_helper_and_they_come_again():
+    helpers._helpers.idle = PATIENCE
+    assert len(set(met(3))) == 3
+    assert helpers._helpers._serving
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if threading.active_count() == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not helpers._helpers._serving
+    assert len(set(met(3))) == 3
+    helpers._helpers.dismiss()
