@@ -1,8 +1,8 @@
 """Threads that are kept between calls, and help out in one when asked.
 
-Starting a thread takes as long as 64 rows of a network of some width; one that sleeps is there
-after a few microseconds.  Nobody spins: a helper that has nothing to do sleeps in the system, and
-one that comes when all is done goes back to sleep without having been waited for.
+Starting a thread takes as long as predicting 64 rows with a network of some width; one that sleeps
+begins after some 20 microseconds.  No helper spins: one that has nothing to do sleeps in the
+system, and one that comes when all is done goes back to sleep without having been waited for.
 """
 
 from __future__ import annotations
