@@ -24,7 +24,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from fastnn import tuning
+# Not from the package, which would be asked for a public name first and load NumPy to answer.
+import fastnn.tuning as tuning
 
 __all__ = ["in_one_piece", "stop_if_abandoned"]
 

@@ -240,6 +240,14 @@ print(how_many, "interrupted,", failed, "failed")
 """
 
 
+def test_nothing_but_python_is_loaded_before_loading_is_in_one_piece():
+    program = (
+        "import sys, fastnn\nimport fastnn.uninterrupted\n"
+        "print(sorted({'numpy', 'numba', 'fastnn.hints'} & set(sys.modules)))"
+    )
+    assert run(program) == "[]\n"
+
+
 @timed
 @forking
 @pytest.mark.jit
