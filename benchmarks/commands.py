@@ -48,6 +48,11 @@ def add_options(parser: argparse.ArgumentParser, names: str, output: Path) -> No
     parser.add_argument(
         "--results", type=Path, help="measure nothing, show these results of an earlier run"
     )
+    add_write(parser)
+
+
+def add_write(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says into which files tables go."""
     parser.add_argument(
         "--write",
         action="append",

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 import fastnn as fn
 
-from .commands import at_least_one
+from .commands import add_write, at_least_one
 from .compare import places
 
 __all__ = ["PROBLEMS", "RULES", "SECTIONS", "Case", "main", "render", "score"]
@@ -432,14 +432,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--show", action="store_true", help="fit nothing, show the scores that there are"
     )
-    parser.add_argument(
-        "--write",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="FILE",
-        help="put the tables where this file has places for them",
-    )
+    add_write(parser)
     options = parser.parse_args(arguments)
     scores = (
         read(options.output)

@@ -190,6 +190,38 @@ def open_for_reading(path: str | os.PathLike[str]) -> BufferedReader:
     return open(file_name(path), "rb", opener=opener)
 
 
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Read all of a regular file; what else stands at the path is refused unread.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+
+    Returns
+    -------
+    bytes
+        At most as many as it had when it was opened.
+
+    Raises
+    ------
+    OSError
+        The operating system's own, if it cannot be opened or read.
+    ValueError
+        If it is a device, a pipe or a socket.
+
+    Examples
+    --------
+    >>> read_regular(__file__)[:3]
+    b'\"\"\"'
+    """
+    with open_for_reading(path) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it must be a regular file; it is a device, pipe or socket.")
+        return file.read(status.st_size)
+
+
 def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memoryview]) -> None:
     """Write a file so that its path holds the old content or the new one, never a part.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sys
@@ -233,3 +234,11 @@ def test_the_page_s_example_runs(tmp_path, monkeypatch):
     known = {"fn": fn, "net": network()}
     exec(code, known)
     assert (known["again"].parameters == known["net"].parameters).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    pytest.importorskip("onnx")
+    os.mkfifo(tmp_path / "net.onnx")
+    with pytest.raises(fn.ModelFileError, match=r"net\.onnx.*must be a regular file"):
+        fn.from_onnx(tmp_path / "net.onnx")

@@ -743,3 +743,14 @@ def test_more_memory_than_there_is_is_refused_in_one_way(
         monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
     with pytest.raises(MemoryError, match=f"no {size} bytes"):
         pages(size)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"some bytes")
+    assert system.read_regular(tmp_path / "file") == b"some bytes"
+    with pytest.raises(FileNotFoundError):
+        system.read_regular(tmp_path / "none")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ValueError, match="it must be a regular file; it is a device, pipe or"):
+            system.read_regular(tmp_path / "pipe")

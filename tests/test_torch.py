@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import random
 import re
@@ -432,3 +433,10 @@ def test_the_page_s_examples_run(tmp_path, monkeypatch):
     known["module"] = nn.Sequential(*[nn.Linear(2, 2)] * 3)
     exec(states, known)
     assert known["net"].layers[-1].activation == "identity"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "net.pt")
+    with pytest.raises(fn.ModelFileError, match=r"net\.pt.*must be a regular file"):
+        fn.load_torch(tmp_path / "net.pt")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from fastnn.labels import labels_of
 from fastnn.layers import Dense
 from fastnn.names import describe
 from fastnn.network import Sequential
-from fastnn.system import file_name, open_for_reading
+from fastnn.system import file_name, read_regular
 
 __all__ = ["from_onnx"]
 
@@ -72,17 +71,10 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
         from google.protobuf.message import DecodeError
     except ImportError as problem:
         raise ImportError("from_onnx needs onnx: python -m pip install onnx.") from problem
-    with open_for_reading(name) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(f"{name!r} must be a regular file; it is a device or a pipe.")
-        raw = file.read(status.st_size)
     try:
-        model = onnx.ModelProto.FromString(raw)
+        return _network(onnx.ModelProto.FromString(read_regular(name)), onnx)
     except DecodeError:
         raise ModelFileError(f"{name!r} is not a readable ONNX file: it does not parse.") from None
-    try:
-        return _network(model, onnx)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise ModelFileError(f"{name!r} is not a readable ONNX network: {problem}") from None
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import struct
 import warnings
 import zipfile
@@ -28,7 +27,7 @@ from fastnn.errors import ModelFileError
 from fastnn.formats import safetensors
 from fastnn.formats.plain_pickle import Name, UnknownNameError, read_plain
 from fastnn.names import describe
-from fastnn.system import file_name, open_for_reading
+from fastnn.system import file_name, read_regular
 
 __all__ = ["load_torch"]
 
@@ -116,21 +115,18 @@ def load_torch(path: str | os.PathLike[str], key: str | None = None) -> dict[str
     if not isinstance(key, str | None):
         raise TypeError(f"key must be a text or None; got {describe(key)}.")
     name = file_name(path)
-    with open_for_reading(name) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(f"{name!r} must be a regular file; it is a device or a pipe.")
-        begin = file.read(len(_ZIP))
+    try:
+        raw = read_regular(name)
+        begin = raw[: len(_ZIP)]
         if begin != _ZIP and not begin.startswith(_PICKLE):
             # A safetensors file begins with the length of its header.
             return safetensors.read(name)[0]
-        file.seek(0)
-        raw = file.read(status.st_size)
-    try:
         # Python's own reader of opcodes warns of texts with odd escapes.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             held, bytes_of = (_from_archive if begin == _ZIP else _from_pickles)(raw)
         return _arrays(_chosen(held, key), bytes_of, len(raw))
+    except ModelFileError:
+        raise
     except UnknownNameError as error:
         raise ModelFileError(
             f"{name!r} must hold tensors and plain values, such as a module's state_dict(), and no "
