@@ -1,4 +1,8 @@
-"""What runs between a fit's epochs: the hooks, what they see, and early stopping."""
+"""What runs between a fit's epochs: the hooks, what they see, and early stopping.
+
+This file is long because early stopping has two ways to the same end: as a callback that looks at
+every epoch, and behind the engine that has looked at many.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from fastnn import metrics, names, words
 from fastnn.hints import arguments_wanted, check_hooks, understands
 from fastnn.history import History
+from fastnn.tallies import Watch
 
 __all__ = ["Callback", "EarlyStopping", "Run", "as_callbacks"]
 
@@ -215,19 +220,12 @@ class EarlyStopping(Callback):
         run : Run
             The fit.
         """
-        value = self._sign * run.logs[self.monitor]
-        if value < self._best:
-            self._best = value
-            self._best_epoch = run.epoch
-            if self.restore_best:
-                self._keep(run.network.parameters)
-        if value < self._to_beat - self.min_delta:
-            self._to_beat = value
-            self._waited = 0
-        else:
-            self._waited += 1
-            if self._waited >= self.patience:
-                run.stop("early stopping")
+        before = self._best_epoch
+        stopping = self._judge(run.epoch, run.logs[self.monitor])
+        if self.restore_best and self._best_epoch != before:
+            self._keep(run.network.parameters)
+        if stopping:
+            run.stop("early stopping")
 
     def on_fit_end(self, run: Run) -> None:
         """Write the best epoch into the history and its weights into the network.
@@ -242,6 +240,39 @@ class EarlyStopping(Callback):
         if self._best_parameters is not None:
             run.network.parameters = self._best_parameters
             self._best_parameters = None
+
+    def watch(self) -> Watch:
+        """Return what the engine shall watch, once a fit has begun; training calls this."""
+        keep = self.restore_best
+        return Watch(self.monitor, self._sign, float(self.patience), self.min_delta, keep)
+
+    def follow(self, run: Run, epoch: int, values: Iterable[float]) -> None:
+        """Take note of epochs that the engine watched, from behind one on; training calls this."""
+        for value in values:
+            epoch += 1
+            if self._judge(epoch, value):
+                run.stop("early stopping")
+
+    def take_best(self, parameters: NDArray[np.floating[Any]]) -> None:
+        """Take over the weights of the best epoch that the engine kept; training calls this."""
+        if self.restore_best and self._best_epoch is not None:
+            self._best_parameters = parameters
+
+    def _judge(self, epoch: int, value: float) -> bool:
+        """Take note of an epoch's value; return whether the fit shall end.
+
+        `kernels.measures` does the same.
+        """
+        value *= self._sign
+        if value < self._best:
+            self._best = value
+            self._best_epoch = epoch
+        if value < self._to_beat - self.min_delta:
+            self._to_beat = value
+            self._waited = 0
+            return False
+        self._waited += 1
+        return self._waited >= self.patience
 
     def __repr__(self) -> str:
         return (

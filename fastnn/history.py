@@ -92,6 +92,17 @@ class History(dict[str, list[float]]):
         self._rows.append(tuple(float(logs[name]) for name in self))
         self.mend()
 
+    def extend(self, rows: Iterable[Iterable[float]]) -> None:
+        """Add what several epochs gave, in the order of the names; training calls this.
+
+        Parameters
+        ----------
+        rows : iterable of iterables of float
+            Of each epoch one value for every key of the history.
+        """
+        self._rows.extend([tuple(row) for row in rows])
+        self.mend()
+
     def until(self, epochs: int) -> History:
         """Return the record up to an epoch; this one is unchanged."""
         earlier = History(self)

@@ -418,7 +418,8 @@ class Program:
             source, dsource = row[codes.RESULT], row[codes.DRESULT]
         constants[-1, codes.LOSS_NUMBER] = 0.0 if loss is None else loss.number
         widest = max(block.outputs for block in blocks)
-        flat = chunk * widest
+        # Whole tiles of rows, as validation examples of several chunks fill the last one too.
+        flat = height * widest
         plan[codes.LOSS_CODE] = codes.known(
             "loss", codes.NO_LOSS if loss is None else loss.code, codes.LOSS_CODES
         )
@@ -435,8 +436,8 @@ class Program:
         plan[codes.WIDEST] = widest
         plan[codes.FLAT] = room(flat)
         plan[codes.DFLAT] = room(flat if gradient else 0)
-        plan[codes.LOSSES] = room(chunk)
-        plan[codes.SHARES] = room(chunk)
+        plan[codes.LOSSES] = room(height)
+        plan[codes.SHARES] = room(height)
         integers = _Room()
         if entries is not None:
             turned = entries(chunk) if gradient else 0

@@ -6,6 +6,8 @@ one-hot rows before they come here. A function of the user's own sees ``(n,)`` w
 output. With weights every mean over examples is ``sum(w v) / sum(w)``; sums are taken in float64
 whatever the network's dtype. A metric of the table never raises over numbers: predictions that are
 not finite, or weights that sum to zero, give NaN or infinity.
+
+This file is long because a metric, what it suits and what is said of it belong together.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 
 from fastnn import names
 from fastnn.hints import arguments_wanted
+from fastnn.kernels import codes
 
-__all__ = ["METRICS", "Metric", "greater_is_better", "resolve"]
+__all__ = ["METRICS", "Metric", "greater_is_better", "resolve", "spreads"]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 MetricFunction: TypeAlias = Callable[[Floats, Floats, Floats | None], float]
@@ -51,6 +54,8 @@ class Metric:
     on_probabilities, on_sides : callable or None
         What takes the place of `function` where each output is a probability of its own, or has
         its side of 0; None where `function` serves there too.
+    column : int or None
+        Which of the values it is that the engine measures by itself; None where it does not.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Metric:
     needs: Literal["any", "classes"] = "any"
     on_probabilities: MetricFunction | None = None
     on_sides: MetricFunction | None = None
+    column: int | None = None
 
 
 def resolve(
@@ -323,17 +329,36 @@ def _r2(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     An output whose targets are all the same scores 1 if it is predicted exactly, else 0; fewer
     than two examples of some weight give NaN.
     """
-    counted = targets if weights is None else targets[weights > 0]
-    if len(counted) < 2:
-        return float("nan")
+    spread = spreads(targets, weights)
     residual = _squared_errors(targets, predictions, weights)
-    spread = _squared_errors(targets, _mean(targets, weights).reshape(1, -1), weights)
-    # Constant targets are told by the values themselves: their mean is rounded, so that their
-    # spread need not be zero.
-    flat = (counted.min(axis=0) == counted.max(axis=0)) | (spread == 0.0)
+    flat = spread == 0.0
     explained = 1.0 - residual / np.where(flat, 1.0, spread)
     of_flat = np.where(np.isnan(residual), np.nan, np.where(residual == 0.0, 1.0, 0.0))
     return float(np.where(flat, of_flat, explained).mean())
+
+
+def spreads(targets: Floats, weights: Floats | None) -> NDArray[np.float64]:
+    """Return the mean squared distance of each target from its mean, by which r2 divides.
+
+    Parameters
+    ----------
+    targets : ndarray (n, m)
+        One row per example.
+    weights : ndarray (n,) or None
+        How much each counts.
+
+    Returns
+    -------
+    ndarray of float64 (m,)
+        0 where all targets of some weight are the same; NaN where there are fewer than two.
+    """
+    counted = targets if weights is None else targets[weights > 0]
+    if len(counted) < 2:
+        return np.full(targets.shape[1], np.nan)
+    spread = _squared_errors(targets, _mean(targets, weights).reshape(1, -1), weights)
+    # Constant targets are told by the values themselves: their mean is rounded, so that their
+    # spread need not be zero.
+    return np.where(counted.min(axis=0) == counted.max(axis=0), 0.0, spread)
 
 
 METRICS: dict[str, Metric] = {
@@ -341,6 +366,7 @@ METRICS: dict[str, Metric] = {
     for row in (
         Metric(
             name="accuracy",
+            column=codes.ACCURACY,
             function=_accuracy_of_classes,
             on_probabilities=_accuracy_by_threshold,
             on_sides=_accuracy_by_side,
@@ -350,6 +376,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="mean_squared_error",
+            column=codes.SQUARED_ERROR,
             function=_mean_squared_error,
             greater_is_better=False,
             aliases=("mse",),
@@ -357,6 +384,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="root_mean_squared_error",
+            column=codes.ROOT_OF_SQUARES,
             function=_root_mean_squared_error,
             greater_is_better=False,
             aliases=("rmse",),
@@ -364,6 +392,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="mean_absolute_error",
+            column=codes.ABSOLUTE_ERROR,
             function=_mean_absolute_error,
             greater_is_better=False,
             aliases=("mae",),
@@ -371,6 +400,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             name="r2",
+            column=codes.R2,
             function=_r2,
             greater_is_better=True,
             source="Kvalseth 1985, Cautionary Note about R2, equation 1",

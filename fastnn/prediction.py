@@ -26,6 +26,7 @@ from fastnn.losses import Loss
 from fastnn.predictor import SPARSE_FACTOR, Predictor, slices, tiling_of
 from fastnn.sparse import SparseRows
 from fastnn.system import usable_cores
+from fastnn.tallies import Counting, Room
 from fastnn.threads import Outcome, Pace, crowd, fitting, together
 
 __all__ = [
@@ -124,6 +125,8 @@ class Run:
         The caller's limit; None for the process's.
     conventions : Conventions
         How losses, their gradients and penalties count.
+    counting : Counting or None
+        What to measure at the end of every epoch of training.
     **planning
         For `Program.of`.
     """
@@ -140,6 +143,7 @@ class Run:
         order: NDArray[np.int64] | None = None,
         threads: int | None = None,
         conventions: Conventions = OWN,
+        counting: Counting | None = None,
         **planning: Any,
     ) -> None:
         batch = len(data) if batch_size is None else batch_size
@@ -155,6 +159,20 @@ class Run:
             entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
         )  # fmt: skip
         most = len(program.plan)
+        plan = program.plan[0]
+        sums = 2 * int(plan[codes.UNIT_COUNT]) + -(-batch // int(plan[codes.CHUNK]))
+        height = int(plan[codes.HEIGHT])
+        # The plan has addresses of its arrays.
+        self._counting, self._held_share = counting, 0.0
+        if counting is None:
+            self._sums = np.zeros(sums)
+        else:
+            room = Room.of(counting, program, blocks, tiling, loss, sums)
+            program, self._sums = room.program, room.numbers
+            height = int(program.plan[:, codes.HEIGHT].max())
+            if counting.held is not None:
+                held = len(counting.held)
+                self._held_share = _work(blocks, False) * held / (self._work * batch)
         self.program = program
         self.dtype = dtype
         self.workspace = aligned_zeros(program.workspace, dtype)
@@ -173,12 +191,9 @@ class Run:
         # A call of one step starts threads for that step.
         sure = None if training else tuning.current.sure_call
         self._pace = Pace.of((kind, dtype.char, batch, gradient, training, self._work), step, sure)
-        plan = program.plan[0]
-        chunks = -(-batch // int(plan[codes.CHUNK]))
-        self._sums = np.zeros(2 * plan[codes.UNIT_COUNT] + chunks)
         self._nowhere = np.zeros((0, 0), dtype)
         self._out = self._nowhere
-        self._picks = np.zeros((most, plan[codes.CHUNK]), np.int64)
+        self._picks = np.zeros((most, height), np.int64)
         self._order = np.zeros(0, np.int64) if order is None else order
         self._etas = np.zeros(0)
         self._conventions = conventions.numbers()
@@ -292,6 +307,18 @@ class Run:
         """From now on take examples in this order; in their own where it is empty."""
         self._order = order
 
+    def measure_no_more(self) -> None:
+        """Take steps as if nothing were measured."""
+        self._plan[:, (codes.MEASURES, codes.COUNTED)] = 0
+        self._plan[:, codes.WATCH] = codes.NONE
+
+    def store_best(self, vector: Floats) -> None:
+        """Write the parameters of the epoch whose watched value was the best, if they are kept."""
+        place = int(self._plan[0, codes.BEST])
+        if self._packing is not None and place != codes.NONE:
+            table, _, _, store = self._packing
+            store(table, self.workspace, place, vector)
+
     def hand_out_to(self, out: Floats) -> None:
         """From now on write the last operation's result for each example there, in its row."""
         self._out = out
@@ -362,6 +389,9 @@ class Run:
 
         # Calls other than a fit's steps differ in size.
         share = (last - first) * examples / int(plan[0, codes.BATCH])
+        if self._held_share:
+            epoch = -(-len(data) // examples)
+            share += (last // epoch - first // epoch) * self._held_share
         began = time.perf_counter()
         if size == 1:
             call(True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import notices, reference, reference_draws, schedules, tuning
-from fastnn.callbacks import Callback, Trainable
+from fastnn.callbacks import Callback, EarlyStopping, Trainable
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
@@ -33,10 +33,12 @@ from fastnn.measuring import Group, Validation
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
 from fastnn.prediction import Run, predictions, textbook, textbook_trace
+from fastnn.predictor import slices
 from fastnn.progress import Progress
 from fastnn.schedules import Schedule
 from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
+from fastnn.tallies import Counting, Watch
 
 __all__ = [
     "Job",
@@ -159,9 +161,9 @@ class Slice:
 
     Attributes
     ----------
-    record : ndarray of float64 (epochs, codes.RECORD_COLUMNS)
+    record : ndarray of float64 (epochs, codes.RECORD_COLUMNS or more)
         Sums of losses and of weights of every epoch that it touched, the first one's with what
-        went before.
+        went before; and what the engine measured.
     done : int
         Steps taken.
     trouble : int
@@ -203,6 +205,12 @@ class Stepper(Protocol):
     def store(self, parameters: Floats, moments: Floats) -> None:
         """Write parameters and moments as they are now, without showing them."""
 
+    def store_best(self, parameters: Floats) -> None:
+        """Write the parameters of the best epoch, where the job's counting keeps them."""
+
+    def measure_no_more(self) -> None:
+        """Take steps as if nothing were measured, with records that have no room for it."""
+
 
 class NativeStepper:
     """Takes steps in the engine."""
@@ -214,7 +222,7 @@ class NativeStepper:
             job.layout.blocks, job.parameters.dtype, job.data, job.loss,
             batch_size=job.batch_size, gradient=True, order=self.order, threads=job.threads,
             moments=len(job.state.moments), clipping=job.clip_norm is not None,
-            dropping=True, conventions=job.conventions,
+            dropping=True, conventions=job.conventions, counting=job.counting,
         )  # fmt: skip
         code = row_of(job.state.optimizer).code
         self._run.optimize_with(code, job.state.numbers, job.shuffle)
@@ -264,6 +272,14 @@ class NativeStepper:
         self._run.store(parameters)
         for place, moment in enumerate(moments, 1):
             self._run.store(moment, place)
+
+    def store_best(self, parameters: Floats) -> None:
+        """Write the parameters of the best epoch, where the job's counting keeps them."""
+        self._run.store_best(parameters)
+
+    def measure_no_more(self) -> None:
+        """Take steps as if nothing were measured, with records that have no room for it."""
+        self._run.measure_no_more()
 
 
 class ReferenceStepper:
@@ -329,6 +345,12 @@ class ReferenceStepper:
         """Write parameters and moments as they are now, without showing them."""
         parameters[:] = self._parameters
         moments[:] = self._job.state.moments
+
+    def store_best(self, parameters: Floats) -> None:
+        """Do nothing: here epochs end in Python."""
+
+    def measure_no_more(self) -> None:
+        """Do nothing: here epochs end in Python."""
 
     def _predicted(self, batch: Data) -> Floats:
         """Return the predictions of the next step, before it changes anything."""
@@ -517,11 +539,13 @@ class Job:
     schedule: Schedule | None = None
     shown: Shown = field(default_factory=Shown)
     measured_after: bool = False  # metrics of the training examples, not by the way
+    counting: Counting | None = None  # what the engine measures by itself
 
     @property
     def outputs(self) -> Floats:
-        """Room for what training predicts for each example, if metrics are made of it."""
-        rows = 0 if self.measured_after or not self.metrics else len(self.data)
+        """Room for what training predicts for each example, if metrics are made of it here."""
+        elsewhere = self.measured_after or not self.metrics or self.counting is not None
+        rows = 0 if elsewhere else len(self.data)
         return np.zeros((rows, self.layout.outputs), self.parameters.dtype)
 
     @property
@@ -539,6 +563,30 @@ class Job:
         """The names of the values that every epoch records."""
         names = ("loss", *(row.name for row in self.metrics))
         return names if self.validation is None else (*names, *(f"val_{name}" for name in names))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What the engine gives of every epoch, in the order of names."""
+        if self.counting is None:
+            return ("loss",)
+        return tuple(name for name in self.names if name in self.counting.columns)
+
+    def counted(self, watch: Watch | None) -> Job:
+        """Return the same with all that the engine can measure left to it, and a value watched."""
+        if self.backend == "reference" or (len(self.names) == 1 and watch is None):
+            return self
+        held = self.validation
+        if held is not None and (
+            isinstance(held.X, SparseRows) or len(slices(len(held), self.layout.blocks)) > 1
+        ):
+            # The second would put off Ctrl-C.
+            held = None
+        counting = Counting.of(
+            self.metrics, self.loss, self.layout, self.data, held, training=not self.measured_after
+        )
+        if counting is not None and watch is not None and watch.name in counting.columns:
+            counting = counting.watching(watch)
+        return replace(self, counting=counting)
 
 
 @dataclass(slots=True)
@@ -597,8 +645,13 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
         before the step in which that happened.
     """
     began = time.perf_counter()
+    stopping = _stopping(run)
+    job = job.counted(None if stopping is None else stopping.watch())
+    if job.counting is None or job.counting.watch is None:
+        stopping = None
     scheduled = job.schedule is not None and schedules.looks_back(job.schedule)
-    looking = run.callbacks or len(job.names) > 1 or scheduled
+    watching = run.callbacks and stopping is None
+    looking = watching or scheduled or len(job.measured) < len(job.names)
     slices = _Slices(job, streams, apart=bool(looking), run=run)
     measures = _Measures(job, slices.stepper.outputs)
     interrupted = None
@@ -606,16 +659,16 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
         while run.epoch < run.epochs and run.history.stopped is None:
             recorded = run.epoch
             diverged = slices.advance(run)
-            _end_epochs(run, slices.losses, measures)
+            _end_epochs(run, slices, measures, stopping)
             if diverged is not None:
                 raise diverged
-            if run.callbacks and run.epoch > recorded:
+            if watching and run.epoch > recorded:
                 slices.renew()
         slices.show()
     except KeyboardInterrupt:
         slices.settle()
         if not slices.apart:
-            _end_epochs(run, slices.losses, measures)
+            _end_epochs(run, slices, measures, stopping)
         run.history.mend()
         run.history.stopped = "interrupted"
         interrupted = (
@@ -628,6 +681,8 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
         raise
     finally:
         streams.steps = job.step
+    if stopping is not None:
+        stopping.take_best(slices.best)
     for callback in run.callbacks:
         callback.on_fit_end(run)
     run.history.seconds = time.perf_counter() - began
@@ -637,15 +692,38 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     return run.history
 
 
-def _end_epochs(run: FitRun, losses: Sequence[float], measures: _Measures) -> None:
+def _stopping(run: FitRun) -> EarlyStopping | None:
+    """Return the library's own rule to stop by, if it is the only callback."""
+    if len(run.callbacks) == 1 and type(run.callbacks[0]) is EarlyStopping:
+        return run.callbacks[0]
+    return None
+
+
+def _end_epochs(
+    run: FitRun, slices: _Slices, measures: _Measures, stopping: EarlyStopping | None
+) -> None:
     """Measure, record and show the epochs that ended, and let the callbacks see them."""
-    for loss in losses[run.history.epochs :]:
-        run.logs = {"loss": loss, **measures()}
-        run.history.append(run.logs)
+    before = run.history.epochs
+    ended = slices.ended[before:]
+    if not ended:
+        return
+    watching = run.callbacks and stopping is None
+    if watching or measures.present or run.shown.shown:
+        for values in ended:
+            run.logs = {**dict(zip(slices.names, values, strict=True)), **measures()}
+            run.history.append(run.logs)
+            run.epoch = run.history.epochs
+            run.shown.epoch_end(run.epoch, run.logs)
+            if watching:
+                for callback in run.callbacks:
+                    callback.on_epoch_end(run)
+    else:
+        run.history.extend(ended)
         run.epoch = run.history.epochs
-        run.shown.epoch_end(run.epoch, run.logs)
-        for callback in run.callbacks:
-            callback.on_epoch_end(run)
+        run.logs = dict(zip(slices.names, ended[-1], strict=True))
+    if stopping is not None:
+        place = slices.names.index(stopping.monitor)
+        stopping.follow(run, before, [values[place] for values in ended])
 
 
 def _rates(
@@ -691,23 +769,26 @@ def _check_finite(job: Job) -> None:
 
 
 class _Measures:
-    """What an epoch records beside the training loss."""
+    """What an epoch records that the engine does not measure."""
 
     def __init__(self, job: Job, outputs: Floats) -> None:
         asked = job.metrics, job.loss, job.layout
         self._job, self._outputs = job, outputs
+        measured = job.measured
+        missing = [name for name in job.names if name not in measured]
+        self._after = bool(job.metrics) and job.metrics[0].name in missing and not len(outputs)
         self._training = Group(*asked, job.data, job.backend) if len(outputs) else None
-        held = job.validation
         self._held = None
-        if held is not None:
-            self._held = Validation(*asked, held, job.backend, job.parameters)
+        if job.validation is not None and "val_loss" in missing:
+            self._held = Validation(*asked, job.validation, job.backend, job.parameters)
+        self.present = bool(missing)
 
     def __call__(self) -> dict[str, float]:
         """Measure with the weights at the epoch's end, but for what its own passes gave."""
-        job = self._job
+        job, measured = self._job, {}
         if self._training is not None:
             measured = self._training.values(self._outputs)
-        else:
+        elif self._after:
             measured = metric_values(
                 job.metrics, job.layout, job.parameters, job.data, backend=job.backend
             )
@@ -734,8 +815,10 @@ class _Slices:
 
     Attributes
     ----------
-    losses : list of float
-        Of the epochs that ended, with the penalty.
+    names : tuple of str
+        What the engine gives of every epoch: the loss, with the penalty, first.
+    ended : list of list of float
+        Their values, of the epochs that ended.
     """
 
     def __init__(self, job: Job, streams: Streams, *, apart: bool, run: FitRun) -> None:
@@ -744,15 +827,21 @@ class _Slices:
         self._base = job.state.optimizer.learning_rate
         self._streams = streams
         self.apart = apart
-        self.losses: list[float] = []
+        self.names = job.measured
+        self.ended: list[list[float]] = []
+        self._columns: list[int] | None = None
+        width = codes.RECORD_COLUMNS
+        if job.counting is not None:
+            self._columns = [job.counting.columns[name] for name in self.names]
+            width = job.counting.width
         self.stepper: Stepper = STEPPERS[job.backend](job)
         self._length = 1
         self._first_order = streams.drawn
         self._step = 0  # of the present epoch, the next one to take
-        self._record = np.zeros(codes.RECORD_COLUMNS)  # of the present epoch, so far
+        self._record = np.zeros(width)  # of the present epoch, so far
         self._stale = 0.0  # seconds of training since weights were saved
         self._copying = 0.0  # seconds that saving took
-        self._under_way = _Steps(0, 0, np.zeros((0, codes.RECORD_COLUMNS)))
+        self._under_way = _Steps(0, 0, np.zeros((0, width)))
         self._ahead = False  # whether the stepper has taken steps that the parameters do not show
         self._keep()
         # Later the moments are unpacked and copied too.
@@ -770,6 +859,13 @@ class _Slices:
         # A replay from what was saved before would not lead here.
         self._stale = np.inf
 
+    @property
+    def best(self) -> Floats:
+        """The parameters of the epoch whose watched value was the best, a copy."""
+        parameters = np.empty_like(self._job.parameters)
+        self.stepper.store_best(parameters)
+        return parameters
+
     def settle(self) -> None:
         """Unpack the present weights, or, if they diverged at an interruption, the saved ones."""
         self._count()
@@ -785,7 +881,7 @@ class _Slices:
             return
         began = time.perf_counter()
         parameters, state = self._reached()
-        self._saved = _Saved(parameters, state, len(self.losses), self._step)
+        self._saved = _Saved(parameters, state, len(self.ended), self._step)
         self._copying = time.perf_counter() - began
         self._stale = 0.0
 
@@ -793,7 +889,7 @@ class _Slices:
         """Keep a copy of the job's parameters and state, which are up to date."""
         began = time.perf_counter()
         job = self._job
-        self._saved = _Saved(job.parameters.copy(), job.state.copy(), len(self.losses), self._step)
+        self._saved = _Saved(job.parameters.copy(), job.state.copy(), len(self.ended), self._step)
         self._copying = time.perf_counter() - began
         self._stale = 0.0
 
@@ -806,14 +902,17 @@ class _Slices:
 
     def advance(self, run: FitRun) -> DivergenceError | None:
         """Take a slice of steps; return what to raise should one of them turn non-finite."""
-        steps, epoch = self._job.steps, len(self.losses)
+        steps, epoch = self._job.steps, len(self.ended)
         left = (1 if self.apart else run.epochs - epoch) * steps - self._step
         to_come = (run.epochs - epoch) * steps - self._step
         wanted = min(self._length, left, self.stepper.ration(to_come) or left)
         first, last = self._step, self._step + wanted
+        if self._columns is not None and last > steps:
+            # Where epochs are measured, others see the weights at the end of one.
+            last = last // steps * steps
         self._save()
         began = time.perf_counter()
-        record = np.zeros(((last - 1) // steps + 1, codes.RECORD_COLUMNS))
+        record = np.zeros(((last - 1) // steps + 1, self._record.size))
         record[0] = self._record
         if self._job.shuffle:
             self._streams.drawn = self._first_order + epoch + len(record)
@@ -822,9 +921,10 @@ class _Slices:
         self._count()
         if done.trouble:
             return self._diverged(run, epoch * steps + first + done.done, done.trouble)
-        self._step = last % steps
-        self._record = record[-1] if self._step else np.zeros(codes.RECORD_COLUMNS)
-        if self.apart and not self._step:
+        # It may have stopped earlier.
+        self._step = (first + done.done) % steps
+        self._record = record[-1] if self._step else np.zeros_like(self._record)
+        if not self._step and (self.apart or self._columns is not None):
             self.show()
         seconds = time.perf_counter() - began
         self._stale += seconds
@@ -848,8 +948,15 @@ class _Slices:
         """Record the losses of the epochs that ended in the steps under way."""
         steps = self._under_way
         taken = steps.first + int(self.stepper.report[codes.STEPS_DONE])
-        ended = steps.record[len(self.losses) - steps.epoch : taken // self._job.steps]
-        self.losses.extend([_mean(sums) for sums in ended])
+        if self._columns is not None and self._job.shuffle and taken > steps.first:
+            # The engine may have stopped before the last of the orders that it was to draw.
+            begun = -(-taken // self._job.steps)
+            self._streams.drawn = self._first_order + steps.epoch + begun
+        ended = steps.record[len(self.ended) - steps.epoch : taken // self._job.steps]
+        if self._columns is not None:
+            self.ended.extend(ended[:, self._columns].tolist())
+        else:
+            self.ended.extend([[_mean(sums)] for sums in ended])
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
@@ -861,6 +968,7 @@ class _Slices:
         job, saved = self._job, self._saved
         after = self._reached()
         self.stepper.load(saved.parameters, saved.state.moments)
+        self.stepper.measure_no_more()
         job.state.numbers[:] = saved.state.numbers
         self._replay(bad)
         epoch, step = divmod(bad, job.steps)

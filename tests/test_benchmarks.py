@@ -936,6 +936,7 @@ CHEAPEST = {
     "Batch": (8,),
     "Depth": (1,),
     "Epoch": ("8-32-32-1 b32", "float32", 1),
+    "EpochEnd": ("20-50-1, 100 rows", "float32", 1, "validation"),
     "Examples": (1024,),
     "FitEstimator": ("adam, 64-(100)-10, batch 200", "float32", 1),
     "FitSparse": ("sgd, 20,000 sparse-(100)-5, batch 200", "float32"),

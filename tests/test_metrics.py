@@ -283,7 +283,9 @@ def test_which_way_is_better():
 
 
 def test_everything_public_is_listed():
-    assert set(metrics.__all__) == {"METRICS", "Metric", "greater_is_better", "resolve"}
+    assert set(metrics.__all__) == {
+        "METRICS", "Metric", "greater_is_better", "resolve", "spreads",
+    }  # fmt: skip
 
 
 def test_own_functions_see_targets_first_and_vectors_where_there_is_one_output():

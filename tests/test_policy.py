@@ -38,7 +38,7 @@ ALLOWED = {
     "__main__": {"", "backends", "demo", "versions", "warming"},
     "activations": {"kernels.codes"},
     "backends": {"names"},
-    "callbacks": {"hints", "history", "metrics", "names", "words"},
+    "callbacks": {"hints", "history", "metrics", "names", "tallies", "words"},
     "constant": {"losses", "reference"},
     "conventions": {"kernels.codes"},
     "cures": {"initializers", "layers", "layout"},
@@ -135,7 +135,7 @@ ALLOWED = {
     "layout": {"activations", "kernels.codes", "losses", "system", "tuning"},
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
     "measuring": {"data", "layout", "losses", "metrics", "prediction", "reference"},
-    "metrics": {"hints", "names"},
+    "metrics": {"hints", "kernels.codes", "names"},
     "names": set(),
     "network": {
         "backends", "callbacks", "data", "diagnosis", "errors", "exports.c_source", "exports.plain",
@@ -152,7 +152,7 @@ ALLOWED = {
     },
     "prediction": {
         "conventions", "data", "kernels.codes", "layout", "losses", "predictor", "reference",
-        "sparse", "system", "threads", "tuning",
+        "sparse", "system", "tallies", "threads", "tuning",
     },
     "frozen": {"backends", "gate", "layout", "prediction", "predictor"},
     "predictor": {
@@ -181,9 +181,10 @@ ALLOWED = {
     "training": {
         "callbacks", "conventions", "data", "errors", "gate", "history", "kernels._load",
         "kernels.codes", "layout", "losses", "measuring", "metrics", "notices", "optimizers",
-        "prediction", "progress", "reference", "reference_draws", "schedules", "sharing", "sparse",
-        "tuning",
+        "prediction", "predictor", "progress", "reference", "reference_draws", "schedules",
+        "sharing", "sparse", "tallies", "tuning",
     },
+    "tallies": {"activations", "data", "kernels.codes", "layout", "losses", "metrics"},
     "tuning": set(),
     "uninterrupted": {"tuning"},
     "validation": {"data", "errors", "names", "notices"},
@@ -208,6 +209,11 @@ ALLOWED = {
         "kernels.views",
     },
     "kernels.codes": set(),
+    "kernels.measures": {
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.elementwise",
+        "kernels.micro_kernels", "kernels.panels", "kernels.passes", "kernels.team",
+        "kernels.views",
+    },
     "kernels.curves": {"kernels.codes", "kernels.fits", "kernels.simd", "kernels.vector_math"},
     "kernels.dropout": {
         "kernels._jit", "kernels.codes", "kernels.order", "kernels.panels", "kernels.simd",
@@ -218,7 +224,7 @@ ALLOWED = {
     },
     "kernels.entries": {"kernels._jit", "kernels.codes", "kernels.order"},
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.entries",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.entries", "kernels.measures",
         "kernels.micro_kernels", "kernels.narrow", "kernels.order", "kernels.panels",
         "kernels.passes", "kernels.rules",
         "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",

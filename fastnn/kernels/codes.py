@@ -133,7 +133,25 @@ BEGINNINGS: Final = 27  # integers: where each row of ENTRIES begins, and the la
 CURSORS: Final = 28  # integers: where each column of TURNED_ENTRIES begins, and the last one ends
 TURNED_ROWS: Final = 29  # integers: the rows of TURNED_ENTRIES
 COUNTS: Final = 30  # integers: the entries of each thread's share of the columns, a line apart
-PLAN_ENTRIES: Final = 31
+COUNTED: Final = 31  # what is counted of every example, as flags below; 0 for nothing
+FINISH: Final = 32  # activation that errors are counted after, where the loss took it over
+TARGETS: Final = 33  # columns of targets
+TALLIES: Final = 34  # sums: what is counted in each tile of a batch
+HELD_TALLIES: Final = 35  # sums: in each tile of the validation examples, then in all of them
+HELD_LOSSES: Final = 36  # sums: the share of each validation example, and its loss
+FIGURES: Final = 37  # sums: total weight, then each target's spread; validation's behind them
+WATCH: Final = 38  # sums: what a fit stops by, or NONE
+BEST: Final = 39  # workspace: packed weights and biases of the best epoch, or NONE
+TABLE_ROWS: Final = 40  # rows of the table that are used
+MEASURES: Final = 41  # 1 where an epoch ends with measuring
+HELD_EXAMPLES: Final = 42  # validation examples
+# Their arrays: addresses, not places, as an argument that most calls have no use for costs each of
+# them a tenth of a microsecond; 0 for none.
+X_AT: Final = 43
+LABELS_AT: Final = 44
+VALUES_AT: Final = 45
+WEIGHTS_AT: Final = 46
+PLAN_ENTRIES: Final = 47
 
 # Integers from one thread's count to the next one's: a cache line.
 COUNT_PITCH: Final = 8
@@ -192,6 +210,41 @@ REPORT_ENTRIES: Final = 2
 LOSS_SUM: Final = 0  # sum over steps of (batch loss with penalty) x (what the batch counts)
 WEIGHT_SUM: Final = 1
 RECORD_COLUMNS: Final = 2
+# Where epochs end with measuring, further ones: values of training examples, the same of validation
+# examples, then what is counted of training examples so far.
+VALUES: Final = 2
+HELD_VALUES: Final = 8
+COUNTS_SO_FAR: Final = 14
+
+# Values, counted from VALUES and from HELD_VALUES.
+LOSS_VALUE: Final = 0
+ACCURACY: Final = 1
+SQUARED_ERROR: Final = 2
+ROOT_OF_SQUARES: Final = 3
+ABSOLUTE_ERROR: Final = 4
+R2: Final = 5
+
+# What is counted of examples: flags.
+PLACES: Final = 1  # whether the largest output stands at the class
+SIDES: Final = 2  # how many outputs are on the target's side of 0
+SIDES_OF_HALF: Final = 4  # with SIDES: of one half, not of 0
+ERRORS: Final = 8  # absolute errors, and squares of errors by target
+
+# Columns of what is counted; squares follow, a column for each target.
+HITS: Final = 0
+ABSOLUTE: Final = 1
+SQUARES: Final = 2
+
+# Entries of what a fit stops by; the last four are written.
+WATCHED: Final = 0  # column of the record
+SIGN: Final = 1  # times the value: smaller is better then
+MIN_DELTA: Final = 2
+PATIENCE: Final = 3
+BEST_VALUE: Final = 4
+TO_BEAT: Final = 5
+WAITED: Final = 6
+STOPPED: Final = 7  # 1 where the fit shall end
+WATCH_ENTRIES: Final = 8
 
 # What trouble the engine reports.
 FINE: Final = 0

@@ -17,6 +17,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel
 from fastnn.kernels.chunk import batch_weight, chunk_loss, hand_out, row_losses, take_rows
 from fastnn.kernels.entries import count_entries, turn_entries
+from fastnn.kernels.measures import add_tallies, close_epoch, count_rows, stops, tiles_in
 from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.order import shuffle, stream_of
@@ -100,33 +101,42 @@ def sum_groups(
     """Sum the gradients of the groups of chunks that are this thread's, and each chunk's loss.
 
     Reads: everything of the batch from first to before last.  Writes: the groups' gradients, the
-    chunks' losses in sums, the examples' rows of out if it has any.
+    chunks' losses and what is counted of them in sums, the examples' rows of out if it has any.
     May overwrite: this thread's activations, picks, LOSSES and SHARES.
     """
     chunk, inputs = plan[codes.CHUNK], table[0, codes.INPUTS]
     top = table[table.shape[0] - 1]
     number = constants[table.shape[0] - 1, codes.LOSS_NUMBER]
     chunks = (last - first + chunk - 1) // chunk
+    tally = codes.SQUARES + plan[codes.TARGETS]
+    # A literal 0 is a type of its own to Numba, which would compile whatever gets one a second time
+    # (the engine: 15 % of its code).
+    begin = first - first
     for group in range(groups * place // size, groups * (place + 1) // size):
         beginning = chunks * group // groups
         for c in range(beginning, chunks * (group + 1) // groups):
             start = first + c * chunk
             rows = min(chunk, last - start)
-            take_rows(M, table, plan, sparse, picks, X, order, start, 0, rows)
-            forward(M, table, constants, plan, sparse, picks, stream, start - first, 0, rows)
+            take_rows(M, table, plan, sparse, picks, X, order, start, begin, rows)
+            forward(M, table, constants, plan, sparse, picks, stream, start - first, begin, rows)
             if out.size:
-                hand_out(out, M, top[codes.RESULT], plan[codes.HEIGHT], picks, 0, rows)
+                hand_out(out, M, top[codes.RESULT], plan[codes.HEIGHT], picks, begin, rows)
             row_losses(
-                M, top, plan, conventions, number, picks, labels, values, weights, total, 0, rows
-            )
+                M, top, plan, conventions, number, picks, labels, values, weights, total, begin,
+                rows,
+            )  # fmt: skip
+            if plan[codes.COUNTED]:
+                at = plan[codes.TALLIES] + tiles_in(plan, c * chunk) * tally
+                count_rows(M, top, plan, sums, at, picks, labels, values, weights, begin, rows)
             sums[2 * plan[codes.UNIT_COUNT] + c] = chunk_loss(M, plan, conventions, rows)
-            backward(M, table, constants, plan, stream, start - first, 0, rows)
+            backward(M, table, constants, plan, stream, start - first, begin, rows)
             if plan[codes.SPARSE_ROWS]:
-                count_entries(plan, sparse, inputs, order, start, rows, 0, 1)
-                turn_entries(M, plan, sparse, inputs, order, start, rows, 0, 1)
+                count_entries(plan, sparse, inputs, order, start, rows, begin, begin + 1)
+                turn_entries(M, plan, sparse, inputs, order, start, rows, begin, begin + 1)
             sum_chunk(
-                M, table, plan, sparse[0], rows, 0, plan[codes.UNIT_COUNT], group, c == beginning
-            )
+                M, table, plan, sparse[0], rows, begin, plan[codes.UNIT_COUNT], group,
+                c == beginning,
+            )  # fmt: skip
 
 
 @kernel
@@ -186,8 +196,9 @@ def engine(
     Parameters
     ----------
     plans : int64 (threads, codes.PLAN_ENTRIES)
-        What to do, with each thread's places in the workspace.
-    tables, constants : int64 (threads, ...) and float64, one row per operation
+        What to do, with each thread's places in the workspace; one more where there are validation
+        examples, for all threads.
+    tables, constants : int64 (as many, ...) and float64, one row per operation
         From `layout.Program`.
     numbers : float64 (codes.NUMBERS,)
         The optimizer's; its count of steps is written in mode TRAIN.
@@ -195,12 +206,14 @@ def engine(
         How losses, their gradients and penalties count.
     etas : float64 (steps of this call,) or (0,)
         The learning rate of each step, where it changes from step to step.
-    sums : float64 (2 * UNIT_COUNT + chunks of a batch,)
-        Scratch: sums of squares over the tiles of weights and gradients; the chunks' losses.
+    sums : float64 (Program.sums,)
+        Scratch: sums of squares over the tiles of weights and gradients; the chunks' losses.  Where
+        epochs end with measuring, what that takes; see `measures`.
     report : float64 (codes.REPORT_ENTRIES,)
         Written: steps done, trouble met.
-    record : float64 (epochs, codes.RECORD_COLUMNS)
-        Added to: sums of losses and weights of each epoch that the call touches.
+    record : float64 (epochs, codes.RECORD_COLUMNS or more)
+        Added to: sums of losses and weights of each epoch that the call touches.  Where epochs end
+        with measuring, what is counted too; written at the end: the values.
     signals : int64 (team.SIGNALS,)
         Zeros but for the team's terms when the first thread enters; the team's barrier.
     leading : bool
@@ -230,6 +243,7 @@ def engine(
     place = join(signals, plans[0, codes.THREADS], leading)
     if place < 0:
         return
+    begin = place - place  # See `sum_groups`.
     size = team_size(signals)
     control = flush_subnormals()
     # Threads that share a chunk all use the first thread's activations.
@@ -241,6 +255,7 @@ def engine(
     top, bottom = table[table.shape[0] - 1], table[0]
     number = constants[table.shape[0] - 1, codes.LOSS_NUMBER]
     sparse = (integers, starts, columns, entries)
+    known = (X, labels, values, weights)
     turning = plan[codes.SPARSE_ROWS] != 0 and top[codes.DRESULT] >= 0
     examples = starts.size - 1 if plan[codes.SPARSE_ROWS] else X.shape[0]
     first_step, last_step, batch = 0, 1, examples
@@ -256,8 +271,12 @@ def engine(
     tile = plan[codes.TILES] + place * plan[codes.TILE_SIZE]
     rates = M[plan[codes.RATES_AT] : plan[codes.RATES_AT] + 2 * codes.RATES]
     done, taken, trouble = 0, 0, codes.FINE
+    counting, tally = training and plan[codes.COUNTED] != 0, codes.SQUARES + plan[codes.TARGETS]
+    measuring = training and plan[codes.MEASURES] != 0
     for step in range(first_step, last_step):
         epoch, within = step // steps, step % steps
+        here = record[epoch - first_step // steps]
+        ending = measuring and within == steps - 1
         if within == 0 and plan[codes.SHUFFLE] and training:
             # Other threads may still be reading the last batch's weights through `order`.
             barrier(signals, size)
@@ -268,6 +287,13 @@ def engine(
         total = batch_weight(weights, order, first, last)
         if total == 0.0:
             done += 1
+            if ending:
+                close_epoch(
+                    M, tables, constants, plans, conventions, sums, sparse, picks, known, order,
+                    draw[codes.MASK_KEY], here, signals, place, size,
+                )  # fmt: skip
+                if stops(plan, sums):
+                    break
             continue
         if training and place == 0:
             if etas.size:
@@ -286,6 +312,9 @@ def engine(
             )  # fmt: skip
             barrier(signals, size)
             loss = sum_of(sums[2 * plan[codes.UNIT_COUNT] :][: (last - first + chunk - 1) // chunk])
+            if counting and place == 0:
+                tiles = tiles_in(plan, last - first)
+                add_tallies(here, codes.COUNTS_SO_FAR, sums, plan[codes.TALLIES], tiles, tally)
             if training and not np.isfinite(loss):
                 trouble = codes.LOSS_NOT_FINITE
                 break
@@ -308,12 +337,18 @@ def engine(
             row_losses(
                 M, top, plan, conventions, number, picks, labels, values, weights, total, low, high
             )
+            if counting:
+                at = plan[codes.TALLIES]
+                count_rows(M, top, plan, sums, at, picks, labels, values, weights, low, high)
             if top[codes.DRESULT] >= 0:
                 backward(M, table, constants, plan, stream, start - first, low, high)
             if turning:
                 count_entries(plan, sparse, bottom[codes.INPUTS], order, start, rows, place, size)
             barrier(signals, size)
             loss += chunk_loss(M, plan, conventions, rows)
+            if counting and place == 0:
+                at = plan[codes.TALLIES]
+                add_tallies(here, codes.COUNTS_SO_FAR, sums, at, tiles_in(plan, rows), tally)
             if training and not np.isfinite(loss):
                 trouble = codes.LOSS_NOT_FINITE
                 break
@@ -323,7 +358,7 @@ def engine(
                 barrier(signals, size)
             starting, ready = start == first, start + rows == last
             if top[codes.DRESULT] >= 0 and (keeping or not ready):
-                sum_chunk(M, table, plan, integers, rows, first_tile, last_tile, 0, starting)
+                sum_chunk(M, table, plan, integers, rows, first_tile, last_tile, begin, starting)
             elif training:
                 broken = step_chunk(
                     M, table, constants, share, plan, integers, sums, 1.0, rows, first_tile,
@@ -356,7 +391,6 @@ def engine(
         if plan[codes.PENALTY]:
             loss += sum_of(sums[: plan[codes.UNIT_COUNT]])
         if place == 0 and plan[codes.LOSS_CODE] != codes.NO_LOSS:
-            here = record[epoch - first_step // steps]
             counted = float(last - first) if conventions[codes.BY_EXAMPLES] != 0.0 else total
             here[codes.LOSS_SUM] += loss * counted
             here[codes.WEIGHT_SUM] += counted
@@ -367,6 +401,13 @@ def engine(
             trouble = codes.UPDATE_NOT_FINITE
             break
         done += 1
+        if ending:
+            close_epoch(
+                M, tables, constants, plans, conventions, sums, sparse, picks, known, order,
+                draw[codes.MASK_KEY], here, signals, place, size,
+            )  # fmt: skip
+            if stops(plan, sums):
+                break
         if team_size(signals) != size:
             size = team_size(signals)
             if place >= size:

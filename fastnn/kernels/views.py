@@ -6,6 +6,8 @@ reference counts into every kernel that is compiled with it.
 
 from __future__ import annotations
 
+import ctypes
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from numba.np import arrayobj
 
 from fastnn.kernels._jit import intrinsic
 
-__all__ = ["matrix", "rows_apart"]
+__all__ = ["array_at", "matrix", "rows_apart"]
 
 # Numba's helpers carry no types.
 _arrayobj: Any = arrayobj
@@ -31,6 +33,39 @@ def _rows(buffer: Any, offset: int, rows: int, columns: int, pitch: int) -> Any:
 def _matrix(buffer: Any, offset: int, rows: int, columns: int) -> Any:
     """Return a (rows, columns) view of a flat buffer."""
     return buffer[offset : offset + rows * columns].reshape(rows, columns)
+
+
+def _array_at(like: Any, address: int, rows: int, columns: int) -> Any:
+    """Return the array that lies at an address."""
+    shape = (int(rows), int(columns))[: like.ndim]
+    if not rows:
+        return np.zeros(shape, like.dtype)
+    content = (ctypes.c_byte * (math.prod(shape) * like.itemsize)).from_address(int(address))
+    return np.frombuffer(content, like.dtype).reshape(shape)
+
+
+@intrinsic(_array_at)
+def array_at(typing: Any, like: Any, address: Any, rows: Any, columns: Any) -> Any:
+    """Return the array at an address, of another one's type; (rows,) if that has one dimension.
+
+    It lies there row by row without gaps, and must outlive the view.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        height, width = _integers(context, builder, signature, arguments)[1:]
+        size = context.get_constant(types.intp, like.dtype.bitwidth // 8)
+        view = _arrayobj.make_array(like)(context, builder)
+        _arrayobj.populate_array(
+            view,
+            data=builder.inttoptr(arguments[1], view.data.type),
+            shape=[height, width][: like.ndim],
+            strides=[builder.mul(width, size), size][2 - like.ndim :],
+            itemsize=size,
+            meminfo=None,
+        )
+        return view._getvalue()
+
+    return like(like, address, rows, columns), generate
 
 
 @intrinsic(_matrix)

@@ -1,0 +1,329 @@
+"""What an epoch records beside its loss: metrics of training and validation examples, counted here.
+
+Whatever is counted of examples is a sum over them.  It is summed in float64, for each tile of rows
+by the thread that has computed it, then over the tiles in their order, so that no bit depends on
+the number of threads.  Training examples are counted in the passes that training makes.  Validation
+examples go through the network when an epoch has ended, by weights that are in panels already, in
+room of their own that is as large as their number deserves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels import codes
+from fastnn.kernels._jit import kernel
+from fastnn.kernels.chunk import batch_weight, row_losses, take_rows
+from fastnn.kernels.elementwise import activation_forward
+from fastnn.kernels.micro_kernels import BATCH_ROWS
+from fastnn.kernels.panels import PANEL_BYTES, unpack
+from fastnn.kernels.passes import forward
+from fastnn.kernels.team import barrier
+from fastnn.kernels.views import array_at, matrix, rows_apart
+
+__all__ = ["add_tallies", "close_epoch", "count_rows", "stops", "tiles_in"]
+
+
+@kernel
+def tiles_in(plan: Any, rows: int) -> int:
+    """Return how many tiles there are in so many rows of a batch, taken in chunks."""
+    whole = rows // plan[codes.CHUNK]
+    left = rows - whole * plan[codes.CHUNK]
+    tiles = plan[codes.HEIGHT] // BATCH_ROWS
+    found: int = whole * tiles + (left + BATCH_ROWS - 1) // BATCH_ROWS
+    return found
+
+
+@kernel
+def count_rows(
+    M: Any, top: Any, plan: Any, sums: Any, at: int, picks: Any, labels: Any, values: Any,
+    weights: Any, first: int, last: int,
+) -> None:  # fmt: skip
+    """Count some rows of a chunk, from a tile's first row on.
+
+    Reads: the last operation's result, or FLAT where `row_losses` left it; picks, labels or values,
+    weights.  Writes: in sums, a line for each tile, those of the chunk from `at`.
+    May overwrite: these rows of FLAT.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    outputs, width = top[codes.OUTPUTS], codes.SQUARES + plan[codes.TARGETS]
+    line = at + first // BATCH_ROWS * width
+    for n in range(line, line + (last - first + BATCH_ROWS - 1) // BATCH_ROWS * width):
+        sums[n] = 0.0
+    flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
+    start, pitch = flat, outputs
+    if outputs <= panel:
+        start, pitch = top[codes.RESULT] + first * panel, panel
+    chosen = picks[first:last]
+    if plan[codes.COUNTED] & (codes.PLACES | codes.SIDES):
+        S = rows_apart(M, start, last - first, outputs, pitch)
+        count_hits(S, plan, sums, line, chosen, labels, values, weights)
+    if plan[codes.COUNTED] & codes.ERRORS:
+        if plan[codes.FINISH] != codes.IDENTITY:
+            A = matrix(M, flat, last - first, outputs)
+            if outputs <= panel:
+                unpack(A, M, start, plan[codes.HEIGHT])
+                start, pitch = flat, outputs
+            activation_forward(A, A, plan[codes.FINISH])
+        S = rows_apart(M, start, last - first, outputs, pitch)
+        count_errors(S, plan, sums, line, chosen, labels, values, weights)
+
+
+@kernel
+def count_hits(
+    S: Any, plan: Any, sums: Any, line: int, chosen: Any, labels: Any, values: Any, weights: Any
+) -> None:
+    """Count of rows of results, S, how far they are right, by their examples' weights.
+
+    Reads: S (rows, outputs), the chosen examples' labels or values, weights.
+    Adds to: HITS of the lines of tiles from `line` on.  May overwrite: nothing.
+    """
+    kind, targets = plan[codes.COUNTED], plan[codes.TARGETS]
+    half = 0.5 if kind & codes.SIDES_OF_HALF else 0.0
+    for i in range(S.shape[0]):
+        e = chosen[i]
+        hits = 0.0
+        if kind & codes.PLACES:
+            found, wanted = 0, 0
+            for j in range(1, targets):
+                if S[i, j] > S[i, found]:
+                    found = j
+            if labels.size:
+                wanted = labels[e]
+            else:
+                for j in range(1, targets):
+                    if values[e, j] > values[e, wanted]:
+                        wanted = j
+            hits = 1.0 if found == wanted else 0.0
+        else:
+            right = 0
+            for j in range(targets):
+                y = labels[e] == j if labels.size else values[e, j] > 0.5
+                right += (S[i, j] > half) == y
+            hits = right / targets
+        for j in range(S.shape[1]):
+            if not np.isfinite(S[i, j]):
+                # To compare it says nothing.
+                hits = np.nan
+        weight = np.float64(weights[e]) if weights.size else 1.0
+        to = line + i // BATCH_ROWS * (codes.SQUARES + targets)
+        sums[to + codes.HITS] += weight * hits
+
+
+@kernel
+def count_errors(
+    S: Any, plan: Any, sums: Any, line: int, chosen: Any, labels: Any, values: Any, weights: Any
+) -> None:
+    """Sum absolute errors of rows of predictions, S, and their squares, by examples' weights.
+
+    Reads: S (rows, outputs), the chosen examples' labels or values, weights.
+    Adds to: ABSOLUTE and SQUARES of the lines of tiles from `line` on.  May overwrite: nothing.
+    """
+    targets = plan[codes.TARGETS]
+    for i in range(S.shape[0]):
+        e, to = chosen[i], line + i // BATCH_ROWS * (codes.SQUARES + targets)
+        weight = np.float64(weights[e]) if weights.size else 1.0
+        total = 0.0
+        for j in range(targets):
+            error = np.float64(S[i, j])
+            if labels.size:
+                error -= 1.0 if labels[e] == j else 0.0
+            else:
+                error -= np.float64(values[e, j])
+            total += abs(error)
+            sums[to + codes.SQUARES + j] += weight * error * error
+        sums[to + codes.ABSOLUTE] += weight * total
+
+
+@kernel
+def add_tallies(to: Any, place: int, sums: Any, at: int, tiles: int, width: int) -> None:
+    """Add lines of tiles, in their order.
+
+    Reads: sums, from `at`.  Writes: to, from place.  May overwrite: nothing else.
+    """
+    for t in range(tiles):
+        for k in range(width):
+            to[place + k] += sums[at + t * width + k]
+
+
+@kernel
+def held_examples(plan: Any, known: Any) -> Any:
+    """Return X, labels, values and weights of validation examples, of these types."""
+    X, labels, values, weights = known
+    n = plan[codes.HELD_EXAMPLES]
+    return (
+        array_at(X, plan[codes.X_AT], n, X.shape[1]),
+        array_at(labels, plan[codes.LABELS_AT], n if plan[codes.LABELS_AT] else 0, 1),
+        array_at(
+            values, plan[codes.VALUES_AT], n if plan[codes.VALUES_AT] else 0, plan[codes.TARGETS]
+        ),
+        array_at(weights, plan[codes.WEIGHTS_AT], n if plan[codes.WEIGHTS_AT] else 0, 1),
+    )
+
+
+@kernel
+def count_held(
+    M: Any, table: Any, constants: Any, plan: Any, conventions: Any, sums: Any, sparse: Any,
+    picks: Any, held: Any, order: Any, key: Any, place: int, size: int,
+) -> None:  # fmt: skip
+    """Take a thread's share of the validation examples through the network.
+
+    Every thread has rows of the room to itself, and goes through its share of the examples with
+    them, so that none waits for another.
+
+    Reads: held; their table and plan.  Writes: in sums, the examples' part of HELD_LOSSES, and
+    lines of the tiles that they are in.  May overwrite: this thread's rows of their room.
+    """
+    X, labels, values, weights = held
+    examples, room = X.shape[0], plan[codes.HEIGHT] // BATCH_ROWS
+    low, high = room * place // size, room * (place + 1) // size
+    tiles = (examples + BATCH_ROWS - 1) // BATCH_ROWS
+    begin, end = tiles * low // room, tiles * high // room
+    operations, top = table[: plan[codes.TABLE_ROWS]], table[plan[codes.TABLE_ROWS] - 1]
+    number = constants[constants.shape[0] - 1, codes.LOSS_NUMBER]
+    # No literal; see `sum_groups`.
+    begun = examples - examples
+    total = batch_weight(weights, order, begun, examples)
+    width = codes.SQUARES + plan[codes.TARGETS]
+    first = low * BATCH_ROWS
+    for tile in range(begin, end, max(high - low, 1)):
+        start = tile * BATCH_ROWS
+        rows = min((high - low) * BATCH_ROWS, min(end * BATCH_ROWS, examples) - start)
+        last = first + rows
+        take_rows(M, table, plan, sparse, picks, X, order, start - first, first, last)
+        forward(M, operations, constants, plan, sparse, picks, key, begun, first, last)
+        row_losses(
+            M, top, plan, conventions, number, picks, labels, values, weights, total, first, last
+        )
+        for i in range(first, last):
+            to = plan[codes.HELD_LOSSES] + 2 * picks[i]
+            sums[to] = M[plan[codes.SHARES] + i]
+            sums[to + 1] = M[plan[codes.LOSSES] + i]
+        if plan[codes.COUNTED]:
+            at = plan[codes.HELD_TALLIES] + (tile - low) * width
+            count_rows(M, top, plan, sums, at, picks, labels, values, weights, first, last)
+
+
+@kernel
+def held_loss(M: Any, plan: Any, conventions: Any, sums: Any, held: Any, order: Any) -> float:
+    """Return the mean loss of the validation examples, of what `count_held` left of each.
+
+    Sums have the order and the precision of a call of their own; see `chunk_loss`.
+    """
+    examples, chunk = held[0].shape[0], plan[codes.CHUNK]
+    factor = float(conventions[codes.LOSS_SCALE] / conventions[codes.GRADIENT_SCALE])
+    total = 0.0
+    for start in range(0, examples, chunk):
+        part = 0.0
+        for i in range(start, min(start + chunk, examples)):
+            at = plan[codes.HELD_LOSSES] + 2 * i
+            share, loss = M.dtype.type(sums[at]), M.dtype.type(sums[at + 1])
+            if share != 0.0:
+                part += share * loss
+        total += part * factor
+    counted = float(examples)
+    if conventions[codes.BY_EXAMPLES] == 0.0:
+        counted = batch_weight(held[3], order, examples - examples, examples)
+    return total * counted / counted
+
+
+@kernel
+def finish_values(
+    here: Any, at: int, sums: Any, counts: Any, place: int, plan: Any, figures: int
+) -> None:
+    """Compute metrics of what was counted.
+
+    Reads: counts, from place; of sums, the figures of these examples.
+    Writes: here, from `at`, but for the loss.  May overwrite: nothing else.
+    """
+    targets, total = plan[codes.TARGETS], sums[figures]
+    squares, roots, scores = 0.0, 0.0, 0.0
+    for j in range(targets):
+        square, spread = counts[place + codes.SQUARES + j] / total, sums[figures + 1 + j]
+        squares += square
+        roots += np.sqrt(square)
+        score = 1.0 - square / spread
+        if spread == 0.0:
+            # A target that does not vary is met or not.
+            score = 1.0 if square == 0.0 else 0.0
+            if np.isnan(square):
+                score = np.nan
+        scores += score
+    here[at + codes.ACCURACY] = counts[place + codes.HITS] / total
+    here[at + codes.ABSOLUTE_ERROR] = counts[place + codes.ABSOLUTE] / total / targets
+    here[at + codes.SQUARED_ERROR] = squares / targets
+    here[at + codes.ROOT_OF_SQUARES] = roots / targets
+    here[at + codes.R2] = scores / targets
+
+
+@kernel
+def watch(M: Any, plan: Any, sums: Any, here: Any) -> None:
+    """Keep the weights where the watched value is the best so far; stop where it is no better.
+
+    Reads: here; packed weights and biases.  Writes: in sums, entries of WATCH; BEST.
+    """
+    at = plan[codes.WATCH]
+    value = sums[at + codes.SIGN] * here[int(sums[at + codes.WATCHED])]
+    if value < sums[at + codes.BEST_VALUE]:
+        sums[at + codes.BEST_VALUE] = value
+        if plan[codes.BEST] >= 0:
+            for k in range(plan[codes.STATE]):
+                M[plan[codes.BEST] + k] = M[k]
+    if value < sums[at + codes.TO_BEAT] - sums[at + codes.MIN_DELTA]:
+        sums[at + codes.TO_BEAT] = value
+        sums[at + codes.WAITED] = 0.0
+    else:
+        sums[at + codes.WAITED] += 1.0
+        if sums[at + codes.WAITED] >= sums[at + codes.PATIENCE]:
+            sums[at + codes.STOPPED] = 1.0
+
+
+@kernel
+def stops(plan: Any, sums: Any) -> bool:
+    """Say whether what is watched ends the fit."""
+    stopped: bool = plan[codes.WATCH] >= 0 and sums[plan[codes.WATCH] + codes.STOPPED] != 0.0
+    return stopped
+
+
+@kernel
+def close_epoch(
+    M: Any, tables: Any, constants: Any, plans: Any, conventions: Any, sums: Any, sparse: Any,
+    picks: Any, known: Any, order: Any, key: Any, here: Any, signals: Any, place: int, size: int,
+) -> None:  # fmt: skip
+    """Measure at the end of an epoch, after a barrier behind its last step.
+
+    Reads: validation examples, of the training examples' types; what was counted in the epoch, in
+    here.  Writes: here, a row of the record; sums.
+    May overwrite: the room of the validation examples.
+    """
+    plan, beside = plans[0], plans[plans.shape[0] - 1]
+    nobody = order[:0]
+    width = codes.SQUARES + plan[codes.TARGETS]
+    examples = plan[codes.HELD_EXAMPLES]
+    held = held_examples(plan, known)
+    if examples:
+        count_held(
+            M, tables[tables.shape[0] - 1], constants, beside, conventions, sums, sparse, picks,
+            held, nobody, key, place, size,
+        )  # fmt: skip
+        barrier(signals, size)
+    if place == 0:
+        here[codes.VALUES] = here[codes.LOSS_SUM] / here[codes.WEIGHT_SUM]
+        finish_values(
+            here, codes.VALUES, sums, here, codes.COUNTS_SO_FAR, plan, plan[codes.FIGURES]
+        )
+        if examples:
+            here[codes.HELD_VALUES] = held_loss(M, beside, conventions, sums, held, nobody)
+            tiles = (examples + BATCH_ROWS - 1) // BATCH_ROWS
+            whole = plan[codes.HELD_TALLIES] + tiles * width
+            for k in range(whole, whole + width):
+                sums[k] = 0.0
+            add_tallies(sums, whole, sums, plan[codes.HELD_TALLIES], tiles, width)
+            figures = plan[codes.FIGURES] + 1 + plan[codes.TARGETS]
+            finish_values(here, codes.HELD_VALUES, sums, sums, whole, plan, figures)
+        if plan[codes.WATCH] >= 0:
+            watch(M, plan, sums, here)
+    if plan[codes.WATCH] >= 0:
+        barrier(signals, size)
