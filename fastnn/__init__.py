@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastnn.errors import ModelFileError as ModelFileError
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
+    from fastnn.estimators.files import load_estimator as load_estimator
     from fastnn.exports.onnx_in import from_onnx as from_onnx
     from fastnn.exports.torch_in import from_torch as from_torch
     from fastnn.formats.torch_files import load_torch as load_torch
@@ -109,6 +110,7 @@ __all__ = list(_HOMES)
 _EXTRAS = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
+    "load_estimator": "estimators.files",
 }
 
 

@@ -63,6 +63,7 @@ _OWN = {
     "_fitting", "_predictor", "_plans", "_classes",
 }  # fmt: skip
 _FORMAT = "fastnn"
+_ESTIMATOR = "fastnn-estimator"  # what the estimators' files say in its place
 _FORMAT_VERSION = 1
 # A file of more arrays must describe a network that has as many, before they are looked at.
 _FEW_ARRAYS = 100
@@ -1624,10 +1625,12 @@ class _Saved(NamedTuple):
 
 def _check_kind(path: str | os.PathLike[str], texts: dict[str, str]) -> None:
     """Refuse a file of which the texts do not say that it is a network."""
-    if texts.get("format") != _FORMAT or "network" not in texts:
+    found = texts.get("format")
+    if found != _FORMAT or "network" not in texts:
+        hint = " Estimators are read by fastnn.load_estimator." if found == _ESTIMATOR else ""
         raise ModelFileError(
             f"{os.fspath(path)}: expected a network that fastnn saved; got a safetensors file "
-            f"of another kind (format {describe(texts.get('format'))})."
+            f"of another kind (format {describe(found)}).{hint}"
         )
 
 

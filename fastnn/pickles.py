@@ -23,15 +23,15 @@ from fastnn.names import describe
 from fastnn.training import TrainingState
 
 __all__ = [
-    "made", "opened", "record", "reduced", "sealed", "state_of", "state_to_plain", "told",
-    "values_of",
+    "RECORDS", "fields_of", "made", "opened", "record", "reduced", "sealed", "state_of",
+    "state_to_plain", "told", "values_of",
 ]  # fmt: skip
 
 VERSION = 1
 _MARK = "fastnn_pickle"
 
 _MODELS = ("MLPClassifier", "MLPRegressor", "Sequential", "EarlyStopping")
-_RECORDS = {
+RECORDS = {
     kind.__name__: kind
     for kind in (
         *layers.LAYERS.values(),
@@ -78,11 +78,11 @@ def record(kind: str, values: dict[str, Any]) -> Any:
     ModelFileError
         If there is no such record.
     """
-    if kind not in _RECORDS:
+    if kind not in RECORDS:
         raise ModelFileError(
-            f"a pickled record must be one of {', '.join(_RECORDS)}; got {describe(kind)}."
+            f"a pickled record must be one of {', '.join(RECORDS)}; got {describe(kind)}."
         )
-    return _RECORDS[kind](**values)
+    return RECORDS[kind](**values)
 
 
 def told(
@@ -135,7 +135,7 @@ def values_of(state: TrainingState) -> dict[str, Any]:
     """Return what `state_to_plain` does, of a state that there is."""
     return {
         "rule": type(state.optimizer).__name__,
-        "settings": _values(state.optimizer),
+        "settings": fields_of(state.optimizer),
         "moments": state.moments.copy(),
         "steps": state.steps,
         "learning_rate": state.learning_rate,
@@ -154,14 +154,14 @@ def state_of(plain: dict[str, Any] | None) -> TrainingState | None:
     )
 
 
-def _values(one: Any) -> dict[str, Any]:
+def fields_of(one: Any) -> dict[str, Any]:
     """Return a record's fields by name."""
     return {field.name: getattr(one, field.name) for field in fields(one) if field.init}
 
 
 def _reduced_record(one: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
     """Return how pickle makes a record again."""
-    return record, (type(one).__name__, _values(one))
+    return record, (type(one).__name__, fields_of(one))
 
 
 def _reduced_callback(one: Any) -> tuple[Callable[..., Any], tuple[str], dict[str, Any]]:
@@ -176,5 +176,5 @@ def _reduced_history(one: History) -> tuple[Callable[..., Any], tuple[Any, ...]]
 
 copyreg.pickle(EarlyStopping, _reduced_callback)
 copyreg.pickle(History, _reduced_history)
-for _kind in _RECORDS.values():
+for _kind in RECORDS.values():
     copyreg.pickle(_kind, _reduced_record)

@@ -7,7 +7,9 @@ import io
 import json
 import pickle
 import pickletools
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 import fastnn as fn
 from fastnn import pickles
 from fastnn.errors import ModelFileError
+from fastnn.estimators.parameters import SOLVERS
 from fastnn.formats import safetensors
 from fastnn.losses import Huber, Quantile
 from fastnn.optimizers import OPTIMIZERS
@@ -229,20 +232,73 @@ def test_an_old_estimator_s_pickle_is_refused_in_words(estimators: dict) -> None
         fn.MLPClassifier().__setstate__(old)
 
 
-def test_skops_keeps_estimators(estimators: dict) -> None:
+def page_s_trusted_types() -> list[str]:
+    """Return the types that the page on formats has skops trust."""
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+    (code,) = re.findall(r"^trusted = \[\n.*?^\]$", page, flags=re.DOTALL | re.MULTILINE)
+    known: dict = {}
+    exec(code, known)
+    return known["trusted"]
+
+
+def every_kind() -> dict:
+    """Return estimators of every solver and with every record as a parameter."""
+    few = {"hidden_layer_sizes": 3, "max_iter": 2, "random_state": 0}
+    stops = {"callbacks": [fn.EarlyStopping("loss")]}
+    made = {solver: fn.MLPClassifier(solver=solver, **few) for solver in SOLVERS}
+    made |= {name: fn.MLPClassifier(learning_rate=name, **few) for name in SCHEDULES}
+    made |= {
+        str(loss): fn.MLPRegressor(loss=loss, **few) for loss in (Huber(2.0), Quantile(0.9))
+    } | {"stops": fn.MLPClassifier(**stops, **few)}
+    return {name: one.fit(X, Y) for name, one in made.items()}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_skops_keeps_estimators_and_asks_for_the_page_s_types_alone(estimators: dict) -> None:
     skops = pytest.importorskip("skops.io")
-    for name, one in estimators.items():
+    trusted, asked = page_s_trusted_types(), set()
+    for name, one in (estimators | every_kind()).items():
         data = skops.dumps(one)
-        trusted = skops.get_untrusted_types(data=data)
-        # What it asks to be trusted are the estimator and records among its parameters.
-        public = ("MLPClassifier", "MLPRegressor", "Huber", "OneCycle")
-        assert {kind.rpartition(".")[2] for kind in trusted} <= set(public), trusted
+        asked |= set(skops.get_untrusted_types(data=data))
         twin = skops.loads(data, trusted=trusted)
         assert np.array_equal(answers(twin), answers(one)), name
         assert twin.get_params().keys() == one.get_params().keys()
-        if name in ("two", "classes"):
-            assert twin.partial_fit is not None
-            assert twin.set_params(early_stopping=False).partial_fit(X[:4], one.predict(X[:4]))
+        if SOLVERS[one.solver] is not None:
+            y = one.predict(X)
+            for each in (one, twin):
+                each.set_params(early_stopping=False, max_iter=9).partial_fit(X, y)
+            assert all(map(np.array_equal, one.coefs_, twin.coefs_)), name
+    assert asked == set(trusted)
+
+
+@pytest.mark.parametrize("package", ["joblib", "cloudpickle"])
+def test_other_packages_keep_estimators(package: str, estimators: dict, tmp_path) -> None:
+    keeper = pytest.importorskip(package)
+    for name, one in estimators.items():
+        with (tmp_path / "file").open("wb") as file:
+            keeper.dump(one, file)
+        with (tmp_path / "file").open("rb") as file:
+            twin = keeper.load(file)
+        assert np.array_equal(answers(twin), answers(one)), name
+
+
+def test_cloudpickle_keeps_functions_of_no_module(tmp_path) -> None:
+    keeper = pytest.importorskip("cloudpickle")
+    one = fn.MLPClassifier(3, max_iter=9, random_state=0, learning_rate=lambda epoch: 0.5**epoch)
+    one.partial_fit(X, Y, classes=[0, 1])
+    twin = keeper.loads(keeper.dumps(one))
+    for each in (one, twin):
+        each.partial_fit(X, Y)
+    assert all(map(np.array_equal, one.coefs_, twin.coefs_))
+
+
+def test_mlflow_keeps_estimators(estimators: dict, tmp_path) -> None:
+    mlflow = pytest.importorskip("mlflow.sklearn")
+    mlflow.save_model(
+        estimators["two"], tmp_path / "model", skops_trusted_types=page_s_trusted_types()
+    )
+    twin = mlflow.load_model(str(tmp_path / "model"))
+    assert np.array_equal(answers(twin), answers(estimators["two"]))
 
 
 def test_skops_keeps_networks() -> None:

@@ -67,9 +67,13 @@ ALLOWED = {
     },
     "estimators.elsewhere": set(),
     "estimators.examples": {"data", "gate", "kernels.codes", "sparse", "training"},
+    "estimators.files": {
+        "errors", "estimators.kinds", "estimators.learnt", "estimators.parameters",
+        "formats.plain_values", "formats.safetensors", "names", "pickles",
+    },
     "estimators.fitted": {
-        "estimators.conversion", "estimators.examples", "estimators.pace", "estimators.reading",
-        "estimators.weights", "network", "pickles",
+        "estimators.conversion", "estimators.examples", "estimators.files", "estimators.pace",
+        "estimators.reading", "estimators.weights", "network", "pickles",
     },
     "estimators.increment": {
         "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
@@ -81,6 +85,11 @@ ALLOWED = {
         "sparse",
     },
     "estimators.blas": set(),
+    "estimators.kinds": {"callbacks", "formats.plain_values", "names", "pickles", "schedules"},
+    "estimators.learnt": {
+        "activations", "estimators.kinds", "estimators.parameters", "names", "optimizers",
+        "schedules",
+    },
     "estimators.lbfgs": {
         "data", "estimators.blame", "estimators.blas", "estimators.judge",
         "estimators.parameters", "estimators.watchers", "layout", "network", "notices",
@@ -122,6 +131,7 @@ ALLOWED = {
     "exports.torch_out": {"exports.plain", "layers"},
     "formats.__init__": set(),
     "formats.plain_pickle": {"names"},
+    "formats.plain_values": {"names"},
     "formats.safetensors": {"errors", "names", "system"},
     "formats.torch_files": {
         "errors", "formats.plain_pickle", "formats.safetensors", "names", "system",

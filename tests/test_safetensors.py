@@ -26,7 +26,7 @@ from fastnn.formats import safetensors
 from fastnn.formats.safetensors import read, write
 
 Content = tuple[dict[str, np.ndarray], dict[str, str]]
-DTYPES = ["float16", "float32", "float64", "int64"]
+DTYPES = ["float16", "float32", "float64", "uint8", "int64"]
 SHAPES = [(), (0,), (1,), (7,), (0, 3), (3, 0), (17, 5), (2, 3, 4), (1,) * 32]
 
 

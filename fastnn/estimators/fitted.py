@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self, TypeVar
@@ -16,7 +17,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn import pickles
-from fastnn.estimators import conversion
+from fastnn.estimators import conversion, files
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.reading import frame_at_once, reading
@@ -188,6 +189,56 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _name_outputs(self, network: Sequential) -> None:
         """Give the network the labels of its outputs, where it has some."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to a file that holds no code.
+
+        The file is a safetensors container: an 8-byte length, a JSON header, raw data.  It is
+        written whole or not at all; an existing file is replaced.  It holds parameters, weights,
+        classes, names of features, curves and the optimizer's state, so that what
+        `fastnn.load_estimator` reads predicts with the same bits and goes on to the same bits.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        OSError
+            If the file cannot be written.
+        TypeError
+            If it holds what no file without code can: a function as ``learning_rate``,
+            ``callbacks`` or ``monitor``, or an attribute of the user's own that is no plain value;
+            or if it is of a subclass.
+        ValueError
+            If a parameter is out of its range, or attributes set by hand do not fit each other.
+
+        See Also
+        --------
+        fastnn.load_estimator : The way back.
+
+        Notes
+        -----
+        A ``random_state`` that is a RandomState is kept with its state.  Private attributes that
+        other packages attach are left out.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> import fastnn as fn
+        >>> model = fn.MLPRegressor(hidden_layer_sizes=4, solver="lbfgs", random_state=0)
+        >>> model = model.fit([[0.0], [1.0]], [0.0, 1.0])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "model.fastnn"
+        ...     model.save(path)
+        ...     again = fn.load_estimator(path)
+        >>> bool((again.predict([[0.5]]) == model.predict([[0.5]])).all())
+        True
+        """
+        files.save(self, path)
 
     # What other packages see.
 

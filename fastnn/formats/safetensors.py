@@ -38,7 +38,7 @@ from fastnn.system import file_name, open_for_reading, write_atomically
 
 __all__ = ["parse", "read", "write"]
 
-_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
+_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U8": "|u1", "I64": "<i8"}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _METADATA = "__metadata__"
 _FIELDS = ("dtype", "shape", "data_offsets")
@@ -97,7 +97,7 @@ def write(
     path : str or os.PathLike
         The file; an older one is replaced atomically, its permissions are kept.
     tensors : mapping of str to ndarray
-        At most 10 000 arrays of float16, float32, float64 or int64, of any shape, byte order
+        At most 10 000 arrays of float16, float32, float64, uint8 or int64, of any shape, byte order
         and memory order, stored in the mapping's order.  Names are 1 to 128 printable ASCII
         characters.
     metadata : mapping of str to str
@@ -167,7 +167,7 @@ def read(
     Returns
     -------
     tensors : dict of str to ndarray
-        Arrays of float16, float32, float64 or int64 in the file's order; writable, in native
+        Arrays of float16, float32, float64, uint8 or int64 in the file's order; writable, in native
         byte order and C order, sharing nothing.
     metadata : dict of str to str
         The texts, without the two checksums.
