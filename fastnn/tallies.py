@@ -43,6 +43,8 @@ class Watch:
         As there.
     keep : bool
         Whether the weights of the best epoch are kept.
+    best : float
+        What is to be beaten, times the sign.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Watch:
     patience: float
     min_delta: float
     keep: bool
+    best: float = np.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Counting:
         Total weight and the spreads of targets, of training and validation examples.
     held : Data or None
         Validation examples.
+    training : bool
+        Whether training examples are counted too.
     watch : Watch or None
         What the fit stops by.
     """
@@ -80,6 +85,7 @@ class Counting:
     finish: int
     figures: NDArray[np.float64]
     held: Data | None
+    training: bool = True
     watch: Watch | None = None
 
     @classmethod
@@ -129,7 +135,7 @@ class Counting:
                 weights = part.weights if part.weights.size else None
                 figures[place, 1:] = spreads(part.targets.as_rows(targets, part.X.dtype), weights)
         activation = ACTIVATIONS[layout.blocks[-1].activation if matched else "identity"]
-        return cls(kind, columns, targets, activation.code, figures, held)
+        return cls(kind, columns, targets, activation.code, figures, held, training)
 
     @property
     def width(self) -> int:
@@ -180,6 +186,8 @@ class Room:
         tiles = -(-rows // chunk) * (int(program.plan[0, codes.HEIGHT]) // tiling.rows)
         plan[:, codes.MEASURES] = 1
         plan[:, codes.COUNTED] = counting.kind
+        if not counting.training:
+            plan[: len(program.plan), codes.COUNTED] = 0
         plan[:, codes.FINISH] = counting.finish
         plan[:, codes.TARGETS] = counting.targets
         plan[:, codes.HELD_EXAMPLES] = examples
@@ -210,7 +218,7 @@ class Room:
             entries[codes.SIGN] = watch.sign
             entries[codes.MIN_DELTA] = watch.min_delta
             entries[codes.PATIENCE] = watch.patience
-            entries[codes.BEST_VALUE] = np.inf
+            entries[codes.BEST_VALUE] = watch.best
             entries[codes.TO_BEAT] = np.inf
         plan[:, codes.BEST] = codes.NONE
         if watch is not None and watch.keep:

@@ -53,14 +53,14 @@ ALLOWED = {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
         "estimators.increment", "estimators.judge", "estimators.lbfgs", "estimators.pace",
         "estimators.parameters", "estimators.reading", "estimators.stochastic",
-        "estimators.watchers", "estimators.weights", "gate", "hints", "notices",
+        "estimators.watchers", "estimators.weights", "gate", "hints", "notices", "tallies",
         "training", "validation", "words",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
         "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
-        "gate", "names", "network", "hints", "words",
+        "gate", "kernels.codes", "names", "network", "hints", "words",
     },
     "estimators.conversion": {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
@@ -81,8 +81,8 @@ ALLOWED = {
         "kernels.codes", "layout", "losses", "notices", "sharing",
     },
     "estimators.judge": {
-        "conventions", "data", "estimators.examples", "layout", "losses", "prediction", "sharing",
-        "sparse",
+        "activations", "conventions", "data", "estimators.examples", "kernels.codes", "layout",
+        "losses", "prediction", "predictor", "sharing", "sparse", "tallies",
     },
     "estimators.blas": set(),
     "estimators.kinds": {"callbacks", "formats.plain_values", "names", "pickles", "schedules"},
@@ -108,7 +108,7 @@ ALLOWED = {
     "estimators.regressor": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
         "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
-        "gate", "hints", "words",
+        "gate", "hints", "kernels.codes", "words",
     },
     "estimators.stochastic": {
         "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",

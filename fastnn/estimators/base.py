@@ -43,6 +43,7 @@ from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dro
 from fastnn.gate import Targets
 from fastnn.hints import hint_for
 from fastnn.notices import warn
+from fastnn.tallies import Counting
 from fastnn.training import Job
 from fastnn.validation import Given, warn_of_scales
 from fastnn.validation import given as given_to_validate
@@ -142,6 +143,10 @@ class Perceptron(Fitted, ABC):
     @abstractmethod
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         """Return the score of outputs, without asking a scorer."""
+
+    @abstractmethod
+    def _counted(self, known: Data) -> int | None:
+        """Return what the engine counts for the same score; None where it would differ."""
 
     @abstractmethod
     def _targets_at_once(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Targets | None:
@@ -469,10 +474,16 @@ class Perceptron(Fitted, ABC):
             threads=self.n_threads,
             conventions=measure.conventions,
             shown=measure.shown,
+            counting=self._counting(judge),
         )
         fallback = measure.vector.copy() if first and self.early_stopping else None
         descent = Descent(self, known, Feed(job), batch, pace, measure, judge, watchers, fallback)
         descent.run(self.max_iter, incremental=incremental, order=drawn.order)
+
+    def _counting(self, judge: Judge | None) -> Counting | None:
+        """Return what has the engine score validation examples, where it does."""
+        best = self.best_validation_score_
+        return None if judge is None or best is None else judge.counting(best, self.early_stopping)
 
     def _batch(self, examples: int) -> int:
         """Return the examples of a step."""

@@ -29,6 +29,7 @@ from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective,
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
 from fastnn.hints import advised, tell_arguments
+from fastnn.kernels import codes
 from fastnn.names import describe
 from fastnn.network import Sequential
 from fastnn.words import ESTIMATOR
@@ -488,6 +489,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         else:
             right = ((found > self._edge) == (known.targets.values > 0.5)).all(axis=1)
         return accuracy(right, weights)
+
+    def _counted(self, known: Data) -> int | None:
+        if known.targets.labels.size:
+            return codes.PLACES | codes.FINISHED
+        if len(self.classes_) == 1:
+            return None
+        return codes.ALL_SIDES | codes.FINISHED | (codes.SIDES_OF_HALF if self._edge else 0)
 
     def _name_outputs(self, network: Sequential) -> None:
         # Labels that no file holds, such as dates, are not handed over.

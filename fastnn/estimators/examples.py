@@ -60,6 +60,8 @@ class Feed:
     ----------
     order : ndarray of int64, shape (n,)
         The order in which examples come; write into it.
+    counting : Counting or None
+        What the engine measures at the end of an epoch.
     """
 
     def __init__(self, job: Job) -> None:
@@ -67,6 +69,7 @@ class Feed:
             # It writes moments where the state has them.
             job = replace(job, state=replace(job.state, moments=job.state.moments.copy()))
         self._stepper = STEPPERS[job.backend](job)
+        self.counting = job.counting
         self.order = self._stepper.order
 
     def ration(self) -> int | None:
@@ -76,7 +79,8 @@ class Feed:
     def run(self, first: int, last: int, rates: Rates) -> Slice:
         """Take the steps from first to before last of an epoch, at these learning rates if any."""
         self._stepper.rates = rates
-        return self._stepper.run(first, last, 0, np.zeros((1, codes.RECORD_COLUMNS)))
+        width = codes.RECORD_COLUMNS if self.counting is None else self.counting.width
+        return self._stepper.run(first, last, 0, np.zeros((1, width)))
 
     def take(self) -> None:
         """Pack the job's present weights."""
@@ -89,6 +93,15 @@ class Feed:
     def store(self, parameters: Floats, moments: Floats) -> None:
         """Unpack weights and moments, as the last step left them."""
         self._stepper.store(parameters, moments)
+
+    def store_best(self, parameters: Floats) -> None:
+        """Unpack the weights of the best epoch, where the job's counting keeps them."""
+        self._stepper.store_best(parameters)
+
+    def measure_no_more(self) -> None:
+        """Take steps as if nothing were measured."""
+        self._stepper.measure_no_more()
+        self.counting = None
 
 
 def scaled(weights: NDArray[Any] | None) -> tuple[NDArray[Any] | None, int]:

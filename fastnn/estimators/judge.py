@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import check_scoring
 
 from fastnn import prediction
+from fastnn.activations import ACTIVATIONS
 from fastnn.conventions import Conventions
 from fastnn.data import Data
 from fastnn.estimators.examples import as_given
+from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
+from fastnn.predictor import slices
 from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
+from fastnn.tallies import Counting, Watch
 
 __all__ = ["Judge", "Measure", "accuracy", "mean_loss", "outputs_for", "r2"]
 
@@ -71,8 +75,15 @@ def mean_loss(measure: Measure, known: Data) -> Callable[[], float]:
     )
     if measure.constant is None:
         return engines
-    constant = float(np.average(measure.constant(known.targets.values), weights=_none(known)))
+    constant = mean_constant(measure, known)
     return lambda: engines() + constant
+
+
+def mean_constant(measure: Measure, known: Data) -> float:
+    """Return what is added to the engine's (weighted) mean loss of the examples."""
+    if measure.constant is None:
+        return 0.0
+    return float(np.average(measure.constant(known.targets.values), weights=_none(known)))
 
 
 def _none(part: Data) -> Floats | None:
@@ -141,6 +152,7 @@ class Judge:
         self._estimator = estimator
         self._known, self._y, self._weights = known, y, weights
         self._loss = mean_loss(measure, known)
+        self._measure, self._constant = measure, mean_constant(measure, known)
         monitor = estimator.monitor
         self._scorer: Any = None
         if monitor is not None and monitor != "loss":
@@ -161,6 +173,49 @@ class Judge:
             found = outputs_for(self._estimator._weights.network, self._known)
             return self._estimator._quick_score(found, self._known, self._y, self._weights), loss
         return self._scored(), loss
+
+    def counting(self, best: float, keep: bool) -> Counting | None:
+        """Return what has the engine score at the end of an epoch; None where it would differ.
+
+        Parameters
+        ----------
+        best : float
+            The score to be beaten.
+        keep : bool
+            Whether the engine is to keep the weights of the best score.
+        """
+        measure, known = self._measure, self._known
+        blocks = measure.layout.blocks
+        alone = self._scorer is None and self._estimator.monitor == "loss"
+        kind = 0 if alone else self._estimator._counted(known)
+        if (
+            kind is None
+            or self._scorer is not None
+            or measure.backend == "reference"
+            or known.weights.size
+            or isinstance(known.X, SparseRows)
+            or len(slices(len(known), blocks)) > 1
+            or (alone and measure.constant is not None)
+        ):
+            return None
+        targets = measure.loss.width(measure.layout.outputs)
+        figures = np.zeros((2, 1 + targets))
+        figures[1, 0] = len(known)
+        score = codes.HELD_VALUES + (codes.LOSS_VALUE if alone else codes.ACCURACY)
+        if kind & codes.ERRORS:
+            y = known.targets.values
+            figures[1, 1:] = np.square(y - np.average(y, axis=0)).mean(axis=0)
+            score = codes.HELD_VALUES + codes.R2
+        matched = measure.loss.activation is not None
+        activation = ACTIVATIONS[blocks[-1].activation if matched else "identity"]
+        columns = {"val_loss": codes.HELD_VALUES, "score": score}
+        rule = Watch("score", -self.sign, math.inf, 0.0, True, -self.sign * best) if keep else None
+        return Counting(kind, columns, targets, activation.code, figures, known, False, rule)
+
+    def from_record(self, counting: Counting, values: Floats) -> tuple[float, float]:
+        """Return score and loss of a row of the engine's record."""
+        score, loss = (float(values[counting.columns[name]]) for name in ("score", "val_loss"))
+        return score, loss + self._constant
 
     def _scored(self) -> float:
         """Call the scorer on the present estimator, whatever its features are called."""

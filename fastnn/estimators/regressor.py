@@ -23,6 +23,7 @@ from fastnn.estimators.parameters import REGRESSOR, Objective, method_words, obj
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
 from fastnn.hints import advised, tell_arguments
+from fastnn.kernels import codes
 from fastnn.words import ESTIMATOR
 
 __all__ = ["MLPRegressor"]
@@ -240,6 +241,10 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         means = found[:, : self.n_outputs_]
         return r2(y, means, weights) if np.isfinite(found).all() else float("nan")
+
+    def _counted(self, known: Data) -> int | None:
+        # In float32 the engine has targets that are rounded.
+        return codes.ERRORS if known.X.dtype == np.float64 else None
 
     # Predicting.
 

@@ -98,6 +98,8 @@ class Descent(Ledger):
         self._vector, self._shown = measure.vector, measure.shown
         self._watchers = watchers
         self._best = fallback
+        self._kept = False  # whether the engine has better ones
+        self._values = np.zeros(0)  # what the engine measured at the end of the present epoch
         self._batch = batch
         self._constant = _constants(measure.constant, known, batch)
         self._known, self._measure = known, measure
@@ -150,6 +152,7 @@ class Descent(Ledger):
             _warn(f"{problem} The weights are the best before.")
         finally:
             self._show()
+        self._take_best()
         best = self._best
         if self._stopping_early and best is not None:
             self._shown.write(lambda: np.copyto(self._vector, best))
@@ -186,6 +189,7 @@ class Descent(Ledger):
             self._stale += seconds
             self._adapt(seconds, last - first)
             first = last
+            self._values = done.record[0]
         loss = float(loss_sum / counted) if counted else 0.0
         return loss + self._constant(self._order)
 
@@ -237,6 +241,7 @@ class Descent(Ledger):
 
     def _settle(self) -> None:
         """Go back to before a divergence, should the interruption have hidden one."""
+        self._feed.measure_no_more()
         weights, moments = np.empty_like(self._vector), np.empty_like(self._pace.state.moments)
         self._feed.store(weights, moments)
         if self._taken and not np.isfinite(weights).all():
@@ -244,6 +249,7 @@ class Descent(Ledger):
 
     def _diverged(self, step: int) -> None:
         """Go back to the last finite weights, and say so."""
+        self._feed.measure_no_more()
         *before, bad = self._taken
         self._replay([*before, replace(bad, last=step)] if step > bad.first else before)
         epoch = self._estimator.n_iter_ + 1
@@ -264,8 +270,7 @@ class Descent(Ledger):
     def _score(self, judge: Judge) -> None:
         """Score the validation examples; keep the weights where it is the best."""
         one = self._estimator
-        self._show()
-        score, loss = judge() if one.loss_ == one.loss_ else (float("nan"), float("nan"))
+        score, loss = self._judged(judge)
         one.validation_scores_.append(score)
         one.validation_loss_curve_.append(loss)
         if one.verbose:
@@ -276,8 +281,32 @@ class Descent(Ledger):
             one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
         if judge.better(score, best):
             one.best_validation_score_ = score
-            if self._stopping_early:
+            if self._stopping_early and self._feed.counting is not None:
+                self._kept = True
+            elif self._stopping_early:
                 self._best = self._vector.copy()
+
+    def _judged(self, judge: Judge) -> tuple[float, float]:
+        """Return score and loss of the validation examples."""
+        loss, counting = self._estimator.loss_, self._feed.counting
+        if loss != loss:
+            return float("nan"), float("nan")
+        if counting is not None:
+            found = judge.from_record(counting, self._values)
+            if np.isfinite(found[0]):
+                return found
+            # scikit-learn has its own ways with such outputs.
+            self._take_best()
+            self._feed.measure_no_more()
+        self._show()
+        return judge()
+
+    def _take_best(self) -> None:
+        """Bring back the weights of the best score where the engine keeps them."""
+        if self._kept:
+            self._best = np.empty_like(self._vector)
+            self._feed.store_best(self._best)
+            self._kept = False
 
     def _tell(self) -> bool:
         """Pass an epoch's values to the watchers; return whether one of them wants to stop."""

@@ -227,8 +227,10 @@ R2: Final = 5
 # What is counted of examples: flags.
 PLACES: Final = 1  # whether the largest output stands at the class
 SIDES: Final = 2  # how many outputs are on the target's side of 0
-SIDES_OF_HALF: Final = 4  # with SIDES: of one half, not of 0
-ERRORS: Final = 8  # absolute errors, and squares of errors by target
+SIDES_OF_HALF: Final = 4  # with SIDES or ALL_SIDES: of one half, not of 0
+ALL_SIDES: Final = 8  # whether all of them are
+FINISHED: Final = 16  # of the above: after the activation FINISH, by which outputs may become equal
+ERRORS: Final = 32  # absolute errors, and squares of errors by target
 
 # Columns of what is counted; squares follow, a column for each target.
 HITS: Final = 0

@@ -56,18 +56,20 @@ def count_rows(
     start, pitch = flat, outputs
     if outputs <= panel:
         start, pitch = top[codes.RESULT] + first * panel, panel
-    chosen = picks[first:last]
-    if plan[codes.COUNTED] & (codes.PLACES | codes.SIDES):
-        S = rows_apart(M, start, last - first, outputs, pitch)
+    chosen, kind = picks[first:last], plan[codes.COUNTED]
+    hitting = kind & (codes.PLACES | codes.SIDES | codes.ALL_SIDES) != 0
+    S = rows_apart(M, start, last - first, outputs, pitch)
+    if hitting and not kind & codes.FINISHED:
         count_hits(S, plan, sums, line, chosen, labels, values, weights)
-    if plan[codes.COUNTED] & codes.ERRORS:
-        if plan[codes.FINISH] != codes.IDENTITY:
-            A = matrix(M, flat, last - first, outputs)
-            if outputs <= panel:
-                unpack(A, M, start, plan[codes.HEIGHT])
-                start, pitch = flat, outputs
-            activation_forward(A, A, plan[codes.FINISH])
-        S = rows_apart(M, start, last - first, outputs, pitch)
+    if kind & (codes.ERRORS | codes.FINISHED) and plan[codes.FINISH] != codes.IDENTITY:
+        A = matrix(M, flat, last - first, outputs)
+        if outputs <= panel:
+            unpack(A, M, start, plan[codes.HEIGHT])
+        activation_forward(A, A, plan[codes.FINISH])
+        S = rows_apart(M, flat, last - first, outputs, outputs)
+    if hitting and kind & codes.FINISHED:
+        count_hits(S, plan, sums, line, chosen, labels, values, weights)
+    if kind & codes.ERRORS:
         count_errors(S, plan, sums, line, chosen, labels, values, weights)
 
 
@@ -103,6 +105,8 @@ def count_hits(
                 y = labels[e] == j if labels.size else values[e, j] > 0.5
                 right += (S[i, j] > half) == y
             hits = right / targets
+            if kind & codes.ALL_SIDES:
+                hits = 1.0 if right == targets else 0.0
         for j in range(S.shape[1]):
             if not np.isfinite(S[i, j]):
                 # To compare it says nothing.
