@@ -12,7 +12,7 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.constant import constant_loss
 from fastnn.cures import Cures, norm, tried
 from fastnn.layers import Dense
-from fastnn.layout import Block, Layout
+from fastnn.layout import Layout, Operation
 from fastnn.losses import Loss
 from fastnn.prediction import Trace
 from fastnn.scales import Columns
@@ -205,7 +205,9 @@ def diagnose(facts: Facts, seen: Trace) -> Diagnosis:
     return Diagnosis(seen.loss, layers, tuple(findings))
 
 
-def _layer(block: Block, W: Floats, stepped: Floats | None, seen: Trace, place: int) -> LayerReport:
+def _layer(
+    block: Operation, W: Floats, stepped: Floats | None, seen: Trace, place: int
+) -> LayerReport:
     """Measure one layer."""
     row = ACTIVATIONS[block.activation]
     A = seen.A[place].astype(np.float64)

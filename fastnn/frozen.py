@@ -51,10 +51,11 @@ class Frozen:
         # On a large page, like the network's own (784-512-512-10: a row takes 34 us, not 36).
         self._layout, self._parameters = layout, aligned_zeros(layout.size, parameters.dtype)
         self._parameters[:] = parameters
-        self._predictor = Predictor(layout, parameters.dtype, frozen=True)
-        self._packed = self._predictor.pack(parameters)
         # A single row is answered soonest from weights that lie as in the network.
-        self._lone = Predictor(layout, parameters.dtype)
+        self._lone = self._predictor = prediction.predictor_of(layout, parameters.dtype)
+        if isinstance(self._lone, Predictor):
+            self._predictor = Predictor(layout, parameters.dtype, frozen=True)
+        self._packed = self._predictor.pack(parameters)
 
     def __call__(self, x: Floats, out: Floats | None = None) -> Floats:
         """Predict one example, or some: the bits of ``net(x)`` at the time of `freeze`.

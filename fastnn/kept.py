@@ -64,7 +64,7 @@ class Step:
         """Return what takes steps of up to so many examples; the rest is for `Run`."""
         nothing = Data.unanswered(np.zeros((0, layout.inputs), parameters.dtype))
         run = Run(
-            layout.blocks, parameters.dtype, nothing, loss, batch_size=rows, gradient=True,
+            layout.operations, parameters.dtype, nothing, loss, batch_size=rows, gradient=True,
             moments=len(state.moments), dropping=True, **planning,
         )  # fmt: skip
         run.optimize_with(row_of(state.optimizer).code, run.numbers, False)
@@ -201,7 +201,7 @@ class Plans:
     def _run(self, loss: Loss, rows: int, **planning: Any) -> Run:
         """Return a run for so many examples or fewer."""
         return Run(
-            self.layout.blocks, self._dtype, self._nothing, loss, batch_size=rows, **planning
+            self.layout.operations, self._dtype, self._nothing, loss, batch_size=rows, **planning
         )
 
     @staticmethod

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from fastnn import words
 from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
 from fastnn.initializers import Start, check_initializer
-from fastnn.names import check_bool, check_integer, check_real, describe, lookup, several
+from fastnn.names import check_bool, check_integer, check_real, lookup
 
-__all__ = [
-    "LAYERS",
-    "Dense",
-    "Dropout",
-    "Layer",
-    "check_layers",
-    "described",
-    "from_dict",
-    "starts",
-    "to_dict",
-]
+__all__ = ["Dense", "Dropout", "Layer", "later", "starts"]
+
+
+class Layer:
+    """What every record of a layer is; `kinds` says what there is to know of each."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return the call that makes it; fields that came later are left out at their default."""
+        shown = (
+            f"{one.name}={getattr(self, one.name)!r}"
+            for one in fields(self)  # type: ignore[arg-type]
+            if not one.metadata.get("later") or getattr(self, one.name) != one.default
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def later(default: Any) -> Any:
+    """Return a field that files of before do not have, and that is left out at its default."""
+    return field(default=default, metadata={"later": True})
 
 
 @understands(words.DENSE)
-@dataclass(frozen=True, slots=True)
-class Dense:
+@dataclass(frozen=True, slots=True, repr=False)
+class Dense(Layer):
     """A fully connected layer: ``A = f(X W + b)``.
 
     Parameters
@@ -53,6 +62,9 @@ class Dense:
         "glorot_uniform".
     l2 : float, default 0.0
         L2 regularisation: adds ``l2 / 2 * sum(W**2)`` to the training loss, biases excluded.
+    trainable : bool, default True
+        Whether training changes the layer.  False freezes it: its gradient counts as zero, no
+        step moves it, and its L2 regularisation adds nothing.
 
     Raises
     ------
@@ -71,6 +83,7 @@ class Dense:
     bias: bool = True
     initializer: str | float = "auto"
     l2: float = 0.0
+    trainable: bool = later(True)
 
     def __post_init__(self) -> None:
         """Check every field once and store it in its plain form."""
@@ -80,14 +93,15 @@ class Dense:
             "bias": check_bool(self.bias, "bias"),
             "initializer": check_initializer(self.initializer),
             "l2": check_real(self.l2, "l2", low=0.0),
+            "trainable": check_bool(self.trainable, "trainable"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
 
 @understands(words.DROPOUT)
-@dataclass(frozen=True, slots=True)
-class Dropout:
+@dataclass(frozen=True, slots=True, repr=False)
+class Dropout(Layer):
     """In training, drops units of the layer before it at random, so that none is relied upon.
 
     Each unit of each example becomes 0 with probability ``rate``; the others are multiplied by
@@ -129,53 +143,9 @@ class Dropout:
         object.__setattr__(self, "rate", rate)
 
 
-Layer: TypeAlias = Dense | Dropout
-
-LAYERS: dict[str, type[Dense] | type[Dropout]] = {"Dense": Dense, "Dropout": Dropout}
-
-
-def check_layers(layers: object) -> tuple[Layer, ...]:
-    """Return the layers of a network as a tuple, or say what a network is made of."""
-    if isinstance(layers, tuple(LAYERS.values())):
-        raise TypeError(f"layers must be a list of layers; got one layer: {layers!r}.")
-    if not several(layers) or isinstance(layers, (str, bytes, Mapping, Set)):
-        raise TypeError(f"layers must be a list of layers; got {describe(layers)}.")
-    found = tuple(layers)
-    if not found:
-        raise ValueError("layers must hold at least one layer; got an empty list.")
-    for place, layer in enumerate(found):
-        if not isinstance(layer, tuple(LAYERS.values())):
-            known = ", ".join(f"fastnn.{name}(...)" for name in LAYERS)
-            raise TypeError(
-                f"layers[{place}] must be a layer, one of {known}; got {describe(layer)}."
-            )
-    for place, (below, layer) in enumerate(pairwise(found), 1):
-        if isinstance(below, Dropout) and isinstance(layer, Dropout):
-            raise ValueError(
-                f"layers[{place}] must be a Dense layer, which reads what {below!r} before it "
-                f"leaves; got {layer!r}."
-            )
-    if isinstance(found[-1], Dropout):
-        raise ValueError(
-            "layers must end with a Dense layer, which gives the predictions; "
-            f"got {found[-1]!r} at the end."
-        )
-    return found
-
-
-def described(layers: Sequence[Layer]) -> list[tuple[int, Dense, float]]:
-    """Return place and record of every Dense layer, and the part of what it reads that drops."""
-    below = [None, *layers[:-1]]
-    return [
-        (place, layer, before.rate if isinstance(before, Dropout) else 0.0)
-        for place, (before, layer) in enumerate(zip(below, layers, strict=True))
-        if isinstance(layer, Dense)
-    ]
-
-
 def starts(layers: Sequence[Layer]) -> list[Start]:
     """Return how every Dense layer begins; "auto" hangs on its place and on the layer below."""
-    dense = [layer for _, layer, _ in described(layers)]
+    dense = [layer for layer in layers if isinstance(layer, Dense)]
     found: list[Start] = []
     for place, layer in enumerate(dense):
         row = ACTIVATIONS[layer.activation]
@@ -194,22 +164,3 @@ def starts(layers: Sequence[Layer]) -> list[Start]:
             )
         found.append(start)
     return found
-
-
-def to_dict(layer: Layer) -> dict[str, Any]:
-    """Return a layer as plain data, for files."""
-    return {"layer": type(layer).__name__, **asdict(layer)}
-
-
-def from_dict(data: object) -> Layer:
-    """Return the layer that `to_dict` described; anything else is refused."""
-    if not isinstance(data, dict):
-        raise TypeError(f"a layer must be described by an object; got {describe(data)}.")
-    fields = dict(data)
-    kind = lookup(LAYERS, fields.pop("layer", None), "layer")
-    expected = kind.__dataclass_fields__.keys()
-    if fields.keys() != expected:
-        raise ValueError(
-            f"a layer must be described by {', '.join(expected)}; got {', '.join(fields)}."
-        )
-    return kind(**fields)

@@ -11,26 +11,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import tuning
-from fastnn.activations import ACTIVATIONS
+from fastnn.activations import ACTIVATIONS, Activation
 from fastnn.kernels import codes
+from fastnn.kinds import KINDS, Array, Kind, kind_of
+from fastnn.layers import Layer
 from fastnn.losses import Loss
 from fastnn.system import pages
 
-__all__ = ["Block", "Entry", "Layout", "Program", "Tiling", "aligned_zeros", "capacity"]
+__all__ = ["Entry", "Layout", "Operation", "Program", "Tiling", "aligned_zeros", "capacity"]
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any current CPU
 _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 
 # What is private to a thread where threads share no chunk.
-_PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT)
+_PRIVATE_IN_TABLE = (
+    codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT, codes.SCRATCH,
+)  # fmt: skip
 _PRIVATE_IN_PLAN = (
     codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES, codes.ENTRIES, codes.TURNED_ENTRIES,
 )  # fmt: skip
@@ -65,12 +69,13 @@ def capacity(rows: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One named array in the flat vector.
+    """One named array in the flat vector of parameters, or of buffers.
 
     Attributes
     ----------
     name : str
-        Place in the layer list, a dot, and "W" or "b"; also the name in files.
+        Place in the layer list, a dot, and the array's name in its layer, such as "W" or "b"; also
+        the name in files.
     offset : int
         Where it begins.
     shape : tuple of int
@@ -88,46 +93,82 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One layer with parameters, as the kernels need it.
+class Operation:
+    """One layer, as it stands in a network of known inputs.
 
     Attributes
     ----------
+    kind : Kind
+        Its row in the table of kinds.
+    layer : Layer
+        Its record.
     place : int
         Place in the network's layer list.
     inputs, outputs : int
         Columns read and written.
-    activation : str
-        Name of its row.
-    l2 : float
-        Strength of its L2 regularisation.
-    dropout : float
-        Fraction of its inputs that is dropped in training.
-    W : Entry
-        Where its weights lie.
-    b : Entry or None
-        Where its biases lie.
+    parameters : tuple of Entry
+        Where its parameters lie: W and b of a fully connected layer.
+    buffers : tuple of Entry
+        Where its buffers lie.
     """
 
+    kind: Kind
+    layer: Layer
     place: int
     inputs: int
     outputs: int
-    activation: str
-    l2: float
-    dropout: float
-    W: Entry
-    b: Entry | None
+    parameters: tuple[Entry, ...] = ()
+    buffers: tuple[Entry, ...] = ()
+
+    def begin(
+        self, layout: Layout, parameters: NDArray[np.floating], buffers: NDArray[np.floating]
+    ) -> None:
+        """Write what its arrays begin as, but for those that an initializer draws."""
+        kind = self.kind
+        if kind.form != codes.MATRIX:
+            for entry, one in zip(
+                self.parameters, kind.parameters(self.layer, self.inputs), strict=True
+            ):
+                layout.view(parameters, entry)[:] = one.start
+        for entry, one in zip(self.buffers, kind.buffers(self.layer, self.inputs), strict=True):
+            layout.view(buffers, entry)[:] = one.start
+
+    @property
+    def activation(self) -> str:
+        """The name of its activation's row; "identity" for what has none."""
+        return getattr(self.layer, "activation", "identity")
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it has parameters, and training changes them."""
+        return bool(self.parameters) and getattr(self.layer, "trainable", True)
+
+    @property
+    def l2(self) -> float:
+        """Strength of its L2 regularisation; 0 where no step moves it."""
+        return getattr(self.layer, "l2", 0.0) if self.trainable else 0.0
+
+    @property
+    def W(self) -> Entry:
+        """Where its weights lie, of a fully connected layer."""
+        return self.parameters[0]
+
+    @property
+    def b(self) -> Entry | None:
+        """Where its biases lie, of a fully connected layer that has some."""
+        return self.parameters[1] if len(self.parameters) > 1 else None
 
 
 class Layout:
     """Names, offsets and shapes of everything in the flat parameter vector.
 
-    The vector holds ``W1, b1, W2, b2, ...``, each row-major, without padding.
+    The vector holds ``W1, b1, W2, b2, ...``, each row-major, without padding.  What belongs to
+    layers and is no parameter, their buffers, lies in a vector of its own in the same way.
 
     Parameters
     ----------
-    blocks : sequence of Block
-        The layers with parameters, in order; see `Layout.of`.
+    operations : sequence of Operation
+        The layers, in order; see `Layout.of`.
 
     Examples
     --------
@@ -141,39 +182,58 @@ class Layout:
     13
     """
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        self.blocks = tuple(blocks)
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.operations = tuple(operations)
         self._entries = {
-            entry.name: entry
-            for block in self.blocks
-            for entry in (block.W, block.b)
-            if entry is not None
+            entry.name: entry for operation in self.operations for entry in operation.parameters
+        }
+        self.buffers = {
+            entry.name: entry for operation in self.operations for entry in operation.buffers
         }
         self.size = sum(entry.size for entry in self)
+        self.buffer_size = sum(entry.size for entry in self.buffers.values())
 
     @classmethod
-    def of(cls, inputs: int, layers: Sequence[tuple[int, int, str, bool, float, float]]) -> Layout:
-        """Lay out layers given as (place, units, activation, bias, l2, dropout); see `Block`."""
-        blocks = []
-        offset = 0
-        for place, units, activation, bias, l2, dropout in layers:
-            W = Entry(f"{place}.W", offset, (inputs, units))
-            offset += W.size
-            b = Entry(f"{place}.b", offset, (units,)) if bias else None
-            offset += units if bias else 0
-            blocks.append(Block(place, inputs, units, activation, l2, dropout, W, b))
-            inputs = units
-        return cls(blocks)
+    def of(cls, inputs: int, layers: Sequence[Layer]) -> Layout:
+        """Lay out the layers of a network of so many inputs."""
+        operations = []
+        size = buffer_size = 0
+        for place, layer in enumerate(layers):
+            kind = kind_of(layer)
+            parameters, size = _entries(place, kind.parameters(layer, inputs), size)
+            buffers, buffer_size = _entries(place, kind.buffers(layer, inputs), buffer_size)
+            outputs = kind.outputs(layer, inputs)
+            operations.append(Operation(kind, layer, place, inputs, outputs, parameters, buffers))
+            inputs = outputs
+        return cls(operations)
+
+    def without_training(self) -> Layout:
+        """Return the same without what is done in training only."""
+        return Layout([one for one in self.operations if not one.kind.in_training])
+
+    def with_l2(self, l2: float) -> Layout:
+        """Return the same with one strength of L2 regularisation for all weights."""
+        found = []
+        for one in self.operations:
+            layer: Any = one.layer
+            weighted = one.kind.form == codes.MATRIX
+            found.append(replace(one, layer=replace(layer, l2=l2)) if weighted else one)
+        return Layout(found)
+
+    @property
+    def blocks(self) -> tuple[Operation, ...]:
+        """The fully connected layers among the operations."""
+        return tuple(one for one in self.operations if one.kind.form == codes.MATRIX)
 
     @property
     def inputs(self) -> int:
         """Columns of X."""
-        return self.blocks[0].inputs
+        return self.operations[0].inputs
 
     @property
     def outputs(self) -> int:
         """Columns of a prediction."""
-        return self.blocks[-1].outputs
+        return self.operations[-1].outputs
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -200,12 +260,21 @@ class Layout:
         return vector[entry.offset : entry.offset + entry.size].reshape(entry.shape)
 
     def weights(self, vector: NDArray[np.floating]) -> list[NDArray[np.floating]]:
-        """Return the views of all W, by layer."""
+        """Return the views of all W, by fully connected layer."""
         return [self.view(vector, block.W) for block in self.blocks]
 
     def biases(self, vector: NDArray[np.floating]) -> list[NDArray[np.floating] | None]:
-        """Return the views of all b, by layer; None where a layer has no bias."""
+        """Return the views of all b, by fully connected layer; None where it has no bias."""
         return [None if block.b is None else self.view(vector, block.b) for block in self.blocks]
+
+
+def _entries(place: int, arrays: Sequence[Array], offset: int) -> tuple[tuple[Entry, ...], int]:
+    """Return where a layer's arrays lie from an offset on, and where the next ones begin."""
+    found = []
+    for one in arrays:
+        found.append(Entry(f"{place}.{one.name}", offset, one.shape))
+        offset += found[-1].size
+    return tuple(found), offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +307,10 @@ class Tiling:
             return panels * codes.NARROW_ROWS, panels // self.panel
         tall, wide = _up(inputs, self.units), _up(outputs, self.panel)
         return tall * wide, (tall // self.units) * (wide // self.panel)
+
+    def panels(self, tall: int, wide: int) -> int:
+        """Return how many elements a matrix in panels takes."""
+        return tall * _up(wide, self.panel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +347,7 @@ class Program:
         of the workspace; - stands for what an operation has not.
         """
         table = self.table[0]
-        kinds = {codes.DENSE: "dense", codes.DROPOUT: "dropout"}
+        kinds = {row.code: name.lower() for name, row in KINDS.items()}
         activations = {row.code: name for name, row in ACTIVATIONS.items()}
         lines = [["", "operation", "activation", *(name.lower() for name in _SHOWN)]]
         for place, row in enumerate(table):
@@ -302,167 +375,253 @@ class Program:
 
     @classmethod
     def of(
-        cls,
-        blocks: Sequence[Block],
-        rows: int,
-        tiling: Tiling,
-        *,
-        loss: Loss | None = None,
-        gradient: bool = False,
-        keep: bool = False,
-        penalty: bool = True,
-        dropping: bool = False,
-        moments: int = 0,
-        clipping: bool = False,
-        threads: int = 1,
-        entries: Callable[[int], int] | None = None,
-        beside: int = 0,
+        cls, operations: Sequence[Operation], rows: int, tiling: Tiling, **asked: Any
     ) -> Program:
-        """Plan a run.
+        """Plan a run over batches of so many rows; what else is asked is for `Asked`."""
+        return _Planner(operations, tiling, Asked(rows, **asked)).program()
 
-        Parameters
-        ----------
-        blocks : sequence of Block
-            The layers to walk; the first ones of a network are a network too.
-        rows : int
-            Rows of a batch.
-        tiling : Tiling
-            Of the kernels, for the dtype.
-        loss : Loss or None
-            What the run ends in.  A loss that is matched with the last activation is fused with it:
-            the table's last row then stops at Z.
-        gradient : bool
-            Whether the backward pass is wanted.
-        keep : bool
-            Whether every Z, A and dZ of all rows must be in the workspace afterwards.
-        penalty : bool
-            Whether the layers' L2 regularisation counts.
-        dropping : bool
-            Whether dropout is applied, as in training.
-        moments : int
-            Vectors of moments that training keeps; 0 where the gradient itself is wanted.
-        clipping : bool
-            Whether the gradient's norm is limited, for which the gradient must be kept.
-        threads : int
-            How many may take part; the workspace is planned for at most as many as there are parts.
-        entries : callable or None
-            For sparse examples: the most entries that a given number of them has.
-        beside : int
-            Columns that count for the size of a chunk although they belong to none of the blocks:
-            with those of the preceding layers, sums have the same order as in the whole network.
-        """
-        widths = [blocks[0].inputs, *(block.outputs for block in blocks)]
-        figures = tuning.current
-        fitting = max(figures.smallest_chunk, figures.chunk_elements // (sum(widths) + beside))
-        chunk = rows if keep else min(rows, fitting)
-        height = _up(chunk, tiling.rows)
-        operations = _operations(blocks, dropping)
-        table = np.full((len(operations), codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
-        constants = np.zeros((len(operations), codes.CONSTANT_COLUMNS))
-        plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
-        room = _Room()
 
-        def panels(tall: int, wide: int) -> int:
-            return tall * _up(wide, tiling.panel)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is asked for.
 
-        units = 0
-        for row, (code, block) in zip(table, operations, strict=True):
-            row[codes.OPERATION] = codes.known("operation", code, codes.OPERATIONS)
+    Attributes
+    ----------
+    rows : int
+        Rows of a batch.
+    loss : Loss or None
+        What the run ends in.  A loss that is matched with the last activation is fused with it:
+        the table's last row then stops at Z.
+    gradient : bool
+        Whether the backward pass is wanted.
+    keep : bool
+        Whether every Z, A and dZ of all rows must be in the workspace afterwards.
+    penalty : bool
+        Whether the layers' L2 regularisation counts.
+    dropping : bool
+        Whether dropout is applied, as in training.
+    moments : int
+        Vectors of moments that training keeps; 0 where the gradient itself is wanted.
+    clipping : bool
+        Whether the gradient's norm is limited, for which the gradient must be kept.
+    threads : int
+        How many may take part; the workspace is planned for at most as many as there are parts.
+    entries : callable or None
+        For sparse examples: the most entries that a given number of them has.
+    beside : int
+        Columns that count for the size of a chunk although they belong to none of the operations:
+        with those of the preceding layers, sums have the same order as in the whole network.
+    """
+
+    rows: int
+    loss: Loss | None = None
+    gradient: bool = False
+    keep: bool = False
+    penalty: bool = True
+    dropping: bool = False
+    moments: int = 0
+    clipping: bool = False
+    threads: int = 1
+    entries: Callable[[int], int] | None = None
+    beside: int = 0
+
+
+class _Planner:
+    """Writes the operation table and the plan, and allocates the workspace.
+
+    The order of what is allocated is the memory map (docs/kernels.md): packed parameters of all
+    operations; as many elements for each vector of moments and part of a gradient; and then
+    what is private to threads that share no chunk.
+    """
+
+    def __init__(self, operations: Sequence[Operation], tiling: Tiling, asked: Asked) -> None:
+        self.operations = [one for one in operations if asked.dropping or not one.kind.in_training]
+        self.asked, self.tiling = asked, tiling
+        count = len(self.operations)
+        self.table = np.full((count, codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
+        self.constants = np.zeros((count, codes.CONSTANT_COLUMNS))
+        self.plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
+        self.room, self.integers = _Room(), _Room()
+
+    def program(self) -> Program:
+        """Plan everything."""
+        self._size_chunk()
+        self._describe()
+        self._place_parameters()
+        self._divide()
+        private = self.room.end
+        self._place_rows()
+        self._place_gradients()
+        self._end_in_loss()
+        self._place_entries()
+        return self._of_threads(private)
+
+    def _size_chunk(self) -> None:
+        """Choose how many rows go through the network together."""
+        asked, figures = self.asked, tuning.current
+        # What is done in place has no activations of its own.
+        widths = [one.outputs for one in self.operations if not one.kind.in_place]
+        columns = self.operations[0].inputs + sum(widths) + asked.beside
+        fitting = max(figures.smallest_chunk, figures.chunk_elements // columns)
+        chunk = asked.rows if asked.keep else min(asked.rows, fitting)
+        self.plan[codes.BATCH] = asked.rows
+        self.plan[codes.CHUNK] = chunk
+        self.plan[codes.HEIGHT] = _up(chunk, self.tiling.rows)
+        self.plan[codes.WIDEST] = max(widths)
+
+    def _describe(self) -> None:
+        """Write what each operation is, and what it reads and writes by number of columns."""
+        asked = self.asked
+        sparse = asked.entries is not None
+        for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
+            activation = self._activation(one).code
+            row[codes.OPERATION] = codes.known("operation", one.kind.code, codes.OPERATIONS)
+            row[codes.ACTIVATION] = codes.known("activation", activation, codes.ACTIVATIONS)
+            row[codes.INPUTS], row[codes.OUTPUTS] = one.inputs, one.outputs
+            row[codes.FORM] = one.kind.form
+            row[codes.CONSTANTS] = place
+            row[codes.SPARSE] = sparse
+            # Up to the first one whose result is dense.
+            sparse = sparse and one.kind.in_place
+            for column, number in one.kind.columns(one.layer, one.place).items():
+                row[column] = number
+            self.constants[place, codes.NUMBER] = one.kind.number(one.layer)
+            self.constants[place, codes.L2] = one.l2 if asked.penalty else 0.0
+
+    def _activation(self, one: Operation) -> Activation:
+        """Return an operation's activation; a matched loss takes over the last one's."""
+        loss = self.asked.loss
+        matched = loss is not None and loss.activation is not None
+        return ACTIVATIONS["identity" if matched and one is self.operations[-1] else one.activation]
+
+    def _place_parameters(self) -> None:
+        """Allocate packed parameters, and number the tiles of their gradients."""
+        tiling, units = self.tiling, 0
+        for row, one in zip(self.table, self.operations, strict=True):
             row[codes.UNITS] = units
-            if code == codes.DROPOUT:
+            if not one.parameters:
                 continue
-            packed, tiles = tiling.packed(block.inputs, block.outputs)
-            row[codes.NARROW] = block.outputs <= tiling.narrow
-            row[codes.PACKED] = room(packed)
-            row[codes.BIASES] = room(panels(1, block.outputs))
-            units += tiles
-        state = room.end
+            span = tiling.panels(1, one.outputs)
+            packed, tiles = span, span // tiling.panel
+            matrix = one.kind.form == codes.MATRIX
+            if matrix:
+                packed, tiles = tiling.packed(one.inputs, one.outputs)
+                row[codes.NARROW] = one.outputs <= tiling.narrow
+            first, *others = one.parameters
+            row[codes.W] = first.offset
+            row[codes.PACKED] = self.room(packed)
+            if others:
+                row[codes.B] = others[0].offset
+            if others or matrix:
+                # A product begins at biases: at zeros where a layer has none.
+                row[codes.BIASES] = self.room(span)
+            units += tiles * one.trainable
+        self.plan[codes.STATE] = self.room.end
+        self.plan[codes.UNIT_COUNT] = units
+
+    def _divide(self) -> None:
+        """Decide how threads divide the rows, and allocate moments and gradient."""
+        asked, figures, plan = self.asked, tuning.current, self.plan
+        chunk, state = int(plan[codes.CHUNK]), int(plan[codes.STATE])
         # In groups, threads share no chunk: what one core has just written, another reads slowly.
-        groups = min(figures.groups, -(-rows // chunk)) if gradient else 1
+        groups = min(figures.groups, -(-asked.rows // chunk)) if asked.gradient else 1
         if groups < figures.fewest_groups or groups * state > figures.grouped_elements:
             groups = 1
-        parts = groups if groups > 1 else height // tiling.rows
-        threads = min(threads, parts)
-        kept = gradient and (moments == 0 or clipping or chunk < rows)
-        room((moments + kept * groups) * state)
-        private = room.end
-        source, dsource = codes.NONE, codes.NONE
-        if entries is None:
-            source = room(panels(height, widths[0]))
-        for row, constant, (code, block) in zip(table, constants, operations, strict=True):
-            row[codes.SPARSE] = entries is not None and block is blocks[0]
-            if code == codes.DROPOUT:
-                # The original inputs are not needed again; a layer's output is, for its derivative.
-                result = source if block is blocks[0] else room(panels(height, block.inputs))
-                _drop(row, constant, block, source, result, dsource)
-                source = result
-                continue
-            activation = ACTIVATIONS[block.activation]
-            if loss is not None and loss.activation is not None and block is blocks[-1]:
-                activation = ACTIVATIONS["identity"]
-            keeps_z = keep or (gradient and activation.derivative_from == "Z")
-            size = panels(height, block.outputs)
-            row[codes.ACTIVATION] = codes.known("activation", activation.code, codes.ACTIVATIONS)
-            row[codes.INPUTS] = block.inputs
-            row[codes.OUTPUTS] = block.outputs
-            row[codes.W] = block.W.offset
-            row[codes.B] = codes.NONE if block.b is None else block.b.offset
-            row[codes.SOURCE] = source
-            row[codes.RESULT] = room(size)
-            row[codes.Z] = room(size) if keeps_z else row[codes.RESULT]
-            row[codes.DSOURCE] = dsource
-            row[codes.DRESULT] = room(size) if gradient else codes.NONE
-            if dsource != codes.NONE and not row[codes.NARROW]:
-                row[codes.TRANSPOSED] = room(panels(block.outputs, block.inputs))
-            constant[codes.L2] = block.l2 if penalty else 0.0
-            source, dsource = row[codes.RESULT], row[codes.DRESULT]
-        constants[-1, codes.LOSS_NUMBER] = 0.0 if loss is None else loss.number
-        widest = max(block.outputs for block in blocks)
-        # Whole tiles of rows, as validation examples of several chunks fill the last one too.
-        flat = height * widest
-        plan[codes.LOSS_CODE] = codes.known(
-            "loss", codes.NO_LOSS if loss is None else loss.code, codes.LOSS_CODES
-        )
-        plan[codes.BATCH] = rows
-        plan[codes.CHUNK] = chunk
-        plan[codes.HEIGHT] = height
-        plan[codes.THREADS] = threads
-        plan[codes.CLIPPING] = clipping
-        plan[codes.PENALTY] = bool(constants[:, codes.L2].any())
-        plan[codes.STATE] = state
-        plan[codes.MOMENTS] = moments
+        kept = asked.gradient and (asked.moments == 0 or asked.clipping or chunk < asked.rows)
+        self.room((asked.moments + kept * groups) * state)
+        self.parts = groups if groups > 1 else int(plan[codes.HEIGHT]) // self.tiling.rows
         plan[codes.GROUPS] = groups
-        plan[codes.UNIT_COUNT] = units
-        plan[codes.WIDEST] = widest
+        plan[codes.THREADS] = min(asked.threads, self.parts)
+        plan[codes.MOMENTS] = asked.moments
+        plan[codes.CLIPPING] = asked.clipping
+
+    def _place_rows(self) -> None:
+        """Allocate what every operation reads and writes of the rows of a chunk."""
+        asked, height = self.asked, int(self.plan[codes.HEIGHT])
+        source = codes.NONE
+        if asked.entries is None:
+            source = self.room(self.tiling.panels(height, self.operations[0].inputs))
+        original = True
+        for row, one in zip(self.table, self.operations, strict=True):
+            size = self.tiling.panels(height, one.outputs)
+            row[codes.SOURCE] = source
+            # The original inputs are not needed again; a layer's output is, for its derivative.
+            original = original and one.kind.in_place
+            row[codes.RESULT] = row[codes.Z] = source if original else self.room(size)
+            if asked.keep or (asked.gradient and self._activation(one).derivative_from == "Z"):
+                row[codes.Z] = row[codes.RESULT] if one.kind.in_place else self.room(size)
+            if one.kind.scratch:
+                row[codes.SCRATCH] = self.room(one.kind.scratch * height)
+            source = row[codes.RESULT]
+
+    def _place_gradients(self) -> None:
+        """Allocate the gradients of what is written, and say whose derivative goes where."""
+        if not self.asked.gradient:
+            return
+        height, tiling = int(self.plan[codes.HEIGHT]), self.tiling
+        dsource, below, learning = codes.NONE, codes.NONE, False
+        for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
+            row[codes.DSOURCE] = dsource if learning else codes.NONE
+            row[codes.BELOW] = below
+            row[codes.DRESULT] = (
+                dsource if one.kind.in_place else self.room(tiling.panels(height, one.outputs))
+            )
+            matrix = one.kind.form == codes.MATRIX and not row[codes.NARROW]
+            if matrix and row[codes.DSOURCE] != codes.NONE:
+                row[codes.TRANSPOSED] = self.room(tiling.panels(one.outputs, one.inputs))
+            # A trace wants all of them, whatever learns.
+            learning = learning or one.trainable or self.asked.keep
+            dsource = row[codes.DRESULT]
+            below = codes.NONE if row[codes.ACTIVATION] == codes.IDENTITY else place
+
+    def _end_in_loss(self) -> None:
+        """Write the loss, and allocate what the last operation's result is turned into."""
+        asked, plan, room = self.asked, self.plan, self.room
+        code = codes.NO_LOSS if asked.loss is None else asked.loss.code
+        plan[codes.LOSS_CODE] = codes.known("loss", code, codes.LOSS_CODES)
+        plan[codes.PENALTY] = bool(self.constants[:, codes.L2].any())
+        self.constants[-1, codes.LOSS_NUMBER] = 0.0 if asked.loss is None else asked.loss.number
+        # Whole tiles of rows, as validation examples of several chunks fill the last one too.
+        height = int(plan[codes.HEIGHT])
+        flat = height * int(plan[codes.WIDEST])
         plan[codes.FLAT] = room(flat)
-        plan[codes.DFLAT] = room(flat if gradient else 0)
+        plan[codes.DFLAT] = room(flat if asked.gradient else 0)
         plan[codes.LOSSES] = room(height)
         plan[codes.SHARES] = room(height)
-        integers = _Room()
-        if entries is not None:
-            turned = entries(chunk) if gradient else 0
-            plan[codes.SPARSE_ROWS] = 1
-            plan[codes.ENTRIES] = room(entries(chunk))
-            plan[codes.TURNED_ENTRIES] = room(turned)
-            plan[codes.BEGINNINGS] = integers(chunk + 1)
-            plan[codes.CURSORS] = integers(widths[0] + 1 if gradient else 0)
-            plan[codes.TURNED_ROWS] = integers(turned)
-        # Threads that share no chunk have private activations.
-        copy = room(0) - private if groups > 1 else 0
+
+    def _place_entries(self) -> None:
+        """Allocate the entries of sparse examples, by rows and by columns."""
+        asked, plan = self.asked, self.plan
+        if asked.entries is None:
+            return
+        chunk = int(plan[codes.CHUNK])
+        most = asked.entries(chunk)
+        turned = most if asked.gradient else 0
+        plan[codes.SPARSE_ROWS] = 1
+        plan[codes.ENTRIES] = self.room(most)
+        plan[codes.TURNED_ENTRIES] = self.room(turned)
+        plan[codes.BEGINNINGS] = self.integers(chunk + 1)
+        plan[codes.CURSORS] = self.integers(self.operations[0].inputs + 1 if asked.gradient else 0)
+        plan[codes.TURNED_ROWS] = self.integers(turned)
+
+    def _of_threads(self, private: int) -> Program:
+        """Return the program, with places of its own for each thread that shares no chunk."""
+        plan, room, integers = self.plan, self.room, self.integers
+        grouped, threads = plan[codes.GROUPS] > 1, int(plan[codes.THREADS])
+        copy = room.end - private if grouped else 0
         room((threads - 1) * copy)
-        own = integers.end if groups > 1 else 0
+        own = integers.end if grouped else 0
         integers((threads - 1) * own)
-        plan[codes.COUNTS] = integers(threads * codes.COUNT_PITCH if entries is not None else 0)
-        plan[codes.TILE_SIZE] = tiling.panel * tiling.units
-        plan[codes.TILES] = room(threads * tiling.panel * tiling.units)
+        sparse = plan[codes.SPARSE_ROWS]
+        plan[codes.COUNTS] = integers(threads * codes.COUNT_PITCH if sparse else 0)
+        plan[codes.TILE_SIZE] = self.tiling.panel * self.tiling.units
+        plan[codes.TILES] = room(threads * int(plan[codes.TILE_SIZE]))
         plan[codes.RATES_AT] = room(2 * codes.RATES)
         shifts = copy * np.arange(threads, dtype=np.int64)
         plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
         plans[:, _PRIVATE_INTEGERS] += own * np.arange(threads)[:, np.newaxis]
-        return cls(
-            _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE), constants, plans, room.end,
-            integers.end, parts,
-        )  # fmt: skip
+        tables = _shifted(self.table, shifts[:, None], _PRIVATE_IN_TABLE)
+        return Program(tables, self.constants, plans, room.end, integers.end, self.parts)
 
 
 #: The columns of the operation table that `Program` shows beside its operation and activation.
@@ -470,31 +629,6 @@ _SHOWN = (
     "INPUTS", "OUTPUTS", "W", "B", "SOURCE", "Z", "RESULT", "DSOURCE", "DRESULT", "PACKED",
     "BIASES", "TRANSPOSED",
 )  # fmt: skip
-
-
-def _operations(blocks: Sequence[Block], dropping: bool) -> list[tuple[int, Block]]:
-    """Return the operations of the layers in order, each with its layer."""
-    operations = []
-    for block in blocks:
-        if dropping and block.dropout:
-            operations.append((codes.DROPOUT, block))
-        operations.append((codes.DENSE, block))
-    return operations
-
-
-def _drop(
-    row: NDArray[np.int64], constant: NDArray[np.float64], block: Block, source: int, result: int,
-    dsource: int,
-) -> None:  # fmt: skip
-    """Write the dropout of a layer's inputs; the gradient is computed in place."""
-    row[codes.ACTIVATION] = codes.IDENTITY
-    row[codes.INPUTS] = row[codes.OUTPUTS] = block.inputs
-    row[codes.SOURCE] = source
-    row[codes.RESULT] = row[codes.Z] = result
-    row[codes.DSOURCE] = row[codes.DRESULT] = dsource
-    row[codes.PLACE] = block.place - 1
-    row[codes.THRESHOLD] = min(round(block.dropout * 2**32), 2**32 - 1)
-    constant[codes.KEPT_SCALE] = 1.0 / (1.0 - block.dropout)
 
 
 def _shifted(numbers: NDArray[np.int64], shifts: Any, places: Sequence[int]) -> NDArray[np.int64]:

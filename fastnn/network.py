@@ -32,8 +32,10 @@ from fastnn.frozen import Frozen
 from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_start
+from fastnn.kernels import codes
+from fastnn.kinds import check_layers, from_dict, kind_of, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
-from fastnn.layers import Dense, Layer, check_layers, described, from_dict, starts, to_dict
+from fastnn.layers import Dense, Layer, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
@@ -59,7 +61,8 @@ _LEAST_BYTES = min(dtype.itemsize for dtype in _DTYPES.values())
 _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 # The attributes of a network's own; what others a user sets is kept beside them.
 _OWN = {
-    "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_shown",
+    "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
+    "_shown",
     "_fitting", "_predictor", "_plans", "_classes",
 }  # fmt: skip
 _FORMAT = "fastnn"
@@ -147,6 +150,7 @@ class Sequential:
         self._classes: NDArray[Any] | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
+        self._buffers = aligned_zeros(0, self.dtype)
         self._share_with_nobody()
         if inputs is not None:
             self._build(check_integer(inputs, "inputs", 1))
@@ -156,12 +160,12 @@ class Sequential:
         self._shown = Shown()
         # The thread that fits it, by process: a fit of the parent does not block a forked child.
         self._fitting: dict[int, object] = {}
-        self._predictor: prediction.Predictor | None = None
+        self._predictor: prediction.Predictor | prediction.WalkingPredictor | None = None
         self._plans: kept.Plans | None = None
 
     def _build(self, inputs: int) -> None:
         """Fix the input width and draw the first weights."""
-        layout = _layout(inputs, self.layers)
+        layout = Layout.of(inputs, self.layers)
         rng = copy.deepcopy(self._weights_rng)
         try:
             parameters = aligned_zeros(layout.size, self.dtype)
@@ -181,9 +185,13 @@ class Sequential:
                         f"initializer must be a number that fits {self.dtype}; got "
                         f"{start.initializer!r}."
                     )
+        buffers = aligned_zeros(layout.buffer_size, self.dtype)
+        for one in layout.operations:
+            one.begin(layout, parameters, buffers)
 
         def build() -> None:
             self._weights_rng, self._parameters, self._layout = rng, parameters, layout
+            self._buffers = buffers
 
         self._shown.write(build)
 
@@ -236,6 +244,12 @@ class Sequential:
         shape = (self.layout.size,)
         found = gate.parameters(values, shape, self.dtype, "parameters")
         self._shown.write(lambda: np.copyto(self._parameters, found))
+
+    @property
+    def buffers(self) -> Floats:
+        """What layers hold beside their parameters, in one flat, writable vector; often empty."""
+        self.layout  # noqa: B018  (raises before the weights exist)
+        return self._buffers
 
     @property
     def weights(self) -> list[Floats]:
@@ -321,14 +335,15 @@ class Sequential:
         4 inputs, 3 outputs, 67 parameters of float32 (268 bytes)
         """
         rows = [("layer", "kind", "activation", "output", "parameters")]
-        inputs = self.inputs
+        inputs: Any = self.inputs
         for place, layer in enumerate(self.layers):
-            if isinstance(layer, Dense):
-                said = layer.activation
-                count = "?" if inputs is None else str((inputs + layer.bias) * layer.units)
-                inputs = layer.units
-            else:
-                said, count = f"rate {layer.rate:g}", "0"
+            kind, count = kind_of(layer), "?"
+            said = kind.say(layer)
+            if not getattr(layer, "trainable", True):
+                said += ", frozen"
+            if inputs is not None or kind.form == codes.NO_PARAMETERS:
+                count = str(sum(math.prod(one.shape) for one in kind.parameters(layer, inputs)))
+            inputs = kind.outputs(layer, inputs)
             width = "?" if inputs is None else inputs
             rows.append((str(place), type(layer).__name__, said, f"(n, {width})", count))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -682,12 +697,12 @@ class Sequential:
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Take back what getting ready did, should an argument be refused."""
-        kept = (self._layout, self._parameters, self._weights_rng)
+        kept = (self._layout, self._parameters, self._buffers, self._weights_rng)
         state, streams = self._state, replace(self._streams)
         try:
             yield
         except BaseException:
-            self._layout, self._parameters, self._weights_rng = kept
+            self._layout, self._parameters, self._buffers, self._weights_rng = kept
             self._state, self._streams = state, streams
             raise
 
@@ -801,11 +816,11 @@ class Sequential:
             self._parameters,
         )
 
-    def _predictor_of(self, layout: Layout) -> prediction.Predictor:
+    def _predictor_of(self, layout: Layout) -> prediction.Predictor | prediction.WalkingPredictor:
         """Return what keeps the room that predictions take."""
         predictor = self._predictor
         if predictor is None or predictor.layout is not layout:
-            predictor = self._predictor = prediction.Predictor(layout, self.dtype)
+            predictor = self._predictor = prediction.predictor_of(layout, self.dtype)
         return predictor
 
     def __call__(self, x: Floats, out: Floats | None = None) -> Floats:
@@ -937,14 +952,16 @@ class Sequential:
                 f"got {describe(layer).removesuffix(' (int)')}."
             )
         features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
-        chosen = [block for block in layout.blocks if block.place <= range(count)[place]]
+        chosen = [
+            one for one in layout.without_training().operations if one.place <= range(count)[place]
+        ]
         if not chosen:
             # A dropout of inputs leaves them as they are.
             return features.toarray() if isinstance(features, SparseRows) else features.copy()
         path = backends.in_force(backend)
         return self._shown.read(
             lambda parameters: prediction.predictions(
-                layout, parameters, features, backend=path, blocks=chosen
+                layout, parameters, features, backend=path, operations=chosen
             ),
             self._parameters,
         )
@@ -1195,7 +1212,7 @@ class Sequential:
         seen = prediction.trace(layout, before, *asked)
         stepped._state = None
         # Steps without dropout, as all else here is measured without it.
-        stepped._layout = _layout(layout.inputs, self.layers, dropping=False)
+        stepped._layout = layout.without_training()
         after, trial = None, []
         try:
             for _ in range(TRIAL_STEPS + 1):
@@ -1210,7 +1227,7 @@ class Sequential:
             columns.append(Columns.of("y", exact.values, self.dtype))
         facts = Facts(
             layout=layout,
-            layers=tuple(layer for _, layer, _ in described(self.layers)),
+            layers=tuple(layer for layer in self.layers if isinstance(layer, Dense)),
             parameters=before,
             stepped=after,
             trial=tuple(trial),
@@ -1272,6 +1289,7 @@ class Sequential:
                 "dtype": str(self.dtype),
                 # A plain copy: what is pickled or copied shall not carry the alignment's padding.
                 "parameters": self._parameters.copy(),
+                **({"buffers": self._buffers.copy()} if self._buffers.size else {}),
                 "weights_rng": self._weights_rng,
                 "order_key": streams.order_key,
                 "orders_drawn": streams.drawn,
@@ -1296,9 +1314,12 @@ class Sequential:
         self._classes = state["classes"]
         self._share_with_nobody()
         inputs, values = state["inputs"], state["parameters"]
-        self._layout = None if inputs is None else _layout(inputs, self.layers)
+        self._layout = None if inputs is None else Layout.of(inputs, self.layers)
         self._parameters = aligned_zeros(values.size, values.dtype)
         self._parameters[:] = values
+        held = state.get("buffers", values[:0])
+        self._buffers = aligned_zeros(held.size, values.dtype)
+        self._buffers[:] = held
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write architecture, parameters, dtype and `classes` to a file that holds no code.
@@ -1332,8 +1353,8 @@ class Sequential:
         layout = self.layout
         # One state, whatever another thread trains meanwhile: sums are taken, and bytes written,
         # of the same copy.
-        parameters, streams = self._shown.copied(
-            lambda: (self._parameters.copy(), replace(self._streams))
+        parameters, buffers, streams = self._shown.copied(
+            lambda: (self._parameters.copy(), self._buffers.copy(), replace(self._streams))
         )
         description = {
             "version": _FORMAT_VERSION,
@@ -1349,6 +1370,8 @@ class Sequential:
         if self._classes is not None:
             description["classes"] = labels_to_plain(self._classes)
         tensors = {entry.name: layout.view(parameters, entry) for entry in layout}
+        for entry in layout.buffers.values():
+            tensors[entry.name] = layout.view(buffers, entry)
         safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
 
     def to_c(
@@ -1588,7 +1611,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             if count * _LEAST_BYTES > room or count > 2 * texts["network"].count('"layer"'):
                 raise _not_ours(path, _OTHER_ARRAYS)
             saved = _described(path, texts, room, count)
-            if count != len(saved.layout):
+            if count != len(saved.layout) + len(saved.layout.buffers):
                 raise _not_ours(path, _OTHER_ARRAYS)
         # What is not ours is told so first, whatever else it lacks.
         return texts.get("format") == _FORMAT
@@ -1639,9 +1662,9 @@ def _described(
 ) -> _Saved:
     """Return what a file of so many bytes of data in so many arrays says of its network."""
     try:
-        # There is an array at least for every second layer, as dropout has none; the network and
+        # Layers without arrays, such as dropout, are few beside the others; the network and
         # its labels are objects too.  There is an output for each label, a number for each output.
-        objects, most = 2 * count + 2, room // _LEAST_BYTES
+        objects, most = 2 * count + _FEW_ARRAYS, room // _LEAST_BYTES
         text = texts["network"].encode()
         return _saved(safetensors.parse(text, "the description", objects, most))
     except (TypeError, ValueError, KeyError) as problem:
@@ -1675,7 +1698,7 @@ def _saved(description: Any) -> _Saved:
     layers = check_layers(_layers(description["layers"]))
     inputs = check_integer(description["inputs"], "inputs", 1)
     streams = training.Streams(*keys, *counts)
-    return _Saved(layers, inputs, dtype, _layout(inputs, layers), streams, description)
+    return _Saved(layers, inputs, dtype, Layout.of(inputs, layers), streams, description)
 
 
 def _layers(plain: Iterable[Any]) -> list[Layer]:
@@ -1698,13 +1721,16 @@ def _rebuilt(saved: _Saved, tensors: dict[str, NDArray[Any]]) -> Sequential:
     """Return the network of a file's description and arrays, or raise what does not fit."""
     shapes = {name: array.shape for name, array in tensors.items()}
     # Checked before any weight is drawn: a lying description must not cost memory.
-    if shapes != {entry.name: entry.shape for entry in saved.layout}:
+    entries = [*saved.layout, *saved.layout.buffers.values()]
+    if shapes != {entry.name: entry.shape for entry in entries}:
         raise ValueError(_OTHER_ARRAYS)
     if any(array.dtype != saved.dtype for array in tensors.values()):
         raise ValueError(f"its arrays are not of its dtype, {saved.dtype}.")
     net = Sequential(saved.layers, saved.inputs, saved.dtype)
     for entry in saved.layout:
         saved.layout.view(net._parameters, entry)[:] = tensors[entry.name]
+    for entry in saved.layout.buffers.values():
+        saved.layout.view(net._buffers, entry)[:] = tensors[entry.name]
     net._streams = saved.streams
     if "classes" in saved.description:
         net.classes = labels_of(saved.description["classes"])
@@ -1725,15 +1751,6 @@ def _count(description: dict[str, Any], name: str) -> int:
     if count >= 2**63:
         raise ValueError(f"{name} must be below 2**63; got {count}.")
     return count
-
-
-def _layout(inputs: int, layers: Sequence[Layer], *, dropping: bool = True) -> Layout:
-    """Return where the parameters of layers lie, of which training drops units if asked."""
-    return Layout.of(
-        inputs,
-        [(place, layer.units, layer.activation, layer.bias, layer.l2, dropping * rate)
-         for place, layer, rate in described(layers)],
-    )  # fmt: skip
 
 
 def _check_dtype(dtype: object) -> np.dtype[Any]:

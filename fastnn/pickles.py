@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import layers, losses, optimizers, schedules
+from fastnn import kinds, losses, optimizers, schedules
 from fastnn.callbacks import EarlyStopping
 from fastnn.errors import ModelFileError
 from fastnn.history import History
@@ -34,7 +34,7 @@ _MODELS = ("MLPClassifier", "MLPRegressor", "Sequential", "EarlyStopping")
 RECORDS = {
     kind.__name__: kind
     for kind in (
-        *layers.LAYERS.values(),
+        *kinds.LAYERS.values(),
         losses.Huber,
         losses.Quantile,
         *(row.record for row in optimizers.OPTIMIZERS.values()),

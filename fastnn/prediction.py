@@ -8,7 +8,6 @@ This file is long because all calls of the engine, except for a fit's steps, are
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference, tuning
+from fastnn import reference_walk, tuning
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes
-from fastnn.layout import Block, Layout, Program, aligned_zeros
+from fastnn.layout import Layout, Operation, Program, aligned_zeros, capacity
 from fastnn.losses import Loss
 from fastnn.predictor import SPARSE_FACTOR, Predictor, slices, tiling_of
+from fastnn.reference_walk import Drops, Walk
 from fastnn.sparse import SparseRows
 from fastnn.system import usable_cores
 from fastnn.tallies import Counting, Room
@@ -35,10 +35,11 @@ __all__ = [
     "Run",
     "Slope",
     "Trace",
+    "WalkingPredictor",
     "loss_and_gradient",
     "mean_loss",
     "predictions",
-    "textbook",
+    "predictor_of",
     "textbook_trace",
     "trace",
 ]
@@ -107,7 +108,7 @@ class Run:
 
     Parameters
     ----------
-    blocks : sequence of Block
+    operations : sequence of Operation
         The layers to walk.
     dtype : dtype
         Of everything.
@@ -133,7 +134,7 @@ class Run:
 
     def __init__(
         self,
-        blocks: Sequence[Block],
+        operations: Sequence[Operation],
         dtype: np.dtype[Any],
         data: Data,
         loss: Loss | None = None,
@@ -148,14 +149,14 @@ class Run:
     ) -> None:
         batch = len(data) if batch_size is None else batch_size
         tiling = tiling_of(dtype)
-        self._work = _work(blocks, gradient, data.X)
+        self._work = _work(operations, gradient, data.X)
         self._beside = 0
         if isinstance(data.X, SparseRows) and gradient:
-            self._beside = _STEP_FACTOR * blocks[0].W.size
+            self._beside = _STEP_FACTOR * _first(operations).W.size
         step = self._work * batch + self._beside
         most = fitting(threads, step, _MANY_STEPS, -(-batch // tiling.rows))
         program = Program.of(
-            blocks, batch, tiling, loss=loss, gradient=gradient, threads=most,
+            operations, batch, tiling, loss=loss, gradient=gradient, threads=most,
             entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
         )  # fmt: skip
         most = len(program.plan)
@@ -167,12 +168,12 @@ class Run:
         if counting is None:
             self._sums = np.zeros(sums)
         else:
-            room = Room.of(counting, program, blocks, tiling, loss, sums)
+            room = Room.of(counting, program, operations, tiling, loss, sums)
             program, self._sums = room.program, room.numbers
             height = int(program.plan[:, codes.HEIGHT].max())
             if counting.held is not None:
                 held = len(counting.held)
-                self._held_share = _work(blocks, False) * held / (self._work * batch)
+                self._held_share = _work(operations, False) * held / (self._work * batch)
         self.program = program
         self.dtype = dtype
         self.workspace = aligned_zeros(program.workspace, dtype)
@@ -186,7 +187,7 @@ class Run:
         self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
         self._most, self._limit = most, threads
         self._batch = int(program.plan[0, codes.BATCH])
-        kind = tuple((one.inputs, one.outputs, one.activation, one.dropout) for one in blocks)
+        kind = tuple((one.inputs, one.layer) for one in operations)
         training = order is not None
         # A call of one step starts threads for that step.
         sure = None if training else tuning.current.sure_call
@@ -427,22 +428,98 @@ class Run:
         signals[team.SPIN] = terms.spin
 
 
-def _work(blocks: Sequence[Block], gradient: bool, X: Floats | SparseRows | None = None) -> int:
+def _work(
+    operations: Sequence[Operation], gradient: bool, X: Floats | SparseRows | None = None
+) -> int:
     """Return the multiplications and additions per example, averaged over X."""
-    first, *others = (2 * block.W.size for block in blocks)
+    sizes = [2 * one.W.size for one in operations if one.kind.form == codes.MATRIX]
+    first, *others = sizes or [0]
     if isinstance(X, SparseRows):
-        first = SPARSE_FACTOR * 2 * X.entries // len(X) * blocks[0].outputs
+        first = SPARSE_FACTOR * 2 * X.entries // len(X) * _first(operations).outputs
     return 2 * first + 3 * sum(others) if gradient else first + sum(others)
 
 
-def textbook(
-    layout: Layout, vector: Floats, blocks: Sequence[Block] | None = None
-) -> tuple[list[Floats], list[Floats | None], list[str]]:
-    """Return W, b and activations by layer, in the textbook's orientation (views)."""
-    chosen = layout.blocks if blocks is None else blocks
-    W = [layout.view(vector, block.W).T for block in chosen]
-    b = [None if block.b is None else layout.view(vector, block.b)[:, None] for block in chosen]
-    return W, b, [block.activation for block in chosen]
+def _first(operations: Sequence[Operation]) -> Operation:
+    """Return the first fully connected layer."""
+    return next(one for one in operations if one.kind.form == codes.MATRIX)
+
+
+class WalkingPredictor:
+    """Predicts with the engine, where the kernels of predictions do not know a kind of layer.
+
+    It may be called from several threads at once.
+
+    Parameters
+    ----------
+    layout : Layout
+        The network's.
+    dtype : dtype
+        Of everything.
+    operations : sequence of Operation, optional
+        The layers to walk; all of the layout's by default.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        dtype: np.dtype[Any],
+        operations: Sequence[Operation] | None = None,
+    ) -> None:
+        self.layout = layout
+        chosen = layout.operations if operations is None else operations
+        self._operations = tuple(one for one in chosen if not one.kind.in_training)
+        self.inputs, self.outputs = self._operations[0].inputs, self._operations[-1].outputs
+        self.row = (self.inputs,)
+        self._dtype = dtype
+        self._runs: dict[int, list[Run]] = {}
+
+    def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for one row, or for several, into an array of the results' shape."""
+        rows, results = x.reshape(-1, self.inputs).view(), out.reshape(-1, self.outputs)
+        rows.flags.writeable = False
+        for part in slices(len(rows), self._operations):
+            self._some(parameters, Data.unanswered(rows[part]), results[part])
+
+    single = __call__
+
+    def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
+        """Predict for sparse rows."""
+        for part in slices(len(X), self._operations):
+            self._some(parameters, Data.unanswered(X[part]), out[part])
+
+    def pack(self, parameters: Floats) -> Floats:
+        """Return what a call reads: a copy of the parameters."""
+        return parameters.copy()
+
+    def _some(self, parameters: Floats, data: Data, out: Floats) -> None:
+        """Predict for as many rows as one call of the engine takes."""
+        most = capacity(len(data))
+        kept = self._runs.setdefault(most, []) if most <= tuning.current.smallest_chunk else []
+        if isinstance(data.X, SparseRows):
+            kept, most = [], len(data)
+        try:
+            run = kept.pop()
+        except IndexError:
+            nothing = data if isinstance(data.X, SparseRows) else Data.unanswered(data.X[:0])
+            run = Run(self._operations, self._dtype, nothing, batch_size=most)
+        run.load(parameters)
+        run.hand_out_to(out)
+        if isinstance(data.X, SparseRows):
+            run(codes.FORWARD)
+        else:
+            run.once(codes.FORWARD, data)
+        kept.append(run)
+
+
+def predictor_of(
+    layout: Layout, dtype: np.dtype[Any], operations: Sequence[Operation] | None = None
+) -> Predictor | WalkingPredictor:
+    """Return what predicts with some layers of a network, all of them by default."""
+    chosen = layout.operations if operations is None else operations
+    chosen = tuple(one for one in chosen if not one.kind.in_training)
+    if all(one.kind.answered for one in chosen):
+        return Predictor(layout, dtype, chosen)
+    return WalkingPredictor(layout, dtype, chosen)
 
 
 def predictions(
@@ -451,15 +528,16 @@ def predictions(
     X: Floats | SparseRows,
     *,
     backend: str,
-    blocks: Sequence[Block] | None = None,
+    operations: Sequence[Operation] | None = None,
     out: Floats | None = None,
 ) -> Floats:
-    """Return the result of the last of the blocks (default: all of them) for every example."""
-    chosen = layout.blocks if blocks is None else tuple(blocks)
+    """Return the result of the last of the operations (default: all of them) for every example."""
+    chosen = layout.operations if operations is None else operations
+    chosen = tuple(one for one in chosen if not one.kind.in_training)
     if out is None:
         out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
     if backend == "native":
-        predictor = Predictor(layout, parameters.dtype, chosen)
+        predictor = predictor_of(layout, parameters.dtype, chosen)
         if isinstance(X, SparseRows):
             predictor.sparse(parameters, X, out)
         else:
@@ -467,15 +545,15 @@ def predictions(
         return out
     for rows in _parts(X, chosen, backend):
         with np.errstate(all="ignore"):
-            A = reference.forward(*textbook(layout, parameters, chosen), X[rows].T)[1]
-            out[rows] = A[-1].T
+            passed = reference_walk.outputs(layout, parameters, X[rows].T, chosen)
+            out[rows] = passed[-1].A.T
     return out
 
 
-def _parts(X: Floats | SparseRows, blocks: Sequence[Block], backend: str) -> list[slice]:
+def _parts(X: Floats | SparseRows, operations: Sequence[Operation], backend: str) -> list[slice]:
     """Divide examples, dense or sparse, so that Ctrl-C takes effect between the parts."""
     if backend == "native" or not isinstance(X, SparseRows):
-        return slices(len(X), blocks)
+        return slices(len(X), operations)
     rows = max(1, _WRITTEN_OUT // X.width)
     return [slice(start, start + rows) for start in range(0, len(X), rows)]
 
@@ -511,7 +589,7 @@ class MeanLoss:
     ) -> None:
         self._asked = layout, parameters, loss, backend
         self._conventions = conventions
-        rows = _parts(data.X, layout.blocks, backend)
+        rows = _parts(data.X, layout.operations, backend)
         self._parts = [data.part(one) for one in rows]
         self._outs = [None if out is None else out[one] for one in rows]
         self._run: Run | None = None
@@ -534,26 +612,24 @@ class MeanLoss:
         layout, parameters, loss, backend = self._asked
         conventions = self._conventions
         if backend == "reference":
-            W, b, activations = textbook(layout, parameters)
-            X, Y, w = part.columns(layout.outputs)
+            batch = part.columns(layout.outputs)
+            walk = Walk(layout, parameters, loss, batch, conventions.loss_limit)
             with np.errstate(all="ignore"):
-                Z, A = reference.forward(W, b, activations, X)
+                passed = walk.forward()
                 if out is not None:
-                    out[:] = A[-1].T
-                value = reference.mean_loss(
-                    loss.name, activations[-1], Z[-1], A[-1], Y, w, conventions.loss_limit,
-                    **loss.settings,
-                )  # fmt: skip
-                return conventions.loss_scale * value
-        run, blocks, beside = self._run, layout.blocks, 0
-        if isinstance(part.X, SparseRows) and len(blocks) > 1:
+                    out[:] = passed[-1].A.T
+                return conventions.loss_scale * walk.mean_loss(passed)
+        run, beside = self._run, 0
+        operations = layout.without_training().operations
+        if isinstance(part.X, SparseRows) and len(operations) > 1:
             # Packing the first layer's weights may take longer than all else.
             if self._behind is None:
                 self._behind = _Behind(layout, parameters)
-            part, blocks, beside = self._behind(part), blocks[1:], blocks[0].inputs
+            part, beside = self._behind(part), operations[0].inputs
+            operations = operations[1:]
         if run is None:
             run = Run(
-                blocks, parameters.dtype, part, loss, conventions=conventions, penalty=False,
+                operations, parameters.dtype, part, loss, conventions=conventions, penalty=False,
                 beside=beside,
             )  # fmt: skip
         if len(self._parts) == 1:
@@ -569,7 +645,7 @@ class _Behind:
     """The first layer's output for sparse examples: dense input of the layers after it."""
 
     def __init__(self, layout: Layout, parameters: Floats) -> None:
-        self._predictor = Predictor(layout, parameters.dtype)
+        self._predictor = Predictor(layout, parameters.dtype, layout.blocks[:1])
         self._parameters = parameters
         self._room = np.empty((0, layout.blocks[0].outputs), parameters.dtype)
 
@@ -624,7 +700,7 @@ class Slope:
         self._run = None
         if backend == "native":
             self._run = Run(
-                layout.blocks, parameters.dtype, data, loss,
+                layout.operations, parameters.dtype, data, loss,
                 gradient=True, conventions=conventions, threads=threads,
             )  # fmt: skip
 
@@ -642,43 +718,12 @@ class Slope:
         layout, parameters, loss, data = self._asked
         scales, limit = self._conventions.scales, self._conventions.loss_limit
         share = 1.0 / data.total if self._conventions.shared_penalty else 1.0
-        W = textbook(layout, parameters)[0]
-        l2 = [block.l2 * share for block in layout.blocks]
-        value, _, _, _, dW, db = _textbook_pass(layout, parameters, loss, data, limit)
-        penalties = reference.l2_gradient(W, l2)
-        gW, gb, _ = textbook(layout, self._gradient)
-        for place in range(len(W)):
-            gW[place][:] = scales[1] * dW[place] + penalties[place]
-            bias, slope = gb[place], db[place]
-            if bias is not None and slope is not None:
-                bias[:] = scales[1] * slope
+        walk = Walk(layout, parameters, loss, data.columns(layout.outputs), limit)
         with np.errstate(all="ignore"):
-            return scales[0] * value + float(reference.l2_penalty(W, l2)), self._gradient
-
-
-def _textbook_pass(
-    layout: Layout,
-    parameters: Floats,
-    loss: Loss,
-    data: Data,
-    limit: float = math.inf,
-    D: Sequence[Floats | None] | None = None,
-) -> tuple[float, list[Floats], list[Floats], list[Floats], list[Floats], list[Floats | None]]:
-    """Go forward and backward on the reference: loss, Z, A, dZ, dW, db in its orientation.
-
-    D is what dropout does to what each layer reads, if it does anything.
-    """
-    W, b, activations = textbook(layout, parameters)
-    X, Y, w = data.columns(layout.outputs)
-    with np.errstate(all="ignore"):
-        Z, A = reference.forward(W, b, activations, X, D)
-        value = reference.mean_loss(
-            loss.name, activations[-1], Z[-1], A[-1], Y, w, limit, **loss.settings
-        )
-        dZ, dW, db = reference.backward(
-            W, b, activations, loss.name, X, Z, A, Y, w, D, **loss.settings
-        )
-    return float(value), Z, A, dZ, dW, db
+            passed = walk.forward()
+            value = walk.mean_loss(passed)
+            self._gradient[:] = walk.gradient(walk.backward(passed), scales[1], share)
+            return scales[0] * value + float(walk.penalty(share)), self._gradient
 
 
 def textbook_trace(
@@ -686,20 +731,25 @@ def textbook_trace(
     parameters: Floats,
     loss: Loss,
     data: Data,
-    D: Sequence[Floats | None] | None = None,
+    D: Drops = None,
 ) -> Trace:
     """Return every intermediate on the reference, of a step of training where D is given."""
-    value, Z, A, dZ, dW, db = _textbook_pass(layout, parameters, loss, data, D=D)
-    W, first = textbook(layout, parameters)[0], None if D is None else D[0]
+    operations = layout.operations
+    walk = Walk(layout, parameters, loss, data.columns(layout.outputs), D=D)
     with np.errstate(all="ignore"):
-        dX = reference.input_gradient(W[0], dZ[0], first)
+        passed = walk.forward()
+        value = walk.mean_loss(passed)
+        slopes = walk.backward(passed)
+        gradient = walk.gradient(slopes, 1.0, 0.0)
+        dX = reference_walk.below(layout, parameters, operations[:1], passed[:1], slopes[0].dZ, D)
+    dense = [place for place, one in enumerate(operations) if one.kind.form == codes.MATRIX]
     return Trace(
         loss=value,
-        Z=[np.ascontiguousarray(matrix.T) for matrix in Z],
-        A=[np.ascontiguousarray(matrix.T) for matrix in A],
-        dZ=[np.ascontiguousarray(matrix.T) for matrix in dZ],
-        dW=[np.ascontiguousarray(matrix.T) for matrix in dW],
-        db=[None if bias is None else bias.reshape(-1).copy() for bias in db],
+        Z=[np.ascontiguousarray(passed[place].Z.T) for place in dense],
+        A=[np.ascontiguousarray(passed[place].A.T) for place in dense],
+        dZ=[np.ascontiguousarray(slopes[place].dZ.T) for place in dense],
+        dW=layout.weights(gradient),
+        db=layout.biases(gradient),
         dX=np.ascontiguousarray(dX.T),
     )
 
@@ -714,23 +764,29 @@ def trace(
     """Return every intermediate of one pass over the examples, taken as one batch."""
     if backend == "reference":
         return textbook_trace(layout, parameters, loss, data)
-    run = Run(layout.blocks, parameters.dtype, data, loss, gradient=True, keep=True, penalty=False)
+    layout = layout.without_training()
+    operations = layout.operations
+    run = Run(operations, parameters.dtype, data, loss, gradient=True, keep=True, penalty=False)
     run.load(parameters)
     value = _mean(run(codes.GRADIENT))
     gradient = aligned_zeros(layout.size, parameters.dtype)
     run.store(gradient, place=1)
+    dense = run.program.table[0, run.program.table[0, :, codes.FORM] == codes.MATRIX]
 
     def kept(column: int) -> list[Floats]:
-        return [
-            run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in run.program.table[0]
-        ]
+        return [run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in dense]
 
     A, dZ = kept(codes.RESULT), kept(codes.DRESULT)
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
     A[-1] = predictions(layout, parameters, data.X, backend=backend)
+    # No step asks for it, so that the engine does not compute it.
+    before = operations[: operations.index(layout.blocks[0])]
     with np.errstate(all="ignore"):
-        # No step asks for it, so that the engine does not compute it.
         dX = dZ[0] @ layout.weights(parameters)[0].T
+        if before:
+            X = data.columns(layout.outputs)[0]
+            passed = reference_walk.outputs(layout, parameters, X, before)
+            dX = reference_walk.below(layout, parameters, before, passed, dX.T).T
     return Trace(
         loss=value,
         Z=kept(codes.Z),
@@ -738,5 +794,5 @@ def trace(
         dZ=dZ,
         dW=layout.weights(gradient),
         db=layout.biases(gradient),
-        dX=dX,
+        dX=np.ascontiguousarray(dX),
     )

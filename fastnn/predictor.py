@@ -20,7 +20,7 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.helpers import shared
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
-from fastnn.layout import Block, Layout, Tiling, aligned_zeros
+from fastnn.layout import Layout, Operation, Tiling, aligned_zeros
 from fastnn.sparse import SparseRows
 from fastnn.threads import crowd, fitting, recent_ceiling, together
 
@@ -66,15 +66,20 @@ def tiling_of(dtype: np.dtype[Any]) -> Tiling:
     return Tiling(PANEL_BYTES // dtype.itemsize, BATCH_ROWS, UNIT_ROWS)
 
 
-def slices(examples: int, blocks: Sequence[Block]) -> list[slice]:
+def slices(examples: int, operations: Sequence[Operation]) -> list[slice]:
     """Divide examples so that Ctrl-C takes effect between the parts; by the layers' sizes alone."""
-    rows = _slice_rows(blocks)
+    rows = _slice_rows(operations)
     return [slice(start, start + rows) for start in range(0, examples, rows)]
 
 
-def _slice_rows(blocks: Sequence[Block]) -> int:
+def _slice_rows(operations: Sequence[Operation]) -> int:
     """Return how many examples a slice has."""
-    nanoseconds = sum(2 * block.W.size / _WORK_IN_A_NANOSECOND + block.outputs for block in blocks)
+    nanoseconds = sum(
+        2 * sum(entry.size for entry in one.parameters if len(entry.shape) > 1)
+        / _WORK_IN_A_NANOSECOND + one.outputs
+        for one in operations
+        if not one.kind.in_training
+    )  # fmt: skip
     figures = tuning.current
     return max(figures.smallest_call, int(figures.call_nanoseconds / nanoseconds))
 
@@ -101,7 +106,7 @@ class Table:
     room: int
 
     @classmethod
-    def of(cls, blocks: Sequence[Block], dtype: np.dtype[Any], frozen: bool = False) -> Table:
+    def of(cls, blocks: Sequence[Operation], dtype: np.dtype[Any], frozen: bool = False) -> Table:
         """Plan the predictions of some layers, whose weights lie as they are or are all packed."""
         load_kernels()
         from fastnn.kernels.answers import SHARE_ROWS
@@ -154,7 +159,7 @@ class Predictor:
         The network's.
     dtype : dtype
         Of everything.
-    blocks : sequence of Block, optional
+    blocks : sequence of Operation, optional
         The layers to walk; all of the layout's by default.
     frozen : bool, default False
         Whether the parameters are what `pack` returned, instead of a flat vector.
@@ -164,7 +169,7 @@ class Predictor:
         self,
         layout: Layout,
         dtype: np.dtype[Any],
-        blocks: Sequence[Block] | None = None,
+        blocks: Sequence[Operation] | None = None,
         frozen: bool = False,
     ) -> None:
         load_kernels()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastnn.activations import ACTIVATIONS
 from fastnn.data import Data
 from fastnn.kernels import codes
-from fastnn.layout import Block, Layout, Program, Tiling
+from fastnn.layout import Layout, Operation, Program, Tiling
 from fastnn.losses import Loss
 from fastnn.metrics import Metric, spreads
 
@@ -24,7 +24,7 @@ __all__ = ["Counting", "Watch"]
 
 Floats = NDArray[np.floating]
 
-_PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT)
+_PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.SCRATCH)
 _PRIVATE_IN_PLAN = (codes.FLAT, codes.LOSSES, codes.SHARES)
 _HELD_ARRAYS = (codes.X_AT, codes.LABELS_AT, codes.VALUES_AT, codes.WEIGHTS_AT)
 
@@ -164,19 +164,22 @@ class Room:
 
     @classmethod
     def of(
-        cls, counting: Counting, program: Program, blocks: Sequence[Block], tiling: Tiling,
+        cls, counting: Counting, program: Program, operations: Sequence[Operation], tiling: Tiling,
         loss: Loss | None, sums: int,
     ) -> Room:  # fmt: skip
         """Plan it, for a program that trains, with so many sums of its own."""
         table, plan, workspace = program.table, program.plan, program.workspace
+        constants = program.constants
         examples = 0 if counting.held is None else len(counting.held)
         if examples:
-            beside = Program.of(blocks, examples, tiling, loss=loss, penalty=False)
+            beside = Program.of(operations, examples, tiling, loss=loss, penalty=False)
             moved = workspace - int(beside.plan[0, codes.STATE])
             theirs, its = beside.table.copy(), beside.plan.copy()
             theirs[..., _PRIVATE_IN_TABLE] += moved
             its[..., _PRIVATE_IN_PLAN] += moved
             its[:, codes.TABLE_ROWS] = theirs.shape[1]
+            theirs[..., codes.CONSTANTS] += len(constants)
+            constants = np.concatenate([constants, beside.constants])
             whole = np.zeros((1, *table.shape[1:]), np.int64)
             whole[:, : theirs.shape[1]] = theirs
             table, plan = np.concatenate([table, whole]), np.concatenate([plan, its])
@@ -224,7 +227,9 @@ class Room:
         if watch is not None and watch.keep:
             plan[:, codes.BEST] = workspace
             workspace += int(plan[0, codes.STATE])
-        extended = replace(program, table=table, plan=plan, workspace=workspace)
+        extended = replace(
+            program, table=table, constants=constants, plan=plan, workspace=workspace
+        )
         return cls(extended, numbers)
 
 

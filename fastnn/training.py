@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import notices, reference, reference_draws, schedules, tuning
+from fastnn import notices, reference, reference_draws, reference_walk, schedules, tuning
 from fastnn.callbacks import Callback, EarlyStopping, Trainable
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
@@ -27,14 +27,16 @@ from fastnn.gate import Targets
 from fastnn.history import History
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
-from fastnn.layout import Block, Layout
+from fastnn.layers import Dropout
+from fastnn.layout import Layout, Operation
 from fastnn.losses import Loss
 from fastnn.measuring import Group, Validation
 from fastnn.metrics import Metric
 from fastnn.optimizers import Optimizer, hyperparameters, row_of
-from fastnn.prediction import Run, predictions, textbook, textbook_trace
+from fastnn.prediction import Run, predictions, textbook_trace
 from fastnn.predictor import slices
 from fastnn.progress import Progress
+from fastnn.reference_walk import Drops, Walk
 from fastnn.schedules import Schedule
 from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
@@ -219,7 +221,7 @@ class NativeStepper:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self._job = job
         self._run = Run(
-            job.layout.blocks, job.parameters.dtype, job.data, job.loss,
+            job.layout.operations, job.parameters.dtype, job.data, job.loss,
             batch_size=job.batch_size, gradient=True, order=self.order, threads=job.threads,
             moments=len(job.state.moments), clipping=job.clip_norm is not None,
             dropping=True, conventions=job.conventions, counting=job.counting,
@@ -355,45 +357,32 @@ class ReferenceStepper:
     def _predicted(self, batch: Data) -> Floats:
         """Return the predictions of the next step, before it changes anything."""
         job = self._job
-        W, b, activations = textbook(job.layout, self._parameters)
         X, drops = batch.columns(job.layout.outputs)[0], _drops(job, len(batch))
+        operations = job.layout.operations
         with np.errstate(all="ignore"):
-            return reference.forward(W, b, activations, X, drops)[1][-1].T
+            passed = reference_walk.outputs(job.layout, self._parameters, X, operations, drops)
+            return passed[-1].A.T
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
-        layout, state, conventions = self._job.layout, self._job.state, self._job.conventions
-        W, b, activations = textbook(layout, self._parameters)
-        moments = [textbook(layout, moment)[:2] for moment in state.moments]
-        states: list[Any] = [
-            (
-                tuple(moment[0][place] for moment in moments),
-                None if b[place] is None else tuple(moment[1][place] for moment in moments),
-            )
-            for place in range(len(W))
-        ]
+        job, state, conventions = self._job, self._job.state, self._job.conventions
         share = 1.0 / batch.total if conventions.shared_penalty else 1.0
-        l2 = [block.l2 * share for block in layout.blocks]
-        t = int(state.numbers[codes.STEPS]) + 1
-        hyper = hyperparameters(state.optimizer)
-        hyper["learning_rate"] = float(state.numbers[codes.LEARNING_RATE])
-        if conventions.bare_epsilon and "beta_2" in hyper:
-            # (sqrt(v) + epsilon) / sqrt(1 - beta_2^t) is the root of v_hat plus this:
-            hyper["epsilon"] /= float(np.sqrt(1.0 - hyper["beta_2"] ** t))
-        X, Y, w = batch.columns(layout.outputs)
-        W, b, states, loss = reference.train_step(
-            W, b, activations, self._job.loss.name, l2, X, Y, w,
-            type(state.optimizer).__name__, hyper, states, t, self._job.clip_norm,
-            conventions.scales, conventions.loss_limit, _drops(self._job, len(batch)),
-            **self._job.loss.settings,
+        walk = Walk(
+            job.layout, self._parameters, job.loss, batch.columns(job.layout.outputs),
+            conventions.loss_limit, _drops(job, len(batch)),
         )  # fmt: skip
+        passed = walk.forward()
+        loss = conventions.scales[0] * walk.mean_loss(passed) + walk.penalty(share)
+        gradient = walk.gradient(walk.backward(passed), conventions.scales[1], share)
         if not np.isfinite(loss):
             return loss, codes.LOSS_NOT_FINITE
-        new = [_flat(layout, W, b)]
-        for place in range(len(state.moments)):
-            of_W = [of[0][place] for of in states]
-            of_b = [None if of[1] is None else of[1][place] for of in states]
-            new.append(_flat(layout, of_W, of_b))
+        if job.clip_norm is not None:
+            gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
+        t = int(state.numbers[codes.STEPS]) + 1
+        rule = reference.OPTIMIZERS[type(state.optimizer).__name__]
+        new = reference_walk.step(
+            job.layout, self._parameters, gradient, list(state.moments), rule, t, self._hyper(t)
+        )
         self._parameters[:] = new[0]
         for moment, stepped in zip(state.moments, new[1:], strict=True):
             moment[:] = stepped
@@ -402,28 +391,26 @@ class ReferenceStepper:
         state.numbers[codes.STEPS] += 1
         return loss, codes.FINE
 
+    def _hyper(self, t: int) -> dict[str, float]:
+        """Return the optimizer's numbers as step t takes them."""
+        state = self._job.state
+        hyper = hyperparameters(state.optimizer)
+        hyper["learning_rate"] = float(state.numbers[codes.LEARNING_RATE])
+        if self._job.conventions.bare_epsilon and "beta_2" in hyper:
+            # (sqrt(v) + epsilon) / sqrt(1 - beta_2^t) is the root of v_hat plus this:
+            hyper["epsilon"] /= float(np.sqrt(1.0 - hyper["beta_2"] ** t))
+        return hyper
 
-def _flat(layout: Layout, W: Sequence[Floats], b: Sequence[Floats | None]) -> Floats:
-    """Return the textbook's W and b of every layer as one vector of the layout."""
-    pieces = []
-    for of_W, of_b in zip(W, b, strict=True):
-        pieces.append(of_W.T.reshape(-1))
-        if of_b is not None:
-            pieces.append(of_b.reshape(-1))
-    return np.concatenate(pieces)
 
-
-def _drops(job: Job, examples: int) -> list[Floats | None]:
-    """Return the next step's dropout masks of each layer's inputs."""
-    drops: list[Floats | None] = []
-    for block in job.layout.blocks:
-        if not block.dropout:
-            drops.append(None)
+def _drops(job: Job, examples: int) -> Drops:
+    """Return what each dropout does in the next step, by its place."""
+    drops = {}
+    for one in job.layout.operations:
+        if not isinstance(one.layer, Dropout):
             continue
-        kept = reference_draws.kept(
-            job.mask_key, job.step, block.place - 1, block.inputs, examples, block.dropout
-        )
-        drops.append(kept * job.parameters.dtype.type(1.0 / (1.0 - block.dropout)))
+        rate = one.layer.rate
+        kept = reference_draws.kept(job.mask_key, job.step, one.place, one.inputs, examples, rate)
+        drops[one.place] = kept * job.parameters.dtype.type(1.0 / (1.0 - rate))
     return drops
 
 
@@ -577,7 +564,7 @@ class Job:
             return self
         held = self.validation
         if held is not None and (
-            isinstance(held.X, SparseRows) or len(slices(len(held), self.layout.blocks)) > 1
+            isinstance(held.X, SparseRows) or len(slices(len(held), self.layout.operations)) > 1
         ):
             # The second would put off Ctrl-C.
             held = None
@@ -1019,9 +1006,9 @@ def _mean(sums: NDArray[np.float64]) -> float:
     return float(sums[codes.LOSS_SUM] / sums[codes.WEIGHT_SUM])
 
 
-def _named(block: Block) -> str:
+def _named(block: Operation) -> str:
     """Describe a layer in a few words."""
-    return f"Dense, {block.outputs} units, {block.activation}"
+    return f"{block.kind.name}, {block.outputs} units, {block.activation}"
 
 
 def _divergence(
@@ -1045,7 +1032,7 @@ def _divergence(
 
 def _where_it_began(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
-) -> tuple[Block, str]:
+) -> tuple[Operation, str]:
     """Trace a bad step in the textbook's order; return the first layer with a non-finite part."""
     drops = _drops(job, len(batch))
     seen = textbook_trace(job.layout, job.parameters, job.loss, batch, drops)
@@ -1069,13 +1056,11 @@ def _where_it_began(
         if not all(part is None or np.isfinite(part).all() for part in gradients):
             return blocks[place], "the gradient of {place} overflowed"
     parameters, state = after
-    for block in blocks:
-        for entry in (block.W, block.b):
-            vectors = (parameters, *state.moments)
-            if entry is not None and not all(
-                np.isfinite(job.layout.view(vector, entry)).all() for vector in vectors
-            ):
-                return block, "the update of {place} overflowed"
+    vectors = (parameters, *state.moments)
+    for one in job.layout.operations:
+        arrays = (job.layout.view(vector, entry) for vector in vectors for entry in one.parameters)
+        if not all(np.isfinite(array).all() for array in arrays):
+            return one, "the update of {place} overflowed"
     return blocks[0], "an update from {place} on overflowed"
 
 

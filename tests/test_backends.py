@@ -48,7 +48,7 @@ def network(dtype="float32"):
 def taken(monkeypatch):
     """Note which path computes."""
     paths = set()
-    forward = reference.forward
+    linear = reference.linear
 
     def native(work):
         def noted(self, *arguments):
@@ -59,7 +59,7 @@ def taken(monkeypatch):
 
     def textbook(*arguments):
         paths.add("reference")
-        return forward(*arguments)
+        return linear(*arguments)
 
     room_and_name = (
         (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one"),
@@ -67,7 +67,7 @@ def taken(monkeypatch):
     )  # fmt: skip
     for room, name in room_and_name:
         monkeypatch.setattr(room, name, native(getattr(room, name)))
-    monkeypatch.setattr(reference, "forward", textbook)
+    monkeypatch.setattr(reference, "linear", textbook)
     return paths
 
 

@@ -578,7 +578,7 @@ def test_a_network_with_dropout_describes_itself(tmp_path):
 
 
 def test_dropout_is_a_row_of_the_table_in_training_only():
-    blocks, tiling = network().layout.blocks, Tiling(16, 6, 4)
+    blocks, tiling = network().layout.operations, Tiling(16, 6, 4)
     options = {"loss": LOSSES["cross_entropy"], "gradient": True, "moments": 2}
     assert len(Program.of(blocks, 9, tiling, **options).table[0]) == 3
     program = Program.of(blocks, 9, tiling, dropping=True, **options)
@@ -590,7 +590,7 @@ def test_dropout_is_a_row_of_the_table_in_training_only():
     assert drops[:, codes.PLACE].tolist() == [0, 2, 4]
     thresholds = [round(rate * 2**32) for rate in (0.2, 0.5, 0.1)]
     assert drops[:, codes.THRESHOLD].tolist() == thresholds
-    np.testing.assert_allclose(program.constants[::2, codes.KEPT_SCALE], [1.25, 2.0, 1 / 0.9])
+    np.testing.assert_allclose(program.constants[::2, codes.NUMBER], [1.25, 2.0, 1 / 0.9])
     # Inputs change where they lie; what a layer gave stays for its slope.
     assert table[0, codes.RESULT] == table[0, codes.SOURCE]
     assert (drops[1:, codes.RESULT] != drops[1:, codes.SOURCE]).all()

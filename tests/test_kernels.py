@@ -29,10 +29,10 @@ from fastnn import layout
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, intrinsic
+from fastnn.kernels.dense import block_rows
 from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH
 from fastnn.kernels.micro_kernels import BATCH_ROWS, UNIT_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
-from fastnn.kernels.passes import block_rows
 from fastnn.kernels.tiles import band_rows, tile_after, tile_at
 from fastnn.kernels.views import matrix
 from fastnn.losses import LOSSES

@@ -23,16 +23,17 @@ LINE = 16
 TILINGS = {"sse": Tiling(8, 6, 4), "avx2": Tiling(16, 6, 4), "avx512": Tiling(32, 8, 8)}
 TILING = TILINGS["avx2"]
 
-DESCRIBED = [
-    (0, 17, "relu", True, 0.1, 0.0),
-    (1, 3, "tanh", False, 0.0, 0.0),
-    (3, 5, "softmax", True, 0.2, 0.5),
+LAYERS = [
+    fn.Dense(17, "relu", l2=0.1),
+    fn.Dense(3, "tanh", bias=False),
+    fn.Dropout(0.5),
+    fn.Dense(5, "softmax", l2=0.2),
 ]
 
 
 @pytest.fixture
 def layout():
-    return Layout.of(4, DESCRIBED)
+    return Layout.of(4, LAYERS)
 
 
 # Vectors.
@@ -84,12 +85,16 @@ def test_arrays_follow_each_other_without_padding(layout):
 
 
 def test_blocks_hold_what_computing_needs(layout):
-    found = [(b.place, b.inputs, b.outputs, b.activation, b.l2, b.dropout) for b in layout.blocks]
+    found = [(b.place, b.inputs, b.outputs, b.activation, b.l2) for b in layout.operations]
     assert found == [
-        (0, 4, 17, "relu", 0.1, 0.0),
-        (1, 17, 3, "tanh", 0.0, 0.0),
-        (3, 3, 5, "softmax", 0.2, 0.5),
+        (0, 4, 17, "relu", 0.1),
+        (1, 17, 3, "tanh", 0.0),
+        (2, 3, 3, "identity", 0.0),
+        (3, 3, 5, "softmax", 0.2),
     ]
+    assert [b.kind.name for b in layout.operations] == ["Dense", "Dense", "Dropout", "Dense"]
+    assert [b.layer for b in layout.operations] == LAYERS
+    assert [b.place for b in layout.blocks] == [0, 1, 3]
     assert [b.W for b in layout.blocks] == [layout[name] for name in ("0.W", "1.W", "3.W")]
     assert [b.b for b in layout.blocks] == [layout["0.b"], None, layout["3.b"]]
 
@@ -225,13 +230,15 @@ def networks(draw):
         last = loss.activation
     outputs = draw(st.integers(1, 80)) * (1 if loss is None else loss.outputs)
     activations = draw(st.lists(st.sampled_from(list(ACTIVATIONS)), min_size=5, max_size=5))
-    layers = [
-        (place, units, activation, draw(st.booleans()), 0.0, draw(st.sampled_from([0.0, 0.5])))
-        for place, (units, activation) in enumerate(
-            zip([*hidden, outputs], [*activations[: len(hidden)], last], strict=True)
+    layers = []
+    for units, activation in zip(
+        [*hidden, outputs], [*activations[: len(hidden)], last], strict=True
+    ):
+        layers += [fn.Dropout(0.5)] * draw(st.integers(0, 2))
+        layers.append(
+            fn.Dense(units, activation, draw(st.booleans()), trainable=draw(st.booleans()))
         )
-    ]
-    return Layout.of(draw(st.integers(1, 1000)), layers).blocks, loss
+    return Layout.of(draw(st.integers(1, 1000)), layers).operations, loss
 
 
 @given(
@@ -248,11 +255,12 @@ def networks(draw):
 def test_whatever_is_planned_no_two_buffers_overlap(
     made, rows, width, gradient, keep, dropping, clipping, moments, threads
 ):
-    (blocks, loss), tiling = made, TILINGS[width]
+    (operations, loss), tiling = made, TILINGS[width]
+    blocks = [one for one in operations if isinstance(one.layer, fn.Dense)]
     # Everything is kept of batches that fit; no run keeps a million rows in many threads.
     rows = min(rows, 300) if keep else rows
     program = Program.of(
-        blocks, rows, tiling, loss=loss, gradient=gradient, keep=keep, dropping=dropping,
+        operations, rows, tiling, loss=loss, gradient=gradient, keep=keep, dropping=dropping,
         clipping=clipping, moments=moments, threads=threads,
     )  # fmt: skip
     plan = program.plan[0]
@@ -262,12 +270,13 @@ def test_whatever_is_planned_no_two_buffers_overlap(
     kept = gradient and (moments == 0 or clipping or plan[codes.CHUNK] < rows)
     found = buffers(program, tiling) + packed(program, tiling, kept * plan[codes.GROUPS])
     check_rooms(found, program.workspace)
-    # Each weight belongs to one unit of work of one layer, and each layer reads the one below.
+    # Each weight that learns belongs to one unit of work of one layer, and each layer reads the
+    # one below.
     dense = program.table[0][program.table[0, :, codes.OPERATION] == codes.DENSE]
     assert dense[:, codes.INPUTS].tolist() == [block.inputs for block in blocks]
     assert dense[:, codes.OUTPUTS].tolist() == [block.outputs for block in blocks]
-    assert (np.diff(dense[:, codes.UNITS]) > 0).all()
-    assert dense[-1, codes.UNITS] < plan[codes.UNIT_COUNT]
+    units = np.diff(dense[:, codes.UNITS], append=plan[codes.UNIT_COUNT])
+    assert ((units > 0) == [block.trainable for block in blocks]).all()
     above = program.table[0, 1:]
     assert (above[:, codes.SOURCE] == program.table[0, :-1, codes.RESULT]).all()
 
@@ -306,7 +315,7 @@ def test_groups_follow_from_the_shape_alone(layout):
     assert groups(1000 * chunk) == 16
     assert groups(10 * chunk, moments=2, clipping=True) == 10
     # Weights of which sixteen copies would not stay in the cache are summed once.
-    heavy = Layout.of(500, [(0, 500, "relu", True, 0.0, 0.0)]).blocks
+    heavy = Layout.of(500, [fn.Dense(500, "relu")]).blocks
     assert groups(10**6, heavy) == 1
     # Nothing is summed on the way forward, and where everything is kept there is one chunk.
     assert Program.of(layout.blocks, 10 * chunk, TILING).plan[0, codes.GROUPS] == 1
@@ -349,7 +358,7 @@ def test_the_table_says_what_the_layout_says(layout):
 @pytest.mark.parametrize(("last", "loss"), PAIRS)
 def test_a_matched_loss_takes_the_last_activation_over(last, loss):
     row = LOSSES[loss]
-    blocks = Layout.of(2, [(0, 3, last, True, 0.0, 0.0), (1, 3, last, True, 0.0, 0.0)]).blocks
+    blocks = Layout.of(2, [fn.Dense(3, last), fn.Dense(3, last)]).blocks
     found = Program.of(blocks, 1, TILING, loss=row).table[0, :, codes.ACTIVATION].tolist()
     ends = "identity" if row.activation == last else last
     assert found == [ACTIVATIONS[last].code, ACTIVATIONS[ends].code]
@@ -384,7 +393,7 @@ def test_an_activation_may_ask_for_z(name, dtype, monkeypatch):
 
 
 def test_a_program_shows_its_operations_by_their_names(layout):
-    program = Program.of(layout.blocks, 17, TILING, gradient=True, dropping=True)
+    program = Program.of(layout.operations, 17, TILING, gradient=True, dropping=True)
     head, *rows, foot = (line.split() for line in str(program).splitlines())
     assert head[:4] == ["operation", "activation", "inputs", "outputs"]
     assert [row[1:5] for row in rows] == [
@@ -404,9 +413,12 @@ def test_a_program_shows_its_operations_by_their_names(layout):
 
 
 def test_an_unknown_operation_is_refused(layout, monkeypatch):
-    monkeypatch.setattr(codes, "DROPOUT", codes.OPERATIONS[-1] + 1)
-    with pytest.raises(ValueError, match="no operation of code 2; they know 0 to 1"):
-        Program.of(layout.blocks, 5, TILING, dropping=True)
+    unknown = codes.OPERATIONS[-1] + 1
+    operations = [replace(one, kind=replace(one.kind, code=unknown)) for one in layout.operations]
+    with pytest.raises(
+        ValueError, match=f"no operation of code {unknown}; they know 0 to {unknown - 1}"
+    ):
+        Program.of(operations, 5, TILING, dropping=True)
 
 
 def test_an_unknown_activation_is_refused(layout, monkeypatch):
@@ -445,7 +457,7 @@ def test_kernels_have_an_arm_for_every_code_that_is_known():
 
 
 def test_a_chunk_is_the_batch_or_what_stays_in_the_cache():
-    narrow, wide = ([(0, units, "relu", True, 0.0, 0.0)] for units in (9, 60_000))
+    narrow, wide = ([fn.Dense(units, "relu")] for units in (9, 60_000))
     blocks = Layout.of(1, narrow).blocks
     assert Program.of(blocks, 17, TILING).plan[0, codes.CHUNK] == 17
     assert Program.of(blocks, 10**6, TILING).plan[0, codes.CHUNK] == 2**15 // 10

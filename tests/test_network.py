@@ -106,12 +106,6 @@ def test_the_list_of_layers_may_change_afterwards():
             "layers must end with a Dense layer, which gives the predictions; "
             "got Dropout(rate=0.5) at the end.",
         ),
-        (
-            {"layers": [fn.Dropout(0.5), fn.Dropout(0.1), fn.Dense(2)]},
-            ValueError,
-            "layers[1] must be a Dense layer, which reads what Dropout(rate=0.5) before it "
-            "leaves; got Dropout(rate=0.1).",
-        ),
         ({"inputs": 0}, ValueError, "inputs must be an integer of at least 1; got 0."),
         ({"inputs": -1}, ValueError, "inputs must be an integer of at least 1; got -1."),
         ({"inputs": 3.0}, TypeError, "inputs must be an integer of at least 1; got 3.0 (float)."),

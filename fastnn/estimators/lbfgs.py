@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from fastnn.estimators.blas import one_blas_thread
 from fastnn.estimators.judge import Judge, Measure, mean_loss
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
-from fastnn.layout import Layout
 from fastnn.network import Sequential
 from fastnn.notices import warn
 from fastnn.prediction import Slope
@@ -48,7 +46,7 @@ class FullBatch:
         # The search tries points that it does not accept, which are nobody else's to see.
         self._vector = np.empty_like(measure.vector)
         self._constant = _constant(known, measure)
-        layout = Layout([replace(block, l2=alpha) for block in measure.layout.blocks])
+        layout = measure.layout.with_l2(alpha)
         self._slope = Slope(
             layout, self._vector, measure.loss, known, measure.backend, measure.conventions,
             threads,

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnn import gate
 from fastnn.activations import ACTIVATIONS
-from fastnn.layers import Dense, Dropout, Layer, described
+from fastnn.layers import Dense, Dropout, Layer
 from fastnn.layout import Layout
 from fastnn.names import check_real, describe, lookup
 from fastnn.network import Sequential
@@ -130,11 +130,7 @@ class Weights:
 
     def layout(self, alpha: float) -> Layout:
         """Return the layout of the vector, with the strength of L2."""
-        return Layout.of(
-            self.network.layout.inputs,
-            [(place, layer.units, layer.activation, layer.bias, alpha, rate)
-             for place, layer, rate in described(self.network.layers)],
-        )  # fmt: skip
+        return self.network.layout.with_l2(alpha)
 
     def taken(self) -> tuple[list[Floats], list[Floats]]:
         """Return copies of weights and biases, all of the state that was shown last."""

@@ -74,13 +74,19 @@ class PlainNetwork:
         Raises
         ------
         ValueError
-            If a parameter is not finite.
+            If a parameter is not finite, or a layer is of a kind that no export knows.
         """
         if not np.isfinite(parameters).all():
             raise ValueError(
                 "a network can be exported if all of its parameters are finite; "
                 f"got {np.count_nonzero(~np.isfinite(parameters))} that are not."
             )
+        for one in layout.operations:
+            if not (one.kind.answered or one.kind.in_training):
+                raise ValueError(
+                    "a network of Dense and Dropout layers can be exported; got a "
+                    f"{one.kind.name} as layer {one.place}."
+                )
         held = parameters.copy()
         arrays = zip(layout.blocks, layout.weights(held), layout.biases(held), strict=True)
         layers = tuple(PlainLayer(W, b, block.activation) for block, W, b in arrays)

@@ -22,25 +22,34 @@ OPERATION: Final = 0
 ACTIVATION: Final = 1
 INPUTS: Final = 2  # columns of what the operation reads
 OUTPUTS: Final = 3  # columns of what it writes
-W: Final = 4  # offset in the parameters
-B: Final = 5  # offset in the parameters, or NONE
+W: Final = 4  # offset of its weights, or first span, in the parameters, or NONE
+B: Final = 5  # offset of its biases, or second span, in the parameters, or NONE
 SOURCE: Final = 6  # workspace: activations read, in panels
 Z: Final = 7  # workspace: weighted sums (the same place as RESULT where Z is not needed)
 RESULT: Final = 8  # workspace: activations written, in panels
 DSOURCE: Final = 9  # workspace: gradient of what was read, or NONE where it is not needed
 DRESULT: Final = 10  # workspace: gradient of what was written, turned into dZ in place
-PACKED: Final = 11  # workspace: W in panels
-BIASES: Final = 12  # workspace: b, whole panels of it
+PACKED: Final = 11  # workspace: W in panels, or the first span, whole panels of it
+BIASES: Final = 12  # workspace: b, or the second span, whole panels of it
 TRANSPOSED: Final = 13  # workspace: the transpose of W in panels, or NONE where it is not needed
-UNITS: Final = 14  # index of the operation's first tile among the weight gradients' tiles of all
+UNITS: Final = 14  # index of the operation's first tile among the gradients' tiles of all
 PLACE: Final = 15  # of a dropout in the layer list
 THRESHOLD: Final = 16  # of a dropout: 32-bit hashes from here on keep a unit
 NARROW: Final = 17  # 1 for a layer of so few outputs that its weights are stored as their transpose
 SPARSE: Final = 18  # 1 for an operation on sparse examples
 PACKED_FROM: Final = 19  # of a prediction: the first column of W that is read from its PACKED
 PITCH: Final = 20  # of a prediction: elements from one row of the result to the next
-TABLE_COLUMNS: Final = 21
+BELOW: Final = 21  # row whose activation's derivative the backward pass applies, or NONE
+FORM: Final = 22  # how the operation's parameters lie; see below
+CONSTANTS: Final = 23  # its row of the constants
+SCRATCH: Final = 24  # workspace: what it notes of every row of a chunk, column by column, or NONE
+TABLE_COLUMNS: Final = 25
 NONE: Final = -1
+
+# Forms of parameters: none; a matrix in panels and biases; one or two spans, one number per column.
+NO_PARAMETERS: Final = 0
+MATRIX: Final = 1
+SPANS: Final = 2
 
 # Rows that the transpose of narrow weights has in each panel.
 NARROW_ROWS: Final = 4
@@ -48,7 +57,7 @@ NARROW_ROWS: Final = 4
 # Columns of the constants that go with each operation.
 L2: Final = 0
 LOSS_NUMBER: Final = 1  # the loss's own, in the last operation's row
-KEPT_SCALE: Final = 2  # what a dropout multiplies by where it keeps
+NUMBER: Final = 2  # the operation's own: what a dropout multiplies by where it keeps
 CONSTANT_COLUMNS: Final = 3
 
 # Activations.

@@ -24,6 +24,7 @@ from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import PANEL_BYTES, pack, unpack
 from fastnn.kernels.passes import backward, forward
 from fastnn.kernels.rules import prepare_rates
+from fastnn.kernels.spans import finish_spans, step_spans, sum_spans
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.team import barrier, flag, join, raise_flag, team_size
 from fastnn.kernels.tiles import (
@@ -33,6 +34,7 @@ from fastnn.kernels.tiles import (
     sum_tiles,
     tall,
     tiles_before,
+    tiles_of,
 )
 from fastnn.kernels.views import matrix
 
@@ -57,7 +59,10 @@ def sum_chunk(
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
-        sum_tiles(M, table[r], plan, integers, rows, first, last, group, starting)
+        if table[r, codes.FORM] == codes.MATRIX:
+            sum_tiles(M, table[r], plan, integers, rows, first, last, group, starting)
+        elif table[r, codes.FORM] == codes.SPANS:
+            sum_spans(M, table[r], plan, rows, first, last, group, starting)
 
 
 @kernel
@@ -69,8 +74,11 @@ def finish_gradient(
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
-        l2 = M.dtype.type(constants[r, codes.L2] * share)
-        finish_tiles(M, table[r], plan, sums, l2, first, last, groups)
+        if table[r, codes.FORM] == codes.MATRIX:
+            l2 = M.dtype.type(constants[r, codes.L2] * share)
+            finish_tiles(M, table[r], plan, sums, l2, first, last, groups)
+        elif table[r, codes.FORM] == codes.SPANS:
+            finish_spans(M, table[r], plan, sums, first, last, groups)
 
 
 @kernel
@@ -83,12 +91,16 @@ def step_chunk(
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
-        # A gradient that was kept includes that of L2.
-        l2 = M.dtype.type(0.0 if kept else constants[r, codes.L2] * share)
-        broken += step_tiles(
-            M, table[r], plan, integers, sums, l2, M.dtype.type(scale), rows, first, last, tile,
-            starting, kept,
-        )  # fmt: skip
+        factor = M.dtype.type(scale)
+        if table[r, codes.FORM] == codes.MATRIX:
+            # A gradient that was kept includes that of L2.
+            l2 = M.dtype.type(0.0 if kept else constants[r, codes.L2] * share)
+            broken += step_tiles(
+                M, table[r], plan, integers, sums, l2, factor, rows, first, last, tile, starting,
+                kept,
+            )  # fmt: skip
+        elif table[r, codes.FORM] == codes.SPANS:
+            broken += step_spans(M, table[r], plan, factor, rows, first, last, tile, starting, kept)
     return broken
 
 
@@ -137,13 +149,6 @@ def sum_groups(
                 M, table, plan, sparse[0], rows, begin, plan[codes.UNIT_COUNT], group,
                 c == beginning,
             )  # fmt: skip
-
-
-@kernel
-def tiles_of(table: Any, plan: Any, r: int) -> tuple[int, int]:
-    """Return the first and the one past the last of an operation's tiles."""
-    end = table[r + 1, codes.UNITS] if r + 1 < table.shape[0] else plan[codes.UNIT_COUNT]
-    return table[r, codes.UNITS], end
 
 
 @kernel
@@ -423,18 +428,19 @@ def engine(
 def load(table: Any, M: Any, shift: int, vector: Any) -> None:
     """Pack a vector of parameters, or of moments, which lie `shift` further on.
 
-    Reads: vector (size,).  Writes: in M, every layer's PACKED and BIASES, shifted; where
+    Reads: vector (size,).  Writes: in M, every operation's PACKED and BIASES, shifted; where
     the shift is 0 also its TRANSPOSED.
     """
     for row in table:
-        if row[codes.OPERATION] != codes.DENSE:
-            continue
         inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        W = matrix(vector, row[codes.W], inputs, outputs)
-        if row[codes.NARROW]:
-            pack_narrow(M, row[codes.PACKED] + shift, W)
-        else:
-            pack(M, row[codes.PACKED] + shift, tall(inputs), W)
+        if row[codes.FORM] == codes.MATRIX:
+            W = matrix(vector, row[codes.W], inputs, outputs)
+            if row[codes.NARROW]:
+                pack_narrow(M, row[codes.PACKED] + shift, W)
+            else:
+                pack(M, row[codes.PACKED] + shift, tall(inputs), W)
+        elif row[codes.W] >= 0:
+            pack(M, row[codes.PACKED] + shift, 1, matrix(vector, row[codes.W], 1, outputs))
         if row[codes.B] >= 0:
             pack(M, row[codes.BIASES] + shift, 1, matrix(vector, row[codes.B], 1, outputs))
         if shift == 0:
@@ -445,16 +451,17 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
 def store(table: Any, M: Any, shift: int, vector: Any) -> None:
     """Unpack what `load` packs, or a gradient, which lies after the moments.
 
-    Reads: in M, every layer's PACKED and BIASES, shifted.  Writes: vector (size,).
+    Reads: in M, every operation's PACKED and BIASES, shifted.  Writes: vector (size,).
     """
     for row in table:
-        if row[codes.OPERATION] != codes.DENSE:
-            continue
         inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-        W = matrix(vector, row[codes.W], inputs, outputs)
-        if row[codes.NARROW]:
-            unpack_narrow(W, M, row[codes.PACKED] + shift)
-        else:
-            unpack(W, M, row[codes.PACKED] + shift, tall(inputs))
+        if row[codes.FORM] == codes.MATRIX:
+            W = matrix(vector, row[codes.W], inputs, outputs)
+            if row[codes.NARROW]:
+                unpack_narrow(W, M, row[codes.PACKED] + shift)
+            else:
+                unpack(W, M, row[codes.PACKED] + shift, tall(inputs))
+        elif row[codes.W] >= 0:
+            unpack(matrix(vector, row[codes.W], 1, outputs), M, row[codes.PACKED] + shift, 1)
         if row[codes.B] >= 0:
             unpack(matrix(vector, row[codes.B], 1, outputs), M, row[codes.BIASES] + shift, 1)

@@ -1,7 +1,8 @@
 """The walk over the operation table, forward and backward.
 
 The architecture is data: the table says what to do with which part of the workspace.  Each thread
-walks its own rows of the chunk, so that the passes need no barrier.
+walks its own rows of the chunk, so that the passes need no barrier.  Every code has an arm; for
+one that has none nothing is done, and the planner refuses it.
 """
 
 from __future__ import annotations
@@ -10,244 +11,11 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward, sparse_forward
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
-from fastnn.kernels.elementwise import activation_backward, activation_forward
 from fastnn.kernels.entries import drop_entries
-from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH, strip
-from fastnn.kernels.micro_kernels import (
-    AS_IT_IS,
-    BATCH_ROWS,
-    RELU,
-    RELU_SLOPE,
-    SIGMOID_SLOPE,
-    TANH_SLOPE,
-)
-from fastnn.kernels.narrow import narrow_strip
-from fastnn.kernels.panels import PANEL_BYTES, pack, unpack
-from fastnn.kernels.sparse_products import narrow_sums, row_sums
-from fastnn.kernels.tiles import tall
-from fastnn.kernels.views import matrix, rows_apart
 
-__all__ = ["backward", "block_rows", "forward"]
-
-
-@kernel
-def block_rows(rows: int) -> int:
-    """Return how many rows a product takes at a time: equal blocks of at most BLOCK_ROWS.
-
-    Equal, because a short last block would stream all weights through the cache for a few rows.
-    """
-    blocks = max((rows + BLOCK_ROWS - 1) // BLOCK_ROWS, 1)
-    tiles = (rows + blocks * BATCH_ROWS - 1) // (blocks * BATCH_ROWS)
-    return max(tiles, 1) * BATCH_ROWS
-
-
-@kernel
-def activate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: int) -> None:
-    """Compute A = f(Z) of a block of rows, one panel from column j.
-
-    Reads: the operation's Z.  Writes: its result.  May overwrite: nothing else.
-    """
-    if row[codes.ACTIVATION] == codes.IDENTITY and row[codes.Z] == row[codes.RESULT]:
-        return
-    panel = PANEL_BYTES // M.itemsize
-    width = panel if row[codes.OUTPUTS] - j > panel // 2 else panel // 2
-    at = j * height + first * panel
-    Z = rows_apart(M, row[codes.Z] + at, rows, width, panel)
-    A = rows_apart(M, row[codes.RESULT] + at, rows, width, panel)
-    activation_forward(A, Z, row[codes.ACTIVATION])
-
-
-@kernel
-def deactivate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: int) -> None:
-    """Compute dZ = dA f'(Z) of a block of rows, one panel from column j.
-
-    Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
-    May overwrite: nothing else.
-    """
-    panel = PANEL_BYTES // M.itemsize
-    width = panel if row[codes.OUTPUTS] - j > panel // 2 else panel // 2
-    at = j * height + first * panel
-    A = rows_apart(M, row[codes.RESULT] + at, rows, width, panel)
-    Z = rows_apart(M, row[codes.Z] + at, rows, width, panel)
-    dZ = rows_apart(M, row[codes.DRESULT] + at, rows, width, panel)
-    activation_backward(dZ, A, Z, row[codes.ACTIVATION])
-
-
-@kernel
-def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
-    """Compute A = softmax(Z) of some rows.
-
-    Reads: the operation's Z.  Writes: its result.  May overwrite: scratch for the rows at flat.
-    """
-    panel = PANEL_BYTES // M.itemsize
-    outputs = row[codes.OUTPUTS]
-    Z = matrix(M, flat, last - first, outputs)
-    unpack(Z, M, row[codes.Z] + first * panel, height)
-    activation_forward(Z, Z, codes.SOFTMAX)
-    pack(M, row[codes.RESULT] + first * panel, height, Z)
-
-
-@kernel
-def deactivate_rows(
-    M: Any, row: Any, flat: int, dflat: int, height: int, first: int, last: int
-) -> None:
-    """Compute dZ = dA f'(Z) of some rows, where no product has done it in its registers.
-
-    That is for the last operation, below a dropout, and for a softmax.
-
-    Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
-    May overwrite: scratch for the rows at flat and dflat.
-    """
-    panel = PANEL_BYTES // M.itemsize
-    outputs = row[codes.OUTPUTS]
-    if row[codes.ACTIVATION] == codes.IDENTITY:
-        return
-    if row[codes.ACTIVATION] != codes.SOFTMAX:
-        for j in range(0, outputs, panel):
-            deactivate_panel(M, row, height, first, last - first, j)
-        return
-    A = matrix(M, flat, last - first, outputs)
-    unpack(A, M, row[codes.RESULT] + first * panel, height)
-    dZ = matrix(M, dflat, last - first, outputs)
-    unpack(dZ, M, row[codes.DRESULT] + first * panel, height)
-    activation_backward(dZ, A, A, codes.SOFTMAX)
-    pack(M, row[codes.DRESULT] + first * panel, height, dZ)
-
-
-@kernel
-def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
-    """Compute Z = A W + b and f(Z) of some rows.
-
-    Reads: the operation's source, packed weights and biases.  Writes: its Z and result, rows
-    rounded up to whole tiles.  May overwrite: scratch for the rows at flat.
-    """
-    panel = PANEL_BYTES // M.itemsize
-    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-    activation = row[codes.ACTIVATION]
-    if row[codes.NARROW]:
-        at = first * panel
-        narrow_strip(
-            M, row[codes.Z] + at, row[codes.SOURCE] + at, row[codes.PACKED], row[codes.BIASES],
-            height, last - first, inputs, outputs,
-        )  # fmt: skip
-        if activation == codes.SOFTMAX:
-            activate_rows(M, row, flat, height, first, last)
-        else:
-            activate_panel(M, row, height, first, last - first, 0)
-        return
-    in_registers = activation == codes.RELU and row[codes.Z] == row[codes.RESULT]
-    high = tall(inputs)
-    share = block_rows(last - first)
-    for block in range(first, last, share):
-        rows = min(share, last - block)
-        at = block * panel
-        for k in range(0, inputs, DEPTH):
-            depth = min(DEPTH, inputs - k)
-            ready = k + depth == inputs
-            finish = RELU if ready and in_registers else AS_IT_IS
-            a = row[codes.SOURCE] + k * height + at
-            for j in range(0, outputs, panel):
-                c = row[codes.Z] + j * height + at
-                b = row[codes.PACKED] + j * high + k * panel
-                start = c if k else row[codes.BIASES] + j
-                pitch = panel if k else 0
-                strip(
-                    M, c, a, b, start, pitch, finish, 0, height, rows, depth, outputs - j,
-                    b + high * panel,
-                )  # fmt: skip
-                if ready and not in_registers and activation != codes.SOFTMAX:
-                    activate_panel(M, row, height, block, rows, j)
-    if activation == codes.SOFTMAX:
-        activate_rows(M, row, flat, height, first, last)
-
-
-@kernel
-def sparse_forward(
-    M: Any, row: Any, plan: Any, sparse: Any, picks: Any, flat: int, first: int, last: int
-) -> None:
-    """Compute Z = X W + b and f(Z) of some rows of sparse examples X.
-
-    Reads: what `gather_entries` left, sparse, the operation's packed weights and biases.
-    Writes: its Z and result.  May overwrite: room for the rows at flat.
-    """
-    panel = PANEL_BYTES // M.itemsize
-    height, outputs = plan[codes.HEIGHT], row[codes.OUTPUTS]
-    W, b = row[codes.PACKED], row[codes.BIASES]
-    integers, starts, columns, _ = sparse
-    # Pads come out as zero, as what is packed has zeros there.
-    wide = (outputs + panel // 2 - 1) // (panel // 2) * (panel // 2)
-    for i in range(first, last):
-        at = integers[plan[codes.BEGINNINGS] + i]
-        count = integers[plan[codes.BEGINNINGS] + i + 1] - at
-        z, entries, begin = row[codes.Z] + i * panel, plan[codes.ENTRIES] + at, starts[picks[i]]
-        if row[codes.NARROW]:
-            narrow_sums(
-                M, z, M, entries, columns, begin, count, M, W, panel * codes.NARROW_ROWS, 1, panel,
-                b, outputs,
-            )  # fmt: skip
-        else:
-            row_sums(
-                M, z, height * panel, M, entries, columns, begin, count, M, W, panel,
-                tall(row[codes.INPUTS]) * panel, b, wide,
-            )  # fmt: skip
-    if row[codes.ACTIVATION] == codes.SOFTMAX:
-        activate_rows(M, row, flat, height, first, last)
-        return
-    for j in range(0, outputs, panel):
-        activate_panel(M, row, height, first, last - first, j)
-
-
-@kernel
-def slope_in_registers(activation: int) -> int:
-    """Return the derivative that a product's epilogue applies, AS_IT_IS for none."""
-    if activation == codes.RELU:
-        return RELU_SLOPE
-    if activation == codes.TANH:
-        return TANH_SLOPE
-    return SIGMOID_SLOPE if activation == codes.SIGMOID else AS_IT_IS
-
-
-@kernel
-def dense_backward(M: Any, row: Any, below: Any, height: int, first: int, last: int) -> None:
-    """Compute dA = dZ W^T of some rows, and dZ = dA f'(Z) of the operation below.
-
-    A softmax below needs whole rows and is left to `deactivate_rows`; a dropout has no
-    activation.
-
-    Reads: the operation's DRESULT and the transpose of its weights, and what the one below left.
-    Writes: the DRESULT of the one below, of rows rounded up to whole tiles.
-    May overwrite: nothing else.
-    """
-    panel = PANEL_BYTES // M.itemsize
-    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-    activation = below[codes.ACTIVATION]
-    slope = slope_in_registers(activation)
-    sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
-    # Narrow weights are stored as their transpose already.
-    turned = row[codes.PACKED] if row[codes.NARROW] else row[codes.TRANSPOSED]
-    deep = codes.NARROW_ROWS if row[codes.NARROW] else outputs
-    share = block_rows(last - first)
-    for block in range(first, last, share):
-        rows = min(share, last - block)
-        at = block * panel
-        for k in range(0, outputs, DEPTH):
-            depth = min(DEPTH, outputs - k)
-            ready = k + depth == outputs
-            finish = slope if ready else AS_IT_IS
-            a = row[codes.DRESULT] + k * height + at
-            for j in range(0, inputs, panel):
-                c = row[codes.DSOURCE] + j * height + at
-                b = turned + j * deep + k * panel
-                e = below[codes.RESULT] + j * height + at
-                start = c if k else codes.NONE
-                pitch = panel if k else 0
-                strip(
-                    M, c, a, b, start, pitch, finish, e, height, rows, depth, inputs - j,
-                    b + deep * panel,
-                )  # fmt: skip
-                if ready and sweeping:
-                    deactivate_panel(M, below, height, block, rows, j)
+__all__ = ["backward", "forward"]
 
 
 @kernel
@@ -265,16 +33,27 @@ def forward(
     flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
     for r in range(table.shape[0]):
         row = table[r]
-        if row[codes.OPERATION] == codes.DROPOUT:
-            scale = constants[r, codes.KEPT_SCALE]
+        operation = row[codes.OPERATION]
+        number = constants[row[codes.CONSTANTS], codes.NUMBER]
+        if operation == codes.DENSE:
             if row[codes.SPARSE]:
-                drop_entries(M, row, plan, sparse, picks, scale, stream, begun, first, last)
+                sparse_forward(M, row, plan, sparse, picks, flat, first, last)
             else:
-                dropout_forward(M, row, scale, height, stream, begun, first, last)
-        elif row[codes.SPARSE]:
-            sparse_forward(M, row, plan, sparse, picks, flat, first, last)
-        else:
-            dense_forward(M, row, flat, height, first, last)
+                dense_forward(M, row, flat, height, first, last)
+        elif operation == codes.DROPOUT:
+            if row[codes.SPARSE]:
+                drop_entries(M, row, plan, sparse, picks, number, stream, begun, first, last)
+            else:
+                dropout_forward(M, row, number, height, stream, begun, first, last)
+
+
+@kernel
+def slope_of(table: Any, row: Any) -> int:
+    """Return the activation whose derivative an operation's backward pass applies."""
+    if row[codes.BELOW] < 0:
+        return codes.IDENTITY
+    activation: int = table[row[codes.BELOW], codes.ACTIVATION]
+    return activation
 
 
 @kernel
@@ -290,19 +69,23 @@ def backward(
     flat, dflat = plan[codes.FLAT] + apart, plan[codes.DFLAT] + apart
     top = table[table.shape[0] - 1]
     deactivate_rows(M, top, flat, dflat, height, first, last)
-    for r in range(table.shape[0] - 1, 0, -1):
-        row, below = table[r], table[r - 1]
+    for r in range(table.shape[0] - 1, -1, -1):
+        row = table[r]
         if row[codes.DSOURCE] < 0:
-            # Only the network's inputs are below, perhaps with a dropout: they need no gradient.
-            break
-        scale, activation = constants[r, codes.KEPT_SCALE], below[codes.ACTIVATION]
-        ready = activation != codes.SOFTMAX
-        if row[codes.OPERATION] == codes.DENSE:
-            dense_backward(M, row, below, height, first, last)
-        elif activation == codes.RELU:
-            dropped_relu_backward(M, row, scale, height, first, last)
-        else:
-            dropout_backward(M, row, scale, height, stream, begun, first, last)
-            ready = False
-        if not ready:
+            # Nothing that it reads hangs on a parameter that learns.
+            continue
+        operation, slope = row[codes.OPERATION], slope_of(table, row)
+        below = row if row[codes.BELOW] < 0 else table[row[codes.BELOW]]
+        number = constants[row[codes.CONSTANTS], codes.NUMBER]
+        applied = False
+        if operation == codes.DENSE:
+            dense_backward(M, row, below, slope, height, first, last)
+            applied = slope != codes.SOFTMAX
+        elif operation == codes.DROPOUT:
+            if slope == codes.RELU:
+                dropped_relu_backward(M, row, number, height, first, last)
+                applied = True
+            else:
+                dropout_backward(M, row, number, height, stream, begun, first, last)
+        if slope != codes.IDENTITY and not applied:
             deactivate_rows(M, below, flat, dflat, height, first, last)

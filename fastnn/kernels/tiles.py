@@ -18,7 +18,15 @@ from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
 from fastnn.kernels.sparse_products import narrow_turned_tile, turned_tile
 from fastnn.kernels.update import blend, squares, update_span
 
-__all__ = ["finish_tiles", "pack_transposes", "step_tiles", "sum_tiles", "tall", "tiles_before"]
+__all__ = [
+    "finish_tiles",
+    "pack_transposes",
+    "step_tiles",
+    "sum_tiles",
+    "tall",
+    "tiles_before",
+    "tiles_of",
+]
 
 # Bytes of weights and moments that stay in the L2 cache.
 _NEAR = 1 << 19
@@ -91,6 +99,13 @@ def tile_work(row: Any, j: int, panel: int) -> int:
 
 
 @kernel
+def tiles_of(table: Any, plan: Any, r: int) -> tuple[int, int]:
+    """Return the first and the one past the last of an operation's tiles."""
+    end = table[r + 1, codes.UNITS] if r + 1 < table.shape[0] else plan[codes.UNIT_COUNT]
+    return table[r, codes.UNITS], end
+
+
+@kernel
 def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> int:
     """Return the first tile of part `place` of `size` equal parts of the work of all operations.
 
@@ -102,24 +117,32 @@ def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> in
     total = 0
     for r in range(table.shape[0]):
         row = table[r]
-        if row[codes.OPERATION] == codes.DENSE:
+        begin, end = tiles_of(table, plan, r)
+        if row[codes.FORM] == codes.MATRIX and begin < end:
             rows = tile_rows(row, panel)
             down = (row[codes.INPUTS] + rows - 1) // rows
             for j in range(0, row[codes.OUTPUTS], panel):
                 total += down * tile_work(row, j, panel)
+        else:
+            # Tiles of spans count 1 each.
+            total += end - begin
     left = total * place // size
     count = 0
     for r in range(table.shape[0]):
         row = table[r]
-        if row[codes.OPERATION] != codes.DENSE:
-            continue
-        inputs, outputs, rows = row[codes.INPUTS], row[codes.OUTPUTS], tile_rows(row, panel)
-        band = band_rows(rows, plan[codes.CHUNK])
-        top, i, j = 0, 0, 0
-        while left > 0 and top < inputs:
-            left -= tile_work(row, j, panel)
-            count += 1
-            top, i, j = tile_after(top, i, j, inputs, outputs, panel, rows, band)
+        begin, end = tiles_of(table, plan, r)
+        if row[codes.FORM] == codes.MATRIX and begin < end:
+            inputs, outputs, rows = row[codes.INPUTS], row[codes.OUTPUTS], tile_rows(row, panel)
+            band = band_rows(rows, plan[codes.CHUNK])
+            top, i, j = 0, 0, 0
+            while left > 0 and top < inputs:
+                left -= tile_work(row, j, panel)
+                count += 1
+                top, i, j = tile_after(top, i, j, inputs, outputs, panel, rows, band)
+        else:
+            taken = max(min(end - begin, left), 0)
+            left -= taken
+            count += taken
     return count
 
 

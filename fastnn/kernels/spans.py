@@ -1,0 +1,121 @@
+"""Parameters of one number per column: gradients summed and steps taken, panel by panel.
+
+An operation has one span or two, such as scale and shift of a normalisation.  A panel's columns of
+them are one tile beside the tiles of weights (`tiles`): it belongs to one thread, and the sums over
+the rows have one order.  Spans take the rates of biases, so that they neither decay nor count for
+L2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.kernels import codes
+from fastnn.kernels._jit import kernel
+from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.update import blend, squares, update_span
+
+__all__ = ["finish_spans", "step_spans", "sum_spans"]
+
+
+@kernel
+def span_gradient(
+    M: Any, row: Any, plan: Any, rows: int, j: int, first: int, second: int, start: int, other: int
+) -> None:
+    """Sum the gradients of an operation's spans over rows of a chunk, one panel from column j.
+
+    Reads: what the operation read and noted of the rows, its DRESULT; the starts, which are
+    negative for zeros.  Writes: one panel's row of sums at first, and at second if there are two.
+    May overwrite: nothing else.
+    """
+
+
+@kernel
+def sum_spans(
+    M: Any, row: Any, plan: Any, rows: int, begin: int, end: int, group: int, starting: bool
+) -> None:
+    """Add a chunk's part of some tiles of an operation's spans to their gradient.
+
+    Reads and writes: as `tiles.sum_tiles`.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    shift = (1 + plan[codes.MOMENTS] + group) * plan[codes.STATE]
+    for j in range(begin * panel, end * panel, panel):
+        first, second = row[codes.PACKED] + j + shift, row[codes.BIASES] + j + shift
+        start, other = first, second
+        if starting:
+            start = other = codes.NONE
+        span_gradient(M, row, plan, rows, j, first, second, start, other)
+
+
+@kernel
+def finish_spans(M: Any, row: Any, plan: Any, sums: Any, begin: int, end: int, groups: int) -> None:
+    """Add up the groups' parts of some tiles of the gradient of an operation's spans.
+
+    Reads and writes: as `tiles.finish_tiles`.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    shift, state = (1 + plan[codes.MOMENTS]) * plan[codes.STATE], plan[codes.STATE]
+    for unit in range(begin, end):
+        first, second = row[codes.PACKED] + unit * panel, row[codes.BIASES] + unit * panel
+        square = finish_span(M, first + shift, state, groups)
+        if row[codes.BIASES] >= 0:
+            square += finish_span(M, second + shift, state, groups)
+        sums[plan[codes.UNIT_COUNT] + row[codes.UNITS] + unit] = square
+
+
+@kernel
+def finish_span(M: Any, g: int, state: int, groups: int) -> float:
+    """Add up the groups' parts of one panel of one span; return the sum of their squares.
+
+    Reads: the groups' parts, from g on.  Writes: the first of them.  May overwrite: nothing else.
+    """
+    lanes, one = PANEL_BYTES // M.itemsize // 2, M.dtype.type(1)
+    for group in range(1, groups):
+        blend(M, g, g + group * state, 2, lanes, one, one)
+    total: float = squares(M, g, 2, lanes)
+    return total
+
+
+@kernel
+def step_spans(
+    M: Any, row: Any, plan: Any, scale: Any, rows: int, begin: int, end: int, tile: int,
+    starting: bool, kept: bool,
+) -> int:  # fmt: skip
+    """Update some tiles of an operation's spans.
+
+    Reads and writes: as `tiles.step_tiles`.  May overwrite: two panels' rows from tile on.
+    Returns the number of spans with results that are not finite.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    shift = (1 + plan[codes.MOMENTS]) * plan[codes.STATE]
+    broken = 0
+    for j in range(begin * panel, end * panel, panel):
+        first, second = row[codes.PACKED] + j, row[codes.BIASES] + j
+        g, other = first + shift, second + shift
+        if not kept:
+            start, before = g, other
+            if starting:
+                start = before = codes.NONE
+            g, other = tile, tile + panel
+            span_gradient(M, row, plan, rows, j, g, other, start, before)
+        broken += step_span(M, plan, scale, first, g)
+        if row[codes.BIASES] >= 0:
+            broken += step_span(M, plan, scale, second, other)
+    return broken
+
+
+@kernel
+def step_span(M: Any, plan: Any, scale: Any, w: int, g: int) -> int:
+    """Update one panel of one span from its gradient at g, which is scaled.
+
+    Returns 0 if all results are finite, else 1.
+    """
+    lanes = PANEL_BYTES // M.itemsize // 2
+    one = M.dtype.type(1)
+    if scale != one:
+        # `blend` keeps `scale` times what is there and adds 0 times it.
+        blend(M, g, g, 2, lanes, scale, M.dtype.type(0))
+    rates = plan[codes.RATES_AT] + codes.RATES
+    broken: int = update_span(M, w, g, plan[codes.STATE], 2, lanes, rates, plan[codes.OPTIMIZER])
+    return broken

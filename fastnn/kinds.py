@@ -1,0 +1,207 @@
+"""What there is to know of every kind of layer, a row each: all other rooms walk this table.
+
+To add one, see "Adding a layer" in ``docs/architecture.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fastnn import reference_kinds
+from fastnn.kernels import codes
+from fastnn.layers import Dense, Dropout, Layer
+from fastnn.names import describe, lookup, several
+from fastnn.reference_kinds import Equations
+
+__all__ = [
+    "KINDS", "LAYERS", "Array", "Kind", "check_layers", "from_dict", "kind_of", "to_dict",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One array that a layer has.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the layer, such as "W".
+    shape : tuple of int
+        ``(inputs, outputs)`` for a matrix, ``(outputs,)`` for one number per column.
+    start : float
+        What its elements begin as, unless an initializer draws them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    start: float = 0.0
+
+
+def _same(layer: Any, inputs: int) -> int:
+    """Return as many outputs as there are inputs."""
+    return inputs
+
+
+def _none(layer: Any, inputs: int) -> tuple[Array, ...]:
+    """Return no arrays."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of layer.
+
+    Attributes
+    ----------
+    record : type
+        Of the layers.
+    code : int
+        By which the kernels know it.
+    equations : Equations
+        What the textbook computes.
+    say : callable
+        What `Sequential.summary` says of a layer beside its kind.
+    parameters : callable
+        The arrays that training changes, of a layer and its number of inputs: a matrix and
+        biases, or one or two spans, as `form` says.
+    buffers : callable
+        The arrays that belong to it otherwise, in the same way.
+    outputs : callable
+        How many columns it writes, of a layer and its number of inputs.
+    form : int
+        How its parameters lie: codes.NO_PARAMETERS, codes.MATRIX or codes.SPANS.
+    number : callable
+        The number that its kernels take, of a layer.
+    columns : callable
+        Integers of the operation table that are its own, by column, of a layer and its place.
+    scratch : int
+        Numbers that its forward pass notes of each row, for the backward pass.
+    by_rows : bool
+        Whether each row is computed by itself; else it needs all rows of a batch.
+    answered : bool
+        Whether the kernels of predictions know it; else predictions walk the engine's table.
+    in_training : bool
+        Whether it does something in training only.
+    in_place : bool
+        Whether the gradient of what it reads takes the place of that of what it writes.
+    """
+
+    record: type[Layer]
+    code: int
+    equations: Equations
+    say: Callable[[Any], str]
+    parameters: Callable[[Any, int], tuple[Array, ...]] = _none
+    buffers: Callable[[Any, int], tuple[Array, ...]] = _none
+    outputs: Callable[[Any, int], int] = _same
+    form: int = codes.NO_PARAMETERS
+    number: Callable[[Any], float] = lambda layer: 0.0
+    columns: Callable[[Any, int], dict[int, int]] = lambda layer, place: {}
+    scratch: int = 0
+    by_rows: bool = True
+    answered: bool = False
+    in_training: bool = False
+    in_place: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its record, as files have it."""
+        return self.record.__name__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _named, (self.name,)
+
+
+def _dense(layer: Dense, inputs: int) -> tuple[Array, ...]:
+    """Return W, and b where there is one."""
+    W = Array("W", (inputs, layer.units))
+    return (W, Array("b", (layer.units,))) if layer.bias else (W,)
+
+
+def _dropped(layer: Dropout, place: int) -> dict[int, int]:
+    """Return what a dropout draws by: its place, and from which hash on a unit stays."""
+    threshold = min(round(layer.rate * 2**32), 2**32 - 1)
+    return {codes.PLACE: place, codes.THRESHOLD: threshold}
+
+
+_ROWS = (
+    Kind(
+        Dense, codes.DENSE, reference_kinds.DENSE,
+        say=lambda layer: layer.activation,
+        parameters=_dense,
+        outputs=lambda layer, inputs: layer.units,
+        form=codes.MATRIX,
+        answered=True,
+    ),
+    Kind(
+        Dropout, codes.DROPOUT, reference_kinds.DROPOUT,
+        say=lambda layer: f"rate {layer.rate:g}",
+        number=lambda layer: 1.0 / (1.0 - layer.rate),
+        columns=_dropped,
+        in_training=True,
+        in_place=True,
+    ),
+)  # fmt: skip
+
+KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
+
+LAYERS: dict[str, type[Layer]] = {name: row.record for name, row in KINDS.items()}
+
+
+def _named(name: str) -> Kind:
+    """Return a kind by its name, as pickles have it."""
+    return KINDS[name]
+
+
+def kind_of(layer: Layer) -> Kind:
+    """Return a layer's row."""
+    return KINDS[type(layer).__name__]
+
+
+def check_layers(layers: object) -> tuple[Layer, ...]:
+    """Return the layers of a network as a tuple, or say what a network is made of."""
+    if isinstance(layers, tuple(LAYERS.values())):
+        raise TypeError(f"layers must be a list of layers; got one layer: {layers!r}.")
+    if not several(layers) or isinstance(layers, (str, bytes, Mapping, Set)):
+        raise TypeError(f"layers must be a list of layers; got {describe(layers)}.")
+    found: tuple[Layer, ...] = tuple(layers)
+    if not found:
+        raise ValueError("layers must hold at least one layer; got an empty list.")
+    for place, layer in enumerate(found):
+        if not isinstance(layer, tuple(LAYERS.values())):
+            known = ", ".join(f"fastnn.{name}(...)" for name in LAYERS)
+            raise TypeError(
+                f"layers[{place}] must be a layer, one of {known}; got {describe(layer)}."
+            )
+    if not isinstance(found[-1], Dense):
+        raise ValueError(
+            "layers must end with a Dense layer, which gives the predictions; "
+            f"got {found[-1]!r} at the end."
+        )
+    return found
+
+
+def to_dict(layer: Layer) -> dict[str, Any]:
+    """Return a layer as plain data, for files; as files of before have it where that says all."""
+    plain: dict[str, Any] = asdict(layer)  # type: ignore[call-overload]
+    for one in fields(layer):  # type: ignore[arg-type]
+        if one.metadata.get("later") and plain[one.name] == one.default:
+            del plain[one.name]
+    return {"layer": type(layer).__name__, **plain}
+
+
+def from_dict(data: object) -> Layer:
+    """Return the layer that `to_dict` described; anything else is refused."""
+    if not isinstance(data, dict):
+        raise TypeError(f"a layer must be described by an object; got {describe(data)}.")
+    given = dict(data)
+    record: Any = lookup(LAYERS, given.pop("layer", None), "layer")
+    known = {one.name: bool(one.metadata.get("later")) for one in fields(record)}
+    wanted = [name for name, later in known.items() if not later]
+    if not set(wanted) <= given.keys() <= known.keys():
+        raise ValueError(
+            f"a layer must be described by {', '.join(wanted)}; got {', '.join(given)}."
+        )
+    layer: Layer = record(**given)
+    return layer
