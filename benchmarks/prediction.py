@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from .cores import THREADS, keep_to, physical_cores
 from .measures import best_seconds, share_of_peak, unit
 from .workloads import NETWORKS
@@ -77,3 +81,71 @@ class ManyRows:
     def track_share(self, network: str, dtype: str, cores: int) -> float:
         flops = self.workload.prediction_flops * len(self.X)
         return share_of_peak(flops, self.predict, dtype, cores)
+
+
+_CALLS = 1000
+
+
+class InsideALoop:
+    """A thousand calls of one row from a compiled loop: of `jitted`, of `vjp`, of a C function."""
+
+    params = (list(NETWORKS), DTYPES)
+    param_names = ("network", "dtype")
+
+    def setup(self, network: str, dtype: str) -> None:
+        import numba
+
+        keep_to(physical_cores()[-1:])
+        net = NETWORKS[network].network(dtype)
+        forward, self.weights, vjp = net.jitted(gradient=True)
+        function = net.cfunc().ctypes
+
+        def forwards(weights: Any, x: Any, out: Any) -> None:
+            for _ in range(_CALLS):
+                forward(weights, x, out)
+
+        def backwards(weights: Any, x: Any, v: Any, dx: Any) -> None:
+            for _ in range(_CALLS):
+                vjp(weights, x, v, dx)
+
+        def by_pointer(x: Any, out: Any) -> None:
+            for _ in range(_CALLS):
+                function(x.ctypes, out.ctypes)
+
+        compiled: Any = numba.njit
+        self.forwards, self.backwards, self.by_pointer = map(
+            compiled, (forwards, backwards, by_pointer)
+        )
+        self.x = NETWORKS[network].data(dtype)[0][0].copy()
+        self.out, self.dx = np.empty(net.outputs, dtype), np.empty(len(self.x), dtype)
+        # The first calls compile.
+        self.time_forward(network, dtype)
+        self.time_vjp(network, dtype)
+        self.time_c_function(network, dtype)
+
+    def time_forward(self, network: str, dtype: str) -> None:
+        self.forwards(self.weights, self.x, self.out)
+
+    def time_vjp(self, network: str, dtype: str) -> None:
+        self.backwards(self.weights, self.x, self.out, self.dx)
+
+    def time_c_function(self, network: str, dtype: str) -> None:
+        self.by_pointer(self.x, self.out)
+
+
+class ManyVectors:
+    """A thousand weight vectors of 8-64-64-2, by the rows of each."""
+
+    params = ((1, 8, 64), DTYPES, THREADS)
+    param_names = ("rows", "dtype", "cores")
+
+    def setup(self, rows: int, dtype: str, cores: int) -> None:
+        keep_to(physical_cores()[-cores:])
+        workload = NETWORKS["8-64-64-2"]
+        self.net = workload.network(dtype)
+        self.X = workload.data(dtype)[0][:rows].copy()
+        self.vectors = np.tile(self.net.parameters, (1000, 1))
+        self.out = self.net.predict_many(self.vectors, self.X)
+
+    def time_predict_many(self, rows: int, dtype: str, cores: int) -> None:
+        self.net.predict_many(self.vectors, self.X, out=self.out)

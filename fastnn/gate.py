@@ -32,10 +32,12 @@ __all__ = [
     "class_weights",
     "features",
     "output_buffer",
+    "parameter_vectors",
     "parameters",
     "readable",
     "row_or_rows",
     "rows_and_results",
+    "rows_for_each",
     "sample_weights",
     "sparse_or_dense",
     "targets",
@@ -680,6 +682,99 @@ def parameters(values: object, shape: tuple[int, ...], dtype: DTypeLike, argumen
     if array.shape != shape:
         raise ValueError(f"{argument} must have shape {shape}; got shape {array.shape}.")
     return _finite(array, np.dtype(dtype), argument)
+
+
+def parameter_vectors(values: object, size: int, dtype: DTypeLike) -> Array:
+    """Take several vectors of parameters, as they are: their values are not checked.
+
+    Parameters
+    ----------
+    values : array-like, shape (k, size)
+        Real numbers.
+    size : int
+        How many parameters the network has.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+
+    Returns
+    -------
+    ndarray, shape (k, size), C-contiguous
+        The caller's memory where dtype and layout fit, else a copy.
+
+    Raises
+    ------
+    TypeError
+        If `values` does not hold real numbers.
+    ValueError
+        If it has another shape, or k is 0.
+
+    Examples
+    --------
+    >>> parameter_vectors([[1, 2], [3, 4]], 2, "float32")
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    >>> parameter_vectors([1, 2], 2, "float32")
+    Traceback (most recent call last):
+    ...
+    ValueError: parameters must have shape (k, 2), a vector per row; got shape (2,).
+    """
+    array = _read(values, "parameters", "")
+    if array.ndim != 2 or array.shape[1] != size or not len(array):
+        raise ValueError(
+            f"parameters must have shape (k, {size}), a vector per row; got shape {array.shape}."
+        )
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.require(array, np.dtype(dtype), ["C", "A"])
+
+
+def rows_for_each(X: object, vectors: int, dtype: DTypeLike, inputs: int) -> Array:
+    """Take examples for several vectors of parameters: the same for all, or some for each.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, p) or (k, n, p)
+        As in `features`.
+    vectors : int
+        How many vectors there are, k.
+    dtype : dtype
+        The network's dtype, float32 or float64.
+    inputs : int
+        The network's input width, p.
+
+    Returns
+    -------
+    ndarray, shape (1, n, p) or (k, n, p), read-only
+        As in `features`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `features`; or if X has three axes and k is another number.
+
+    Examples
+    --------
+    >>> rows_for_each([[1, 2], [3, 4]], 3, "float32", 2).shape
+    (1, 2, 2)
+    >>> rows_for_each([[[1, 2]], [[3, 4]]], 3, "float32", 2)
+    Traceback (most recent call last):
+    ...
+    ValueError: X must have shape (n, 2), or (3, n, 2) with rows for each vector of parameters; \
+got shape (2, 1, 2).
+    """
+    try:
+        axes = np.ndim(X)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        axes = 0
+    if axes != 3:
+        return features(X, dtype, inputs)[np.newaxis]
+    array = _read(X, "X", "")
+    k, n, p = array.shape
+    if (k, p) != (vectors, inputs):
+        raise ValueError(
+            f"X must have shape (n, {inputs}), or ({vectors}, n, {inputs}) with rows for each "
+            f"vector of parameters; got shape {array.shape}."
+        )
+    return features(array.reshape(k * n, p), dtype, inputs).reshape(k, n, p)
 
 
 def readable(value: object, argument: str) -> None:

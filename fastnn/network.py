@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Never, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import backends, gate, kept, notices, pickles, prediction, training, words
+from fastnn import backends, compiled, gate, kept, notices, pickles, prediction, training, words
 from fastnn.callbacks import CallbackLike, as_callbacks
 from fastnn.data import Data
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
@@ -63,7 +63,7 @@ _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 _OWN = {
     "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
     "_shown",
-    "_fitting", "_predictor", "_plans", "_classes",
+    "_fitting", "_predictor", "_plans", "_classes", "_embedded",
 }  # fmt: skip
 _FORMAT = "fastnn"
 _ESTIMATOR = "fastnn-estimator"  # what the estimators' files say in its place
@@ -86,6 +86,7 @@ _OTHER_ARRAYS = "its arrays are not those of its layers."
         "objective": words.PREDICT,
         "diagnose": words.PREDICT,
         "hidden": words.PREDICT,
+        "predict_many": words.PREDICT,
     },
 )
 class Sequential:
@@ -162,6 +163,7 @@ class Sequential:
         self._fitting: dict[int, object] = {}
         self._predictor: prediction.Predictor | prediction.WalkingPredictor | None = None
         self._plans: kept.Plans | None = None
+        self._embedded: compiled.Embedded | None = None
 
     def _build(self, inputs: int) -> None:
         """Fix the input width and draw the first weights."""
@@ -912,6 +914,189 @@ class Sequential:
         """
         layout = self.layout
         return self._shown.read(lambda parameters: Frozen(layout, parameters), self._parameters)
+
+    def jitted(self, gradient: bool = False) -> tuple[Any, ...]:
+        """Return the prediction of one example as a function to be called inside ``numba.njit``.
+
+        ``forward(weights, x, out)`` writes the prediction for x (p,) to out (m,), with the bits of
+        ``net(x)``.  It takes contiguous vectors of the network's dtype; out may be x.  It allocates
+        nothing, may be called from several threads at once (``prange`` too), and is compiled once
+        for all networks of a dtype, so that a function with ``cache=True`` serves them all, in
+        later processes too.  Python may call it as well.
+
+        Parameters
+        ----------
+        gradient : bool, default False
+            Whether to return the vector-Jacobian product too: ``vjp(weights, x, v, dx)`` writes
+            v^T J to dx (p,), for v (m,) and the Jacobian J (m, p) of the prediction at x.  It
+            computes the prediction on its way, so that it needs no call of `forward` before.
+
+        Returns
+        -------
+        forward : callable
+            To be called by name, or passed to a compiled function.
+        weights : tuple of ndarray
+            `parameters` itself, not a copy, and what describes the layers.  Pass it to your
+            function as an argument: Numba would copy a global into the compiled code.
+        vjp : callable
+            If `gradient` is true.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the network has no weights yet, or layers of other kinds than `Dense` and `Dropout`,
+            or layers too wide for the stack (more than 32 768 units in float32; fewer for `vjp`).
+            The functions raise them where vectors are of other types or lengths: types when your
+            function is compiled, lengths when it is run.
+
+        Notes
+        -----
+        `weights` shares the network's memory: after further training, or `set_weights`, the next
+        call computes with the new weights.  There is no lock between your compiled code and a fit
+        that runs at the same time in another thread: it writes the vector whenever it shows a new
+        state (see `fit`), and a call meanwhile may read some old weights and some new ones.  For a
+        state that stays, ``net.copy().jitted()``.  For another vector of weights with the same
+        layers, ``(vector, *weights[1:])``, of the network's dtype and contiguous, also inside
+        compiled code.
+
+        A function that Numba has kept on disk is compiled anew under a version of fastnn whose
+        kernels differ, as these are part of it.  Subnormal numbers count as zero in it, as in
+        ``net(x)``.
+
+        Examples
+        --------
+        >>> import numba
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(2, initializer=0.5)], inputs=2)
+        >>> forward, weights = net.jitted()
+        >>> @numba.njit
+        ... def iterate(weights, x, steps):
+        ...     for _ in range(steps):
+        ...         forward(weights, x, x)
+        >>> x = np.array([1, 3], dtype=np.float32)
+        >>> iterate(weights, x, 10)
+        >>> x
+        array([2., 2.], dtype=float32)
+        """
+        check_bool(gradient, "gradient")
+        weights = self._embedded_in("jitted").weights(self._parameters, "jitted", gradient)
+        forward, vjp = compiled.functions()
+        return (forward, weights, vjp) if gradient else (forward, weights)
+
+    def cfunc(self) -> compiled.CFunction:
+        """Return the prediction of one example as a C function, ``void f(const T *x, T *out)``.
+
+        For ctypes, SciPy's ``LowLevelCallable`` and everything else that calls a function by its
+        address; T is ``float`` or ``double``, as the network's dtype is.
+
+        Returns
+        -------
+        CFunction
+            Has `address` and `ctypes`.  The function is there as long as this object or what its
+            `ctypes` gave; the network need not be kept.
+
+        Raises
+        ------
+        ValueError
+            As `jitted`.
+
+        Notes
+        -----
+        The function gives the bits of ``net(x)``.  It reads `parameters` in place, so that further
+        training takes effect at once; what `jitted` says of a fit at the same time holds here too.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1)], inputs=2, dtype="float64")
+        >>> function = net.cfunc()
+        >>> function.inputs, function.outputs, function.address > 0
+        (2, 1, True)
+        """
+        embedded = self._embedded_in("cfunc")
+        return compiled.CFunction(embedded, embedded.weights(self._parameters, "cfunc"))
+
+    def predict_many(
+        self,
+        parameters: ArrayLike,
+        X: ArrayLike,
+        out: Floats | None = None,
+        *,
+        backend: str | None = None,
+    ) -> Floats:
+        """Predict with many vectors of parameters, such as the candidates of a search.
+
+        Parameters
+        ----------
+        parameters : array-like, shape (k, size)
+            One vector per row, each as `parameters` is.  Its values are not checked, and not copied
+            where the array is contiguous and of the network's dtype.
+        X : array-like, shape (n, p) or (k, n, p)
+            Examples: the same for every vector, or n for each of them.
+        out : ndarray, shape (k, n, m), optional
+            Where to write, in the network's dtype; a new array if left out.
+        backend : {None, "native", "reference"}, default None
+            Which path computes.
+
+        Returns
+        -------
+        ndarray, shape (k, n, m)
+            With the bits that ``net.predict(X)`` gives when the network has those parameters;
+            ``out`` if it was given.  The network's own parameters are not touched.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not of its kind or shape, or the network has no weights yet, or layers
+            of other kinds than `Dense` and `Dropout`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, bias=False)], inputs=2)
+        >>> net.predict_many([[1, 0], [0, 1], [1, 1]], [[2, 3]])[:, 0, 0]
+        array([2., 3., 5.], dtype=float32)
+        >>> net.predict_many([[1, 0], [0, 1]], [[[2, 3]], [[4, 5]]])[:, 0, 0]
+        array([2., 5.], dtype=float32)
+        """
+        layout = self.layout
+        chosen = backends.in_force(backend)
+        P = gate.parameter_vectors(parameters, layout.size, self.dtype)
+        rows = gate.rows_for_each(X, len(P), self.dtype, layout.inputs)
+        shape = (len(P), rows.shape[1], self.outputs)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        else:
+            out = gate.output_buffer(out, shape, self.dtype)
+            P, rows = (
+                given.copy() if np.may_share_memory(out, given) else given for given in (P, rows)
+            )
+        if chosen == "native":
+            embedded, predictor = self._embedded_in("predict_many"), self._predictor_of(layout)
+            # As all of its layers are known.
+            assert isinstance(predictor, prediction.Predictor)
+            embedded.each(predictor, P, rows, out)
+        else:
+            for k, vector in enumerate(P):
+                features = rows[k if len(rows) > 1 else 0]
+                prediction.predictions(layout, vector, features, backend=chosen, out=out[k])
+        return out
+
+    def _embedded_in(self, method: str) -> compiled.Embedded:
+        """Return what compiled code needs to know, or refuse layers that it cannot compute."""
+        layout, embedded = self.layout, self._embedded
+        if embedded is None or embedded.layout is not layout:
+            for one in layout.operations:
+                if not (one.kind.answered or one.kind.in_training):
+                    raise ValueError(
+                        f"{method} computes networks of Dense and Dropout layers; got a "
+                        f"{one.kind.name} as layer {one.place}. net(x), net.predict and "
+                        "net.freeze() compute every network."
+                    )
+            embedded = self._embedded = compiled.Embedded(layout, self.dtype)
+        return embedded
 
     def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
         """Return the output of a layer, counted in the layer list.

@@ -24,7 +24,7 @@ from fastnn.layout import Layout, Operation, Tiling, aligned_zeros
 from fastnn.sparse import SparseRows
 from fastnn.threads import crowd, fitting, recent_ceiling, together
 
-__all__ = ["SPARSE_FACTOR", "Predictor", "Table", "slices", "tiling_of"]
+__all__ = ["SPARSE_FACTOR", "Predictor", "Table", "as_if_writeable", "slices", "tiling_of"]
 
 Floats = NDArray[np.floating]
 
@@ -197,11 +197,16 @@ class Predictor:
         helped = int(2 * tuning.current.helper_share / self._work)
         self._most = min(_slice_rows(self._blocks), max(1, helped))
 
+    @property
+    def most(self) -> int:
+        """The most rows that go through in one call of one thread."""
+        return self._most
+
     def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict for one row, or for several, into an array of the results' shape."""
         x, out = x.reshape(-1), out.reshape(-1)
         if len(x) <= self._most * self.inputs:
-            self.one(parameters, x if x.flags.writeable else _as_if_writeable(x), out)
+            self.one(parameters, x if x.flags.writeable else as_if_writeable(x), out)
         else:
             self.many(parameters, x, out)
 
@@ -232,7 +237,7 @@ class Predictor:
         p, m = self.inputs, self.outputs
         for rows in slices(len(x) // p, self._blocks):
             some = x[rows.start * p : rows.stop * p]
-            some = some if some.flags.writeable else _as_if_writeable(some)
+            some = some if some.flags.writeable else as_if_writeable(some)
             results = out[rows.start * m : rows.stop * m]
             count = len(some) // p
             worth = int(self._work * count / tuning.current.helper_share)
@@ -312,7 +317,7 @@ class Predictor:
         return packed
 
 
-def _as_if_writeable(x: Floats) -> Floats:
+def as_if_writeable(x: Floats) -> Floats:
     """Return a writeable view of the caller's array, or a copy; kernels write to neither.
 
     They are compiled for writeable arrays.

@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
 
 def forget():
     """Begin like a new process."""
-    _cache._source_hash.cache_clear()
+    _cache.source_hash.cache_clear()
     _cache._warned.clear()
 
 
@@ -131,7 +131,7 @@ def test_numba_reports_the_folder(folder):
 def path_of(codegen=None):
     """Return the file of one signature."""
     codegen = SimpleNamespace(magic_tuple=lambda: ("cpu",)) if codegen is None else codegen
-    _cache._source_hash.cache_clear()
+    _cache.source_hash.cache_clear()
     return _cache.KernelCache(tiny)._entry(("float64",), codegen)
 
 

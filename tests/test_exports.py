@@ -284,6 +284,7 @@ def test_a_label_that_no_compiler_takes_is_refused(tmp_path):
 @pytest.mark.skipif("gcc" not in COMPILERS, reason="no gcc")
 def test_the_page_s_examples_run(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text("utf-8")
+    page = page.split("\n## Inside compiled code\n")[0]
     train, ask = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     (main,) = re.findall(r"```c\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)

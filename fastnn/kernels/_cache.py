@@ -33,7 +33,7 @@ from fastnn import tuning
 from fastnn.private import NotPrivateError, PrivateFolder, temporary_folder
 from fastnn.system import user_cache_dir
 
-__all__ = ["KernelCache", "cache_folder"]
+__all__ = ["KernelCache", "cache_folder", "source_hash"]
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -73,7 +73,7 @@ def cache_folder() -> Path | None:
 
 
 @functools.cache
-def _source_hash() -> bytes | None:
+def source_hash() -> bytes | None:
     """Hash every kernel file, or return None where the sources cannot be read."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     if not files:
@@ -125,7 +125,7 @@ class KernelCache:
             from numba.core import serialize
 
             dumps: Any = serialize.dumps
-            if _source_hash() is None or compiled.library.has_dynamic_globals:
+            if source_hash() is None or compiled.library.has_dynamic_globals:
                 return
             payload = dumps(compiled._reduce())
             name, label = self._entry(signature, compiled.codegen)
@@ -182,7 +182,7 @@ class KernelCache:
 
         settings: Any = numba.config
         depends_on = (
-            _source_hash(),
+            source_hash(),
             numba.__version__,
             llvmlite.__version__,
             platform.python_implementation(),

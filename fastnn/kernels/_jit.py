@@ -28,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ from fastnn.kernels._cache import KernelCache
 from fastnn.tested import advice
 from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
-__all__ = ["entry", "external", "intrinsic", "kernel"]
+__all__ = ["embeddable", "entry", "external", "intrinsic", "kernel", "pointer_entry"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -158,6 +159,86 @@ def entry(function: Function) -> Function:
     except AttributeError as problem:
         _do_without(problem)
     compiled: Function = dispatcher
+    return compiled
+
+
+def embeddable(misfit: Callable[..., str | None]) -> Callable[[Function], Function]:
+    """Compile a function that users' compiled functions call, and Python too.
+
+    ``misfit(*types)`` says what is wrong with the types of its arguments; such are not compiled.
+    Pickles have the function's name only: where a user's function has it in a closure, or takes it
+    as an argument, Numba compares pickles to find what it has kept.
+    """
+
+    def decorate(function: Function) -> Function:
+        compiled: Any = entry(function)
+        if not _JIT_OFF:
+            name = function.__name__
+            compiled._reduce_class = lambda: _ByName
+            compiled._reduce_states = lambda: {"module": function.__module__, "name": name}
+            compiled._compile_for_args = _Asked(compiled._compile_for_args, name, misfit)
+            compiled.get_call_template = _AskedByCompiler(compiled.get_call_template, name, misfit)
+        chosen: Function = compiled
+        return chosen
+
+    return decorate
+
+
+class _ByName:
+    """How an embeddable function is found again."""
+
+    @classmethod
+    def _rebuild(cls, module: str, name: str) -> Any:
+        """Return it; its module may not be loaded yet."""
+        return getattr(in_one_piece(lambda: importlib.import_module(module)), name)
+
+
+class _Asked:
+    """Compile an embeddable function for a call from Python, if its arguments fit."""
+
+    def __init__(
+        self, begin: Callable[..., Any], name: str, misfit: Callable[..., str | None]
+    ) -> None:
+        self._begin, self._name, self._misfit = begin, name, misfit
+
+    def __call__(self, *args: Any) -> Any:
+        said = self._misfit(*map(self._type, args))
+        if said:
+            raise TypeError(f"{self._name}: {said}.")
+        return self._begin(*args)
+
+    def _type(self, value: object) -> Any:
+        """Return Numba's type of an argument, or else the name of Python's."""
+        try:
+            return _numba.typeof(value)
+        except (TypeError, ValueError):
+            return type(value).__name__
+
+
+class _AskedByCompiler(_Asked):
+    """The same where another compiled function calls it."""
+
+    def __call__(self, args: Any, kws: Any) -> Any:
+        said = None if kws else self._misfit(*args)
+        if said:
+            raise _numba.core.errors.TypingError(f"{self._name}: {said}.")
+        return self._begin(args, kws)
+
+
+def pointer_entry(function: Callable[..., None], signature: Any) -> Any:
+    """Compile a function as one of C, which has an ``address``; None where the JIT is off."""
+    if _JIT_OFF:
+        return None
+    parts = signature.args, signature.return_type
+    compiled: Any = _numba.core.ccallback.CFunc(function, parts, {}, dict(_FLAGS))
+    if os.environ.get("FASTNN_CACHE", "1") != "0":
+        compiled._cache = KernelCache(function)
+
+    def begin() -> None:
+        with _seldom_collected():
+            compiled.compile()
+
+    in_one_piece(begin)
     return compiled
 
 

@@ -41,7 +41,15 @@ def _load() -> None:
         import numpy.ma  # noqa: F401
 
         check_version("numba", numba.__version__)
-        from fastnn.kernels import answers, epoch, first_layer, order, team  # noqa: F401
+        from fastnn.kernels import (  # noqa: F401
+            answers,
+            embedded,
+            epoch,
+            first_layer,
+            order,
+            team,
+            thunks,
+        )
     except Exception as problem:
         if isinstance(problem, ImportError) and problem.name == "numba" and not half:
             # Missing or too old, as it says.
