@@ -91,12 +91,25 @@ class Frozen:
             and x.shape == self._lone.row
             and x.dtype is self.dtype
             and x.flags.carray
-            and (out is None or gate.takes_a_row(out, self.outputs, x))
+            and (out is None or gate.takes(out, (self.outputs,), x))
             and backends.natively()
         ):
             if out is None:
                 out = np.empty(self.outputs, self.dtype)
             self._lone.single(self._parameters, x, out)
+            return out
+        if (
+            type(x) is np.ndarray
+            and x.dtype is self.dtype
+            and x.flags.carray
+            and x.shape[1:] == self._lone.row
+            and len(x)
+            and (out is None or gate.takes(out, (len(x), self.outputs), x))
+            and backends.natively()
+        ):
+            if out is None:
+                out = np.empty((len(x), self.outputs), self.dtype)
+            self._predictor(self._packed, x, out)
             return out
         rows, out = gate.rows_and_results(x, out, self.inputs, self.outputs, self.dtype)
         if backends.natively():

@@ -945,17 +945,17 @@ got shape (2, 2).
     return out
 
 
-def takes_a_row(out: object, outputs: int, x: Array) -> bool:
-    """Tell, as quickly as can be, whether one row's result may be written straight to an array.
+def takes(out: object, shape: tuple[int, ...], x: Array) -> bool:
+    """Tell, as quickly as can be, whether results may be written straight to an array.
 
     Parameters
     ----------
     out : object
         What a caller gave as `out`.
-    outputs : int
-        Number of outputs, m.
-    x : ndarray, shape (p,)
-        The row, of the network's dtype.
+    shape : tuple of int
+        Of the results, (m,) or (n, m).
+    x : ndarray, shape (p,) or (n, p)
+        The row or the rows, of the network's dtype.
 
     Returns
     -------
@@ -964,13 +964,13 @@ def takes_a_row(out: object, outputs: int, x: Array) -> bool:
 
     Examples
     --------
-    >>> takes_a_row(np.empty(2), 2, np.zeros(3)), takes_a_row(np.empty(4)[::2], 2, np.zeros(3))
+    >>> takes(np.empty(2), (2,), np.zeros(3)), takes(np.empty(4)[::2], (2,), np.zeros(3))
     (True, False)
     """
     return (
         type(out) is ndarray
         and out.dtype is x.dtype
-        and out.shape == (outputs,)
+        and out.shape == shape
         # Arrays that own their memory share none.
         and out.base is None
         and x.base is not out

@@ -861,20 +861,31 @@ class Sequential:
             predictor is not None
             and predictor.layout is mine["_layout"]
             and type(x) is np.ndarray
-            and x.shape == predictor.row
             and x.dtype is dtype
             and x.flags.carray
-            and (out is None or gate.takes_a_row(out, predictor.outputs, x))
             and backends.natively()
         ):
-            if out is None:
-                out = np.empty(predictor.outputs, dtype)
-            shown, parameters = mine["_shown"], mine["_parameters"]
-            turn = shown.turn
-            predictor.single(parameters, x, out)
-            if turn is not shown.turn or not turn:
-                predictor.single(shown.copied(self._parameters.copy), x, out)
-            return out
+            shape = x.shape
+            if shape == predictor.row and (out is None or gate.takes(out, (predictor.outputs,), x)):
+                if out is None:
+                    out = np.empty(predictor.outputs, dtype)
+                shown, parameters = mine["_shown"], mine["_parameters"]
+                turn = shown.turn
+                predictor.single(parameters, x, out)
+                if turn is not shown.turn or not turn:
+                    predictor.single(shown.copied(self._parameters.copy), x, out)
+                return out
+            if len(shape) == 2 and shape[1] == predictor.inputs and shape[0]:
+                results = shape[0], predictor.outputs
+                if out is None or gate.takes(out, results, x):
+                    if out is None:
+                        out = np.empty(results, dtype)
+                    shown, parameters = mine["_shown"], mine["_parameters"]
+                    turn = shown.turn
+                    predictor(parameters, x, out)
+                    if turn is not shown.turn or not turn:
+                        predictor(shown.copied(self._parameters.copy), x, out)
+                    return out
         layout = self.layout
         rows, out = gate.rows_and_results(x, out, layout.inputs, layout.outputs, dtype)
         if backends.in_force() == "native":
