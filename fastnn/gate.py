@@ -28,9 +28,11 @@ from fastnn.sparse import SparseRows
 
 __all__ = [
     "Targets",
+    "at_a_glance",
     "at_once",
     "class_weights",
     "features",
+    "lies_ready",
     "output_buffer",
     "parameter_vectors",
     "parameters",
@@ -61,6 +63,15 @@ _NO_WEIGHTS: dict[np.dtype[Any], Array] = {}
 for _dtype in (np.dtype(np.float32), np.dtype(np.float64)):
     _NO_WEIGHTS[_dtype] = np.empty(0, _dtype)
     _NO_WEIGHTS[_dtype].flags.writeable = False
+
+# Labels, values and weights of which there are none, for kernels that expect writeable arrays.
+_NOTHING = {
+    dtype: (np.empty(0, np.int64), np.empty((0, 0), dtype), np.empty(0, dtype))
+    for dtype in _NO_WEIGHTS
+}
+
+# Kinds of targets that are numbers, each by itself.
+_GLANCED = frozenset({"real", "counts", "probabilities"})
 
 _ENCODE_COLUMNS = "Encode categories as numbers first, for example one column of 0 and 1 for each."
 _ENCODE_CLASSES = "Number the classes first: names, y = np.unique(y, return_inverse=True)."
@@ -397,6 +408,84 @@ def _is_ascending(starts: NDArray[np.int64], columns: NDArray[np.int32]) -> bool
         if not rising.all():
             return False
     return True
+
+
+def at_a_glance(
+    X: object, y: object, loss_targets: str, inputs: int, width: int, dtype: np.dtype[Any]
+) -> tuple[Array, NDArray[np.int64], Array, Array] | None:
+    """Take examples that lie as the engine reads them, without a look at their numbers.
+
+    Parameters
+    ----------
+    X, y : object
+        What is to be features and targets.
+    loss_targets, inputs, width
+        The kind of targets, and the widths of features and targets.
+    dtype : numpy.dtype
+        The network's dtype, float32 or float64.
+
+    Returns
+    -------
+    tuple of ndarray or None
+        Features, labels, values and (no) weights: the caller's own arrays, whose numbers are still
+        to be checked.  None where anything else came, or nothing.
+
+    Examples
+    --------
+    >>> X, y = np.zeros((3, 2)), np.array([1, 0, 1])
+    >>> at_a_glance(X, y, "classes", 2, 2, X.dtype)[1]
+    array([1, 0, 1])
+    >>> at_a_glance(X, y, "classes", 5, 2, X.dtype) is None
+    True
+    """
+    if type(X) is not ndarray or type(y) is not ndarray or X.dtype is not dtype or X.ndim != 2:
+        return None
+    rows, columns = X.shape
+    if columns != inputs or not rows or not X.flags.carray or not y.flags.carray:
+        return None
+    no_labels, no_values, no_weights = _NOTHING[dtype]
+    if y.dtype is dtype and loss_targets in _GLANCED:
+        if y.shape == (rows, width):
+            return X, no_labels, y, no_weights
+        if width == 1 and y.shape == (rows,):
+            return X, no_labels, y.reshape(rows, 1), no_weights
+    elif loss_targets == "classes" and y.dtype is no_labels.dtype and y.shape == (rows,):
+        return X, y, no_values, no_weights
+    return None
+
+
+def lies_ready(X: Array, inputs: int, dtype: np.dtype[Any]) -> bool:
+    """Tell whether examples are as `features` would let them pass, at the least cost.
+
+    Parameters
+    ----------
+    X : ndarray
+        What is to be features.
+    inputs : int
+        The network's input width.
+    dtype : numpy.dtype
+        The network's dtype, float32 or float64.
+
+    Returns
+    -------
+    bool
+        False also for what needs a longer look.
+
+    Examples
+    --------
+    >>> lies_ready(np.zeros((1, 2)), 2, np.dtype("float64"))
+    True
+    >>> lies_ready(np.full((1, 2), np.nan), 2, np.dtype("float64"))
+    False
+    """
+    return (
+        X.dtype is dtype
+        and X.ndim == 2
+        and X.shape[1] == inputs
+        and 0 < X.size <= _FEW
+        and X.flags.carray
+        and _is_finite(X)
+    )
 
 
 def targets(

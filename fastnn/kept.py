@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import prediction, tuning
+from fastnn import gate, prediction, tuning
+from fastnn.compiled_call import NAN, Batch, Call, batch_of
 from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Layout, capacity
@@ -44,10 +45,12 @@ class Step:
         Written by `take`; may be exchanged for others of the same shape.
     """
 
-    __slots__ = ("moments", "parameters", "run")
+    __slots__ = ("_call", "_drops", "moments", "parameters", "run")
 
-    def __init__(self, run: Run, parameters: Floats, moments: Floats) -> None:
-        self.run = run
+    def __init__(self, call: Call, parameters: Floats, moments: Floats, drops: bool) -> None:
+        self.run = call.run
+        self._call = call
+        self._drops = drops
         self.parameters = np.empty_like(parameters)
         self.moments = np.empty_like(moments)
 
@@ -68,7 +71,43 @@ class Step:
             moments=len(state.moments), dropping=True, **planning,
         )  # fmt: skip
         run.optimize_with(row_of(state.optimizer).code, run.numbers, False)
-        return cls(run, parameters, state.moments)
+        drops = any(one.kind.in_training for one in layout.operations)
+        return cls(Call(run, codes.TRAIN, layout, loss), parameters, state.moments, drops)
+
+    def at_once(
+        self,
+        parameters: Floats,
+        state: TrainingState,
+        batch: Batch,
+        mask_key: int,
+        step: int,
+        clip_norm: float = 0.0,
+    ) -> tuple[float, NDArray[np.float64]] | None:
+        """Take a step as `take` does, in one compiled call.
+
+        Parameters
+        ----------
+        parameters, state, mask_key, step, clip_norm
+            As for `take`.
+        batch : Batch
+            The examples, of which nothing but dtypes and shapes needs to be known.
+
+        Returns
+        -------
+        tuple or None
+            As from `take`; None also where that is needed, which also says what is wrong with the
+            examples.
+        """
+        numbers = state.numbers.copy()
+        if clip_norm:
+            numbers[codes.CLIP_NORM] = clip_norm
+        if self._drops:
+            draw = self.run.draw
+            draw[codes.MASK_KEY], draw[codes.STEP] = mask_key, step
+        loss = self._call.at_once(
+            batch, parameters, self.parameters, numbers, state.moments, self.moments
+        )
+        return (loss, numbers) if loss == loss else None
 
     def take(
         self,
@@ -101,6 +140,9 @@ class Step:
 
         None instead of both where something turned non-finite.
         """
+        taken = self.at_once(parameters, state, batch_of(data), mask_key, step, clip_norm)
+        if taken is not None:
+            return taken
         run = self.run
         run.numbers[:] = state.numbers
         if clip_norm:
@@ -108,11 +150,11 @@ class Step:
         run.draw[codes.MASK_KEY] = mask_key
         run.draw[codes.STEP] = step
         run.load_all(parameters, state.moments)
-        record = run.once(codes.TRAIN, data)
+        loss = self._call.long_way(data)
         if run.report[codes.TROUBLE] != codes.FINE:
             return None
         run.store_all(self.parameters, self.moments)
-        return _mean(record), run.numbers.copy()
+        return loss, run.numbers.copy()
 
 
 class Plans:
@@ -129,12 +171,14 @@ class Plans:
     def __init__(self, layout: Layout, dtype: np.dtype[Any]) -> None:
         self.layout = layout
         self._dtype = dtype
+        self._inputs, self._outputs = layout.inputs, layout.outputs
         self._nothing = Data.unanswered(np.zeros((0, layout.inputs), dtype))
-        self._runs: dict[Key, list[Run]] = {}
+        self._runs: dict[Key, list[Call]] = {}
         self._steps: dict[Key, Step] = {}
         # The last calls of each kind, so that those that follow need no key.
-        self._last: dict[int, tuple[Loss, int, tuple[int, list[Run]]]] = {}
+        self._last: dict[int, tuple[Loss, int, tuple[int, list[Call]]]] = {}
         self._last_step: tuple[Loss, int, type, Step] | None = None
+        self._no_result = np.zeros(0, dtype)
         tuning.forget_with(self)
 
     def forget(self) -> None:
@@ -160,29 +204,62 @@ class Plans:
         self._last_step = loss, rows, rule, kept
         return kept
 
-    def mean_loss(self, parameters: Floats, loss: Loss, data: Data) -> float:
-        """Return the (weighted) mean loss of the examples, without L2; see `prediction`."""
-        rows = len(data.X)
-        most, kept = self._kept(codes.LOSS, loss, rows)
-        run = _one_of(kept, rows) or self._run(loss, most, penalty=False)
-        run.load(parameters)
-        value = _mean(run.once(codes.LOSS, data))
-        kept.append(run)
+    def mean_loss(self, parameters: Floats, loss: Loss, batch: Batch) -> float:
+        """Return the (weighted) mean loss, without L2; NaN where all has to go the long way."""
+        _, kept = self._kept(codes.LOSS, loss, len(batch[0]))
+        call = _one_of(kept, len(batch[0]))
+        if call is None:
+            return NAN
+        value = call.at_once(batch, parameters, self._no_result)
+        kept.append(call)
         return value
 
-    def loss_and_gradient(self, parameters: Floats, loss: Loss, data: Data) -> tuple[float, Floats]:
-        """Return the training loss of the examples, with L2, and its gradient, a new vector."""
-        rows = len(data.X)
-        most, kept = self._kept(codes.GRADIENT, loss, rows)
-        run = _one_of(kept, rows) or self._run(loss, most, gradient=True)
-        run.load(parameters)
-        value = _mean(run.once(codes.GRADIENT, data))
+    def mean_loss_of(self, parameters: Floats, loss: Loss, data: Data) -> float:
+        """Return the (weighted) mean loss, without L2, of what passed the gate."""
+        value = self.mean_loss(parameters, loss, batch_of(data))
+        if value == value:
+            return value
+        most, kept = self._kept(codes.LOSS, loss, len(data.X))
+        call = _one_of(kept, len(data.X)) or self._call(codes.LOSS, loss, most, penalty=False)
+        call.run.load(parameters)
+        value = call.long_way(data)
+        kept.append(call)
+        return value
+
+    def loss_and_gradient(
+        self, parameters: Floats, loss: Loss, batch: Batch
+    ) -> tuple[float, Floats]:
+        """Return the training loss, with L2, and its gradient, a new vector.
+
+        The loss is NaN where all has to go the long way.
+        """
+        _, kept = self._kept(codes.GRADIENT, loss, len(batch[0]))
         gradient = np.empty(parameters.shape, parameters.dtype)
-        run.store(gradient, 1)
-        kept.append(run)
+        call = _one_of(kept, len(batch[0]))
+        if call is None:
+            return NAN, gradient
+        value = call.at_once(batch, parameters, gradient)
+        kept.append(call)
         return value, gradient
 
-    def _kept(self, mode: int, loss: Loss, rows: int) -> tuple[int, list[Run]]:
+    def loss_and_gradient_of(
+        self, parameters: Floats, loss: Loss, data: Data, batch: Batch | None = None
+    ) -> tuple[float, Floats]:
+        """Return them for what passed the gate, as a batch too if that is at hand."""
+        value, gradient = self.loss_and_gradient(
+            parameters, loss, batch_of(data) if batch is None else batch
+        )
+        if value == value:
+            return value, gradient
+        most, kept = self._kept(codes.GRADIENT, loss, len(data.X))
+        call = _one_of(kept, len(data.X)) or self._call(codes.GRADIENT, loss, most, gradient=True)
+        call.run.load(parameters)
+        value = call.long_way(data)
+        call.run.store(gradient, 1)
+        kept.append(call)
+        return value, gradient
+
+    def _kept(self, mode: int, loss: Loss, rows: int) -> tuple[int, list[Call]]:
         """Return the runs that are kept for such calls, and of how many examples they are."""
         last = self._last.get(mode)
         if last is not None and last[0] is loss and last[1] == rows:
@@ -198,25 +275,33 @@ class Plans:
         self._last[mode] = loss, rows, (most, kept)
         return most, kept
 
-    def _run(self, loss: Loss, rows: int, **planning: Any) -> Run:
+    def _call(self, mode: int, loss: Loss, rows: int, **planning: Any) -> Call:
         """Return a run for so many examples or fewer."""
-        return Run(
+        run = Run(
             self.layout.operations, self._dtype, self._nothing, loss, batch_size=rows, **planning
         )
+        return Call(run, mode, self.layout, loss)
 
     @staticmethod
     def suit(data: Data) -> bool:
         """Return whether runs for such examples are kept."""
         return len(data) <= _MOST_ROWS and not isinstance(data.X, SparseRows)
 
+    def batch(self, X: object, y: object, loss: Loss) -> Batch | None:
+        """Return examples of which a kernel checks what there is to check; None for all others."""
+        outputs = self._outputs
+        width = outputs if loss.outputs == 1 else loss.width(outputs)
+        found = gate.at_a_glance(X, y, loss.targets, self._inputs, width, self._dtype)
+        return found if found is None or len(found[0]) <= _MOST_ROWS else None
 
-def _one_of(kept: list[Run], rows: int) -> Run | None:
+
+def _one_of(kept: list[Call], rows: int) -> Call | None:
     """Take a run that serves so many examples; None where there is none."""
     try:
-        run = kept.pop()
+        call = kept.pop()
     except IndexError:
         return None
-    return run if run.suits(rows) else None
+    return call if call.run.suits(rows) else None
 
 
 def _keep(kept: dict[Key, Any], key: Key, one: Any) -> None:
@@ -224,11 +309,6 @@ def _keep(kept: dict[Key, Any], key: Key, one: Any) -> None:
     kept[key] = one
     if len(kept) > _KINDS:
         kept.pop(next(iter(kept)), None)
-
-
-def _mean(record: NDArray[np.float64]) -> float:
-    """Return the mean loss of a record's only epoch."""
-    return float(record[0, codes.LOSS_SUM] / record[0, codes.WEIGHT_SUM])
 
 
 class Objective:
@@ -261,6 +341,7 @@ class Objective:
         self._shape = (layout.size,)
         self._plans = Plans(layout, dtype)
         self._native = backend == "native" and not isinstance(data.X, SparseRows)
+        self._batch = batch_of(data) if self._native else None
 
     def __call__(self, vector: Any) -> tuple[float, Floats]:
         """Return the loss, with the L2 penalty, and its gradient.
@@ -268,7 +349,7 @@ class Objective:
         Parameters
         ----------
         vector : array-like, shape (parameters,)
-            In the order of `Sequential.parameters`; it is copied, and may hold any numbers.
+            In the order of `Sequential.parameters`; it may hold any numbers, and is left as it is.
 
         Returns
         -------
@@ -289,15 +370,15 @@ class Objective:
                 f"vector must have shape {self._shape}, as the network's parameters have; "
                 f"got shape {vector.shape}."
             )
-        # Also where the dtype fits: kernels are compiled for writable, contiguous arrays.
-        parameters = np.empty(self._shape, self._dtype)
-        if vector.dtype == self._dtype:
-            parameters[:] = vector
+        if vector.dtype == self._dtype and vector.flags.carray:
+            # Kernels are compiled for writeable, contiguous arrays; they do not write to it.
+            parameters = vector
         else:
+            parameters = np.empty(self._shape, self._dtype)
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 parameters[:] = vector
         if self._native:
-            return self._plans.loss_and_gradient(parameters, self._loss, self._data)
+            return self._plans.loss_and_gradient_of(parameters, self._loss, self._data, self._batch)
         return prediction.loss_and_gradient(
             self._layout, parameters, self._loss, self._data, self._backend
         )

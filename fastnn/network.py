@@ -631,18 +631,34 @@ class Sequential:
                     "does not see. Give a dict from class to weight."
                 )
             path = backends.in_force(backend)
-            data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
-            if self._layout is None:
-                with self._unchanged_if_refused():
-                    self._build(data.X.shape[1])
-            state = self._state
+            # An attribute of a class that has `__getattr__` costs three times a dictionary's key.
+            mine = self.__dict__
+            batch, data, room, taken = None, None, None, None
+            if (
+                sample_weight is None
+                and class_weight is None
+                and path == "native"
+                and mine["_layout"] is not None
+            ):
+                plans, parameters = self._plans_of(), mine["_parameters"]
+                batch = plans.batch(X, y, row)
+            if batch is None:
+                data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
+                if self._layout is None:
+                    with self._unchanged_if_refused():
+                        self._build(data.X.shape[1])
+            streams, shown, state = mine["_streams"], mine["_shown"], mine["_state"]
             if state is not None and state.optimizer is not rule and state.optimizer != rule:
                 state = state.continued(rule)
             if state is None:
                 state = training.TrainingState.fresh(rule, self._parameters)
-            streams, shown = self._streams, self._shown
-            room, taken = None, None
-            if path == "native" and kept.Plans.suit(data):
+            if batch is not None:
+                room = plans.step(row, len(batch[0]), parameters, state)
+                taken = room.at_once(parameters, state, batch, streams.mask_key, streams.steps)
+                if taken is None:
+                    # The first of its kind, or something is wrong with it.
+                    data = self._data(X, y, row, None, self.inputs)
+            if data is not None and path == "native" and kept.Plans.suit(data):
                 room = self._plans_of().step(row, len(data), self._parameters, state)
                 taken = room.take(self._parameters, state, data, streams.mask_key, streams.steps)
             if room is not None and taken is not None:
@@ -650,14 +666,16 @@ class Sequential:
                 parameters, before = room.parameters, state.moments
                 after = training.TrainingState(state.optimizer, room.moments, numbers)
             else:
+                assert data is not None
                 room = None
                 value, parameters, after = self._single_step(row, data, state, path)
             steps, turn, writer = (streams.steps + 1) % 2**64, next_turn(), this_thread()
+            vector = mine["_parameters"]
             # From here on no call: Ctrl-C finds a step that was never taken, or all of it.
             shown.writer = writer
             shown.turn = 0
-            self._parameters[:] = parameters
-            self._state = after
+            vector[:] = parameters
+            mine["_state"] = after
             streams.steps = steps
             shown.turn = turn
             if room is not None:
@@ -691,9 +709,10 @@ class Sequential:
 
     def _plans_of(self) -> kept.Plans:
         """Return what single calls planned."""
-        plans, layout = self._plans, self.layout
-        if plans is None or plans.layout is not layout:
-            plans = self._plans = kept.Plans(layout, self.dtype)
+        mine = self.__dict__
+        plans: kept.Plans | None = mine["_plans"]
+        if plans is None or plans.layout is not mine["_layout"]:
+            plans = self._plans = kept.Plans(self.layout, self.dtype)
         return plans
 
     @contextmanager
@@ -783,6 +802,26 @@ class Sequential:
         array([[1.5],
                [3.5]], dtype=float32)
         """
+        mine = self.__dict__
+        layout, dtype = mine["_layout"], mine["dtype"]
+        if (
+            out is None
+            and backend is None
+            and layout is not None
+            and type(X) is np.ndarray
+            and gate.lies_ready(X, layout.inputs, dtype)
+            and backends.natively()
+        ):
+            predictor, shown = self._predictor_of(layout), mine["_shown"]
+            rows, out = len(X), np.empty((len(X), predictor.outputs), dtype)
+            turn = shown.turn
+            if rows == 1:
+                predictor.single(mine["_parameters"], X[0], out[0])
+            else:
+                predictor(mine["_parameters"], X, out)
+            if turn is not shown.turn or not turn:
+                predictor(shown.copied(self._parameters.copy), X, out)
+            return out
         layout = self.layout
         features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
         if out is not None:
@@ -820,7 +859,8 @@ class Sequential:
 
     def _predictor_of(self, layout: Layout) -> prediction.Predictor | prediction.WalkingPredictor:
         """Return what keeps the room that predictions take."""
-        predictor = self._predictor
+        predictor: prediction.Predictor | prediction.WalkingPredictor | None
+        predictor = self.__dict__["_predictor"]
         if predictor is None or predictor.layout is not layout:
             predictor = self._predictor = prediction.predictor_of(layout, self.dtype)
         return predictor
@@ -1196,6 +1236,14 @@ class Sequential:
         >>> net.evaluate([[1, 2], [3, 4]], [1.5, 2.5], metrics="mean_absolute_error")
         {'loss': 0.5, 'mean_absolute_error': 0.5}
         """
+        plain = sample_weight is None and backend is None and type(metrics) is tuple and not metrics
+        if plain and backends.natively():
+            row, plans, shown = self._short_way(loss)
+            batch, turn = plans.batch(X, y, row), shown.turn
+            if batch is not None:
+                value = plans.mean_loss(self._parameters, row, batch)
+                if value == value and turn and shown.turn is turn:
+                    return {"loss": value}
         row, data, path = self._asked(X, y, loss, sample_weight, backend)
         measured, layout = resolve(metrics, row.targets), self.layout
         if measured:
@@ -1208,7 +1256,7 @@ class Sequential:
         if path == "native" and kept.Plans.suit(data):
             plans = self._plans_of()
             value = self._shown.read(
-                lambda parameters: plans.mean_loss(parameters, row, data), self._parameters
+                lambda parameters: plans.mean_loss_of(parameters, row, data), self._parameters
             )
         else:
             value = self._shown.read(
@@ -1216,6 +1264,11 @@ class Sequential:
                 self._parameters,
             )
         return {"loss": value}
+
+    def _short_way(self, loss: object) -> tuple[Loss, kept.Plans, Shown]:
+        """Return what a question about plain arrays is answered with."""
+        plans = self._plans_of()
+        return resolve_loss(loss, self._last.activation), plans, self._shown
 
     def _asked(
         self,
@@ -1301,12 +1354,19 @@ class Sequential:
         >>> net.loss_and_gradient([[1.0, 2.0]], [3.0])
         (9.0, array([ -6., -12.,  -6.], dtype=float32))
         """
+        if sample_weight is None and backend is None and backends.natively():
+            row, plans, shown = self._short_way(loss)
+            batch, turn = plans.batch(X, y, row), shown.turn
+            if batch is not None:
+                value, gradient = plans.loss_and_gradient(self._parameters, row, batch)
+                if value == value and turn and shown.turn is turn:
+                    return value, gradient
         asked = self._asked(X, y, loss, sample_weight, backend)
         row, data, path = asked
         if path == "native" and kept.Plans.suit(data):
             plans = self._plans_of()
             return self._shown.read(
-                lambda parameters: plans.loss_and_gradient(parameters, row, data),
+                lambda parameters: plans.loss_and_gradient_of(parameters, row, data),
                 self._parameters,
             )
         return self._shown.read(

@@ -56,7 +56,7 @@ _WRITTEN_OUT = 1 << 22
 # Bytes of the smallest pages anywhere.
 _PAGE = 4096
 
-# So many steps in one call that the cost of starting threads is negligible.
+# So many steps in one call of a fit that the cost of starting threads is negligible.
 _MANY_STEPS = 10**9
 
 
@@ -154,7 +154,8 @@ class Run:
         if isinstance(data.X, SparseRows) and gradient:
             self._beside = _STEP_FACTOR * _first(operations).W.size
         step = self._work * batch + self._beside
-        most = fitting(threads, step, _MANY_STEPS, -(-batch // tiling.rows))
+        self._steps = 1 if order is None else _MANY_STEPS
+        most = fitting(threads, step, self._steps, -(-batch // tiling.rows))
         program = Program.of(
             operations, batch, tiling, loss=loss, gradient=gradient, threads=most,
             entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
@@ -248,6 +249,11 @@ class Run:
             at += state
 
     @property
+    def is_alone(self) -> bool:
+        """Whether all calls are made in one thread."""
+        return self._most == 1
+
+    @property
     def state(self) -> int:
         """Elements of a packed vector."""
         return int(self._plan[0, codes.STATE])
@@ -268,7 +274,7 @@ class Run:
         if examples > batch or parts == 1:
             return examples <= batch
         step = self._work * batch + self._beside
-        return self._most >= fitting(self._limit, step, _MANY_STEPS, parts)
+        return self._most >= fitting(self._limit, step, self._steps, parts)
 
     def once(self, mode: int, data: Data) -> NDArray[np.float64]:
         """Run the engine on other dense examples, of which there may be fewer; return its record.
@@ -276,33 +282,69 @@ class Run:
         With a single thread this is a fast path: half of the time of a call of a small network is
         the preparation for several threads.
         """
-        plan = self._plan
         if self._most > 1:
             known, self._data = self._data, data
             record = self(mode)
             # No reference to the arguments is kept.
             self._data = known
             return record
+        engine, signals = self._alone(mode)
+        signals.fill(0)
+        record = np.zeros((1, codes.RECORD_COLUMNS))
+        engine(*self._arguments(data, record, signals))
+        return record
+
+    def in_one_call(
+        self, mode: int, data: Data, vector: Floats, result: int | None, bounds: int, classes: int
+    ) -> tuple[Any, ...] | None:
+        """Return `kernels.once` and its planned arguments, after a call of `once` on such data.
+
+        The rest is for `written_down`; None where it finds no machine code.
+        """
+        from fastnn.kernels.once import once, written_down
+
+        if result is not None:
+            self.store(vector, result)
+        signals, record = self._alone(mode)[1], np.zeros((1, codes.RECORD_COLUMNS))
+        table = self.program.table[0]
+        words = written_down(
+            self._arguments(data, record, signals), table, vector, self.state, result, bounds,
+            classes,
+        )  # fmt: skip
+        if words is None:
+            return None
+        return once, words, table, self.workspace, record, self.report, signals
+
+    def _alone(self, mode: int) -> tuple[Callable[..., None], NDArray[np.int64]]:
+        """Prepare for a call of one step in one thread; return the engine and its signals."""
         if self._single is None:
             from fastnn.kernels import team
             from fastnn.kernels.epoch import engine
 
+            plan = self._plan
             plan[:, codes.FIRST_STEP], plan[:, codes.LAST_STEP] = 0, 1
             plan[:, codes.THREADS] = 1
             self._single = engine, np.zeros(team.SIGNALS, np.int64)
-        engine, signals = self._single
-        signals.fill(0)
-        plan[0, codes.MODE] = mode
-        record = np.zeros((1, codes.RECORD_COLUMNS))
+        self._plan[0, codes.MODE] = mode
+        return self._single
+
+    def _arguments(
+        self, data: Data, record: NDArray[np.float64], signals: NDArray[np.int64]
+    ) -> tuple[Any, ...]:
+        """Return the engine's arguments for one thread."""
         program, targets = self.program, data.targets
         X, *sparse = data.arrays
-        engine(
-            plan, program.table, program.constants, self.numbers, self._conventions, self._etas,
-            self._sums, self.report, record, signals, True, self.workspace, self._picks, X,
-            targets.labels, targets.values, data.weights, self._order, self.draw, self._out,
-            self._integers, *sparse,
+        return (
+            self._plan, program.table, program.constants, self.numbers, self._conventions,
+            self._etas, self._sums, self.report, record, signals, True, self.workspace,
+            self._picks, X, targets.labels, targets.values, data.weights, self._order, self.draw,
+            self._out, self._integers, *sparse,
         )  # fmt: skip
-        return record
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The order of the examples; empty for their own."""
+        return self._order
 
     def follow(self, order: NDArray[np.int64]) -> None:
         """From now on take examples in this order; in their own where it is empty."""

@@ -317,7 +317,7 @@ class Predictor:
         return packed
 
 
-def as_if_writeable(x: Floats) -> Floats:
+def as_if_writeable(x: NDArray[Any]) -> NDArray[Any]:
     """Return a writeable view of the caller's array, or a copy; kernels write to neither.
 
     They are compiled for writeable arrays.

@@ -51,6 +51,9 @@ def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> float:
         X, y = np.zeros((8, 2), name), np.arange(8) % 2
         net = Sequential([Dense(2, "relu"), Dense(2, "softmax")], 2, name)
         net.fit(X, y, epochs=1, validation_fraction=0.5, progress=False, backend="native")
+        for _ in range(2):
+            # The first one plans what the others do in one compiled call.
+            net.train_on_batch(X, y, backend="native")
         net.predict(X, backend="native")
         # A single row has a way of its own.
         net.predict(X[:1], backend="native")

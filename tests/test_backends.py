@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import backends, prediction, reference, training
+from fastnn import backends, compiled_call, prediction, reference, training
 from fastnn.backends import in_force
 
 BACKENDS = ("native", "reference")
@@ -63,7 +63,7 @@ def taken(monkeypatch):
 
     room_and_name = (
         (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one"),
-        (prediction.Predictor, "single")
+        (prediction.Predictor, "single"), (compiled_call.Call, "at_once"),
     )  # fmt: skip
     for room, name in room_and_name:
         monkeypatch.setattr(room, name, native(getattr(room, name)))

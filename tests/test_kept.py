@@ -8,12 +8,14 @@ import pickle
 import threading
 import weakref
 
+import numba
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 import fastnn as fn
 from fastnn import kept, prediction, training
+from fastnn.kernels import once
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1000, 7))
@@ -265,3 +267,124 @@ def test_several_threads_may_call_one_objective():
         thread.join()
     assert len(found) == 320
     assert all(found)
+
+
+# One compiled call.
+
+
+def calls(net):
+    """All that single calls of a network planned, once each was made twice."""
+    found = [call for kept in net._plans._runs.values() for call in kept]
+    return [*found, *(step._call for step in net._plans._steps.values())]
+
+
+SHORT = {
+    "numbers": (lambda: [fn.Dense(9, "tanh"), fn.Dense(2)], "auto", Y),
+    "a column": (lambda: [fn.Dense(9, "tanh"), fn.Dense(1)], "auto", Y[:, 0]),
+    "counts": (lambda: [fn.Dense(9), fn.Dense(2, "exp")], "poisson", np.floor(3 + Y)),
+    "probabilities": (lambda: [fn.Dense(2, "sigmoid")], "auto", (Y > 0) * 1.0),
+    "classes": (lambda: [fn.Dense(9, "relu"), fn.Dense(3, "softmax")], "auto", CLASSES),
+    "dropout": (lambda: [fn.Dense(9, "relu"), fn.Dropout(0.4), fn.Dense(2)], "auto", Y),
+}
+
+
+def examples(case, dtype, rows):
+    """Arrays that a single call takes as they lie, and a network and loss for them."""
+    layers, loss, y = SHORT[case]
+    net = fn.Sequential(layers(), inputs=7, dtype=dtype, rng=3)
+    y = y[:rows].copy() if case == "classes" else y[:rows].astype(dtype)
+    return net, X[:rows].astype(dtype), y, loss
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="there is no compiled code")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", SHORT)
+@pytest.mark.parametrize("rows", [1, 5, 33])
+def test_a_compiled_call_has_the_bits_of_the_long_way(case, dtype, rows, monkeypatch):
+    net, x, y, loss = examples(case, dtype, rows)
+    twin = net.copy()
+    found, expected = [], []
+    for _ in range(3):
+        value = net.train_on_batch(x, y, loss)
+        found.append((value, net.evaluate(x, y, loss), net.loss_and_gradient(x, y, loss)))
+    made = calls(net)
+    assert len(made) == 3
+    assert all(call._once[0] is once.once for call in made)
+    # Lists have to be led through the gate; and no call finds its machine code.
+    monkeypatch.setattr(once, "address_of", lambda *_: 0)
+    for _ in range(3):
+        value = twin.train_on_batch(x.tolist(), y.tolist(), loss)
+        asked = x.tolist(), y.tolist(), loss
+        expected.append((value, twin.evaluate(*asked), twin.loss_and_gradient(*asked)))
+    assert not any(call._once[0] is once.once for call in calls(twin))
+    for (value, mean, (total, slope)), (right, right_mean, (whole, gradient)) in zip(
+        found, expected, strict=True
+    ):
+        assert (value, mean, total) == (right, right_mean, whole)
+        assert slope.tobytes() == gradient.tobytes()
+    assert same(net, twin)
+
+
+@pytest.mark.parametrize("place", ["X", "y"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_by_name_also_where_calls_repeat(place, value):
+    net, x, y, _ = examples("numbers", "float32", 5)
+    for ask in (net.train_on_batch, net.evaluate, net.loss_and_gradient):
+        ask(x, y)
+        ask(x, y)
+    before = net.copy()
+    bad = {"X": x.copy(), "y": y.copy()}
+    bad[place][3, 1] = value
+    for ask in (net.train_on_batch, net.evaluate, net.loss_and_gradient):
+        with pytest.raises(ValueError, match=rf"^{place} has .* at row 3, column 1"):
+            ask(bad["X"], bad["y"])
+    assert same(net, before)
+    with pytest.raises(ValueError, match=r"^X has "):
+        net.predict(np.full((1, 7), value, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("case", "value", "expected"),
+    [
+        ("counts", -1, r"y has -1\.0 at row 0, column 0, but each target must be a count"),
+        ("probabilities", 1.5, r"y has 1\.5 at row 0, column 0, but each target must be a prob"),
+        ("probabilities", -0.5, r"y has -0\.5 at row 0, column 0, but each target must be a prob"),
+        ("classes", 3, r"y has label 3 at row 0, but labels must be integers from 0 to 2"),
+        ("classes", -1, r"y has label -1 at row 0, but labels must be integers from 0 to 2"),
+    ],
+)
+def test_targets_out_of_their_range_are_refused_also_where_calls_repeat(case, value, expected):
+    net, x, y, loss = examples(case, "float32", 5)
+    asking = net.train_on_batch, net.evaluate, net.loss_and_gradient
+    for ask in asking:
+        ask(x, y, loss)
+        ask(x, y, loss)
+    y.flat[0] = value
+    for ask in asking:
+        with pytest.raises(ValueError, match=expected):
+            ask(x, y, loss)
+
+
+def test_arrays_of_any_layout_give_the_same_and_are_left_as_they_are():
+    net, x, y, _ = examples("numbers", "float32", 33)
+    wanted = net.loss_and_gradient(x, y), net.evaluate(x, y), net.predict(x)
+    locked = x.copy()
+    locked.flags.writeable = False
+    for form in (np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], locked, x.astype(">f4")):
+        before, flags = form.copy(), str(form.flags)
+        for _ in range(2):
+            loss, gradient = net.loss_and_gradient(form, np.asfortranarray(y))
+            assert loss == wanted[0][0]
+            assert gradient.tobytes() == wanted[0][1].tobytes()
+            assert net.evaluate(form, y) == wanted[1]
+            assert net.predict(form).tobytes() == wanted[2].tobytes()
+        np.testing.assert_array_equal(form, before)
+        assert str(form.flags) == flags
+
+
+def test_calls_of_fewer_and_more_rows_share_one_plan_without_its_examples():
+    net, x, y, _ = examples("classes", "float32", 33)
+    expected = [anew(net).loss_and_gradient(x[:rows], y[:rows])[0] for rows in range(1, 34)]
+    for _ in range(2):
+        found = [net.loss_and_gradient(x[:rows], y[:rows])[0] for rows in range(1, 34)]
+        assert found == expected

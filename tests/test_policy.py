@@ -184,9 +184,12 @@ ALLOWED = {
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
     "sparse": set(),
+    "compiled_call": {
+        "data", "kernels.codes", "layout", "losses", "prediction", "predictor", "sparse",
+    },
     "kept": {
-        "data", "kernels.codes", "layout", "losses", "names", "optimizers", "prediction", "sparse",
-        "training", "tuning",
+        "compiled_call", "data", "gate", "kernels.codes", "layout", "losses", "names",
+        "optimizers", "prediction", "sparse", "training", "tuning",
     },
     "kinds": {"kernels.codes", "layers", "names", "reference_kinds"},
     "leftovers": set(),
@@ -249,6 +252,7 @@ ALLOWED = {
         "kernels.subnormals", "kernels.team", "kernels.views",
     },
     "kernels.entries": {"kernels._jit", "kernels.codes", "kernels.order"},
+    "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch"},
     "kernels.epoch": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.entries",
         "kernels.measures", "kernels.micro_kernels", "kernels.narrow", "kernels.order",
@@ -310,10 +314,11 @@ LAZY = {
     "kernels._load": {
         "kernels.answers", "kernels.embedded", "kernels.epoch", "kernels.first_layer",
         "kernels.order", "kernels.team", "kernels.thunks",
+        "kernels.once",
     },
     "network": {"exports.onnx_out", "exports.torch_out"},
     "pickles": {""},
-    "prediction": {"kernels.epoch", "kernels.team"},
+    "prediction": {"kernels.epoch", "kernels.once", "kernels.team"},
     "predictor": {
         "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
     },
@@ -330,7 +335,7 @@ GENERATORS = {
     "kernels.elementwise", "kernels.embedded", "kernels.frames", "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow",
     "kernels.output", "kernels.panels", "kernels.parking",
-    "kernels.rows", "kernels.turning",
+    "kernels.once", "kernels.rows", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
     "kernels.update", "kernels.views",
 }  # fmt: skip

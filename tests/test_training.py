@@ -20,7 +20,7 @@ import pytest
 from cases import JIT
 
 import fastnn as fn
-from fastnn import prediction, reference_draws, training
+from fastnn import compiled_call, reference_draws, training
 from fastnn.kernels import codes
 from fastnn.metrics import resolve
 
@@ -2007,7 +2007,9 @@ def test_the_state_after_single_steps_is_the_reference_s():
 
 @both_backends
 def test_an_interrupted_single_step_was_never_taken(backend, monkeypatch):
-    steps = {"native": (prediction.Run, "once"), "reference": (training.ReferenceStepper, "run")}
+    steps = {
+        "native": (compiled_call.Call, "at_once"), "reference": (training.ReferenceStepper, "run"),
+    }  # fmt: skip
     run = getattr(*steps[backend])
 
     def interrupted(self, *arguments):

@@ -31,7 +31,7 @@ import gc
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numba
@@ -42,7 +42,9 @@ from fastnn.kernels._cache import KernelCache
 from fastnn.tested import advice
 from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
-__all__ = ["embeddable", "entry", "external", "intrinsic", "kernel", "pointer_entry"]
+__all__ = [
+    "address_of", "embeddable", "entry", "external", "intrinsic", "kernel", "pointer_entry",
+]  # fmt: skip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -294,6 +296,21 @@ def _forget_parts(plain: bool, compiler: Any) -> None:
     for part in _parts:
         part._compiler._failed_cache.clear()
         part._reset_overloads()
+
+
+def address_of(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
+    """Return where an entry's machine code for such arguments lies; 0 where that is not known.
+
+    The code takes and returns what Numba's own calls do.  It stays there as long as the entry.
+    """
+    if _JIT_OFF:
+        return 0
+    dispatcher: Any = function
+    try:
+        compiled = dispatcher.overloads[tuple(map(_numba.typeof, arguments))]
+        return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return 0
 
 
 def external(name: str, signature: Any, twin: Callable[[], Any]) -> Callable[[], Any]:

@@ -46,6 +46,7 @@ def _load() -> None:
             embedded,
             epoch,
             first_layer,
+            once,
             order,
             team,
             thunks,

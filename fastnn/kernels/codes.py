@@ -262,6 +262,11 @@ FINE: Final = 0
 LOSS_NOT_FINITE: Final = 1
 UPDATE_NOT_FINITE: Final = 2
 
+# Which values targets may have.
+ANY_NUMBER: Final = 0
+AT_LEAST_0: Final = 1
+FROM_0_TO_1: Final = 2
+
 
 def known(kind: str, code: int, codes: range) -> int:
     """Return a code that the kernels have an arm for, or say that there is none.
