@@ -1,7 +1,8 @@
 """What the end of an epoch costs: validation, metrics and early stopping beside the plain epoch.
 
 ``python -m benchmarks.epoch_ends`` prints a table: how many times as long as the plain epoch it
-takes with a fifth of the rows validated, and with a metric too.
+takes with a fifth as many validation examples, with a metric too, and in an estimator's fit with
+early stopping, as many epochs of each.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +30,8 @@ NETWORKS: dict[str, tuple[tuple[int, ...], str, int, int]] = {
     "30-64-64-2, 10 000 rows": ((30, 64, 64, 2), "softmax", 10_000, 32),
     "784-256-10, 2000 rows": ((784, 256, 10), "softmax", 2000, 32),
 }
-ENDS = ("plain", "validation", "validation and a metric")
+PLAIN, EARLY = "plain", "early stopping of an estimator"
+ENDS = (PLAIN, "validation", "validation and a metric", EARLY)
 
 # Seconds of one fit, and fits of each kind, of which the median counts.
 _FIT = 0.1
@@ -55,12 +58,18 @@ class Fits:
         metric = "accuracy" if last == "softmax" else "mean_absolute_error"
         held = {"X_val": V, "y_val": v}
         self.ends: dict[str, dict[str, Any]] = {
-            "plain": {},
+            PLAIN: {},
             "validation": held,
             "validation and a metric": {**held, "metrics": metric},
         }
         self._fit: dict[str, Any] = {"batch_size": batch, "threads": threads, "progress": False}
-        self._data = X, y
+        self._data, self._held = (X, y), (V, v)
+        self._kind = fn.MLPClassifier if last == "softmax" else fn.MLPRegressor
+        # Two classes have one output there, as in scikit-learn.
+        self._settings: dict[str, Any] = {
+            "hidden_layer_sizes": widths[1:-1], "batch_size": batch, "n_threads": threads,
+            "tol": 0.0, "n_iter_no_change": 10**9, "random_state": 0,
+        }  # fmt: skip
 
     def seconds(self, end: str, epochs: int) -> float:
         """Return how long so many epochs take, further from where the last ones ended."""
@@ -69,11 +78,22 @@ class Fits:
         self.network.fit(X, y, epochs=epochs, **settings)
         return time.perf_counter() - began
 
+    def early(self, epochs: int, *, stopping: bool) -> float:
+        """Return how long an estimator's fit of so many epochs takes."""
+        one = self._kind(**self._settings, max_iter=epochs, early_stopping=stopping)
+        held = {"validation_data": self._held} if stopping else {}
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            # It has not converged.
+            warnings.simplefilter("ignore")
+            one.fit(*self._data, **held)
+        return time.perf_counter() - began
+
     def epochs(self) -> int:
         """Return how many plain epochs fill a fit that is long enough to time."""
-        self.seconds("plain", 1)
+        self.seconds(PLAIN, 1)
         count = 1
-        while self.seconds("plain", count) < _FIT:
+        while self.seconds(PLAIN, count) < _FIT:
             count *= 2
         return count
 
@@ -82,13 +102,15 @@ def ratios(name: str, dtype: str, threads: int, rounds: int = _ROUNDS) -> dict[s
     """Return, of each way to end epochs, the median of its times relative to plain epochs."""
     fits = Fits(name, dtype, threads)
     count = fits.epochs()
-    for end in ENDS:
-        fits.seconds(end, count)
     found: dict[str, list[float]] = {end: [] for end in ENDS}
-    for _ in range(rounds):
-        times = {end: fits.seconds(end, count) for end in ENDS}
-        for end in ENDS:
-            found[end].append(times[end] / times["plain"])
+    # The first round warms up.
+    for number in range(rounds + 1):
+        times = {end: fits.seconds(end, count) for end in fits.ends}
+        early, late = (fits.early(count, stopping=stopping) for stopping in (True, False))
+        for end in fits.ends if number else ():
+            found[end].append(times[end] / times[PLAIN])
+        if number:
+            found[EARLY].append(early / late)
     return {end: statistics.median(values) for end, values in found.items()}
 
 
@@ -116,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     fn.warmup()
     print(f"| network | dtype | threads | {' | '.join(ENDS[1:])} |")
-    print("| --- | --- | ---: | ---: | ---: |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
     for name in (name for name in NETWORKS if options.only in name):
         for dtype in options.dtypes:
             for threads in options.threads:

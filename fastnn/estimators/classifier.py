@@ -479,7 +479,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         return np.asarray(found[len(every) :], np.float64)
 
     def _strata(self, targets: Targets) -> Array | None:
-        return targets.values.astype(bool) if self.n_outputs_ == 1 else None
+        # Of one dimension: from columns scikit-learn makes a string of every row first.
+        return targets.values[:, 0].astype(bool) if self.n_outputs_ == 1 else None
 
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         if known.targets.labels.size:
