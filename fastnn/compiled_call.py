@@ -65,7 +65,7 @@ class Call:
         batch: Batch,
         parameters: Floats,
         out: Floats,
-        numbers: NDArray[np.float64] | None = None,
+        numbers: NDArray[np.void] | None = None,
         moments: Floats | None = None,
         changed: Floats | None = None,
     ) -> float:
@@ -106,7 +106,7 @@ class Call:
         run = self.run
         record = run.once(self._mode, data)
         # A step that turned non-finite has recorded nothing.
-        loss = _mean(record) if run.report[codes.TROUBLE] == codes.FINE else NAN
+        loss = _mean(record) if int(run.report["trouble"]) == codes.FINE else NAN
         if self._once is None and run.is_alone:
             self._once = self._planned(data)
         return loss
@@ -138,6 +138,6 @@ def batch_of(data: Data) -> Batch:
     )  # fmt: skip
 
 
-def _mean(record: NDArray[np.float64]) -> float:
+def _mean(record: NDArray[np.void]) -> float:
     """Return the mean loss of a record's only epoch."""
-    return float(record[0, codes.LOSS_SUM] / record[0, codes.WEIGHT_SUM])
+    return float(record["loss_sum"][0] / record["weight_sum"][0])

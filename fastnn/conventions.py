@@ -8,12 +8,10 @@ is no second set of kernels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from fastnn.kernels import codes
 
 __all__ = ["OWN", "Conventions"]
 
@@ -50,16 +48,10 @@ class Conventions:
         """Those of the loss and of its gradient."""
         return self.loss_scale, self.gradient_scale
 
-    def numbers(self) -> NDArray[np.float64]:
-        """Return them as the engine reads them."""
-        numbers = np.zeros(codes.CONVENTIONS)
-        numbers[codes.LOSS_SCALE] = self.loss_scale
-        numbers[codes.GRADIENT_SCALE] = self.gradient_scale
-        numbers[codes.LOSS_LIMIT] = self.loss_limit
-        numbers[codes.SHARED_PENALTY] = self.shared_penalty
-        numbers[codes.BY_EXAMPLES] = self.by_examples
-        numbers[codes.BARE_EPSILON] = self.bare_epsilon
-        return numbers
+    def enter(self, plan: NDArray[np.void]) -> None:
+        """Write them into plans of the engine, `records.PLAN`, where they have the same names."""
+        for name, value in asdict(self).items():
+            plan[name] = value
 
 
 OWN = Conventions()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fastnn import gate, prediction, tuning
 from fastnn.compiled_call import NAN, Batch, Call, batch_of
 from fastnn.data import Data
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.layout import Layout, capacity
 from fastnn.losses import Loss
 from fastnn.names import describe
@@ -82,7 +82,7 @@ class Step:
         mask_key: int,
         step: int,
         clip_norm: float = 0.0,
-    ) -> tuple[float, NDArray[np.float64]] | None:
+    ) -> tuple[float, NDArray[np.void]] | None:
         """Take a step as `take` does, in one compiled call.
 
         Parameters
@@ -98,12 +98,12 @@ class Step:
             As from `take`; None also where that is needed, which also says what is wrong with the
             examples.
         """
-        numbers = state.numbers.copy()
+        numbers = records.copied(state.numbers)
         if clip_norm:
-            numbers[codes.CLIP_NORM] = clip_norm
+            numbers["clip_norm"] = clip_norm
         if self._drops:
-            draw = self.run.draw
-            draw[codes.MASK_KEY], draw[codes.STEP] = mask_key, step
+            plan = self.run.program.plan
+            plan["mask_key"], plan["step_number"] = mask_key, step
         loss = self._call.at_once(
             batch, parameters, self.parameters, numbers, state.moments, self.moments
         )
@@ -117,7 +117,7 @@ class Step:
         mask_key: int,
         step: int,
         clip_norm: float = 0.0,
-    ) -> tuple[float, NDArray[np.float64]] | None:
+    ) -> tuple[float, NDArray[np.void]] | None:
         """Take a step that writes only to this record.
 
         Parameters
@@ -144,17 +144,18 @@ class Step:
         if taken is not None:
             return taken
         run = self.run
-        run.numbers[:] = state.numbers
+        run.numbers = numbers = records.copied(state.numbers)
         if clip_norm:
-            run.numbers[codes.CLIP_NORM] = clip_norm
-        run.draw[codes.MASK_KEY] = mask_key
-        run.draw[codes.STEP] = step
+            numbers["clip_norm"] = clip_norm
+        if self._drops:
+            plan = run.program.plan
+            plan["mask_key"], plan["step_number"] = mask_key, step
         run.load_all(parameters, state.moments)
         loss = self._call.long_way(data)
-        if run.report[codes.TROUBLE] != codes.FINE:
+        if int(run.report["trouble"]) != codes.FINE:
             return None
         run.store_all(self.parameters, self.moments)
-        return loss, run.numbers.copy()
+        return loss, numbers
 
 
 class Plans:

@@ -75,7 +75,7 @@ class Kind:
     number : callable
         The number that its kernels take, of a layer.
     columns : callable
-        Integers of the operation table that are its own, by column, of a layer and its place.
+        Integers of the operation table that are its own, by name, of a layer and its place.
     scratch : int
         Numbers that its forward pass notes of each row, for the backward pass.
     by_rows : bool
@@ -97,7 +97,7 @@ class Kind:
     outputs: Callable[[Any, int], int] = _same
     form: int = codes.NO_PARAMETERS
     number: Callable[[Any], float] = lambda layer: 0.0
-    columns: Callable[[Any, int], dict[int, int]] = lambda layer, place: {}
+    columns: Callable[[Any, int], dict[str, int]] = lambda layer, place: {}
     scratch: int = 0
     by_rows: bool = True
     answered: bool = False
@@ -119,10 +119,10 @@ def _dense(layer: Dense, inputs: int) -> tuple[Array, ...]:
     return (W, Array("b", (layer.units,))) if layer.bias else (W,)
 
 
-def _dropped(layer: Dropout, place: int) -> dict[int, int]:
+def _dropped(layer: Dropout, place: int) -> dict[str, int]:
     """Return what a dropout draws by: its place, and from which hash on a unit stays."""
     threshold = min(round(layer.rate * 2**32), 2**32 - 1)
-    return {codes.PLACE: place, codes.THRESHOLD: threshold}
+    return {"place": place, "threshold": threshold}
 
 
 _ROWS = (

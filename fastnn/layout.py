@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastnn import tuning
 from fastnn.activations import ACTIVATIONS, Activation
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.kinds import KINDS, Array, Kind, kind_of
 from fastnn.layers import Layer
 from fastnn.losses import Loss
@@ -32,13 +32,9 @@ _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 
 # What is private to a thread where threads share no chunk.
-_PRIVATE_IN_TABLE = (
-    codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT, codes.SCRATCH,
-)  # fmt: skip
-_PRIVATE_IN_PLAN = (
-    codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES, codes.ENTRIES, codes.TURNED_ENTRIES,
-)  # fmt: skip
-_PRIVATE_INTEGERS = (codes.BEGINNINGS, codes.CURSORS, codes.TURNED_ROWS)
+_PRIVATE_IN_TABLE = ("source", "Z", "result", "dsource", "dresult", "scratch")
+_PRIVATE_IN_PLAN = ("flat_at", "dflat_at", "losses", "shares", "entries", "turned_entries")
+_PRIVATE_INTEGERS = ("beginnings", "cursors", "turned_rows")
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
@@ -319,11 +315,9 @@ class Program:
 
     Attributes
     ----------
-    table : ndarray of int64, shape (threads, operations, codes.TABLE_COLUMNS)
+    table : ndarray of records.OPERATION, shape (threads, operations)
         One row per operation, in the order of the forward pass, with each thread's offsets.
-    constants : ndarray of float64, shape (operations, codes.CONSTANT_COLUMNS)
-        The floating-point parameters of each operation.
-    plan : ndarray of int64, shape (threads, codes.PLAN_ENTRIES)
+    plan : ndarray of records.PLAN, shape (threads,)
         What to do, with each thread's offsets; the caller fills in mode and steps.
     workspace : int
         Elements of workspace that a run needs.
@@ -333,9 +327,8 @@ class Program:
         Parts into which the work between two barriers is divided; further threads would be idle.
     """
 
-    table: NDArray[np.int64]
-    constants: NDArray[np.float64]
-    plan: NDArray[np.int64]
+    table: NDArray[np.void]
+    plan: NDArray[np.void]
     workspace: int
     integers: int = 0
     parts: int = 1
@@ -349,14 +342,14 @@ class Program:
         table = self.table[0]
         kinds = {row.code: name.lower() for name, row in KINDS.items()}
         activations = {row.code: name for name, row in ACTIVATIONS.items()}
-        lines = [["", "operation", "activation", *(name.lower() for name in _SHOWN)]]
+        lines = [["", "operation", "activation", *_SHOWN]]
         for place, row in enumerate(table):
-            numbers = (row[getattr(codes, name)] for name in _SHOWN)
+            numbers = (row[name] for name in _SHOWN)
             lines.append(
                 [
                     str(place),
-                    kinds[int(row[codes.OPERATION])],
-                    activations[int(row[codes.ACTIVATION])],
+                    kinds[int(row["operation"])],
+                    activations[int(row["activation"])],
                     *("-" if number == codes.NONE else str(number) for number in numbers),
                 ]
             )
@@ -368,7 +361,7 @@ class Program:
         return "\n".join(
             [
                 *shown,
-                f"{self.plan[0, codes.CHUNK]} rows of {self.plan[0, codes.BATCH]} at a time, "
+                f"{self.plan['chunk'][0]} rows of {self.plan['batch'][0]} at a time, "
                 f"{self.workspace} elements of workspace, at most {len(self.plan)} threads",
             ]
         )
@@ -437,10 +430,8 @@ class _Planner:
     def __init__(self, operations: Sequence[Operation], tiling: Tiling, asked: Asked) -> None:
         self.operations = [one for one in operations if asked.dropping or not one.kind.in_training]
         self.asked, self.tiling = asked, tiling
-        count = len(self.operations)
-        self.table = np.full((count, codes.TABLE_COLUMNS), codes.NONE, dtype=np.int64)
-        self.constants = np.zeros((count, codes.CONSTANT_COLUMNS))
-        self.plan = np.zeros(codes.PLAN_ENTRIES, np.int64)
+        self.table = records.operations(len(self.operations))
+        self.plan = np.zeros((), records.PLAN)
         self.room, self.integers = _Room(), _Room()
 
     def program(self) -> Program:
@@ -464,29 +455,28 @@ class _Planner:
         columns = self.operations[0].inputs + sum(widths) + asked.beside
         fitting = max(figures.smallest_chunk, figures.chunk_elements // columns)
         chunk = asked.rows if asked.keep else min(asked.rows, fitting)
-        self.plan[codes.BATCH] = asked.rows
-        self.plan[codes.CHUNK] = chunk
-        self.plan[codes.HEIGHT] = _up(chunk, self.tiling.rows)
-        self.plan[codes.WIDEST] = max(widths)
+        self.plan["batch"] = asked.rows
+        self.plan["chunk"] = chunk
+        self.plan["height"] = _up(chunk, self.tiling.rows)
+        self.plan["widest"] = max(widths)
 
     def _describe(self) -> None:
         """Write what each operation is, and what it reads and writes by number of columns."""
         asked = self.asked
         sparse = asked.entries is not None
-        for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
+        for row, one in zip(self.table, self.operations, strict=True):
             activation = self._activation(one).code
-            row[codes.OPERATION] = codes.known("operation", one.kind.code, codes.OPERATIONS)
-            row[codes.ACTIVATION] = codes.known("activation", activation, codes.ACTIVATIONS)
-            row[codes.INPUTS], row[codes.OUTPUTS] = one.inputs, one.outputs
-            row[codes.FORM] = one.kind.form
-            row[codes.CONSTANTS] = place
-            row[codes.SPARSE] = sparse
+            row["operation"] = codes.known("operation", one.kind.code, codes.OPERATIONS)
+            row["activation"] = codes.known("activation", activation, codes.ACTIVATIONS)
+            row["inputs"], row["outputs"] = one.inputs, one.outputs
+            row["form"] = one.kind.form
+            row["sparse"] = sparse
             # Up to the first one whose result is dense.
             sparse = sparse and one.kind.in_place
-            for column, number in one.kind.columns(one.layer, one.place).items():
-                row[column] = number
-            self.constants[place, codes.NUMBER] = one.kind.number(one.layer)
-            self.constants[place, codes.L2] = one.l2 if asked.penalty else 0.0
+            for name, number in one.kind.columns(one.layer, one.place).items():
+                row[name] = number
+            row["number"] = one.kind.number(one.layer)
+            row["l2"] = one.l2 if asked.penalty else 0.0
 
     def _activation(self, one: Operation) -> Activation:
         """Return an operation's activation; a matched loss takes over the last one's."""
@@ -498,7 +488,7 @@ class _Planner:
         """Allocate packed parameters, and number the tiles of their gradients."""
         tiling, units = self.tiling, 0
         for row, one in zip(self.table, self.operations, strict=True):
-            row[codes.UNITS] = units
+            row["units"] = units
             if not one.parameters:
                 continue
             span = tiling.panels(1, one.outputs)
@@ -506,136 +496,137 @@ class _Planner:
             matrix = one.kind.form == codes.MATRIX
             if matrix:
                 packed, tiles = tiling.packed(one.inputs, one.outputs)
-                row[codes.NARROW] = one.outputs <= tiling.narrow
+                row["narrow"] = one.outputs <= tiling.narrow
             first, *others = one.parameters
-            row[codes.W] = first.offset
-            row[codes.PACKED] = self.room(packed)
+            row["W"] = first.offset
+            row["packed"] = self.room(packed)
             if others:
-                row[codes.B] = others[0].offset
+                row["b"] = others[0].offset
             if others or matrix:
                 # A product begins at biases: at zeros where a layer has none.
-                row[codes.BIASES] = self.room(span)
+                row["biases"] = self.room(span)
             units += tiles * one.trainable
-        self.plan[codes.STATE] = self.room.end
-        self.plan[codes.UNIT_COUNT] = units
+        self.plan["state"] = self.room.end
+        self.plan["unit_count"] = units
 
     def _divide(self) -> None:
         """Decide how threads divide the rows, and allocate moments and gradient."""
         asked, figures, plan = self.asked, tuning.current, self.plan
-        chunk, state = int(plan[codes.CHUNK]), int(plan[codes.STATE])
+        chunk, state = int(plan["chunk"]), int(plan["state"])
         # In groups, threads share no chunk: what one core has just written, another reads slowly.
         groups = min(figures.groups, -(-asked.rows // chunk)) if asked.gradient else 1
         if groups < figures.fewest_groups or groups * state > figures.grouped_elements:
             groups = 1
         kept = asked.gradient and (asked.moments == 0 or asked.clipping or chunk < asked.rows)
         self.room((asked.moments + kept * groups) * state)
-        self.parts = groups if groups > 1 else int(plan[codes.HEIGHT]) // self.tiling.rows
-        plan[codes.GROUPS] = groups
-        plan[codes.THREADS] = min(asked.threads, self.parts)
-        plan[codes.MOMENTS] = asked.moments
-        plan[codes.CLIPPING] = asked.clipping
+        self.parts = groups if groups > 1 else int(plan["height"]) // self.tiling.rows
+        plan["groups"] = groups
+        plan["threads"] = min(asked.threads, self.parts)
+        plan["moments"] = asked.moments
+        plan["clipping"] = asked.clipping
 
     def _place_rows(self) -> None:
         """Allocate what every operation reads and writes of the rows of a chunk."""
-        asked, height = self.asked, int(self.plan[codes.HEIGHT])
+        asked, height = self.asked, int(self.plan["height"])
         source = codes.NONE
         if asked.entries is None:
             source = self.room(self.tiling.panels(height, self.operations[0].inputs))
         original = True
         for row, one in zip(self.table, self.operations, strict=True):
             size = self.tiling.panels(height, one.outputs)
-            row[codes.SOURCE] = source
+            row["source"] = source
             # The original inputs are not needed again; a layer's output is, for its derivative.
             original = original and one.kind.in_place
-            row[codes.RESULT] = row[codes.Z] = source if original else self.room(size)
+            row["result"] = row["Z"] = source if original else self.room(size)
             if asked.keep or (asked.gradient and self._activation(one).derivative_from == "Z"):
-                row[codes.Z] = row[codes.RESULT] if one.kind.in_place else self.room(size)
+                row["Z"] = row["result"] if one.kind.in_place else self.room(size)
             if one.kind.scratch:
-                row[codes.SCRATCH] = self.room(one.kind.scratch * height)
-            source = row[codes.RESULT]
+                row["scratch"] = self.room(one.kind.scratch * height)
+            source = row["result"]
 
     def _place_gradients(self) -> None:
         """Allocate the gradients of what is written, and say whose derivative goes where."""
         if not self.asked.gradient:
             return
-        height, tiling = int(self.plan[codes.HEIGHT]), self.tiling
+        height, tiling = int(self.plan["height"]), self.tiling
         dsource, below, learning = codes.NONE, codes.NONE, False
         for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
-            row[codes.DSOURCE] = dsource if learning else codes.NONE
-            row[codes.BELOW] = below
-            row[codes.DRESULT] = (
+            row["dsource"] = dsource if learning else codes.NONE
+            row["below"] = below
+            row["dresult"] = (
                 dsource if one.kind.in_place else self.room(tiling.panels(height, one.outputs))
             )
-            matrix = one.kind.form == codes.MATRIX and not row[codes.NARROW]
-            if matrix and row[codes.DSOURCE] != codes.NONE:
-                row[codes.TRANSPOSED] = self.room(tiling.panels(one.outputs, one.inputs))
+            matrix = one.kind.form == codes.MATRIX and not row["narrow"]
+            if matrix and row["dsource"] != codes.NONE:
+                row["transposed"] = self.room(tiling.panels(one.outputs, one.inputs))
             # A trace wants all of them, whatever learns.
             learning = learning or one.trainable or self.asked.keep
-            dsource = row[codes.DRESULT]
-            below = codes.NONE if row[codes.ACTIVATION] == codes.IDENTITY else place
+            dsource = row["dresult"]
+            below = codes.NONE if row["activation"] == codes.IDENTITY else place
 
     def _end_in_loss(self) -> None:
         """Write the loss, and allocate what the last operation's result is turned into."""
         asked, plan, room = self.asked, self.plan, self.room
         code = codes.NO_LOSS if asked.loss is None else asked.loss.code
-        plan[codes.LOSS_CODE] = codes.known("loss", code, codes.LOSS_CODES)
-        plan[codes.PENALTY] = bool(self.constants[:, codes.L2].any())
-        self.constants[-1, codes.LOSS_NUMBER] = 0.0 if asked.loss is None else asked.loss.number
+        plan["loss"] = codes.known("loss", code, codes.LOSS_CODES)
+        plan["penalty"] = bool(self.table["l2"].any())
+        plan["loss_number"] = 0.0 if asked.loss is None else asked.loss.number
         # Whole tiles of rows, as validation examples of several chunks fill the last one too.
-        height = int(plan[codes.HEIGHT])
-        flat = height * int(plan[codes.WIDEST])
-        plan[codes.FLAT] = room(flat)
-        plan[codes.DFLAT] = room(flat if asked.gradient else 0)
-        plan[codes.LOSSES] = room(height)
-        plan[codes.SHARES] = room(height)
+        height = int(plan["height"])
+        flat = height * int(plan["widest"])
+        plan["flat_at"] = room(flat)
+        plan["dflat_at"] = room(flat if asked.gradient else 0)
+        plan["losses"] = room(height)
+        plan["shares"] = room(height)
 
     def _place_entries(self) -> None:
         """Allocate the entries of sparse examples, by rows and by columns."""
         asked, plan = self.asked, self.plan
         if asked.entries is None:
             return
-        chunk = int(plan[codes.CHUNK])
+        chunk = int(plan["chunk"])
         most = asked.entries(chunk)
         turned = most if asked.gradient else 0
-        plan[codes.SPARSE_ROWS] = 1
-        plan[codes.ENTRIES] = self.room(most)
-        plan[codes.TURNED_ENTRIES] = self.room(turned)
-        plan[codes.BEGINNINGS] = self.integers(chunk + 1)
-        plan[codes.CURSORS] = self.integers(self.operations[0].inputs + 1 if asked.gradient else 0)
-        plan[codes.TURNED_ROWS] = self.integers(turned)
+        plan["sparse_rows"] = 1
+        plan["entries"] = self.room(most)
+        plan["turned_entries"] = self.room(turned)
+        plan["beginnings"] = self.integers(chunk + 1)
+        plan["cursors"] = self.integers(self.operations[0].inputs + 1 if asked.gradient else 0)
+        plan["turned_rows"] = self.integers(turned)
 
     def _of_threads(self, private: int) -> Program:
         """Return the program, with places of its own for each thread that shares no chunk."""
         plan, room, integers = self.plan, self.room, self.integers
-        grouped, threads = plan[codes.GROUPS] > 1, int(plan[codes.THREADS])
+        grouped, threads = plan["groups"] > 1, int(plan["threads"])
         copy = room.end - private if grouped else 0
         room((threads - 1) * copy)
         own = integers.end if grouped else 0
         integers((threads - 1) * own)
-        sparse = plan[codes.SPARSE_ROWS]
-        plan[codes.COUNTS] = integers(threads * codes.COUNT_PITCH if sparse else 0)
-        plan[codes.TILE_SIZE] = self.tiling.panel * self.tiling.units
-        plan[codes.TILES] = room(threads * int(plan[codes.TILE_SIZE]))
-        plan[codes.RATES_AT] = room(2 * codes.RATES)
+        sparse = plan["sparse_rows"]
+        plan["counts"] = integers(threads * codes.COUNT_PITCH if sparse else 0)
+        plan["tile_size"] = self.tiling.panel * self.tiling.units
+        plan["tiles"] = room(threads * int(plan["tile_size"]))
+        plan["rates_at"] = room(2 * codes.RATES)
         shifts = copy * np.arange(threads, dtype=np.int64)
         plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
-        plans[:, _PRIVATE_INTEGERS] += own * np.arange(threads)[:, np.newaxis]
+        for name in _PRIVATE_INTEGERS:
+            plans[name] += own * np.arange(threads)
         tables = _shifted(self.table, shifts[:, None], _PRIVATE_IN_TABLE)
-        return Program(tables, self.constants, plans, room.end, integers.end, self.parts)
+        return Program(tables, plans, room.end, integers.end, self.parts)
 
 
 #: The columns of the operation table that `Program` shows beside its operation and activation.
 _SHOWN = (
-    "INPUTS", "OUTPUTS", "W", "B", "SOURCE", "Z", "RESULT", "DSOURCE", "DRESULT", "PACKED",
-    "BIASES", "TRANSPOSED",
+    "inputs", "outputs", "W", "b", "source", "Z", "result", "dsource", "dresult", "packed",
+    "biases", "transposed",
 )  # fmt: skip
 
 
-def _shifted(numbers: NDArray[np.int64], shifts: Any, places: Sequence[int]) -> NDArray[np.int64]:
+def _shifted(numbers: NDArray[np.void], shifts: Any, places: Sequence[str]) -> NDArray[np.void]:
     """Return a copy of plan or table for each thread, with its private offsets."""
     copies = np.repeat(numbers[None], len(shifts), axis=0)
     for place in places:
-        copies[..., place] += np.where(copies[..., place] < 0, 0, shifts)
+        copies[place] += np.where(copies[place] < 0, 0, shifts)
     return copies
 
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastnn import words
 from fastnn.hints import understands
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.names import check_bool, check_real, describe, lookup
 
 __all__ = [
@@ -427,20 +430,26 @@ class OptimizerRow:
     moments: int
 
     def __post_init__(self) -> None:
-        """Refuse a record of which two numbers would share a place in the engine's."""
-        places = {field.name: getattr(codes, field.name.upper()) for field in fields(self.record)}
-        if len(set(places.values())) < len(places) or codes.STEPS in places.values():
-            raise ValueError(f"the numbers of {self.name} need places of their own; got {places}.")
+        """Refuse a record with a number that the engine's have no place for."""
+        own = {field.name for field in fields(self.record)}
+        places = set(records.NUMBERS.names or ()) - {"steps", "clip_norm"}
+        if not own <= places:
+            raise ValueError(
+                f"the numbers of {self.name} must be fields of records.NUMBERS other than steps "
+                f"and clip_norm; got {', '.join(sorted(own - places))}."
+            )
 
     @property
     def aliases(self) -> tuple[str, ...]:
         """Other names that are accepted: its own in small letters."""
         return (self.name.lower(),)
 
-    def numbers(self, record: Any) -> dict[int, float]:
-        """Return a record's numbers by their places in the engine's, which bear their names."""
-        named = asdict(record).items()
-        return {getattr(codes, name.upper()): float(number) for name, number in named}
+    def numbers(self, record: Any) -> NDArray[np.void]:
+        """Return a record's numbers as the engine reads them, `records.NUMBERS`, before a step."""
+        numbers = np.zeros((), records.NUMBERS)
+        for name, number in asdict(record).items():
+            numbers[name] = number
+        return numbers
 
 
 OPTIMIZERS: dict[str, OptimizerRow] = {

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastnn import reference_walk, tuning
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.layout import Layout, Operation, Program, aligned_zeros, capacity
 from fastnn.losses import Loss
 from fastnn.predictor import SPARSE_FACTOR, Predictor, slices, tiling_of
@@ -162,8 +162,8 @@ class Run:
         )  # fmt: skip
         most = len(program.plan)
         plan = program.plan[0]
-        sums = 2 * int(plan[codes.UNIT_COUNT]) + -(-batch // int(plan[codes.CHUNK]))
-        height = int(plan[codes.HEIGHT])
+        sums = 2 * int(plan["unit_count"]) + -(-batch // int(plan["chunk"]))
+        height = int(plan["height"])
         # The plan has addresses of its arrays.
         self._counting, self._held_share = counting, 0.0
         if counting is None:
@@ -171,7 +171,7 @@ class Run:
         else:
             room = Room.of(counting, program, operations, tiling, loss, sums)
             program, self._sums = room.program, room.numbers
-            height = int(program.plan[:, codes.HEIGHT].max())
+            height = int(program.plan["height"].max())
             if counting.held is not None:
                 held = len(counting.held)
                 self._held_share = _work(operations, False) * held / (self._work * batch)
@@ -183,11 +183,14 @@ class Run:
             # layers of 1024: the median first step on two cores, after a pause, was 18 ms, not 11).
             self.workspace[:: _PAGE // dtype.itemsize] = 0.0
         self._integers = np.zeros(program.integers, np.int64)
-        self.numbers = np.zeros(codes.NUMBERS)
-        self.report = np.zeros(codes.REPORT_ENTRIES)
-        self.draw = np.zeros(codes.DRAW_ENTRIES, np.uint64)
+        self.numbers = np.zeros((), records.NUMBERS)
+        self.report = np.zeros((), records.REPORT)
+        self.report["best_value"] = self.report["to_beat"] = np.inf
+        if counting is not None and counting.watch is not None:
+            self.report["best_value"] = counting.watch.best
+        conventions.enter(program.plan)
         self._most, self._limit = most, threads
-        self._batch = int(program.plan[0, codes.BATCH])
+        self._batch = int(program.plan["batch"][0])
         kind = tuple((one.inputs, one.layer) for one in operations)
         training = order is not None
         # A call of one step starts threads for that step.
@@ -198,16 +201,15 @@ class Run:
         self._picks = np.zeros((most, height), np.int64)
         self._order = np.zeros(0, np.int64) if order is None else order
         self._etas = np.zeros(0)
-        self._conventions = conventions.numbers()
         self._data = data
         self._plan = program.plan
         self._packing: tuple[Any, int, Callable[..., None], Callable[..., None]] | None = None
         self._single: tuple[Callable[..., None], NDArray[np.int64]] | None = None
 
-    def optimize_with(self, code: int, numbers: NDArray[np.float64], shuffle: bool) -> None:
+    def optimize_with(self, code: int, numbers: NDArray[np.void], shuffle: bool) -> None:
         """Use an optimizer's rule and its numbers, which are updated; draw orders if asked."""
-        self._plan[:, codes.OPTIMIZER] = codes.known("optimizer", code, codes.OPTIMIZERS)
-        self._plan[:, codes.SHUFFLE] = shuffle
+        self._plan["optimizer"] = codes.known("optimizer", code, codes.OPTIMIZERS)
+        self._plan["shuffle"] = shuffle
         self.numbers = numbers
 
     def load(self, vector: Floats, place: int = 0) -> None:
@@ -256,7 +258,7 @@ class Run:
     @property
     def state(self) -> int:
         """Elements of a packed vector."""
-        return int(self._plan[0, codes.STATE])
+        return int(self._plan["state"][0])
 
     def ration(self, left: int | None = None) -> int | None:
         """Return the most steps that the next call may take, None for any number.
@@ -276,7 +278,7 @@ class Run:
         step = self._work * batch + self._beside
         return self._most >= fitting(self._limit, step, self._steps, parts)
 
-    def once(self, mode: int, data: Data) -> NDArray[np.float64]:
+    def once(self, mode: int, data: Data) -> NDArray[np.void]:
         """Run the engine on other dense examples, of which there may be fewer; return its record.
 
         With a single thread this is a fast path: half of the time of a call of a small network is
@@ -290,7 +292,7 @@ class Run:
             return record
         engine, signals = self._alone(mode)
         signals.fill(0)
-        record = np.zeros((1, codes.RECORD_COLUMNS))
+        record = np.zeros(1, records.RECORD)
         engine(*self._arguments(data, record, signals))
         return record
 
@@ -305,7 +307,7 @@ class Run:
 
         if result is not None:
             self.store(vector, result)
-        signals, record = self._alone(mode)[1], np.zeros((1, codes.RECORD_COLUMNS))
+        signals, record = self._alone(mode)[1], np.zeros(1, records.RECORD)
         table = self.program.table[0]
         words = written_down(
             self._arguments(data, record, signals), table, vector, self.state, result, bounds,
@@ -322,23 +324,22 @@ class Run:
             from fastnn.kernels.epoch import engine
 
             plan = self._plan
-            plan[:, codes.FIRST_STEP], plan[:, codes.LAST_STEP] = 0, 1
-            plan[:, codes.THREADS] = 1
+            plan["first_step"], plan["last_step"] = 0, 1
+            plan["threads"] = 1
             self._single = engine, np.zeros(team.SIGNALS, np.int64)
-        self._plan[0, codes.MODE] = mode
+        self._plan["mode"][0] = mode
         return self._single
 
     def _arguments(
-        self, data: Data, record: NDArray[np.float64], signals: NDArray[np.int64]
+        self, data: Data, record: NDArray[np.void], signals: NDArray[np.int64]
     ) -> tuple[Any, ...]:
         """Return the engine's arguments for one thread."""
         program, targets = self.program, data.targets
         X, *sparse = data.arrays
         return (
-            self._plan, program.table, program.constants, self.numbers, self._conventions,
-            self._etas, self._sums, self.report, record, signals, True, self.workspace,
-            self._picks, X, targets.labels, targets.values, data.weights, self._order, self.draw,
-            self._out, self._integers, *sparse,
+            self._plan, program.table, self.numbers, self._etas, self._sums, self.report, record,
+            signals, True, self.workspace, self._picks, X, targets.labels, targets.values,
+            data.weights, self._order, self._out, self._integers, *sparse,
         )  # fmt: skip
 
     @property
@@ -352,12 +353,12 @@ class Run:
 
     def measure_no_more(self) -> None:
         """Take steps as if nothing were measured."""
-        self._plan[:, (codes.MEASURES, codes.COUNTED)] = 0
-        self._plan[:, codes.WATCH] = codes.NONE
+        for name in ("measures", "counted", "watching"):
+            self._plan[name] = 0
 
     def store_best(self, vector: Floats) -> None:
         """Write the parameters of the epoch whose watched value was the best, if they are kept."""
-        place = int(self._plan[0, codes.BEST])
+        place = int(self._plan["best"][0])
         if self._packing is not None and place != codes.NONE:
             table, _, _, store = self._packing
             store(table, self.workspace, place, vector)
@@ -370,7 +371,7 @@ class Run:
         """Return the rows of a panel matrix in the workspace, as a plain matrix of their own."""
         panel = tiling_of(self.dtype).panel
         across = -(-columns // panel)
-        height = int(self._plan[0, codes.HEIGHT])
+        height = int(self._plan["height"][0])
         panels = self.workspace[place : place + across * height * panel]
         matrix = panels.reshape(across, height, panel).transpose(1, 0, 2).reshape(height, -1)
         return np.ascontiguousarray(matrix[: len(self._data), :columns])
@@ -380,26 +381,26 @@ class Run:
         mode: int,
         first: int = 0,
         last: int = 1,
-        record: NDArray[np.float64] | None = None,
+        record: NDArray[np.void] | None = None,
         rates: NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.void]:
         """Run the engine; return its record, which is added to if one is given."""
         from fastnn.kernels import team
         from fastnn.kernels.epoch import engine
 
         if record is None:
-            record = np.zeros((1, codes.RECORD_COLUMNS))
+            record = np.zeros(1, records.RECORD)
         plan = self._plan
-        examples = int(plan[0, codes.BATCH]) if mode == codes.TRAIN else len(self._data)
+        examples = int(plan["batch"][0]) if mode == codes.TRAIN else len(self._data)
         step = self._work * examples + self._beside
         wanted = fitting(self._limit, step, last - first, self.program.parts)
         most = min(self._most, wanted)
         size = self._pace.choose(self._allowed(most))
         signals = np.zeros(team.SIGNALS, np.int64)
-        plan[:, codes.MODE] = mode
-        plan[:, codes.FIRST_STEP] = first
-        plan[:, codes.LAST_STEP] = last
-        plan[:, codes.THREADS] = size
+        plan["mode"] = mode
+        plan["first_step"] = first
+        plan["last_step"] = last
+        plan["threads"] = size
         data = self._data
         X, *sparse = data.arrays
         etas = self._etas if rates is None else rates
@@ -408,9 +409,7 @@ class Run:
             engine(
                 plan,
                 self.program.table,
-                self.program.constants,
                 self.numbers,
-                self._conventions,
                 etas,
                 self._sums,
                 self.report,
@@ -424,14 +423,13 @@ class Run:
                 data.targets.values,
                 data.weights,
                 self._order,
-                self.draw,
                 self._out,
                 self._integers,
                 *sparse,
             )
 
         # Calls other than a fit's steps differ in size.
-        share = (last - first) * examples / int(plan[0, codes.BATCH])
+        share = (last - first) * examples / int(plan["batch"][0])
         if self._held_share:
             epoch = -(-len(data) // examples)
             share += (last // epoch - first // epoch) * self._held_share
@@ -460,9 +458,9 @@ class Run:
         from fastnn.kernels import team
 
         plan = self._plan[0]
-        rows = min(int(plan[codes.BATCH]), len(self._data))
-        chunks = 1 if plan[codes.GROUPS] > 1 else -(-rows // int(plan[codes.CHUNK]))
-        ways = 1 if plan[codes.LOSS_CODE] == codes.NO_LOSS else 2
+        rows = min(int(plan["batch"]), len(self._data))
+        chunks = 1 if plan["groups"] > 1 else -(-rows // int(plan["chunk"]))
+        ways = 1 if plan["loss"] == codes.NO_LOSS else 2
         terms = self._pace.terms(size, steps, ways * chunks)
         signals[team.PATIENCE], signals[team.CREDIT] = terms.patience, terms.credit
         signals[team.GAIN], signals[team.CAP] = terms.gain, terms.most
@@ -703,9 +701,9 @@ class _Behind:
         return Data(hidden, part.targets, part.weights)
 
 
-def _mean(record: NDArray[np.float64]) -> float:
+def _mean(record: NDArray[np.void]) -> float:
     """Return the mean loss of a record's only epoch."""
-    return float(record[0, codes.LOSS_SUM] / record[0, codes.WEIGHT_SUM])
+    return float(record["loss_sum"][0] / record["weight_sum"][0])
 
 
 def loss_and_gradient(
@@ -813,12 +811,12 @@ def trace(
     value = _mean(run(codes.GRADIENT))
     gradient = aligned_zeros(layout.size, parameters.dtype)
     run.store(gradient, place=1)
-    dense = run.program.table[0, run.program.table[0, :, codes.FORM] == codes.MATRIX]
+    dense = run.program.table[0, run.program.table["form"][0] == codes.MATRIX]
 
-    def kept(column: int) -> list[Floats]:
-        return [run.rows_at(int(row[column]), int(row[codes.OUTPUTS])) for row in dense]
+    def kept(place: str) -> list[Floats]:
+        return [run.rows_at(int(row[place]), int(row["outputs"])) for row in dense]
 
-    A, dZ = kept(codes.RESULT), kept(codes.DRESULT)
+    A, dZ = kept("result"), kept("dresult")
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
     A[-1] = predictions(layout, parameters, data.X, backend=backend)
     # No step asks for it, so that the engine does not compute it.
@@ -831,7 +829,7 @@ def trace(
             dX = reference_walk.below(layout, parameters, before, passed, dX.T).T
     return Trace(
         loss=value,
-        Z=kept(codes.Z),
+        Z=kept("Z"),
         A=A,
         dZ=dZ,
         dW=layout.weights(gradient),

@@ -24,9 +24,9 @@ __all__ = ["Counting", "Watch"]
 
 Floats = NDArray[np.floating]
 
-_PRIVATE_IN_TABLE = (codes.SOURCE, codes.Z, codes.RESULT, codes.SCRATCH)
-_PRIVATE_IN_PLAN = (codes.FLAT, codes.LOSSES, codes.SHARES)
-_HELD_ARRAYS = (codes.X_AT, codes.LABELS_AT, codes.VALUES_AT, codes.WEIGHTS_AT)
+_PRIVATE_IN_TABLE = ("source", "Z", "result", "scratch")
+_PRIVATE_IN_PLAN = ("flat_at", "losses", "shares")
+_HELD_ARRAYS = ("x_at", "labels_at", "values_at", "weights_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Counting:
     ----------
     kind : int
         What is counted of examples: flags of `codes`.
-    columns : dict of str to int
-        Where the record has the values, by name.
+    places : dict of str to (int, int)
+        Where an epoch's record has the values, by name: the row is 1 for validation examples.
     targets : int
         Columns of targets.
     finish : int
@@ -80,7 +80,7 @@ class Counting:
     """
 
     kind: int
-    columns: dict[str, int]
+    places: dict[str, tuple[int, int]]
     targets: int
     finish: int
     figures: NDArray[np.float64]
@@ -110,24 +110,24 @@ class Counting:
         """
         if any(row.column is None for row in metrics):
             return None
-        kind, columns = 0, {"loss": codes.VALUES}
+        kind, places = 0, {"loss": (0, codes.LOSS_VALUE)}
         targets = loss.width(layout.outputs)
         matched = loss.activation is not None
         parts = [part for part in (known, held) if part is not None]
         for row in metrics:
             assert row.column is not None
-            columns[row.name] = codes.VALUES + row.column
+            places[row.name] = 0, row.column
             kinds = {_kind(row, loss, targets, matched, part) for part in parts}
             if len(kinds) > 1:
                 return None
             kind |= kinds.pop()
         if not training:
-            columns = {"loss": codes.VALUES}
+            places = {"loss": (0, codes.LOSS_VALUE)}
         if held is not None:
-            columns["val_loss"] = codes.HELD_VALUES
+            places["val_loss"] = 1, codes.LOSS_VALUE
             for row in metrics:
                 assert row.column is not None
-                columns[f"val_{row.name}"] = codes.HELD_VALUES + row.column
+                places[f"val_{row.name}"] = 1, row.column
         figures = np.zeros((2, 1 + targets))
         for place, part in enumerate(parts):
             figures[place, 0] = part.total
@@ -135,12 +135,7 @@ class Counting:
                 weights = part.weights if part.weights.size else None
                 figures[place, 1:] = spreads(part.targets.as_rows(targets, part.X.dtype), weights)
         activation = ACTIVATIONS[layout.blocks[-1].activation if matched else "identity"]
-        return cls(kind, columns, targets, activation.code, figures, held, training)
-
-    @property
-    def width(self) -> int:
-        """Columns of the record."""
-        return codes.COUNTS_SO_FAR + codes.SQUARES + self.targets
+        return cls(kind, places, targets, activation.code, figures, held, training)
 
     def watching(self, watch: Watch) -> Counting:
         """Return the same with something to stop by."""
@@ -169,67 +164,59 @@ class Room:
     ) -> Room:  # fmt: skip
         """Plan it, for a program that trains, with so many sums of its own."""
         table, plan, workspace = program.table, program.plan, program.workspace
-        constants = program.constants
         examples = 0 if counting.held is None else len(counting.held)
         if examples:
             beside = Program.of(operations, examples, tiling, loss=loss, penalty=False)
-            moved = workspace - int(beside.plan[0, codes.STATE])
+            moved = workspace - int(beside.plan["state"][0])
             theirs, its = beside.table.copy(), beside.plan.copy()
-            theirs[..., _PRIVATE_IN_TABLE] += moved
-            its[..., _PRIVATE_IN_PLAN] += moved
-            its[:, codes.TABLE_ROWS] = theirs.shape[1]
-            theirs[..., codes.CONSTANTS] += len(constants)
-            constants = np.concatenate([constants, beside.constants])
-            whole = np.zeros((1, *table.shape[1:]), np.int64)
+            for name in _PRIVATE_IN_TABLE:
+                theirs[name] += moved
+            for name in _PRIVATE_IN_PLAN:
+                its[name] += moved
+            its["table_rows"] = theirs.shape[1]
+            whole = np.zeros((1, *table.shape[1:]), table.dtype)
             whole[:, : theirs.shape[1]] = theirs
             table, plan = np.concatenate([table, whole]), np.concatenate([plan, its])
-            workspace += beside.workspace - int(beside.plan[0, codes.STATE])
+            workspace += beside.workspace - int(beside.plan["state"][0])
         width = codes.SQUARES + counting.targets
-        rows, chunk = int(program.plan[0, codes.BATCH]), int(program.plan[0, codes.CHUNK])
-        tiles = -(-rows // chunk) * (int(program.plan[0, codes.HEIGHT]) // tiling.rows)
-        plan[:, codes.MEASURES] = 1
-        plan[:, codes.COUNTED] = counting.kind
+        rows, chunk = int(program.plan["batch"][0]), int(program.plan["chunk"][0])
+        tiles = -(-rows // chunk) * (int(program.plan["height"][0]) // tiling.rows)
+        plan["measures"] = 1
+        plan["counted"] = counting.kind
         if not counting.training:
-            plan[: len(program.plan), codes.COUNTED] = 0
-        plan[:, codes.FINISH] = counting.finish
-        plan[:, codes.TARGETS] = counting.targets
-        plan[:, codes.HELD_EXAMPLES] = examples
+            plan["counted"][: len(program.plan)] = 0
+        plan["finish"] = counting.finish
+        plan["targets"] = counting.targets
+        plan["held_examples"] = examples
         if counting.held is not None:
             held = counting.held
             arrays = held.arrays[0], held.targets.labels, held.targets.values, held.weights
             for entry, array in zip(_HELD_ARRAYS, arrays, strict=True):
-                plan[:, entry] = array.ctypes.data if array.size else 0
+                plan[entry] = array.ctypes.data if array.size else 0
         at = sums
         for entry, size in (
-            (codes.TALLIES, tiles * width),
-            (codes.HELD_TALLIES, (-(-examples // tiling.rows) + 1) * width),
-            (codes.HELD_LOSSES, 2 * examples),
-            (codes.FIGURES, counting.figures.size),
-            (codes.WATCH, codes.WATCH_ENTRIES),
+            ("tallies", tiles * width),
+            ("held_tallies", (-(-examples // tiling.rows) + 1) * width),
+            ("held_losses", 2 * examples),
+            ("figures", counting.figures.size),
+            ("counts_so_far", width),
         ):
-            plan[:, entry] = at
+            plan[entry] = at
             at += size
         numbers = np.zeros(at)
-        begin = int(plan[0, codes.FIGURES])
+        begin = int(plan["figures"][0])
         numbers[begin : begin + counting.figures.size] = counting.figures.reshape(-1)
-        begin, watch = int(plan[0, codes.WATCH]), counting.watch
-        if watch is None:
-            plan[:, codes.WATCH] = codes.NONE
-        else:
-            entries = numbers[begin:]
-            entries[codes.WATCHED] = counting.columns[watch.name]
-            entries[codes.SIGN] = watch.sign
-            entries[codes.MIN_DELTA] = watch.min_delta
-            entries[codes.PATIENCE] = watch.patience
-            entries[codes.BEST_VALUE] = watch.best
-            entries[codes.TO_BEAT] = np.inf
-        plan[:, codes.BEST] = codes.NONE
+        watch = counting.watch
+        if watch is not None:
+            plan["watching"] = 1
+            plan["watches_held"], plan["watched"] = counting.places[watch.name]
+            plan["sign"], plan["min_delta"] = watch.sign, watch.min_delta
+            plan["patience"] = watch.patience
+        plan["best"] = codes.NONE
         if watch is not None and watch.keep:
-            plan[:, codes.BEST] = workspace
-            workspace += int(plan[0, codes.STATE])
-        extended = replace(
-            program, table=table, constants=constants, plan=plan, workspace=workspace
-        )
+            plan["best"] = workspace
+            workspace += int(plan["state"][0])
+        extended = replace(program, table=table, plan=plan, workspace=workspace)
         return cls(extended, numbers)
 
 

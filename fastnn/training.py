@@ -25,7 +25,7 @@ from fastnn.data import Data
 from fastnn.errors import DivergenceError
 from fastnn.gate import Targets
 from fastnn.history import History
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.kernels._load import load_kernels
 from fastnn.layers import Dropout
 from fastnn.layout import Layout, Operation
@@ -85,14 +85,14 @@ class TrainingState:
         The record with the hyperparameters.
     moments : ndarray (rule's own, size)
         Vectors like the parameters, in the same layout; zeros before the first step.
-    numbers : ndarray of float64 (codes.NUMBERS,)
+    numbers : ndarray of records.NUMBERS ()
         The number of steps taken, and the hyperparameters, as the engine reads them; with a
         schedule, the learning rate is that of the last step.
     """
 
     optimizer: Optimizer
     moments: Floats
-    numbers: NDArray[np.float64]
+    numbers: NDArray[np.void]
 
     @classmethod
     def fresh(cls, optimizer: Optimizer, parameters: Floats) -> TrainingState:
@@ -104,40 +104,40 @@ class TrainingState:
                     f"got {number!r}."
                 )
         moments = np.zeros((row_of(optimizer).moments, parameters.size), parameters.dtype)
-        return cls(optimizer, moments, _numbers(optimizer))
+        return cls(optimizer, moments, row_of(optimizer).numbers(optimizer))
 
     @classmethod
     def resumed(
         cls, optimizer: Optimizer, moments: Floats, steps: int, rate: float
     ) -> TrainingState:
         """Return the state after so many steps, the last of them at this learning rate."""
-        numbers = _numbers(optimizer)
-        numbers[codes.STEPS] = steps
-        numbers[codes.LEARNING_RATE] = rate
+        numbers = row_of(optimizer).numbers(optimizer)
+        numbers["steps"] = steps
+        numbers["learning_rate"] = rate
         return cls(optimizer, moments, numbers)
 
     def continued(self, optimizer: Optimizer) -> TrainingState | None:
         """Return this state for a record of the same rule, or None for one of another rule."""
         if type(optimizer) is not type(self.optimizer):
             return None
-        numbers = _numbers(optimizer)
-        numbers[codes.STEPS] = self.numbers[codes.STEPS]
+        numbers = row_of(optimizer).numbers(optimizer)
+        numbers["steps"] = self.numbers["steps"]
         return replace(self, optimizer=optimizer, numbers=numbers)
 
     @property
     def steps(self) -> int:
         """How many were taken."""
-        return int(self.numbers[codes.STEPS])
+        return int(self.numbers["steps"])
 
     @property
     def learning_rate(self) -> float:
         """That of the last step with a schedule, else the optimizer's."""
-        return float(self.numbers[codes.LEARNING_RATE])
+        return float(self.numbers["learning_rate"])
 
     def learn_at(self, rate: float) -> None:
         """Change the learning rate from the next step on."""
         self.optimizer = replace(self.optimizer, learning_rate=rate)
-        self.numbers[codes.LEARNING_RATE] = rate
+        self.numbers["learning_rate"] = rate
 
     def copy(self) -> TrainingState:
         """Return a state that shares no memory with this one."""
@@ -146,15 +146,7 @@ class TrainingState:
         moments = (
             np.zeros(self.moments.shape, self.moments.dtype) if before else self.moments.copy()
         )
-        return replace(self, moments=moments, numbers=self.numbers.copy())
-
-
-def _numbers(optimizer: Optimizer) -> NDArray[np.float64]:
-    """Return a record's hyperparameters as the engine reads them, before the first step."""
-    numbers = np.zeros(codes.NUMBERS)
-    for place, number in row_of(optimizer).numbers(optimizer).items():
-        numbers[place] = number
-    return numbers
+        return replace(self, moments=moments, numbers=records.copied(self.numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +155,7 @@ class Slice:
 
     Attributes
     ----------
-    record : ndarray of float64 (epochs, codes.RECORD_COLUMNS or more)
+    record : ndarray of records.RECORD (epochs,)
         Sums of losses and of weights of every epoch that it touched, the first one's with what
         went before; and what the engine measured.
     done : int
@@ -172,7 +164,7 @@ class Slice:
         What stopped it, or codes.FINE.
     """
 
-    record: NDArray[np.float64]
+    record: NDArray[np.void]
     done: int
     trouble: int
 
@@ -185,11 +177,11 @@ class Stepper(Protocol):
     """
 
     order: NDArray[np.int64]
-    report: NDArray[np.float64]  # what the present `run` has done so far, in the engine's places
+    report: NDArray[np.void]  # what the present `run` has done so far, `records.REPORT`
     rates: NDArray[np.float64]  # learning rates of the next steps to take; empty for the record's
     outputs: Floats  # what the steps predicted last, for each example; empty where nobody asks
 
-    def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
+    def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
 
     def ration(self, left: int | None = None) -> int | None:
@@ -228,8 +220,8 @@ class NativeStepper:
         )  # fmt: skip
         code = row_of(job.state.optimizer).code
         self._run.optimize_with(code, job.state.numbers, job.shuffle)
-        self._run.draw[codes.ORDER_KEY] = job.order_key
-        self._run.draw[codes.MASK_KEY] = job.mask_key
+        plan = self._run.program.plan
+        plan["order_key"], plan["mask_key"] = job.order_key, job.mask_key
         self.report = self._run.report
         self.rates = np.zeros(0)
         self.outputs = job.outputs
@@ -237,15 +229,14 @@ class NativeStepper:
         # Before a first step the moments are zeros, as is the room that they get.
         self.take(moments=job.state.steps > 0)
 
-    def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
+    def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
-        self._run.draw[codes.ORDER] = number
-        self._run.draw[codes.STEP] = self._job.step
+        plan = self._run.program.plan
+        plan["order_number"], plan["step_number"] = number, self._job.step
         if self._job.clip_norm is not None:
-            self._run.numbers[codes.CLIP_NORM] = self._job.clip_norm
+            self._run.numbers["clip_norm"] = self._job.clip_norm
         self._run(codes.TRAIN, first, last, record, self.rates)
-        done, trouble = self.report[[codes.STEPS_DONE, codes.TROUBLE]]
-        return Slice(record, int(done), int(trouble))
+        return Slice(record, int(self.report["steps_done"]), int(self.report["trouble"]))
 
     def ration(self, left: int | None = None) -> int | None:
         """Return how many steps the next call shall take at the most, None for any number."""
@@ -289,13 +280,13 @@ class ReferenceStepper:
 
     def __init__(self, job: Job) -> None:
         self.order = np.arange(len(job.data), dtype=np.int64)
-        self.report = np.zeros(codes.REPORT_ENTRIES)
+        self.report = np.zeros((), records.REPORT)
         self.rates = np.zeros(0)
         self.outputs = job.outputs
         self._job = job
         self._parameters = job.parameters.copy()
 
-    def run(self, first: int, last: int, number: int, record: NDArray[np.float64]) -> Slice:
+    def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
         job = self._job
         with np.errstate(all="ignore"):
@@ -307,7 +298,7 @@ class ReferenceStepper:
                     )
                 if self.rates.size:
                     # Not through the record, which refuses the 0 that a schedule may end at.
-                    job.state.numbers[codes.LEARNING_RATE] = self.rates[step - first]
+                    job.state.numbers["learning_rate"] = self.rates[step - first]
                 rows = self.order[within * job.batch_size : (within + 1) * job.batch_size]
                 batch = job.data.take(rows)
                 total = batch.total
@@ -319,9 +310,9 @@ class ReferenceStepper:
                         return Slice(record, step - first, trouble)
                     counted = float(len(batch)) if job.conventions.by_examples else total
                     here = record[epoch - first // job.steps]
-                    here[codes.LOSS_SUM] += loss * counted
-                    here[codes.WEIGHT_SUM] += counted
-                self.report[codes.STEPS_DONE] = step + 1 - first
+                    here["loss_sum"] += loss * counted
+                    here["weight_sum"] += counted
+                self.report["steps_done"] = step + 1 - first
         return Slice(record, last - first, codes.FINE)
 
     def ration(self, left: int | None = None) -> int | None:
@@ -378,7 +369,7 @@ class ReferenceStepper:
             return loss, codes.LOSS_NOT_FINITE
         if job.clip_norm is not None:
             gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
-        t = int(state.numbers[codes.STEPS]) + 1
+        t = int(state.numbers["steps"]) + 1
         rule = reference.OPTIMIZERS[type(state.optimizer).__name__]
         new = reference_walk.step(
             job.layout, self._parameters, gradient, list(state.moments), rule, t, self._hyper(t)
@@ -388,14 +379,14 @@ class ReferenceStepper:
             moment[:] = stepped
         if not all(np.isfinite(vector).all() for vector in new):
             return loss, codes.UPDATE_NOT_FINITE
-        state.numbers[codes.STEPS] += 1
+        state.numbers["steps"] += 1
         return loss, codes.FINE
 
     def _hyper(self, t: int) -> dict[str, float]:
         """Return the optimizer's numbers as step t takes them."""
         state = self._job.state
         hyper = hyperparameters(state.optimizer)
-        hyper["learning_rate"] = float(state.numbers[codes.LEARNING_RATE])
+        hyper["learning_rate"] = float(state.numbers["learning_rate"])
         if self._job.conventions.bare_epsilon and "beta_2" in hyper:
             # (sqrt(v) + epsilon) / sqrt(1 - beta_2^t) is the root of v_hat plus this:
             hyper["epsilon"] /= float(np.sqrt(1.0 - hyper["beta_2"] ** t))
@@ -556,7 +547,7 @@ class Job:
         """What the engine gives of every epoch, in the order of names."""
         if self.counting is None:
             return ("loss",)
-        return tuple(name for name in self.names if name in self.counting.columns)
+        return tuple(name for name in self.names if name in self.counting.places)
 
     def counted(self, watch: Watch | None) -> Job:
         """Return the same with all that the engine can measure left to it, and a value watched."""
@@ -571,7 +562,7 @@ class Job:
         counting = Counting.of(
             self.metrics, self.loss, self.layout, self.data, held, training=not self.measured_after
         )
-        if counting is not None and watch is not None and watch.name in counting.columns:
+        if counting is not None and watch is not None and watch.name in counting.places:
             counting = counting.watching(watch)
         return replace(self, counting=counting)
 
@@ -816,19 +807,18 @@ class _Slices:
         self.apart = apart
         self.names = job.measured
         self.ended: list[list[float]] = []
-        self._columns: list[int] | None = None
-        width = codes.RECORD_COLUMNS
+        self._columns: tuple[list[int], list[int]] | None = None
         if job.counting is not None:
-            self._columns = [job.counting.columns[name] for name in self.names]
-            width = job.counting.width
+            places = [job.counting.places[name] for name in self.names]
+            self._columns = [place[0] for place in places], [place[1] for place in places]
         self.stepper: Stepper = STEPPERS[job.backend](job)
         self._length = 1
         self._first_order = streams.drawn
         self._step = 0  # of the present epoch, the next one to take
-        self._record = np.zeros(width)  # of the present epoch, so far
+        self._record = np.zeros((), records.RECORD)  # of the present epoch, so far
         self._stale = 0.0  # seconds of training since weights were saved
         self._copying = 0.0  # seconds that saving took
-        self._under_way = _Steps(0, 0, np.zeros((0, width)))
+        self._under_way = _Steps(0, 0, np.zeros(0, records.RECORD))
         self._ahead = False  # whether the stepper has taken steps that the parameters do not show
         self._keep()
         # Later the moments are unpacked and copied too.
@@ -885,7 +875,7 @@ class _Slices:
         state, parameters = self._job.state, np.empty_like(self._job.parameters)
         moments = np.empty_like(state.moments)
         self.stepper.store(parameters, moments)
-        return parameters, replace(state, moments=moments, numbers=state.numbers.copy())
+        return parameters, replace(state, moments=moments, numbers=records.copied(state.numbers))
 
     def advance(self, run: FitRun) -> DivergenceError | None:
         """Take a slice of steps; return what to raise should one of them turn non-finite."""
@@ -899,7 +889,7 @@ class _Slices:
             last = last // steps * steps
         self._save()
         began = time.perf_counter()
-        record = np.zeros(((last - 1) // steps + 1, self._record.size))
+        record = np.zeros((last - 1) // steps + 1, records.RECORD)
         record[0] = self._record
         if self._job.shuffle:
             self._streams.drawn = self._first_order + epoch + len(record)
@@ -916,13 +906,13 @@ class _Slices:
         seconds = time.perf_counter() - began
         self._stale += seconds
         self._adapt(seconds, done.done)
-        if self._step and self._record[codes.WEIGHT_SUM]:
+        if self._step and self._record["weight_sum"]:
             run.shown.update(self._step / steps, {"loss": _mean(self._record)})
         return None
 
-    def _run(self, epoch: int, first: int, last: int, record: NDArray[np.float64]) -> Slice:
+    def _run(self, epoch: int, first: int, last: int, record: NDArray[np.void]) -> Slice:
         """Let the stepper take steps, counted from the beginning of an epoch."""
-        self.stepper.report[:] = 0.0
+        self.stepper.report["steps_done"] = 0
         self._under_way = _Steps(epoch, first, record)
         self._ahead = True
         fit = self._fit
@@ -934,16 +924,17 @@ class _Slices:
     def _count(self) -> None:
         """Record the losses of the epochs that ended in the steps under way."""
         steps = self._under_way
-        taken = steps.first + int(self.stepper.report[codes.STEPS_DONE])
+        taken = steps.first + int(self.stepper.report["steps_done"])
         if self._columns is not None and self._job.shuffle and taken > steps.first:
             # The engine may have stopped before the last of the orders that it was to draw.
             begun = -(-taken // self._job.steps)
             self._streams.drawn = self._first_order + steps.epoch + begun
         ended = steps.record[len(self.ended) - steps.epoch : taken // self._job.steps]
         if self._columns is not None:
-            self.ended.extend(ended[:, self._columns].tolist())
+            self.ended.extend(ended["values"][:, *self._columns].tolist())
         else:
-            self.ended.extend([[_mean(sums)] for sums in ended])
+            losses = ended["loss_sum"] / ended["weight_sum"]
+            self.ended.extend(losses[:, np.newaxis].tolist())
 
     def _adapt(self, seconds: float, steps: int) -> None:
         """Choose the next slice's length; at most eight times this one, as timings err."""
@@ -956,7 +947,7 @@ class _Slices:
         after = self._reached()
         self.stepper.load(saved.parameters, saved.state.moments)
         self.stepper.measure_no_more()
-        job.state.numbers[:] = saved.state.numbers
+        job.state.numbers[...] = saved.state.numbers
         self._replay(bad)
         epoch, step = divmod(bad, job.steps)
         if job.shuffle:
@@ -976,7 +967,7 @@ class _Slices:
             # In slices, like a fit, so that Ctrl-C takes effect.
             (epoch, first), count = divmod(step, job.steps), min(self._length, bad - step)
             epochs = (first + count - 1) // job.steps + 1
-            self._run(epoch, first, first + count, np.zeros((epochs, codes.RECORD_COLUMNS)))
+            self._run(epoch, first, first + count, np.zeros(epochs, records.RECORD))
             step += count
         self.stepper.show(moments=True)
         self._ahead = False
@@ -998,12 +989,12 @@ class _Steps:
 
     epoch: int
     first: int
-    record: NDArray[np.float64]
+    record: NDArray[np.void]
 
 
-def _mean(sums: NDArray[np.float64]) -> float:
+def _mean(sums: NDArray[np.void]) -> float:
     """Return the mean loss of an epoch."""
-    return float(sums[codes.LOSS_SUM] / sums[codes.WEIGHT_SUM])
+    return float(sums["loss_sum"] / sums["weight_sum"])
 
 
 def _named(block: Operation) -> str:
@@ -1121,11 +1112,11 @@ def single_step(job: Job) -> Stepped:
         If the loss, a weight or a moment becomes non-finite.
     """
     # The engine counts steps in the state.
-    ahead = replace(job.state, numbers=job.state.numbers.copy())
+    ahead = replace(job.state, numbers=records.copied(job.state.numbers))
     if job.backend == "reference":
         ahead = ahead.copy()
     stepper = STEPPERS[job.backend](replace(job, state=ahead))
-    record = np.zeros((1, codes.RECORD_COLUMNS))
+    record = np.zeros(1, records.RECORD)
     done = stepper.run(0, 1, 0, record)
     parameters, moments = np.empty_like(job.parameters), np.empty_like(ahead.moments)
     stepper.store(parameters, moments)

@@ -345,8 +345,8 @@ def test_numba_keeps_users_functions_until_the_kernels_change(tmp_path):
     # A version in which a layer's inputs and outputs stand in each other's place.
     changed = tmp_path / "fastnn" / "kernels" / "codes.py"
     text = changed.read_text("utf-8")
-    swapped = text.replace("INPUTS: Final = 2 ", "INPUTS: Final = 3 ")
-    swapped = swapped.replace("OUTPUTS: Final = 3 ", "OUTPUTS: Final = 2 ")
+    swapped = text.replace("INPUTS: Final = 1\n", "INPUTS: Final = 2\n")
+    swapped = swapped.replace("OUTPUTS: Final = 2\n", "OUTPUTS: Final = 1\n")
     assert swapped != text
     changed.write_text(swapped, "utf-8")
     assert hits(5) == ["0", "0", "0"]

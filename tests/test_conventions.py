@@ -11,7 +11,7 @@ from cases import DTYPES, JIT, PAIRS, Shape, data, error, fitted, network
 import fastnn as fn
 from fastnn import prediction, training
 from fastnn.conventions import OWN, Conventions
-from fastnn.kernels import codes
+from fastnn.kernels import records
 from fastnn.losses import LOSSES
 from fastnn.tuning import tuning
 
@@ -50,11 +50,14 @@ def stepped(*arguments):
     stepper = training.STEPPERS[work.backend](work)
     stepper.order[:] = np.random.default_rng(0).permutation(SHAPE.n)
     reports = [
-        stepper.run(*steps, 0, np.zeros((1, codes.RECORD_COLUMNS)))
+        stepper.run(*steps, 0, np.zeros(1, records.RECORD))
         for steps in ((0, 1), (1, work.steps), (0, work.steps))
     ]
     stepper.show(moments=True)
-    sums = [(*done.record[0, [codes.LOSS_SUM, codes.WEIGHT_SUM]], done.trouble) for done in reports]
+    sums = [
+        (*(done.record[name][0] for name in ("loss_sum", "weight_sum")), done.trouble)
+        for done in reports
+    ]
     return work.parameters, work.state.moments, sums
 
 
@@ -169,8 +172,10 @@ def test_a_slope_follows_the_parameters():
 
 
 def test_numbers_stand_where_the_engine_reads_them():
-    numbers = THEIRS.numbers()
-    assert numbers.shape == (codes.CONVENTIONS,)
-    assert numbers[codes.LOSS_LIMIT] == 0.75
-    assert numbers[codes.SHARED_PENALTY] == 1.0
-    assert OWN.numbers().tolist() == [1.0, 1.0, np.inf, 0.0, 0.0, 0.0]
+    plans = np.zeros(2, records.PLAN)
+    THEIRS.enter(plans)
+    assert plans["loss_limit"].tolist() == [0.75, 0.75]
+    assert plans["shared_penalty"].tolist() == [1, 1]
+    OWN.enter(plans)
+    names = [field.name for field in fields(OWN)]
+    assert [plans[name][1] for name in names] == [1.0, 1.0, np.inf, 0, 0, 0]

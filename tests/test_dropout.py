@@ -583,25 +583,23 @@ def test_dropout_is_a_row_of_the_table_in_training_only():
     assert len(Program.of(blocks, 9, tiling, **options).table[0]) == 3
     program = Program.of(blocks, 9, tiling, dropping=True, **options)
     table = program.table[0]
-    drops, dense = (
-        table[table[:, codes.OPERATION] == code] for code in (codes.DROPOUT, codes.DENSE)
-    )
+    drops, dense = (table[table["operation"] == code] for code in (codes.DROPOUT, codes.DENSE))
     assert len(drops) == len(dense) == 3
-    assert drops[:, codes.PLACE].tolist() == [0, 2, 4]
+    assert drops["place"].tolist() == [0, 2, 4]
     thresholds = [round(rate * 2**32) for rate in (0.2, 0.5, 0.1)]
-    assert drops[:, codes.THRESHOLD].tolist() == thresholds
-    np.testing.assert_allclose(program.constants[::2, codes.NUMBER], [1.25, 2.0, 1 / 0.9])
+    assert drops["threshold"].tolist() == thresholds
+    np.testing.assert_allclose(program.table[0]["number"][::2], [1.25, 2.0, 1 / 0.9])
     # Inputs change where they lie; what a layer gave stays for its slope.
-    assert table[0, codes.RESULT] == table[0, codes.SOURCE]
-    assert (drops[1:, codes.RESULT] != drops[1:, codes.SOURCE]).all()
-    assert (table[1:, codes.SOURCE] == table[:-1, codes.RESULT]).all()
-    assert (table[:2, codes.DSOURCE] == codes.NONE).all()
-    assert (drops[1:, codes.DSOURCE] == drops[1:, codes.DRESULT]).all()
+    assert table["result"][0] == table["source"][0]
+    assert (drops["result"][1:] != drops["source"][1:]).all()
+    assert (table["source"][1:] == table["result"][:-1]).all()
+    assert (table["dsource"][:2] == codes.NONE).all()
+    assert (drops["dsource"][1:] == drops["dresult"][1:]).all()
     # The chunks are those of the same network without it.
     for rows in (9, 10**6):
         plans = [
             Program.of(blocks, rows, tiling, dropping=dropping, **options).plan[0]
             for dropping in (False, True)
         ]
-        for entry in (codes.CHUNK, codes.GROUPS, codes.UNIT_COUNT, codes.STATE):
+        for entry in ("chunk", "groups", "unit_count", "state"):
             assert plans[0][entry] == plans[1][entry]

@@ -28,7 +28,7 @@ from numba.core.event import install_recorder
 import fastnn as fn
 from fastnn import reference_draws, training
 from fastnn.activations import ACTIVATIONS
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.kernels.answers import answer
 from fastnn.kernels.epoch import engine, load, store
 from fastnn.kernels.order import draw_order
@@ -76,7 +76,7 @@ def stepper(
 
 def take_steps(taken, first, last, number=0, steps=-(-SHAPE.n // BATCH)):
     """Take native steps, counted from the beginning of an epoch, and show what became of all."""
-    record = np.zeros(((last - 1) // steps + 1, codes.RECORD_COLUMNS))
+    record = np.zeros((last - 1) // steps + 1, records.RECORD)
     done = taken.run(first, last, number, record)
     assert done.record is record
     taken.show(moments=True)
@@ -173,7 +173,7 @@ def test_a_batch_of_any_size_is_the_reference_s(batch, dtype):
     taken, state = stepper(net, examples, batch=min(batch, SHAPE.n))
     for _ in range(3):
         take_steps(taken, 0, steps // 3, steps=steps // 3)
-    assert state.numbers[codes.STEPS] == steps
+    assert state.numbers["steps"] == steps
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -330,10 +330,10 @@ def test_the_report_counts_steps_and_weights():
     ]
     done = take_steps(taken, 0, 2)
     assert (done.done, done.trouble) == (2, codes.FINE)
-    assert state.numbers[codes.STEPS] == 1
+    assert state.numbers["steps"] == 1
     (sums,) = done.record
-    assert sums[codes.LOSS_SUM] == pytest.approx(expected[0] * expected[1], rel=1e-12)
-    assert sums[codes.WEIGHT_SUM] == pytest.approx(expected[1], rel=1e-12)
+    assert sums["loss_sum"] == pytest.approx(expected[0] * expected[1], rel=1e-12)
+    assert sums["weight_sum"] == pytest.approx(expected[1], rel=1e-12)
 
 
 def test_an_epoch_s_loss_is_the_mean_over_its_examples():
@@ -370,7 +370,7 @@ def test_a_loss_that_is_not_finite_stops_before_its_step(rule, dtype, far):
     assert net.parameters.tobytes() == twin.parameters.tobytes()
     assert state.moments.tobytes() == state_first.moments.tobytes()
     # The step that went wrong is counted; what a fit goes back to has the count of before.
-    assert state.numbers[codes.STEPS] == state_first.numbers[codes.STEPS] + 1
+    assert state.numbers["steps"] == state_first.numbers["steps"] + 1
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -467,16 +467,18 @@ def test_slicing_epochs_changes_no_bits(rule, dtype, shuffle):
         taken, state = stepper(
             net, examples, optimizer=RULES[rule], weights=examples.w, shuffle=shuffle, order_key=7
         )
-        sums = np.zeros((3, codes.RECORD_COLUMNS))
+        sums = np.zeros((3, 2))
         for first in range(0, 3 * steps, length):
             last = min(first + length, 3 * steps)
             epoch, within = divmod(first, steps)
             done = take_steps(taken, within, within + last - first, 2 + epoch)
             assert (done.done, done.trouble) == (last - first, codes.FINE)
-            sums[epoch : epoch + len(done.record)] += done.record
+            sums[epoch : epoch + len(done.record)] += np.column_stack(
+                [done.record["loss_sum"], done.record["weight_sum"]]
+            )
         results.append((net.parameters.tobytes(), state.moments.tobytes(), state.numbers.tolist()))
-        assert state.numbers[codes.STEPS] > steps
-        np.testing.assert_allclose(sums[:, codes.WEIGHT_SUM], examples.w.sum())
+        assert state.numbers["steps"] > steps
+        np.testing.assert_allclose(sums[:, 1], examples.w.sum())
         if length == 1:
             each = sums
         np.testing.assert_allclose(sums, each, rtol=1e-12)
@@ -614,7 +616,7 @@ from numba.core.runtime import rtsys
 from dataclasses import replace
 
 import fastnn as fn
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.kernels.order import draw_order
 from fastnn.kernels.answers import answer
 from fastnn.losses import LOSSES
@@ -652,12 +654,12 @@ for optimizer, clip, size in (
     job = Job(net.layout, net.parameters, row, data, None, (), size, state, "native")
     job = replace(job, shuffle=True, clip_norm=clip)
     with tuning(**dict(chunk_elements=1, smallest_chunk=17) if size > 3 else dict()):
-        steps, record = NativeStepper(job), np.zeros((3, codes.RECORD_COLUMNS))
+        steps, record = NativeStepper(job), np.zeros(3, records.RECORD)
     steps.run(0, 1, 0, record)
     assert counted(steps.run, 0, 1, 0, record) == nothing
     last = 3 * job.steps
     assert counted(steps.run, 0, last, 0, record) == nothing
-    assert state.numbers[codes.STEPS] == 2 + last
+    assert state.numbers["steps"] == 2 + last
     assert counted(steps._run.load, net.parameters) == nothing
     assert counted(steps._run.store, net.parameters) == nothing
 

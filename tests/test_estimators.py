@@ -36,7 +36,6 @@ from fastnn import prediction
 from fastnn.errors import DivergenceError
 from fastnn.estimators import examples as examples_module
 from fastnn.estimators.parameters import OBJECTIVES, SOLVERS, hidden_sizes, plain
-from fastnn.kernels import codes
 from fastnn.tuning import tuning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -657,7 +656,7 @@ def test_what_was_brought_back_last_leads_to_the_step_that_diverged(backend, mak
     before = diverging(max_iter=first.epoch - 1)
     with fn.backend(backend):
         before.fit(make(X), _f)
-    taken = numbers[codes.STEPS] - before._optimizer.state.numbers[codes.STEPS]
+    taken = numbers["steps"] - before._optimizer.state.numbers["steps"]
     assert taken == first.step - 1
 
 

@@ -27,7 +27,6 @@ from cases import (
 import fastnn as fn
 from fastnn import layout
 from fastnn.activations import ACTIVATIONS
-from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, intrinsic
 from fastnn.kernels.dense import block_rows
 from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH
@@ -266,7 +265,7 @@ def test_an_example_of_no_weight_has_no_say_not_even_with_an_infinite_loss(dtype
 def chunk_of(net, rows):
     """Return how many rows of a batch go through a network together."""
     program = layout.Program.of(net.layout.blocks, rows, layout.Tiling(16, 6, 4))
-    return program.plan[0, codes.CHUNK]
+    return program.plan["chunk"][0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

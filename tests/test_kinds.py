@@ -175,8 +175,8 @@ def test_nothing_goes_back_to_where_nothing_learns():
     layers = [fn.Dense(4, trainable=False), fn.Dense(5, "relu"), fn.Dense(2)]
     operations = Layout.of(3, layers).operations
     table = Program.of(operations, 9, Tiling(16, 6, 4), gradient=True, moments=1).table[0]
-    assert (table[:, codes.DSOURCE] >= 0).tolist() == [False, False, True]
-    assert table[:, codes.BELOW].tolist() == [codes.NONE, codes.NONE, 1]
+    assert (table["dsource"] >= 0).tolist() == [False, False, True]
+    assert table["below"].tolist() == [codes.NONE, codes.NONE, 1]
 
 
 # Buffers.

@@ -133,29 +133,29 @@ def buffers(program, tiling):
     """Return (start, end) of every thread's buffers, in elements of workspace."""
     found = []
     for plan, table in zip(program.plan, program.table, strict=True):
-        dense = table[table[:, codes.OPERATION] == codes.DENSE]
-        height, chunk, widest = plan[codes.HEIGHT], plan[codes.CHUNK], dense[:, codes.OUTPUTS].max()
-        gradient = table[0, codes.DRESULT] != codes.NONE
+        dense = table[table["operation"] == codes.DENSE]
+        height, chunk, widest = plan["height"], plan["chunk"], dense["outputs"].max()
+        gradient = table["dresult"][0] != codes.NONE
         sizes = {
-            codes.FLAT: chunk * widest,
-            codes.DFLAT: chunk * widest if gradient else 0,
-            codes.LOSSES: chunk,
-            codes.SHARES: chunk,
-            codes.TILES: len(program.plan) * tiling.panel * tiling.units,
-            codes.RATES_AT: codes.RATES,
+            "flat_at": chunk * widest,
+            "dflat_at": chunk * widest if gradient else 0,
+            "losses": chunk,
+            "shares": chunk,
+            "tiles": len(program.plan) * tiling.panel * tiling.units,
+            "rates_at": codes.RATES,
         }
         found += [(plan[entry], plan[entry] + size) for entry, size in sizes.items()]
         for row in table:
-            inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+            inputs, outputs = row["inputs"], row["outputs"]
             sizes = {
-                codes.SOURCE: panels(height, inputs, tiling),
-                codes.Z: panels(height, outputs, tiling),
-                codes.RESULT: panels(height, outputs, tiling),
-                codes.DRESULT: panels(height, outputs, tiling),
-                codes.TRANSPOSED: panels(outputs, inputs, tiling),
+                "source": panels(height, inputs, tiling),
+                "Z": panels(height, outputs, tiling),
+                "result": panels(height, outputs, tiling),
+                "dresult": panels(height, outputs, tiling),
+                "transposed": panels(outputs, inputs, tiling),
             }
             # Narrow weights lie as their transpose already; a dropout has neither.
-            assert row[codes.NARROW] != 1 or row[codes.TRANSPOSED] == codes.NONE
+            assert row["narrow"] != 1 or row["transposed"] == codes.NONE
             found += [
                 (row[entry], row[entry] + size)
                 for entry, size in sizes.items()
@@ -167,22 +167,22 @@ def buffers(program, tiling):
 def packed(program, tiling, gradients):
     """Return (start, end) of packed weights and biases, of their moments and of gradients."""
     plan, found = program.plan[0], []
-    for vector in range(1 + plan[codes.MOMENTS] + gradients):
-        shift = vector * plan[codes.STATE]
+    for vector in range(1 + plan["moments"] + gradients):
+        shift = vector * plan["state"]
         for row in program.table[0]:
-            if row[codes.OPERATION] == codes.DROPOUT:
+            if row["operation"] == codes.DROPOUT:
                 continue
-            inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+            inputs, outputs = row["inputs"], row["outputs"]
             weights = panels(-(-inputs // tiling.units) * tiling.units, outputs, tiling)
-            assert row[codes.NARROW] == (outputs <= tiling.panel // 8)
-            if row[codes.NARROW]:
+            assert row["narrow"] == (outputs <= tiling.panel // 8)
+            if row["narrow"]:
                 weights = panels(codes.NARROW_ROWS, inputs, tiling)
             for entry, size in (
-                (codes.PACKED, weights),
-                (codes.BIASES, panels(1, outputs, tiling)),
+                ("packed", weights),
+                ("biases", panels(1, outputs, tiling)),
             ):
                 start = row[entry] + shift
-                assert start + size <= shift + plan[codes.STATE]
+                assert start + size <= shift + plan["state"]
                 found.append((start, start + size))
     return found
 
@@ -210,13 +210,13 @@ def test_no_two_buffers_overlap(width, rows, loss, gradient, keep, layout):
             clipping=clipping, threads=threads,
         )  # fmt: skip
         plan = program.plan[0]
-        chunk = plan[codes.CHUNK]
-        assert chunk <= plan[codes.HEIGHT] < chunk + tiling.rows
-        assert plan[codes.HEIGHT] % tiling.rows == 0
-        assert plan[codes.TILE_SIZE] == tiling.panel * tiling.units
+        chunk = plan["chunk"]
+        assert chunk <= plan["height"] < chunk + tiling.rows
+        assert plan["height"] % tiling.rows == 0
+        assert plan["tile_size"] == tiling.panel * tiling.units
         # A gradient is kept where somebody asks for it, or more than one chunk adds to it.
         kept = gradient and (moments == 0 or clipping or chunk < rows)
-        vectors = packed(program, tiling, kept * plan[codes.GROUPS])
+        vectors = packed(program, tiling, kept * plan["groups"])
         check_rooms(buffers(program, tiling) + vectors, program.workspace)
 
 
@@ -264,21 +264,21 @@ def test_whatever_is_planned_no_two_buffers_overlap(
         clipping=clipping, moments=moments, threads=threads,
     )  # fmt: skip
     plan = program.plan[0]
-    assert plan[codes.BATCH] == rows
-    assert 1 <= plan[codes.CHUNK] <= rows
-    assert plan[codes.GROUPS] == 1 or gradient
-    kept = gradient and (moments == 0 or clipping or plan[codes.CHUNK] < rows)
-    found = buffers(program, tiling) + packed(program, tiling, kept * plan[codes.GROUPS])
+    assert plan["batch"] == rows
+    assert 1 <= plan["chunk"] <= rows
+    assert plan["groups"] == 1 or gradient
+    kept = gradient and (moments == 0 or clipping or plan["chunk"] < rows)
+    found = buffers(program, tiling) + packed(program, tiling, kept * plan["groups"])
     check_rooms(found, program.workspace)
     # Each weight that learns belongs to one unit of work of one layer, and each layer reads the
     # one below.
-    dense = program.table[0][program.table[0, :, codes.OPERATION] == codes.DENSE]
-    assert dense[:, codes.INPUTS].tolist() == [block.inputs for block in blocks]
-    assert dense[:, codes.OUTPUTS].tolist() == [block.outputs for block in blocks]
-    units = np.diff(dense[:, codes.UNITS], append=plan[codes.UNIT_COUNT])
+    dense = program.table[0][program.table["operation"][0] == codes.DENSE]
+    assert dense["inputs"].tolist() == [block.inputs for block in blocks]
+    assert dense["outputs"].tolist() == [block.outputs for block in blocks]
+    units = np.diff(dense["units"], append=plan["unit_count"])
     assert ((units > 0) == [block.trainable for block in blocks]).all()
     above = program.table[0, 1:]
-    assert (above[:, codes.SOURCE] == program.table[0, :-1, codes.RESULT]).all()
+    assert (above["source"] == program.table["result"][0, :-1]).all()
 
 
 @pytest.mark.parametrize("width", TILINGS)
@@ -286,17 +286,20 @@ def test_threads_have_activations_of_their_own_only_where_they_share_no_chunk(wi
     options = {"loss": LOSSES["cross_entropy"], "gradient": True, "moments": 2, "threads": 3}
     for rows, apart in ((5000, True), (1000, False)):
         program = Program.of(layout.blocks, rows, TILINGS[width], **options)
-        assert (program.plan[0, codes.GROUPS] > 1) == apart
-        own = [codes.SOURCE, codes.Z, codes.RESULT, codes.DSOURCE, codes.DRESULT]
-        shared = [column for column in range(codes.TABLE_COLUMNS) if column not in own]
+        assert (program.plan["groups"][0] > 1) == apart
+        own = ["source", "Z", "result", "dsource", "dresult"]
+        first = program.table[0]
         for table in program.table[1:]:
-            assert (table[:, shared] == program.table[0][:, shared]).all()
-            # The first operation asks for no gradient of what it reads.
-            assert (table[1:, own] != program.table[0, 1:, own].T).all() == apart
-        for entry in (codes.FLAT, codes.DFLAT, codes.LOSSES, codes.SHARES):
-            assert len(set(program.plan[:, entry])) == (3 if apart else 1)
-        others = [codes.CHUNK, codes.GROUPS, codes.STATE, codes.TILES, codes.RATES_AT]
-        assert (program.plan[:, others] == program.plan[0, others]).all()
+            for name in table.dtype.names:
+                if name not in own:
+                    assert (table[name] == first[name]).all()
+                else:
+                    # The first operation asks for no gradient of what it reads.
+                    assert (table[name][1:] != first[name][1:]).all() == apart
+        for name in ("flat_at", "dflat_at", "losses", "shares"):
+            assert len(set(program.plan[name])) == (3 if apart else 1)
+        for name in ("chunk", "groups", "state", "tiles", "rates_at"):
+            assert (program.plan[name] == program.plan[name][0]).all()
 
 
 def test_groups_follow_from_the_shape_alone(layout):
@@ -305,8 +308,8 @@ def test_groups_follow_from_the_shape_alone(layout):
             Program.of(blocks, rows, TILING, gradient=True, threads=threads, **options).plan
             for threads in (1, 2, 7)
         ]
-        assert len({plan[0, codes.GROUPS] for plan in plans}) == 1
-        return plans[0][0, codes.GROUPS]
+        assert len({plan["groups"][0] for plan in plans}) == 1
+        return plans[0]["groups"][0]
 
     chunk = 2**15 // 29
     assert groups(3 * chunk) == 1
@@ -318,7 +321,7 @@ def test_groups_follow_from_the_shape_alone(layout):
     heavy = Layout.of(500, [fn.Dense(500, "relu")]).blocks
     assert groups(10**6, heavy) == 1
     # Nothing is summed on the way forward, and where everything is kept there is one chunk.
-    assert Program.of(layout.blocks, 10 * chunk, TILING).plan[0, codes.GROUPS] == 1
+    assert Program.of(layout.blocks, 10 * chunk, TILING).plan["groups"][0] == 1
     assert groups(10 * chunk, keep=True) == 1
 
 
@@ -326,56 +329,53 @@ def test_groups_follow_from_the_shape_alone(layout):
 def test_each_operation_reads_what_the_one_below_wrote(gradient, layout):
     program = Program.of(layout.blocks, 17, TILING, loss=LOSSES["cross_entropy"], gradient=gradient)
     below, table = program.table[0, :-1], program.table[0, 1:]
-    assert (table[:, codes.SOURCE] == below[:, codes.RESULT]).all()
-    assert (table[:, codes.DSOURCE] == below[:, codes.DRESULT]).all()
+    assert (table["source"] == below["result"]).all()
+    assert (table["dsource"] == below["dresult"]).all()
     # Nobody asks for the gradient of X.
-    assert program.table[0, 0, codes.DSOURCE] == codes.NONE
-    assert ((program.table[..., codes.DRESULT] == codes.NONE) == (not gradient)).all()
+    assert program.table["dsource"][0, 0] == codes.NONE
+    assert ((program.table["dresult"] == codes.NONE) == (not gradient)).all()
 
 
 def test_the_table_says_what_the_layout_says(layout):
     program = Program.of(layout.blocks, 17, TILING, gradient=True)
-    assert program.table.shape == (1, 3, codes.TABLE_COLUMNS)
+    assert program.table.shape == (1, 3)
     table = program.table[0]
-    assert table.dtype == np.int64
-    assert (table[:, codes.OPERATION] == codes.DENSE).all()
-    assert table[:, codes.INPUTS].tolist() == [4, 17, 3]
-    assert table[:, codes.OUTPUTS].tolist() == [17, 3, 5]
-    assert table[:, codes.W].tolist() == [0, 85, 136]
-    assert table[:, codes.B].tolist() == [68, codes.NONE, 151]
+    assert (table["operation"] == codes.DENSE).all()
+    assert table["inputs"].tolist() == [4, 17, 3]
+    assert table["outputs"].tolist() == [17, 3, 5]
+    assert table["W"].tolist() == [0, 85, 136]
+    assert table["b"].tolist() == [68, codes.NONE, 151]
     # Tiles of four inputs by a panel of sixteen outputs.
-    assert table[:, codes.UNITS].tolist() == [0, 2, 7]
-    assert program.plan[0, codes.UNIT_COUNT] == 8
+    assert table["units"].tolist() == [0, 2, 7]
+    assert program.plan["unit_count"][0] == 8
     names = ("relu", "tanh", "softmax")
-    assert table[:, codes.ACTIVATION].tolist() == [ACTIVATIONS[name].code for name in names]
-    assert program.constants.shape == (3, codes.CONSTANT_COLUMNS)
-    assert program.constants.dtype == np.float64
-    assert program.constants[:, codes.L2].tolist() == [0.1, 0.0, 0.2]
+    assert table["activation"].tolist() == [ACTIVATIONS[name].code for name in names]
+    assert program.table[0]["l2"].tolist() == [0.1, 0.0, 0.2]
     without = Program.of(layout.blocks, 17, TILING, gradient=True, penalty=False)
-    assert not without.constants.any()
+    assert not without.table["l2"].any()
 
 
 @pytest.mark.parametrize(("last", "loss"), PAIRS)
 def test_a_matched_loss_takes_the_last_activation_over(last, loss):
     row = LOSSES[loss]
     blocks = Layout.of(2, [fn.Dense(3, last), fn.Dense(3, last)]).blocks
-    found = Program.of(blocks, 1, TILING, loss=row).table[0, :, codes.ACTIVATION].tolist()
+    found = Program.of(blocks, 1, TILING, loss=row).table["activation"][0].tolist()
     ends = "identity" if row.activation == last else last
     assert found == [ACTIVATIONS[last].code, ACTIVATIONS[ends].code]
-    assert Program.of(blocks, 1, TILING).table[0, 1, codes.ACTIVATION] == ACTIVATIONS[last].code
+    assert Program.of(blocks, 1, TILING).table["activation"][0, 1] == ACTIVATIONS[last].code
 
 
 def test_a_part_of_a_network_is_a_network(layout):
     program = Program.of(layout.blocks[:2], 17, TILING)
-    assert len(program.table[0]) == len(program.constants) == 2
-    assert program.table[0, 1, codes.W] == 85
+    assert len(program.table[0]) == 2
+    assert program.table["W"][0, 1] == 85
 
 
 def test_z_has_a_place_of_its_own_only_where_it_is_asked_for(layout):
     table = Program.of(layout.blocks, 17, TILING, gradient=True).table[0]
-    assert (table[:, codes.Z] == table[:, codes.RESULT]).all()
+    assert (table["Z"] == table["result"]).all()
     table = Program.of(layout.blocks, 17, TILING, gradient=True, keep=True).table[0]
-    assert (table[:, codes.Z] != table[:, codes.RESULT]).all()
+    assert (table["Z"] != table["result"]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -386,9 +386,9 @@ def test_an_activation_may_ask_for_z(name, dtype, monkeypatch):
     before = net.loss_and_gradient(examples.X, examples.y)[1]
     monkeypatch.setitem(ACTIVATIONS, name, replace(ACTIVATIONS[name], derivative_from="Z"))
     table = Program.of(net.layout.blocks, 5, TILING, gradient=True).table[0]
-    assert (table[:2, codes.Z] != table[:2, codes.RESULT]).all()
+    assert (table["Z"][:2] != table["result"][:2]).all()
     table = Program.of(net.layout.blocks, 5, TILING).table[0]
-    assert (table[:, codes.Z] == table[:, codes.RESULT]).all()
+    assert (table["Z"] == table["result"]).all()
     assert error(net.loss_and_gradient(examples.X, examples.y)[1], before) <= 1e-6
 
 
@@ -402,8 +402,8 @@ def test_a_program_shows_its_operations_by_their_names(layout):
         ["dropout", "identity", "3", "3"],
         ["dense", "softmax", "3", "5"],
     ]
-    for name in ("w", "b", "source", "result", "packed", "transposed"):
-        numbers = program.table[0][:, getattr(codes, name.upper())]
+    for name in ("W", "b", "source", "result", "packed", "transposed"):
+        numbers = program.table[0][name]
         shown = [row[1 + head.index(name)] for row in rows]
         assert shown == ["-" if n == codes.NONE else str(n) for n in numbers]
     assert str(program.workspace) in foot
@@ -459,12 +459,12 @@ def test_kernels_have_an_arm_for_every_code_that_is_known():
 def test_a_chunk_is_the_batch_or_what_stays_in_the_cache():
     narrow, wide = ([fn.Dense(units, "relu")] for units in (9, 60_000))
     blocks = Layout.of(1, narrow).blocks
-    assert Program.of(blocks, 17, TILING).plan[0, codes.CHUNK] == 17
-    assert Program.of(blocks, 10**6, TILING).plan[0, codes.CHUNK] == 2**15 // 10
-    assert Program.of(blocks, 10**6, TILING, keep=True).plan[0, codes.CHUNK] == 10**6
+    assert Program.of(blocks, 17, TILING).plan["chunk"][0] == 17
+    assert Program.of(blocks, 10**6, TILING).plan["chunk"][0] == 2**15 // 10
+    assert Program.of(blocks, 10**6, TILING, keep=True).plan["chunk"][0] == 10**6
     # However wide a network, enough rows go together for its matrix products.
-    assert Program.of(Layout.of(1, wide).blocks, 10**6, TILING).plan[0, codes.CHUNK] == 512
-    assert Program.of(Layout.of(1, wide).blocks, 17, TILING).plan[0, codes.CHUNK] == 17
+    assert Program.of(Layout.of(1, wide).blocks, 10**6, TILING).plan["chunk"][0] == 512
+    assert Program.of(Layout.of(1, wide).blocks, 17, TILING).plan["chunk"][0] == 17
 
 
 def test_a_chunk_follows_from_the_shape_alone(layout):
@@ -472,7 +472,7 @@ def test_a_chunk_follows_from_the_shape_alone(layout):
         Program.of(
             layout.blocks, 10**6, TILING, loss=loss, gradient=gradient, penalty=penalty,
             threads=threads, moments=moments,
-        ).plan[0, codes.CHUNK]
+        ).plan["chunk"][0]
         for loss in (None, LOSSES["cross_entropy"])
         for gradient in (False, True)
         for penalty in (False, True)

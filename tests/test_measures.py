@@ -191,4 +191,4 @@ def test_the_engine_measures_every_metric_of_the_table(loss):
     rows = metrics.resolve(names, loss.targets)
     counting = Counting.of(rows, loss, known.layout, data, None)
     assert counting is not None
-    assert set(counting.columns) == {"loss", *names}
+    assert set(counting.places) == {"loss", *names}

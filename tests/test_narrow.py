@@ -131,4 +131,4 @@ def test_few_is_what_fits_an_eighth_of_a_panel():
     tiling = tiling_of(np.dtype("float32"))
     program = Program.of(network((9, 5, 4, 2, 1), "float32").layout.blocks, 1, tiling)
     most = simd.BYTES // 16
-    assert program.table[0, :, codes.NARROW].tolist() == [n <= most for n in (5, 4, 2, 1)]
+    assert program.table["narrow"][0].tolist() == [n <= most for n in (5, 4, 2, 1)]

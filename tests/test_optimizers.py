@@ -12,7 +12,7 @@ from cases import DTYPES, RULES
 import fastnn as fn
 from fastnn import reference
 from fastnn.conventions import OWN
-from fastnn.kernels import codes, simd
+from fastnn.kernels import codes, records, simd
 from fastnn.kernels._jit import entry
 from fastnn.kernels.rules import RULES as NATIVE
 from fastnn.kernels.rules import prepare_rates
@@ -38,9 +38,17 @@ def native():
         return SimpleNamespace(step=entry(_step), squares=entry(_squares), blend=entry(_blend))
 
 
-def _step(M, w, g, state, count, pitch, rates, numbers, conventions, code):
-    prepare_rates(M[rates : rates + 2 * codes.RATES], numbers, conventions, code)
-    return update_span(M, w, g, state, count, pitch, rates, code)
+def _step(M, w, g, state, count, pitch, rates, numbers, plan):
+    prepare_rates(M[rates : rates + 2 * codes.RATES], numbers[()], plan[()])
+    return update_span(M, w, g, state, count, pitch, rates, plan[()].optimizer)
+
+
+def _plan(code):
+    """Return a plan with an optimizer's code and the library's own conventions."""
+    plan = np.zeros((), records.PLAN)
+    plan["optimizer"] = code
+    OWN.enter(plan)
+    return plan
 
 
 def _squares(M, at, count, pitch):
@@ -64,9 +72,7 @@ def step(native):
         for place, vector in enumerate(vectors):
             M[place * state :][: w.size] = vector
         gradient, rates = (len(vectors) - 1) * state, len(vectors) * state
-        trouble = native.step(
-            M, 0, gradient, state, count, lanes, rates, numbers, OWN.numbers(), code
-        )
+        trouble = native.step(M, 0, gradient, state, count, lanes, rates, numbers, _plan(code))
         for place, vector in enumerate(vectors):
             vector[:] = M[place * state :][: w.size]
         return trouble
@@ -81,7 +87,7 @@ def minimise(step, gradient, start, optimizer, steps, dtype="float64"):
     code = row_of(optimizer).code
     for _ in range(steps):
         assert step(w, gradient(w), state.moments, state.numbers, code) == 0
-    assert state.numbers[codes.STEPS] == steps
+    assert state.numbers["steps"] == steps
     return w
 
 
@@ -118,7 +124,7 @@ def test_native_steps_are_the_reference_s(rule, dtype, step):
         assert np.abs(w - expected).max() <= TOLERANCE[dtype] * np.abs(expected).max()
         for found, moment in zip(state.moments, moments, strict=True):
             assert np.abs(found - moment).max() <= TOLERANCE[dtype] * np.abs(moment).max()
-    assert state.numbers[codes.STEPS] == 50
+    assert state.numbers["steps"] == 50
 
 
 def test_two_steps_of_every_rule_by_hand(step):
@@ -304,9 +310,7 @@ def test_a_span_steps_every_pitch_and_leaves_the_rest_alone(rule, dtype, native,
     M = np.ascontiguousarray(rng.random((row.moments + 2) * state + 2 * codes.RATES), dtype)
     gradient, rates = (row.moments + 1) * state, (row.moments + 2) * state
     kept, numbers = M.copy(), TrainingState.fresh(RULES[rule], M).numbers
-    found = native.step(
-        M, 0, gradient, state, count, 2 * lanes, rates, numbers, OWN.numbers(), row.code
-    )
+    found = native.step(M, 0, gradient, state, count, 2 * lanes, rates, numbers, _plan(row.code))
     assert found == 0
     panels, before = (
         vector[:rates].reshape(-1, count, 2, lanes).transpose(2, 0, 1, 3) for vector in (M, kept)
@@ -349,21 +353,23 @@ def test_a_state_starts_at_zero_and_a_copy_is_its_own():
     state = TrainingState.fresh(fn.Adam(0.5), w)
     assert state.moments.dtype == np.float32
     assert not state.moments.any()
-    assert state.numbers.tolist()[:4] == [0.0, 0.5, 0.9, 0.999]
+    known = {"learning_rate": 0.5, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
+    for name in state.numbers.dtype.names:
+        assert state.numbers[name] == known.get(name, 0.0)
     twin = state.copy()
     state.moments[:] = 1.0
-    state.numbers[codes.STEPS] = 3.0
+    state.numbers["steps"] = 3.0
     assert not twin.moments.any()
-    assert twin.numbers[codes.STEPS] == 0.0
+    assert twin.numbers["steps"] == 0.0
 
 
 def test_a_state_goes_on_under_other_numbers_of_the_same_rule():
     state = TrainingState.fresh(fn.Adam(0.5), np.ones(5))
-    state.numbers[codes.STEPS] = 3.0
+    state.numbers["steps"] = 3.0
     state.moments[:] = 2.0
     later = state.continued(fn.Adam(0.25))
-    assert later.numbers[codes.STEPS] == 3.0
-    assert later.numbers[codes.LEARNING_RATE] == 0.25
+    assert later.numbers["steps"] == 3.0
+    assert later.numbers["learning_rate"] == 0.25
     assert (later.moments == 2.0).all()
     assert state.continued(fn.SGD(0.25)) is None
     # Another rule, though it has the same numbers.

@@ -16,7 +16,6 @@ import pytest
 
 import fastnn as fn
 from fastnn import training
-from fastnn.kernels import codes
 from fastnn.sharing import Shown
 
 RNG = np.random.default_rng(0)
@@ -420,8 +419,10 @@ def test_a_step_interrupted_after_any_call_was_never_taken(backend, form):
         if value is not None:
             break
         assert before == (
-            net.parameters.tobytes(), net._state.moments.tobytes(), net._state.numbers[codes.STEPS]
-        )  # fmt: skip
+            net.parameters.tobytes(),
+            net._state.moments.tobytes(),
+            net._state.numbers["steps"],
+        )
         place += 1
     assert place > 20
     assert value == twin.train_on_batch(*given, backend=backend)

@@ -21,7 +21,6 @@ from cases import JIT
 
 import fastnn as fn
 from fastnn import compiled_call, reference_draws, training
-from fastnn.kernels import codes
 from fastnn.metrics import resolve
 
 BACKENDS = ("native", "reference")
@@ -2002,7 +2001,7 @@ def test_the_state_after_single_steps_is_the_reference_s():
     native, expected = states
     assert native.moments.any()
     np.testing.assert_allclose(native.moments, expected.moments, rtol=1e-9, atol=1e-15)
-    assert native.numbers[codes.STEPS] == expected.numbers[codes.STEPS] == 5
+    assert native.numbers["steps"] == expected.numbers["steps"] == 5
 
 
 @both_backends

@@ -12,7 +12,6 @@ from cases import JIT, Shape, data, network
 
 import fastnn as fn
 from fastnn import tuning as room
-from fastnn.kernels import codes
 from fastnn.threads import Pace
 from fastnn.tuning import Tuning, tuning
 
@@ -70,7 +69,7 @@ def test_plans_for_single_calls_are_made_by_the_figures_in_force(first):
 
     def chunks():
         runs = [run for kept in net._plans._runs.values() for run in kept]
-        return {int(run.program.plan[0, codes.CHUNK]) for run in runs}
+        return {int(run.program.plan["chunk"][0]) for run in runs}
 
     turns = [{}, small, {}] if first == "as it is" else [small, {}, small]
     for figures in turns:

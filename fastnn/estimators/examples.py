@@ -14,7 +14,7 @@ from scipy import sparse
 from fastnn import gate
 from fastnn.data import Data
 from fastnn.gate import Targets
-from fastnn.kernels import codes
+from fastnn.kernels import records
 from fastnn.sparse import SparseRows
 from fastnn.training import STEPPERS, Job, Slice
 
@@ -79,8 +79,7 @@ class Feed:
     def run(self, first: int, last: int, rates: Rates) -> Slice:
         """Take the steps from first to before last of an epoch, at these learning rates if any."""
         self._stepper.rates = rates
-        width = codes.RECORD_COLUMNS if self.counting is None else self.counting.width
-        return self._stepper.run(first, last, 0, np.zeros((1, width)))
+        return self._stepper.run(first, last, 0, np.zeros(1, records.RECORD))
 
     def take(self) -> None:
         """Pack the job's present weights."""

@@ -29,7 +29,6 @@ from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import draw_key
 from fastnn.kept import Step
-from fastnn.kernels import codes
 from fastnn.layout import capacity
 from fastnn.losses import Huber, Quantile
 from fastnn.notices import warn
@@ -244,7 +243,7 @@ class Increment:
                 self._tell(one, data, drawn)
                 return
             loss, numbers = taken
-            steps, pace = int(numbers[codes.STEPS]), self._pace
+            steps, pace = int(numbers["steps"]), self._pace
             turn, writer, shown = next_turn(), this_thread(), network._shown
             # From here on no call: Ctrl-C finds a step that was never taken, or all of it.
             shown.writer = writer
@@ -252,7 +251,7 @@ class Increment:
             vector[:] = step.parameters
             before = state.moments
             state.moments = step.moments
-            state.numbers[:] = numbers
+            state.numbers = numbers
             pace.steps_shown = steps
             shown.turn = turn
             step.moments = before

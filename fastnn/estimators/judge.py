@@ -201,20 +201,20 @@ class Judge:
         targets = measure.loss.width(measure.layout.outputs)
         figures = np.zeros((2, 1 + targets))
         figures[1, 0] = len(known)
-        score = codes.HELD_VALUES + (codes.LOSS_VALUE if alone else codes.ACCURACY)
+        score = codes.LOSS_VALUE if alone else codes.ACCURACY
         if kind & codes.ERRORS:
             y = known.targets.values
             figures[1, 1:] = np.square(y - np.average(y, axis=0)).mean(axis=0)
-            score = codes.HELD_VALUES + codes.R2
+            score = codes.R2
         matched = measure.loss.activation is not None
         activation = ACTIVATIONS[blocks[-1].activation if matched else "identity"]
-        columns = {"val_loss": codes.HELD_VALUES, "score": score}
+        places = {"val_loss": (1, codes.LOSS_VALUE), "score": (1, score)}
         rule = Watch("score", -self.sign, math.inf, 0.0, True, -self.sign * best) if keep else None
-        return Counting(kind, columns, targets, activation.code, figures, known, False, rule)
+        return Counting(kind, places, targets, activation.code, figures, known, False, rule)
 
     def from_record(self, counting: Counting, values: Floats) -> tuple[float, float]:
-        """Return score and loss of a row of the engine's record."""
-        score, loss = (float(values[counting.columns[name]]) for name in ("score", "val_loss"))
+        """Return score and loss of the values in the engine's record of an epoch."""
+        score, loss = (float(values[counting.places[name]]) for name in ("score", "val_loss"))
         return score, loss + self._constant
 
     def _scored(self) -> float:

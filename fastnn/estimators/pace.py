@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from fastnn import pickles, schedules
 from fastnn.estimators.judge import Judge
 from fastnn.estimators.parameters import RATES, SOLVERS, plain
-from fastnn.kernels import codes
 from fastnn.names import check_real
 from fastnn.optimizers import Adam
 from fastnn.schedules import ReduceOnPlateau, Schedule, resolve_schedule
@@ -128,7 +127,7 @@ class Pace:
     def learning_rate(self) -> float:
         """The present one."""
         if self.scheduled is not None:
-            return float(self.state.numbers[codes.LEARNING_RATE])
+            return float(self.state.numbers["learning_rate"])
         optimizer = self.state.optimizer
         if not isinstance(optimizer, Adam) or not self.state.steps:
             return float(optimizer.learning_rate)
@@ -157,7 +156,7 @@ class Pace:
 
     def resume(self, *, steps: int = 0, rate: float | None = None) -> None:
         """Go on after so many steps, at this learning rate."""
-        self.state.numbers[codes.STEPS] = self.steps_shown = steps
+        self.state.numbers["steps"] = self.steps_shown = steps
         if rate is not None:
             self._learn_at(rate)
 

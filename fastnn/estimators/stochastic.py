@@ -29,7 +29,7 @@ from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
-from fastnn.kernels import codes
+from fastnn.kernels import records
 from fastnn.notices import warn
 
 __all__ = ["NOT_FINITE", "Descent"]
@@ -178,18 +178,18 @@ class Descent(Ledger):
                 self._show()
             rates = self._pace.rates(first, last, steps, self._estimator.max_iter)
             began = time.perf_counter()
-            rate = float(self._pace.state.numbers[codes.LEARNING_RATE])
+            rate = float(self._pace.state.numbers["learning_rate"])
             self._taken.append(_Taken(self._order, first, last, rate, rates))
             done = self._feed.run(first, last, rates)
             if done.trouble:
                 self._diverged(first + done.done)
-            loss_sum += done.record[0, codes.LOSS_SUM]
-            counted += done.record[0, codes.WEIGHT_SUM]
+            loss_sum += done.record["loss_sum"][0]
+            counted += done.record["weight_sum"][0]
             seconds = time.perf_counter() - began
             self._stale += seconds
             self._adapt(seconds, last - first)
             first = last
-            self._values = done.record[0]
+            self._values = done.record["values"][0]
         loss = float(loss_sum / counted) if counted else 0.0
         return loss + self._constant(self._order)
 
@@ -225,19 +225,19 @@ class Descent(Ledger):
         """Keep what a replay starts from beside weights and moments: the state's numbers."""
         self._taken.clear()
         self._stale = 0.0
-        self._numbers = self._pace.state.numbers.copy()
+        self._numbers = records.copied(self._pace.state.numbers)
 
     def _replay(self, taken: Iterable[_Taken]) -> None:
         """Go back to the last unpacked state, and take these steps from there."""
         state = self._pace.state
-        rate = state.numbers[codes.LEARNING_RATE]
-        state.numbers[:] = self._numbers
+        rate = float(state.numbers["learning_rate"])
+        state.numbers[...] = self._numbers
         self._feed.load(self._vector, state.moments)
         for steps in taken:
             self._feed.order[:] = steps.order
-            state.numbers[codes.LEARNING_RATE] = steps.rate
+            state.numbers["learning_rate"] = steps.rate
             self._feed.run(steps.first, steps.last, steps.rates)
-        state.numbers[codes.LEARNING_RATE] = rate
+        state.numbers["learning_rate"] = rate
 
     def _settle(self) -> None:
         """Go back to before a divergence, should the interruption have hidden one."""

@@ -140,6 +140,13 @@ def kernel(function: Function) -> Function:
     return part
 
 
+def _with_attributes(arg: Any) -> Any:
+    """Return an array of records such that `row.field` reads a field, and any other as it is."""
+    if isinstance(arg, np.ndarray) and arg.dtype.names:
+        return arg.view(np.recarray)
+    return arg
+
+
 def entry(function: Function) -> Function:
     """Compile a function that Python calls; its machine code is cached on disk."""
     if _JIT_OFF:
@@ -147,7 +154,7 @@ def entry(function: Function) -> Function:
         @functools.wraps(function)
         def quiet(*args: Any) -> Any:
             with np.errstate(all="ignore"):
-                return function(*args)
+                return function(*map(_with_attributes, args))
 
         return quiet  # type: ignore[return-value]
     dispatcher: Any = _compiled(function, no_cfunc_wrapper=True)

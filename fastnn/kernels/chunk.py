@@ -35,10 +35,10 @@ def take_rows(
     first: int, last: int,
 ) -> None:  # fmt: skip
     """Take some rows of a chunk in, dense or sparse; see `gather` and `gather_entries`."""
-    if plan[codes.SPARSE_ROWS]:
+    if plan.sparse_rows:
         gather_entries(M, plan, sparse, picks, order, start, first, last)
     else:
-        gather(M, table[0, codes.SOURCE], plan[codes.HEIGHT], picks, X, order, start, first, last)
+        gather(M, table[0].source, plan.height, picks, X, order, start, first, last)
 
 
 @kernel
@@ -64,56 +64,55 @@ def batch_weight(weights: Any, order: Any, first: int, last: int) -> float:
 
 @kernel
 def row_losses(
-    M: Any, top: Any, plan: Any, conventions: Any, number: float, picks: Any, labels: Any,
-    values: Any, weights: Any, total: float, first: int, last: int,
+    M: Any, top: Any, plan: Any, picks: Any, labels: Any, values: Any, weights: Any,
+    total: float, first: int, last: int,
 ) -> None:  # fmt: skip
     """Compute the losses of some rows of a chunk, and the gradients of their batch's mean.
 
-    Reads: conventions, the loss's own number, the last operation's result, picks, labels or
-    values, weights.  Writes: the same rows of SHARES and LOSSES, and of the last operation's
-    DRESULT if it has one.
-    May overwrite: these rows of FLAT and DFLAT.
+    Reads: the last operation's result, picks, labels or values, weights.  Writes: the same rows of
+    `shares` and `losses`, and of the last operation's `dresult` if it has one.
+    May overwrite: these rows of `flat_at` and `dflat_at`.
     """
     panel = PANEL_BYTES // M.itemsize
-    outputs, height = top[codes.OUTPUTS], plan[codes.HEIGHT]
-    shares = M[plan[codes.SHARES] + first : plan[codes.SHARES] + last]
-    losses = M[plan[codes.LOSSES] + first : plan[codes.LOSSES] + last]
+    outputs, height = top.outputs, plan.height
+    shares = M[plan.shares + first : plan.shares + last]
+    losses = M[plan.losses + first : plan.losses + last]
     chosen = picks[first:last]
-    scale = conventions[codes.GRADIENT_SCALE]
+    scale = plan.gradient_scale
     if weights.size:
         for i in range(last - first):
             shares[i] = M.dtype.type(float(weights[chosen[i]]) / total * scale)
     else:
         shares[:] = M.dtype.type(1.0 / total * scale)
-    code = plan[codes.LOSS_CODE]
+    code, number = plan.loss, plan.loss_number
     if code == codes.CROSS_ENTROPY or code == codes.BINARY_CROSS_ENTROPY:
-        number = conventions[codes.LOSS_LIMIT]
-    wanted = last - first if top[codes.DRESULT] >= 0 else 0
+        number = plan.loss_limit
+    wanted = last - first if top.dresult >= 0 else 0
     # Threads may be in different layers, so the stride between rows is the widest layer's.
-    flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
-    dflat = plan[codes.DFLAT] + first * plan[codes.WIDEST]
+    flat = plan.flat_at + first * plan.widest
+    dflat = plan.dflat_at + first * plan.widest
     pitch = outputs
     if outputs <= panel:
-        flat = top[codes.RESULT] + first * panel
-        dflat = top[codes.DRESULT] + first * panel
+        flat = top.result + first * panel
+        dflat = top.dresult + first * panel
         pitch = panel
     else:
-        unpack(matrix(M, flat, last - first, outputs), M, top[codes.RESULT] + first * panel, height)
+        unpack(matrix(M, flat, last - first, outputs), M, top.result + first * panel, height)
     S = rows_apart(M, flat, last - first, outputs, pitch)
     D = rows_apart(M, dflat, wanted, outputs, pitch)
     output_loss(losses, D, S, labels, values, chosen, shares, code, number)
     if outputs > panel:
-        pack(M, top[codes.DRESULT] + first * panel, height, matrix(M, dflat, wanted, outputs))
+        pack(M, top.dresult + first * panel, height, matrix(M, dflat, wanted, outputs))
 
 
 @kernel
-def chunk_loss(M: Any, plan: Any, conventions: Any, rows: int) -> float:
-    """Return a chunk's part of its batch's mean loss.  Reads: conventions, SHARES, LOSSES."""
+def chunk_loss(M: Any, plan: Any, rows: int) -> float:
+    """Return a chunk's part of its batch's mean loss.  Reads: `shares`, `losses`."""
     loss = 0.0
-    shares = M[plan[codes.SHARES] : plan[codes.SHARES] + rows]
-    losses = M[plan[codes.LOSSES] : plan[codes.LOSSES] + rows]
+    shares = M[plan.shares : plan.shares + rows]
+    losses = M[plan.losses : plan.losses + rows]
     for i in range(rows):
         # An example of weight 0 does not count, not even with an infinite loss (0 * inf is NaN).
         if shares[i] != 0.0:
             loss += float(shares[i]) * float(losses[i])
-    return loss * float(conventions[codes.LOSS_SCALE] / conventions[codes.GRADIENT_SCALE])
+    return loss * float(plan.loss_scale / plan.gradient_scale)

@@ -45,30 +45,30 @@ def activate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: int)
 
     Reads: the operation's Z.  Writes: its result.  May overwrite: nothing else.
     """
-    if row[codes.ACTIVATION] == codes.IDENTITY and row[codes.Z] == row[codes.RESULT]:
+    if row.activation == codes.IDENTITY and row.result == row.Z:
         return
     panel = PANEL_BYTES // M.itemsize
-    width = panel if row[codes.OUTPUTS] - j > panel // 2 else panel // 2
+    width = panel if row.outputs - j > panel // 2 else panel // 2
     at = j * height + first * panel
-    Z = rows_apart(M, row[codes.Z] + at, rows, width, panel)
-    A = rows_apart(M, row[codes.RESULT] + at, rows, width, panel)
-    activation_forward(A, Z, row[codes.ACTIVATION])
+    Z = rows_apart(M, row.Z + at, rows, width, panel)
+    A = rows_apart(M, row.result + at, rows, width, panel)
+    activation_forward(A, Z, row.activation)
 
 
 @kernel
 def deactivate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: int) -> None:
     """Compute dZ = dA f'(Z) of a block of rows, one panel from column j.
 
-    Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
+    Reads: the operation's result or its Z.  Writes: its `dresult`, which holds dA on the way in.
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    width = panel if row[codes.OUTPUTS] - j > panel // 2 else panel // 2
+    width = panel if row.outputs - j > panel // 2 else panel // 2
     at = j * height + first * panel
-    A = rows_apart(M, row[codes.RESULT] + at, rows, width, panel)
-    Z = rows_apart(M, row[codes.Z] + at, rows, width, panel)
-    dZ = rows_apart(M, row[codes.DRESULT] + at, rows, width, panel)
-    activation_backward(dZ, A, Z, row[codes.ACTIVATION])
+    A = rows_apart(M, row.result + at, rows, width, panel)
+    Z = rows_apart(M, row.Z + at, rows, width, panel)
+    dZ = rows_apart(M, row.dresult + at, rows, width, panel)
+    activation_backward(dZ, A, Z, row.activation)
 
 
 @kernel
@@ -78,11 +78,11 @@ def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: in
     Reads: the operation's Z.  Writes: its result.  May overwrite: scratch for the rows at flat.
     """
     panel = PANEL_BYTES // M.itemsize
-    outputs = row[codes.OUTPUTS]
+    outputs = row.outputs
     Z = matrix(M, flat, last - first, outputs)
-    unpack(Z, M, row[codes.Z] + first * panel, height)
+    unpack(Z, M, row.Z + first * panel, height)
     activation_forward(Z, Z, codes.SOFTMAX)
-    pack(M, row[codes.RESULT] + first * panel, height, Z)
+    pack(M, row.result + first * panel, height, Z)
 
 
 @kernel
@@ -93,23 +93,23 @@ def deactivate_rows(
 
     That is for the last operation, below a dropout, and for a softmax.
 
-    Reads: the operation's result or its Z.  Writes: its DRESULT, which holds dA on the way in.
+    Reads: the operation's result or its Z.  Writes: its `dresult`, which holds dA on the way in.
     May overwrite: scratch for the rows at flat and dflat.
     """
     panel = PANEL_BYTES // M.itemsize
-    outputs = row[codes.OUTPUTS]
-    if row[codes.ACTIVATION] == codes.IDENTITY:
+    outputs = row.outputs
+    if row.activation == codes.IDENTITY:
         return
-    if row[codes.ACTIVATION] != codes.SOFTMAX:
+    if row.activation != codes.SOFTMAX:
         for j in range(0, outputs, panel):
             deactivate_panel(M, row, height, first, last - first, j)
         return
     A = matrix(M, flat, last - first, outputs)
-    unpack(A, M, row[codes.RESULT] + first * panel, height)
+    unpack(A, M, row.result + first * panel, height)
     dZ = matrix(M, dflat, last - first, outputs)
-    unpack(dZ, M, row[codes.DRESULT] + first * panel, height)
+    unpack(dZ, M, row.dresult + first * panel, height)
     activation_backward(dZ, A, A, codes.SOFTMAX)
-    pack(M, row[codes.DRESULT] + first * panel, height, dZ)
+    pack(M, row.dresult + first * panel, height, dZ)
 
 
 @kernel
@@ -120,20 +120,20 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
     rounded up to whole tiles.  May overwrite: scratch for the rows at flat.
     """
     panel = PANEL_BYTES // M.itemsize
-    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-    activation = row[codes.ACTIVATION]
-    if row[codes.NARROW]:
+    inputs, outputs = row.inputs, row.outputs
+    activation = row.activation
+    if row.narrow:
         at = first * panel
         narrow_strip(
-            M, row[codes.Z] + at, row[codes.SOURCE] + at, row[codes.PACKED], row[codes.BIASES],
-            height, last - first, inputs, outputs,
+            M, row.Z + at, row.source + at, row.packed, row.biases, height, last - first, inputs,
+            outputs,
         )  # fmt: skip
         if activation == codes.SOFTMAX:
             activate_rows(M, row, flat, height, first, last)
         else:
             activate_panel(M, row, height, first, last - first, 0)
         return
-    in_registers = activation == codes.RELU and row[codes.Z] == row[codes.RESULT]
+    in_registers = activation == codes.RELU and row.result == row.Z
     high = tall(inputs)
     share = block_rows(last - first)
     for block in range(first, last, share):
@@ -143,11 +143,11 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
             depth = min(DEPTH, inputs - k)
             ready = k + depth == inputs
             finish = RELU if ready and in_registers else AS_IT_IS
-            a = row[codes.SOURCE] + k * height + at
+            a = row.source + k * height + at
             for j in range(0, outputs, panel):
-                c = row[codes.Z] + j * height + at
-                b = row[codes.PACKED] + j * high + k * panel
-                start = c if k else row[codes.BIASES] + j
+                c = row.Z + j * height + at
+                b = row.packed + j * high + k * panel
+                start = c if k else row.biases + j
                 pitch = panel if k else 0
                 strip(
                     M, c, a, b, start, pitch, finish, 0, height, rows, depth, outputs - j,
@@ -169,16 +169,16 @@ def sparse_forward(
     Writes: its Z and result.  May overwrite: room for the rows at flat.
     """
     panel = PANEL_BYTES // M.itemsize
-    height, outputs = plan[codes.HEIGHT], row[codes.OUTPUTS]
-    W, b = row[codes.PACKED], row[codes.BIASES]
+    height, outputs = plan.height, row.outputs
+    W, b = row.packed, row.biases
     integers, starts, columns, _ = sparse
     # Pads come out as zero, as what is packed has zeros there.
     wide = (outputs + panel // 2 - 1) // (panel // 2) * (panel // 2)
     for i in range(first, last):
-        at = integers[plan[codes.BEGINNINGS] + i]
-        count = integers[plan[codes.BEGINNINGS] + i + 1] - at
-        z, entries, begin = row[codes.Z] + i * panel, plan[codes.ENTRIES] + at, starts[picks[i]]
-        if row[codes.NARROW]:
+        at = integers[plan.beginnings + i]
+        count = integers[plan.beginnings + i + 1] - at
+        z, entries, begin = row.Z + i * panel, plan.entries + at, starts[picks[i]]
+        if row.narrow:
             narrow_sums(
                 M, z, M, entries, columns, begin, count, M, W, panel * codes.NARROW_ROWS, 1, panel,
                 b, outputs,
@@ -186,9 +186,9 @@ def sparse_forward(
         else:
             row_sums(
                 M, z, height * panel, M, entries, columns, begin, count, M, W, panel,
-                tall(row[codes.INPUTS]) * panel, b, wide,
+                tall(row.inputs) * panel, b, wide,
             )  # fmt: skip
-    if row[codes.ACTIVATION] == codes.SOFTMAX:
+    if row.activation == codes.SOFTMAX:
         activate_rows(M, row, flat, height, first, last)
         return
     for j in range(0, outputs, panel):
@@ -213,17 +213,17 @@ def dense_backward(
 
     A softmax below needs whole rows and is left to `deactivate_rows`.
 
-    Reads: the operation's DRESULT and the transpose of its weights; the activation to apply the
+    Reads: the operation's `dresult` and the transpose of its weights; the activation to apply the
     derivative of, and what the operation below, which has it, left.
-    Writes: its DSOURCE, of rows rounded up to whole tiles.  May overwrite: nothing else.
+    Writes: its `dsource`, of rows rounded up to whole tiles.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
+    inputs, outputs = row.inputs, row.outputs
     slope = slope_in_registers(activation)
     sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
     # Narrow weights are stored as their transpose already.
-    turned = row[codes.PACKED] if row[codes.NARROW] else row[codes.TRANSPOSED]
-    deep = codes.NARROW_ROWS if row[codes.NARROW] else outputs
+    turned = row.packed if row.narrow else row.transposed
+    deep = codes.NARROW_ROWS if row.narrow else outputs
     share = block_rows(last - first)
     for block in range(first, last, share):
         rows = min(share, last - block)
@@ -232,11 +232,11 @@ def dense_backward(
             depth = min(DEPTH, outputs - k)
             ready = k + depth == outputs
             finish = slope if ready else AS_IT_IS
-            a = row[codes.DRESULT] + k * height + at
+            a = row.dresult + k * height + at
             for j in range(0, inputs, panel):
-                c = row[codes.DSOURCE] + j * height + at
+                c = row.dsource + j * height + at
                 b = turned + j * deep + k * panel
-                e = below[codes.RESULT] + j * height + at
+                e = below.result + j * height + at
                 start = c if k else codes.NONE
                 pitch = panel if k else 0
                 strip(

@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from fastnn.kernels import codes, simd
+from fastnn.kernels import simd
 from fastnn.kernels._jit import intrinsic, kernel
 from fastnn.kernels.order import drawn
 from fastnn.kernels.panels import PANEL_BYTES
@@ -178,15 +178,15 @@ def drop(
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    units = row[codes.OUTPUTS]
-    key = drawn(stream, row[codes.PLACE])
+    units = row.outputs
+    key = drawn(stream, row.place)
     for j in range(0, units, panel):
         vectors = 2 if units - j > panel // 2 else 1
         here = j * height + first * panel
         number = (begun + first) * units + j
         keep(
-            M, to + here, at + here, last - first, vectors, number, units, key,
-            row[codes.THRESHOLD], M.dtype.type(scale),
+            M, to + here, at + here, last - first, vectors, number, units, key, row.threshold,
+            M.dtype.type(scale),
         )  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def dropout_forward(
     Reads: the operation's source.  Writes: its result, which may be the source.
     May overwrite: nothing else.
     """
-    source, result = row[codes.SOURCE], row[codes.RESULT]
+    source, result = row.source, row.result
     drop(M, row, scale, result, source, height, stream, begun, first, last)
 
 
@@ -209,10 +209,10 @@ def dropout_backward(
 ) -> None:
     """Compute the gradient of the operation's source from that of its result, for some rows.
 
-    Reads and writes: the operation's DRESULT, which is its DSOURCE too.
+    Reads and writes: the operation's `dresult`, which is its `dsource` too.
     May overwrite: nothing else.
     """
-    dresult = row[codes.DRESULT]
+    dresult = row.dresult
     drop(M, row, scale, dresult, dresult, height, stream, begun, first, last)
 
 
@@ -225,13 +225,13 @@ def dropped_relu_backward(
     An output that is still positive was neither clipped nor dropped (64-100-10, batch 200:
     dropout adds 9 % to a step, 14 % with a hash).
 
-    Reads: the operation's result.  Reads and writes: its DRESULT, which is its DSOURCE too.
+    Reads: the operation's result.  Reads and writes: its `dresult`, which is its `dsource` too.
     May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    units = row[codes.OUTPUTS]
+    units = row.outputs
     for j in range(0, units, panel):
         vectors = 2 if units - j > panel // 2 else 1
         here = j * height + first * panel
-        d, a = row[codes.DRESULT] + here, row[codes.RESULT] + here
+        d, a = row.dresult + here, row.result + here
         pass_kept(M, d, a, last - first, vectors, M.dtype.type(scale))

@@ -32,8 +32,8 @@ def gather_entries(
     """Copy the values of some rows of a chunk; record where they begin and which examples they are.
 
     Reads: sparse, whose first array is written; order (examples,), or (0,) for the examples' own
-    order, in which the chunk begins at start.  Writes: in M, the rows' part of ENTRIES; of the
-    integers, that of BEGINNINGS and the element behind it, to which the next row's thread writes
+    order, in which the chunk begins at start.  Writes: in M, the rows' part of `entries`; of the
+    integers, that of `beginnings` and the element behind it, to which the next row's thread writes
     the same number; the same rows of picks.  May overwrite: nothing else.
     """
     integers, starts, _, values = sparse
@@ -41,7 +41,7 @@ def gather_entries(
     for i in range(first):
         row = order[start + i] if order.size else start + i
         at += starts[row + 1] - starts[row]
-    beginnings, entries = plan[codes.BEGINNINGS], plan[codes.ENTRIES]
+    beginnings, entries = plan.beginnings, plan.entries
     for i in range(first, last):
         row = order[start + i] if order.size else start + i
         picks[i] = row
@@ -61,15 +61,15 @@ def drop_entries(
     """Drop entries of some rows, and scale the others, as `dropout.drop` does with panels.
 
     Reads: sparse, picks; the step's stream, and begun, the rows of the batch before the chunk.
-    Writes: in M, the rows' part of ENTRIES.  May overwrite: nothing else.
+    Writes: in M, the rows' part of `entries`.  May overwrite: nothing else.
     """
     integers, starts, columns, _ = sparse
-    units, threshold = row[codes.OUTPUTS], np.uint64(row[codes.THRESHOLD])
-    key = drawn(stream, row[codes.PLACE])
+    units, threshold = row.outputs, np.uint64(row.threshold)
+    key = drawn(stream, row.place)
     low, high = key & _HALF, key >> _32
     factor, nothing = M.dtype.type(scale), M.dtype.type(0)
     for i in range(first, last):
-        at = plan[codes.ENTRIES] + integers[plan[codes.BEGINNINGS] + i]
+        at = plan.entries + integers[plan.beginnings + i]
         begin = starts[picks[i]]
         for n in range(starts[picks[i] + 1] - begin):
             number = np.uint64((begun + i) * units + columns[begin + n])
@@ -86,11 +86,11 @@ def count_entries(
     """Count the entries of a chunk in each of a thread's share of the columns.
 
     Reads: sparse; order, in which the chunk begins at start.  Writes: of the integers, the share's
-    part of CURSORS, and COUNTS.  May overwrite: nothing else.
+    part of `cursors`, and `counts`.  May overwrite: nothing else.
     """
     integers, starts, columns, _ = sparse
     low, high = inputs * place // size, inputs * (place + 1) // size
-    cursors = plan[codes.CURSORS] + 1
+    cursors = plan.cursors + 1
     for c in range(low, high):
         integers[cursors + c] = 0
     total = 0
@@ -101,7 +101,7 @@ def count_entries(
             if low <= c < high:
                 integers[cursors + c] += 1
                 total += 1
-    integers[plan[codes.COUNTS] + place * codes.COUNT_PITCH] = total
+    integers[plan.counts + place * codes.COUNT_PITCH] = total
 
 
 @kernel
@@ -112,25 +112,25 @@ def turn_entries(
     """Sort the entries of a thread's share of the columns by column.
 
     Reads: sparse, and what `gather_entries` and all threads' `count_entries` wrote.
-    Writes: the share's part of TURNED_ENTRIES, TURNED_ROWS and CURSORS.
+    Writes: the share's part of `turned_entries`, `turned_rows` and `cursors`.
     May overwrite: nothing else.
     """
     integers, starts, columns, _ = sparse
     low, high = inputs * place // size, inputs * (place + 1) // size
-    cursors = plan[codes.CURSORS] + 1
+    cursors = plan.cursors + 1
     at = 0
     for other in range(place):
-        at += integers[plan[codes.COUNTS] + other * codes.COUNT_PITCH]
+        at += integers[plan.counts + other * codes.COUNT_PITCH]
     if place == 0:
-        integers[plan[codes.CURSORS]] = 0
+        integers[plan.cursors] = 0
     for c in range(low, high):
         count = integers[cursors + c]
         integers[cursors + c] = at
         at += count
-    turned, turned_rows = plan[codes.TURNED_ENTRIES], plan[codes.TURNED_ROWS]
+    turned, turned_rows = plan.turned_entries, plan.turned_rows
     for i in range(rows):
         row = order[start + i] if order.size else start + i
-        entry = plan[codes.ENTRIES] + integers[plan[codes.BEGINNINGS] + i] - starts[row]
+        entry = plan.entries + integers[plan.beginnings + i] - starts[row]
         for e in range(starts[row], starts[row + 1]):
             c = columns[e]
             if low <= c < high:

@@ -23,15 +23,15 @@ from fastnn.kernels.passes import forward
 from fastnn.kernels.team import barrier
 from fastnn.kernels.views import array_at, matrix, rows_apart
 
-__all__ = ["add_tallies", "close_epoch", "count_rows", "stops", "tiles_in"]
+__all__ = ["add_tallies", "close_epoch", "count_rows", "tiles_in"]
 
 
 @kernel
 def tiles_in(plan: Any, rows: int) -> int:
     """Return how many tiles there are in so many rows of a batch, taken in chunks."""
-    whole = rows // plan[codes.CHUNK]
-    left = rows - whole * plan[codes.CHUNK]
-    tiles = plan[codes.HEIGHT] // BATCH_ROWS
+    whole = rows // plan.chunk
+    left = rows - whole * plan.chunk
+    tiles = plan.height // BATCH_ROWS
     found: int = whole * tiles + (left + BATCH_ROWS - 1) // BATCH_ROWS
     return found
 
@@ -43,29 +43,29 @@ def count_rows(
 ) -> None:  # fmt: skip
     """Count some rows of a chunk, from a tile's first row on.
 
-    Reads: the last operation's result, or FLAT where `row_losses` left it; picks, labels or values,
-    weights.  Writes: in sums, a line for each tile, those of the chunk from `at`.
-    May overwrite: these rows of FLAT.
+    Reads: the last operation's result, or `flat_at` where `row_losses` left it; picks, labels or
+    values, weights.  Writes: in sums, a line for each tile, those of the chunk from `at`. May
+    overwrite: these rows of `flat_at`.
     """
     panel = PANEL_BYTES // M.itemsize
-    outputs, width = top[codes.OUTPUTS], codes.SQUARES + plan[codes.TARGETS]
+    outputs, width = top.outputs, codes.SQUARES + plan.targets
     line = at + first // BATCH_ROWS * width
     for n in range(line, line + (last - first + BATCH_ROWS - 1) // BATCH_ROWS * width):
         sums[n] = 0.0
-    flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
+    flat = plan.flat_at + first * plan.widest
     start, pitch = flat, outputs
     if outputs <= panel:
-        start, pitch = top[codes.RESULT] + first * panel, panel
-    chosen, kind = picks[first:last], plan[codes.COUNTED]
+        start, pitch = top.result + first * panel, panel
+    chosen, kind = picks[first:last], plan.counted
     hitting = kind & (codes.PLACES | codes.SIDES | codes.ALL_SIDES) != 0
     S = rows_apart(M, start, last - first, outputs, pitch)
     if hitting and not kind & codes.FINISHED:
         count_hits(S, plan, sums, line, chosen, labels, values, weights)
-    if kind & (codes.ERRORS | codes.FINISHED) and plan[codes.FINISH] != codes.IDENTITY:
+    if kind & (codes.ERRORS | codes.FINISHED) and plan.finish != codes.IDENTITY:
         A = matrix(M, flat, last - first, outputs)
         if outputs <= panel:
-            unpack(A, M, start, plan[codes.HEIGHT])
-        activation_forward(A, A, plan[codes.FINISH])
+            unpack(A, M, start, plan.height)
+        activation_forward(A, A, plan.finish)
         S = rows_apart(M, flat, last - first, outputs, outputs)
     if hitting and kind & codes.FINISHED:
         count_hits(S, plan, sums, line, chosen, labels, values, weights)
@@ -82,7 +82,7 @@ def count_hits(
     Reads: S (rows, outputs), the chosen examples' labels or values, weights.
     Adds to: HITS of the lines of tiles from `line` on.  May overwrite: nothing.
     """
-    kind, targets = plan[codes.COUNTED], plan[codes.TARGETS]
+    kind, targets = plan.counted, plan.targets
     half = 0.5 if kind & codes.SIDES_OF_HALF else 0.0
     for i in range(S.shape[0]):
         e = chosen[i]
@@ -125,7 +125,7 @@ def count_errors(
     Reads: S (rows, outputs), the chosen examples' labels or values, weights.
     Adds to: ABSOLUTE and SQUARES of the lines of tiles from `line` on.  May overwrite: nothing.
     """
-    targets = plan[codes.TARGETS]
+    targets = plan.targets
     for i in range(S.shape[0]):
         e, to = chosen[i], line + i // BATCH_ROWS * (codes.SQUARES + targets)
         weight = np.float64(weights[e]) if weights.size else 1.0
@@ -142,110 +142,103 @@ def count_errors(
 
 
 @kernel
-def add_tallies(to: Any, place: int, sums: Any, at: int, tiles: int, width: int) -> None:
-    """Add lines of tiles, in their order.
+def add_tallies(sums: Any, to: int, at: int, tiles: int, width: int) -> None:
+    """Add lines of tiles, in their order, to a line of sums.
 
-    Reads: sums, from `at`.  Writes: to, from place.  May overwrite: nothing else.
+    Reads: the lines from `at`.  Writes: the line at `to`.  May overwrite: nothing else.
     """
     for t in range(tiles):
         for k in range(width):
-            to[place + k] += sums[at + t * width + k]
+            sums[to + k] += sums[at + t * width + k]
 
 
 @kernel
 def held_examples(plan: Any, known: Any) -> Any:
     """Return X, labels, values and weights of validation examples, of these types."""
     X, labels, values, weights = known
-    n = plan[codes.HELD_EXAMPLES]
+    n = plan.held_examples
     return (
-        array_at(X, plan[codes.X_AT], n, X.shape[1]),
-        array_at(labels, plan[codes.LABELS_AT], n if plan[codes.LABELS_AT] else 0, 1),
-        array_at(
-            values, plan[codes.VALUES_AT], n if plan[codes.VALUES_AT] else 0, plan[codes.TARGETS]
-        ),
-        array_at(weights, plan[codes.WEIGHTS_AT], n if plan[codes.WEIGHTS_AT] else 0, 1),
+        array_at(X, plan.x_at, n, X.shape[1]),
+        array_at(labels, plan.labels_at, n if plan.labels_at else 0, 1),
+        array_at(values, plan.values_at, n if plan.values_at else 0, plan.targets),
+        array_at(weights, plan.weights_at, n if plan.weights_at else 0, 1),
     )
 
 
 @kernel
 def count_held(
-    M: Any, table: Any, constants: Any, plan: Any, conventions: Any, sums: Any, sparse: Any,
-    picks: Any, held: Any, order: Any, key: Any, place: int, size: int,
+    M: Any, table: Any, plan: Any, sums: Any, sparse: Any, picks: Any, held: Any, order: Any,
+    key: Any, place: int, size: int,
 ) -> None:  # fmt: skip
     """Take a thread's share of the validation examples through the network.
 
     Every thread has rows of the room to itself, and goes through its share of the examples with
     them, so that none waits for another.
 
-    Reads: held; their table and plan.  Writes: in sums, the examples' part of HELD_LOSSES, and
+    Reads: held; their table and plan.  Writes: in sums, the examples' part of `held_losses`, and
     lines of the tiles that they are in.  May overwrite: this thread's rows of their room.
     """
     X, labels, values, weights = held
-    examples, room = X.shape[0], plan[codes.HEIGHT] // BATCH_ROWS
+    examples, room = X.shape[0], plan.height // BATCH_ROWS
     low, high = room * place // size, room * (place + 1) // size
     tiles = (examples + BATCH_ROWS - 1) // BATCH_ROWS
     begin, end = tiles * low // room, tiles * high // room
-    operations, top = table[: plan[codes.TABLE_ROWS]], table[plan[codes.TABLE_ROWS] - 1]
-    number = constants[constants.shape[0] - 1, codes.LOSS_NUMBER]
+    operations, top = table[: plan.table_rows], table[plan.table_rows - 1]
     # No literal; see `sum_groups`.
     begun = examples - examples
     total = batch_weight(weights, order, begun, examples)
-    width = codes.SQUARES + plan[codes.TARGETS]
+    width = codes.SQUARES + plan.targets
     first = low * BATCH_ROWS
     for tile in range(begin, end, max(high - low, 1)):
         start = tile * BATCH_ROWS
         rows = min((high - low) * BATCH_ROWS, min(end * BATCH_ROWS, examples) - start)
         last = first + rows
         take_rows(M, table, plan, sparse, picks, X, order, start - first, first, last)
-        forward(M, operations, constants, plan, sparse, picks, key, begun, first, last)
-        row_losses(
-            M, top, plan, conventions, number, picks, labels, values, weights, total, first, last
-        )
+        forward(M, operations, plan, sparse, picks, key, begun, first, last)
+        row_losses(M, top, plan, picks, labels, values, weights, total, first, last)
         for i in range(first, last):
-            to = plan[codes.HELD_LOSSES] + 2 * picks[i]
-            sums[to] = M[plan[codes.SHARES] + i]
-            sums[to + 1] = M[plan[codes.LOSSES] + i]
-        if plan[codes.COUNTED]:
-            at = plan[codes.HELD_TALLIES] + (tile - low) * width
+            to = plan.held_losses + 2 * picks[i]
+            sums[to] = M[plan.shares + i]
+            sums[to + 1] = M[plan.losses + i]
+        if plan.counted:
+            at = plan.held_tallies + (tile - low) * width
             count_rows(M, top, plan, sums, at, picks, labels, values, weights, first, last)
 
 
 @kernel
-def held_loss(M: Any, plan: Any, conventions: Any, sums: Any, held: Any, order: Any) -> float:
+def held_loss(M: Any, plan: Any, sums: Any, held: Any, order: Any) -> float:
     """Return the mean loss of the validation examples, of what `count_held` left of each.
 
     Sums have the order and the precision of a call of their own; see `chunk_loss`.
     """
-    examples, chunk = held[0].shape[0], plan[codes.CHUNK]
-    factor = float(conventions[codes.LOSS_SCALE] / conventions[codes.GRADIENT_SCALE])
+    examples, chunk = held[0].shape[0], plan.chunk
+    factor = float(plan.loss_scale / plan.gradient_scale)
     total = 0.0
     for start in range(0, examples, chunk):
         part = 0.0
         for i in range(start, min(start + chunk, examples)):
-            at = plan[codes.HELD_LOSSES] + 2 * i
+            at = plan.held_losses + 2 * i
             share, loss = M.dtype.type(sums[at]), M.dtype.type(sums[at + 1])
             if share != 0.0:
                 part += share * loss
         total += part * factor
     counted = float(examples)
-    if conventions[codes.BY_EXAMPLES] == 0.0:
+    if not plan.by_examples:
         counted = batch_weight(held[3], order, examples - examples, examples)
     return total * counted / counted
 
 
 @kernel
-def finish_values(
-    here: Any, at: int, sums: Any, counts: Any, place: int, plan: Any, figures: int
-) -> None:
+def finish_values(values: Any, plan: Any, sums: Any, counts: int, figures: int) -> None:
     """Compute metrics of what was counted.
 
-    Reads: counts, from place; of sums, the figures of these examples.
-    Writes: here, from `at`, but for the loss.  May overwrite: nothing else.
+    Reads: in sums, what was counted of some examples, and their figures.
+    Writes: values (codes.VALUES,), but for the loss.  May overwrite: nothing else.
     """
-    targets, total = plan[codes.TARGETS], sums[figures]
+    targets, total = plan.targets, sums[figures]
     squares, roots, scores = 0.0, 0.0, 0.0
     for j in range(targets):
-        square, spread = counts[place + codes.SQUARES + j] / total, sums[figures + 1 + j]
+        square, spread = sums[counts + codes.SQUARES + j] / total, sums[figures + 1 + j]
         squares += square
         roots += np.sqrt(square)
         score = 1.0 - square / spread
@@ -255,79 +248,71 @@ def finish_values(
             if np.isnan(square):
                 score = np.nan
         scores += score
-    here[at + codes.ACCURACY] = counts[place + codes.HITS] / total
-    here[at + codes.ABSOLUTE_ERROR] = counts[place + codes.ABSOLUTE] / total / targets
-    here[at + codes.SQUARED_ERROR] = squares / targets
-    here[at + codes.ROOT_OF_SQUARES] = roots / targets
-    here[at + codes.R2] = scores / targets
+    values[codes.ACCURACY] = sums[counts + codes.HITS] / total
+    values[codes.ABSOLUTE_ERROR] = sums[counts + codes.ABSOLUTE] / total / targets
+    values[codes.SQUARED_ERROR] = squares / targets
+    values[codes.ROOT_OF_SQUARES] = roots / targets
+    values[codes.R2] = scores / targets
 
 
 @kernel
-def watch(M: Any, plan: Any, sums: Any, here: Any) -> None:
+def watch(M: Any, plan: Any, report: Any, here: Any) -> None:
     """Keep the weights where the watched value is the best so far; stop where it is no better.
 
-    Reads: here; packed weights and biases.  Writes: in sums, entries of WATCH; BEST.
+    Reads: here; packed weights and biases.  Writes: the report; in M, `best`.
     """
-    at = plan[codes.WATCH]
-    value = sums[at + codes.SIGN] * here[int(sums[at + codes.WATCHED])]
-    if value < sums[at + codes.BEST_VALUE]:
-        sums[at + codes.BEST_VALUE] = value
-        if plan[codes.BEST] >= 0:
-            for k in range(plan[codes.STATE]):
-                M[plan[codes.BEST] + k] = M[k]
-    if value < sums[at + codes.TO_BEAT] - sums[at + codes.MIN_DELTA]:
-        sums[at + codes.TO_BEAT] = value
-        sums[at + codes.WAITED] = 0.0
+    value = plan.sign * here.values[plan.watches_held, plan.watched]
+    if value < report.best_value:
+        report.best_value = value
+        if plan.best >= 0:
+            for k in range(plan.state):
+                M[plan.best + k] = M[k]
+    if value < report.to_beat - plan.min_delta:
+        report.to_beat = value
+        report.waited = 0
     else:
-        sums[at + codes.WAITED] += 1.0
-        if sums[at + codes.WAITED] >= sums[at + codes.PATIENCE]:
-            sums[at + codes.STOPPED] = 1.0
-
-
-@kernel
-def stops(plan: Any, sums: Any) -> bool:
-    """Say whether what is watched ends the fit."""
-    stopped: bool = plan[codes.WATCH] >= 0 and sums[plan[codes.WATCH] + codes.STOPPED] != 0.0
-    return stopped
+        report.waited += 1
+        if report.waited >= plan.patience:
+            report.stopped = 1
 
 
 @kernel
 def close_epoch(
-    M: Any, tables: Any, constants: Any, plans: Any, conventions: Any, sums: Any, sparse: Any,
-    picks: Any, known: Any, order: Any, key: Any, here: Any, signals: Any, place: int, size: int,
+    M: Any, tables: Any, plans: Any, sums: Any, report: Any, here: Any, sparse: Any, picks: Any,
+    known: Any, order: Any, signals: Any, place: int, size: int,
 ) -> None:  # fmt: skip
     """Measure at the end of an epoch, after a barrier behind its last step.
 
     Reads: validation examples, of the training examples' types; what was counted in the epoch, in
-    here.  Writes: here, a row of the record; sums.
+    sums.  Writes: here, the epoch's record; the report; sums.
     May overwrite: the room of the validation examples.
     """
     plan, beside = plans[0], plans[plans.shape[0] - 1]
     nobody = order[:0]
-    width = codes.SQUARES + plan[codes.TARGETS]
-    examples = plan[codes.HELD_EXAMPLES]
+    width = codes.SQUARES + plan.targets
+    examples = plan.held_examples
     held = held_examples(plan, known)
     if examples:
         count_held(
-            M, tables[tables.shape[0] - 1], constants, beside, conventions, sums, sparse, picks,
-            held, nobody, key, place, size,
+            M, tables[tables.shape[0] - 1], beside, sums, sparse, picks, held, nobody,
+            plan.mask_key, place, size,
         )  # fmt: skip
         barrier(signals, size)
     if place == 0:
-        here[codes.VALUES] = here[codes.LOSS_SUM] / here[codes.WEIGHT_SUM]
-        finish_values(
-            here, codes.VALUES, sums, here, codes.COUNTS_SO_FAR, plan, plan[codes.FIGURES]
-        )
+        values = here.values[0]
+        values[codes.LOSS_VALUE] = here.loss_sum / here.weight_sum
+        finish_values(values, plan, sums, plan.counts_so_far, plan.figures)
         if examples:
-            here[codes.HELD_VALUES] = held_loss(M, beside, conventions, sums, held, nobody)
+            values = here.values[1]
+            values[codes.LOSS_VALUE] = held_loss(M, beside, sums, held, nobody)
             tiles = (examples + BATCH_ROWS - 1) // BATCH_ROWS
-            whole = plan[codes.HELD_TALLIES] + tiles * width
+            whole = plan.held_tallies + tiles * width
             for k in range(whole, whole + width):
                 sums[k] = 0.0
-            add_tallies(sums, whole, sums, plan[codes.HELD_TALLIES], tiles, width)
-            figures = plan[codes.FIGURES] + 1 + plan[codes.TARGETS]
-            finish_values(here, codes.HELD_VALUES, sums, sums, whole, plan, figures)
-        if plan[codes.WATCH] >= 0:
-            watch(M, plan, sums, here)
-    if plan[codes.WATCH] >= 0:
+            add_tallies(sums, whole, plan.held_tallies, tiles, width)
+            figures = plan.figures + 1 + plan.targets
+            finish_values(values, plan, sums, whole, figures)
+        if plan.watching:
+            watch(M, plan, report, here)
+    if plan.watching:
         barrier(signals, size)

@@ -53,7 +53,7 @@ def written_down(
     ----------
     arguments : sequence
         The engine's, after a call with arguments of these types.
-    table : int64 (operations, codes.TABLE_COLUMNS)
+    table : records.OPERATION (operations,)
         For `load` and `store`, after a call of each with it.
     vector : (size,)
         Of the type of all vectors that are loaded and stored.
@@ -140,6 +140,8 @@ def call_engine(typing: Any, words: Any, M: Any) -> Any:
             strides = [context.get_constant(types.intp, size)]
             for length in lengths[:0:-1]:
                 strides.insert(0, builder.mul(strides[0], length))
+            # A single record has neither lengths nor strides.
+            strides = strides[: kind.ndim]
             array = context.make_array(kind)(context, builder)
             _populate(
                 array, data=builder.inttoptr(first, array.data.type), shape=lengths,
@@ -206,7 +208,7 @@ def once(
         Read only; checked.
     weights : (rows,) or (0,); order : int64 (rows,) or (0,)
         Read only.
-    numbers : float64 (codes.NUMBERS,)
+    numbers : records.NUMBERS ()
         The optimizer's; written by a step.
     out : (size,) or (0,)
         Written: the parameters after a step, or the gradient.
@@ -227,17 +229,18 @@ def once(
     words[_WEIGHTS], words[_WEIGHTS + 1] = weights.ctypes.data, weights.size
     words[_ORDER], words[_ORDER + 1] = order.ctypes.data, order.size
     words[_NUMBERS] = numbers.ctypes.data
-    record[:] = 0.0
+    sums, result = record[0], report[()]
+    sums.loss_sum = sums.weight_sum = 0.0
     signals[:] = 0
     call_packing(words[_LOAD], table, M, 0, parameters)
     for place in range(moments.shape[0]):
         call_packing(words[_LOAD], table, M, (place + 1) * words[_STATE], moments[place])
     call_engine(words, M)
-    if report[codes.TROUBLE] != codes.FINE:
+    if result.trouble != codes.FINE:
         return np.nan
     if out.size and words[_STORE] != 0:
         call_packing(words[_STORE], table, M, words[_FROM], out)
     for place in range(changed.shape[0]):
         call_packing(words[_STORE], table, M, (place + 1) * words[_STATE], changed[place])
-    mean: float = record[0, codes.LOSS_SUM] / record[0, codes.WEIGHT_SUM]
+    mean: float = sums.loss_sum / sums.weight_sum
     return mean

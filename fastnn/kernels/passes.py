@@ -20,28 +20,28 @@ __all__ = ["backward", "forward"]
 
 @kernel
 def forward(
-    M: Any, table: Any, constants: Any, plan: Any, sparse: Any, picks: Any, stream: Any,
-    begun: int, first: int, last: int,
+    M: Any, table: Any, plan: Any, sparse: Any, picks: Any, stream: Any, begun: int, first: int,
+    last: int,
 ) -> None:  # fmt: skip
     """Walk the table down: every Z and A of some rows of a chunk.
 
     Reads: packed weights, and the first operation's source, or sparse and picks; the step's
     stream, and begun, the rows of the batch before the chunk.  Writes: every operation's Z and
-    result.  May overwrite: these rows of FLAT.
+    result.  May overwrite: these rows of `flat_at`.
     """
-    height = plan[codes.HEIGHT]
-    flat = plan[codes.FLAT] + first * plan[codes.WIDEST]
+    height = plan.height
+    flat = plan.flat_at + first * plan.widest
     for r in range(table.shape[0]):
         row = table[r]
-        operation = row[codes.OPERATION]
-        number = constants[row[codes.CONSTANTS], codes.NUMBER]
+        operation = row.operation
+        number = row.number
         if operation == codes.DENSE:
-            if row[codes.SPARSE]:
+            if row.sparse:
                 sparse_forward(M, row, plan, sparse, picks, flat, first, last)
             else:
                 dense_forward(M, row, flat, height, first, last)
         elif operation == codes.DROPOUT:
-            if row[codes.SPARSE]:
+            if row.sparse:
                 drop_entries(M, row, plan, sparse, picks, number, stream, begun, first, last)
             else:
                 dropout_forward(M, row, number, height, stream, begun, first, last)
@@ -50,33 +50,31 @@ def forward(
 @kernel
 def slope_of(table: Any, row: Any) -> int:
     """Return the activation whose derivative an operation's backward pass applies."""
-    if row[codes.BELOW] < 0:
+    if row.below < 0:
         return codes.IDENTITY
-    activation: int = table[row[codes.BELOW], codes.ACTIVATION]
+    activation: int = table[row.below].activation
     return activation
 
 
 @kernel
-def backward(
-    M: Any, table: Any, constants: Any, plan: Any, stream: Any, begun: int, first: int, last: int
-) -> None:
+def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int, last: int) -> None:
     """Walk the table up: every dZ of some rows of a chunk.
 
-    Reads: what `forward` left and was given, and the last operation's DRESULT.
-    Writes: every DRESULT.  May overwrite: these rows of FLAT and DFLAT.
+    Reads: what `forward` left and was given, and the last operation's `dresult`.
+    Writes: every `dresult`.  May overwrite: these rows of `flat_at` and `dflat_at`.
     """
-    apart, height = first * plan[codes.WIDEST], plan[codes.HEIGHT]
-    flat, dflat = plan[codes.FLAT] + apart, plan[codes.DFLAT] + apart
+    apart, height = first * plan.widest, plan.height
+    flat, dflat = plan.flat_at + apart, plan.dflat_at + apart
     top = table[table.shape[0] - 1]
     deactivate_rows(M, top, flat, dflat, height, first, last)
     for r in range(table.shape[0] - 1, -1, -1):
         row = table[r]
-        if row[codes.DSOURCE] < 0:
+        if row.dsource < 0:
             # Nothing that it reads hangs on a parameter that learns.
             continue
-        operation, slope = row[codes.OPERATION], slope_of(table, row)
-        below = row if row[codes.BELOW] < 0 else table[row[codes.BELOW]]
-        number = constants[row[codes.CONSTANTS], codes.NUMBER]
+        operation, slope = row.operation, slope_of(table, row)
+        below = row if row.below < 0 else table[row.below]
+        number = row.number
         applied = False
         if operation == codes.DENSE:
             dense_backward(M, row, below, slope, height, first, last)

@@ -50,59 +50,59 @@ class Rule:
 
 
 @kernel
-def prepare_rates(rates: Any, numbers: Any, conventions: Any, code: int) -> None:
+def prepare_rates(rates: Any, numbers: Any, plan: Any) -> None:
     """Count a step, and compute the numbers that all its spans share.
 
-    Reads: numbers (codes.NUMBERS,), conventions.  Writes: rates (2 codes.RATES,), first those of
-    weights, then those of biases, in the order in which the rule takes them; the count of steps
-    in numbers.
+    Reads: numbers, the plan's optimizer and conventions.  Writes: rates (2 codes.RATES,), first
+    those of weights, then those of biases, in the order in which the rule takes them; the count of
+    steps in numbers.
     """
-    dtype = rates.dtype.type
-    numbers[codes.STEPS] += 1.0
-    eta, t = numbers[codes.LEARNING_RATE], numbers[codes.STEPS]
+    dtype, code = rates.dtype.type, plan.optimizer
+    numbers.steps += 1.0
+    eta, t = numbers.learning_rate, numbers.steps
     if code == codes.SGD:
         rates[0] = dtype(eta)
-        rates[1] = dtype(numbers[codes.MOMENTUM])
-        rates[2] = dtype(numbers[codes.NESTEROV])
+        rates[1] = dtype(numbers.momentum)
+        rates[2] = dtype(numbers.nesterov)
     elif code == codes.RMSPROP or code == codes.ADAGRAD:
-        kept = numbers[codes.RHO] if code == codes.RMSPROP else 1.0
+        kept = numbers.rho if code == codes.RMSPROP else 1.0
         rates[0] = dtype(eta)
         rates[1] = dtype(kept)
         rates[2] = dtype(1.0 - kept if code == codes.RMSPROP else 1.0)
-        rates[3] = dtype(numbers[codes.EPSILON])
+        rates[3] = dtype(numbers.epsilon)
     elif code == codes.RPROP:
         rates[0] = dtype(eta if t == 1.0 else 0.0)
-        rates[1] = dtype(numbers[codes.DECREASE])
-        rates[2] = dtype(numbers[codes.INCREASE])
-        rates[3] = dtype(numbers[codes.SMALLEST])
-        rates[4] = dtype(numbers[codes.LARGEST])
+        rates[1] = dtype(numbers.decrease)
+        rates[2] = dtype(numbers.increase)
+        rates[3] = dtype(numbers.smallest)
+        rates[4] = dtype(numbers.largest)
     else:
         of_mean, of_gradient, adaptive = adam_sizes(numbers, code)
         rates[0] = dtype(eta * of_mean)
         rates[1] = dtype(eta * of_gradient)
-        rates[2] = dtype(1.0 - numbers[codes.BETA_1])
-        rates[3] = dtype(1.0 - numbers[codes.BETA_2])
-        rates[4] = dtype(adaptive / (1.0 - numbers[codes.BETA_2] ** t))
-        epsilon = numbers[codes.EPSILON]
-        if conventions[codes.BARE_EPSILON] != 0.0:
+        rates[2] = dtype(1.0 - numbers.beta_1)
+        rates[3] = dtype(1.0 - numbers.beta_2)
+        rates[4] = dtype(adaptive / (1.0 - numbers.beta_2**t))
+        epsilon = numbers.epsilon
+        if plan.bare_epsilon:
             # (sqrt(s) + epsilon) / sqrt(1 - beta_2^t) is the corrected root plus this.
-            epsilon /= (1.0 - numbers[codes.BETA_2] ** t) ** 0.5
+            epsilon /= (1.0 - numbers.beta_2**t) ** 0.5
         # RAdam's first steps do not adapt: the denominator becomes sqrt(0) + 1.
         rates[5] = dtype(epsilon if adaptive != 0.0 else 1.0)
         rates[6] = dtype(1.0)
     for place in range(codes.RATES):
         rates[codes.RATES + place] = rates[place]
     if code == codes.ADAMW:
-        rates[6] = dtype(1.0 - eta * numbers[codes.WEIGHT_DECAY])
+        rates[6] = dtype(1.0 - eta * numbers.weight_decay)
 
 
 @kernel
 def adam_sizes(numbers: Any, code: int) -> tuple[float, float, float]:
     """Return the factors of the running mean and of the gradient in a step, and 1 if it adapts.
 
-    Reads: numbers (codes.NUMBERS,).
+    Reads: numbers.
     """
-    t, beta_1, beta_2 = numbers[codes.STEPS], numbers[codes.BETA_1], numbers[codes.BETA_2]
+    t, beta_1, beta_2 = numbers.steps, numbers.beta_1, numbers.beta_2
     of_mean = 1.0 / (1.0 - beta_1**t)
     if code == codes.NADAM:
         product = 1.0

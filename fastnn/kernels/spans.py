@@ -24,7 +24,7 @@ def span_gradient(
 ) -> None:
     """Sum the gradients of an operation's spans over rows of a chunk, one panel from column j.
 
-    Reads: what the operation read and noted of the rows, its DRESULT; the starts, which are
+    Reads: what the operation read and noted of the rows, its `dresult`; the starts, which are
     negative for zeros.  Writes: one panel's row of sums at first, and at second if there are two.
     May overwrite: nothing else.
     """
@@ -39,9 +39,9 @@ def sum_spans(
     Reads and writes: as `tiles.sum_tiles`.
     """
     panel = PANEL_BYTES // M.itemsize
-    shift = (1 + plan[codes.MOMENTS] + group) * plan[codes.STATE]
+    shift = (1 + plan.moments + group) * plan.state
     for j in range(begin * panel, end * panel, panel):
-        first, second = row[codes.PACKED] + j + shift, row[codes.BIASES] + j + shift
+        first, second = row.packed + j + shift, row.biases + j + shift
         start, other = first, second
         if starting:
             start = other = codes.NONE
@@ -55,13 +55,13 @@ def finish_spans(M: Any, row: Any, plan: Any, sums: Any, begin: int, end: int, g
     Reads and writes: as `tiles.finish_tiles`.
     """
     panel = PANEL_BYTES // M.itemsize
-    shift, state = (1 + plan[codes.MOMENTS]) * plan[codes.STATE], plan[codes.STATE]
+    shift, state = (1 + plan.moments) * plan.state, plan.state
     for unit in range(begin, end):
-        first, second = row[codes.PACKED] + unit * panel, row[codes.BIASES] + unit * panel
+        first, second = row.packed + unit * panel, row.biases + unit * panel
         square = finish_span(M, first + shift, state, groups)
-        if row[codes.BIASES] >= 0:
+        if row.biases >= 0:
             square += finish_span(M, second + shift, state, groups)
-        sums[plan[codes.UNIT_COUNT] + row[codes.UNITS] + unit] = square
+        sums[plan.unit_count + row.units + unit] = square
 
 
 @kernel
@@ -88,10 +88,10 @@ def step_spans(
     Returns the number of spans with results that are not finite.
     """
     panel = PANEL_BYTES // M.itemsize
-    shift = (1 + plan[codes.MOMENTS]) * plan[codes.STATE]
+    shift = (1 + plan.moments) * plan.state
     broken = 0
     for j in range(begin * panel, end * panel, panel):
-        first, second = row[codes.PACKED] + j, row[codes.BIASES] + j
+        first, second = row.packed + j, row.biases + j
         g, other = first + shift, second + shift
         if not kept:
             start, before = g, other
@@ -100,7 +100,7 @@ def step_spans(
             g, other = tile, tile + panel
             span_gradient(M, row, plan, rows, j, g, other, start, before)
         broken += step_span(M, plan, scale, first, g)
-        if row[codes.BIASES] >= 0:
+        if row.biases >= 0:
             broken += step_span(M, plan, scale, second, other)
     return broken
 
@@ -116,6 +116,6 @@ def step_span(M: Any, plan: Any, scale: Any, w: int, g: int) -> int:
     if scale != one:
         # `blend` keeps `scale` times what is there and adds 0 times it.
         blend(M, g, g, 2, lanes, scale, M.dtype.type(0))
-    rates = plan[codes.RATES_AT] + codes.RATES
-    broken: int = update_span(M, w, g, plan[codes.STATE], 2, lanes, rates, plan[codes.OPTIMIZER])
+    rates = plan.rates_at + codes.RATES
+    broken: int = update_span(M, w, g, plan.state, 2, lanes, rates, plan.optimizer)
     return broken

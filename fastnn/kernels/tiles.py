@@ -46,7 +46,7 @@ def tall(rows: int) -> int:
 @kernel
 def tile_rows(row: Any, panel: int) -> int:
     """Return how many inputs a tile of an operation's weight gradient covers."""
-    return panel if row[codes.NARROW] else UNIT_ROWS
+    return panel if row.narrow else UNIT_ROWS
 
 
 @kernel
@@ -95,14 +95,14 @@ def tile_work(row: Any, j: int, panel: int) -> int:
     A narrow tile counts 1 too: its 4 x 2 vectors cost about as much as the 8 x 1 (AVX-512) or
     6 x 1 (AVX2) of half a panel.
     """
-    return 2 if row[codes.OUTPUTS] - j > panel // 2 and not row[codes.NARROW] else 1
+    return 2 if row.outputs - j > panel // 2 and not row.narrow else 1
 
 
 @kernel
 def tiles_of(table: Any, plan: Any, r: int) -> tuple[int, int]:
     """Return the first and the one past the last of an operation's tiles."""
-    end = table[r + 1, codes.UNITS] if r + 1 < table.shape[0] else plan[codes.UNIT_COUNT]
-    return table[r, codes.UNITS], end
+    end = table[r + 1].units if r + 1 < table.shape[0] else plan.unit_count
+    return table[r].units, end
 
 
 @kernel
@@ -113,15 +113,15 @@ def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> in
     instead of 22.3.)
     """
     if place == 0 or place == size:
-        return plan[codes.UNIT_COUNT] if place else 0
+        return plan.unit_count if place else 0
     total = 0
     for r in range(table.shape[0]):
         row = table[r]
         begin, end = tiles_of(table, plan, r)
-        if row[codes.FORM] == codes.MATRIX and begin < end:
+        if row.form == codes.MATRIX and begin < end:
             rows = tile_rows(row, panel)
-            down = (row[codes.INPUTS] + rows - 1) // rows
-            for j in range(0, row[codes.OUTPUTS], panel):
+            down = (row.inputs + rows - 1) // rows
+            for j in range(0, row.outputs, panel):
                 total += down * tile_work(row, j, panel)
         else:
             # Tiles of spans count 1 each.
@@ -131,9 +131,9 @@ def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> in
     for r in range(table.shape[0]):
         row = table[r]
         begin, end = tiles_of(table, plan, r)
-        if row[codes.FORM] == codes.MATRIX and begin < end:
-            inputs, outputs, rows = row[codes.INPUTS], row[codes.OUTPUTS], tile_rows(row, panel)
-            band = band_rows(rows, plan[codes.CHUNK])
+        if row.form == codes.MATRIX and begin < end:
+            inputs, outputs, rows = row.inputs, row.outputs, tile_rows(row, panel)
+            band = band_rows(rows, plan.chunk)
             top, i, j = 0, 0, 0
             while left > 0 and top < inputs:
                 left -= tile_work(row, j, panel)
@@ -149,19 +149,19 @@ def tiles_before(table: Any, plan: Any, panel: int, place: int, size: int) -> in
 @kernel
 def weights_at(row: Any, i: int, j: int, panel: int) -> int:
     """Return where the weights of a tile lie."""
-    start: int = row[codes.PACKED]
-    if row[codes.NARROW]:
+    start: int = row.packed
+    if row.narrow:
         return start + i * codes.NARROW_ROWS
-    return start + j * tall(row[codes.INPUTS]) + i * panel
+    return start + j * tall(row.inputs) + i * panel
 
 
 @kernel
 def vectors_of(row: Any, i: int, j: int, panel: int) -> tuple[int, int]:
     """Return how many vectors the weights of a tile fill, and the stride between them."""
-    if row[codes.NARROW]:
-        return 2 * row[codes.OUTPUTS], panel // 2
-    halves = 2 if row[codes.OUTPUTS] - j > panel // 2 else 1
-    return halves * min(UNIT_ROWS, row[codes.INPUTS] - i), panel // halves
+    if row.narrow:
+        return 2 * row.outputs, panel // 2
+    halves = 2 if row.outputs - j > panel // 2 else 1
+    return halves * min(UNIT_ROWS, row.inputs - i), panel // halves
 
 
 @kernel
@@ -170,22 +170,22 @@ def sparse_tile_gradient(
 ) -> None:
     """Compute a tile of the gradient of weights that read sparse examples.
 
-    Reads: what `turn_entries` left, the operation's DRESULT; the start.
+    Reads: what `turn_entries` left, the operation's `dresult`; the start.
     Writes: the tile at result.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    cursor = plan[codes.CURSORS] + i
-    rows_at, values_at = plan[codes.TURNED_ROWS], plan[codes.TURNED_ENTRIES]
-    dZ = row[codes.DRESULT] + j * plan[codes.HEIGHT]
-    height = min(tile_rows(row, panel), row[codes.INPUTS] - i)
+    cursor = plan.cursors + i
+    rows_at, values_at = plan.turned_rows, plan.turned_entries
+    dZ = row.dresult + j * plan.height
+    height = min(tile_rows(row, panel), row.inputs - i)
     if start == result and integers[cursor] == integers[cursor + height]:
         # Nothing is added.
         return
-    if row[codes.NARROW]:
+    if row.narrow:
         narrow_turned_tile(
-            M, integers, result, cursor, rows_at, values_at, dZ, height, row[codes.OUTPUTS], start
+            M, integers, result, cursor, rows_at, values_at, dZ, height, row.outputs, start
         )
-    elif row[codes.OUTPUTS] - j > panel // 2:
+    elif row.outputs - j > panel // 2:
         turned_tile(2, M, integers, result, cursor, rows_at, values_at, dZ, height, start)
     else:
         turned_tile(1, M, integers, result, cursor, rows_at, values_at, dZ, height, start)
@@ -198,20 +198,20 @@ def tile_gradient(
 ) -> None:  # fmt: skip
     """Compute a tile of an operation's weight gradient.
 
-    Reads: the operation's source and DRESULT, or integers; the start.  Prefetches: so many cache
+    Reads: the operation's source and `dresult`, or integers; the start.  Prefetches: so many cache
     lines of weights and moments from ahead on; see `column_tile`.
     Writes: the tile at result.  May overwrite: nothing else.
     """
-    source, dZ = row[codes.SOURCE], row[codes.DRESULT]
-    height, ahead_step = plan[codes.HEIGHT], plan[codes.STATE]
-    if row[codes.SPARSE]:
+    source, dZ = row.source, row.dresult
+    height, ahead_step = plan.height, plan.state
+    if row.sparse:
         sparse_tile_gradient(M, row, plan, integers, i, j, result, start)
-    elif row[codes.NARROW]:
-        narrow_gradient_tile(M, result, source, dZ, height, rows, i, row[codes.INPUTS], start)
+    elif row.narrow:
+        narrow_gradient_tile(M, result, source, dZ, height, rows, i, row.inputs, start)
     else:
         gradient_tile(
-            M, result, source, dZ, height, rows, i, j, row[codes.INPUTS], row[codes.OUTPUTS], start,
-            ahead, ahead_step, lines,
+            M, result, source, dZ, height, rows, i, j, row.inputs, row.outputs, start, ahead,
+            ahead_step, lines,
         )  # fmt: skip
 
 
@@ -219,13 +219,13 @@ def tile_gradient(
 def pack_transposes(M: Any, row: Any) -> None:
     """Write the transpose of an operation's packed weights, where the backward pass needs it.
 
-    Reads: its PACKED.  Writes: its TRANSPOSED, except columns past the last input.
+    Reads: its `packed`.  Writes: its `transposed`, except columns past the last input.
     """
-    if row[codes.TRANSPOSED] < 0:
+    if row.transposed < 0:
         return
     panel = PANEL_BYTES // M.itemsize
-    for j in range(0, row[codes.OUTPUTS], panel):
-        for i in range(0, row[codes.INPUTS], UNIT_ROWS):
+    for j in range(0, row.outputs, panel):
+        for i in range(0, row.inputs, UNIT_ROWS):
             turn_tile(M, row, i, j)
 
 
@@ -233,12 +233,12 @@ def pack_transposes(M: Any, row: Any) -> None:
 def turn_tile(M: Any, row: Any, i: int, j: int) -> None:
     """Write the transpose of one tile of weights.
 
-    Reads: the operation's PACKED.  Writes: its TRANSPOSED.
+    Reads: the operation's `packed`.  Writes: its `transposed`.
     """
     panel = PANEL_BYTES // M.itemsize
-    inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
-    source = row[codes.PACKED] + j * tall(inputs) + i * panel
-    target = row[codes.TRANSPOSED] + i // panel * panel * outputs + i % panel + j * panel
+    inputs, outputs = row.inputs, row.outputs
+    source = row.packed + j * tall(inputs) + i * panel
+    target = row.transposed + i // panel * panel * outputs + i % panel + j * panel
     near = panel - i % panel
     apart = panel * outputs - panel if i + near < inputs else codes.NONE
     transpose_tile(UNIT_ROWS, M, source, target, near, apart, min(panel, outputs - j))
@@ -251,24 +251,24 @@ def sum_tiles(
 ) -> None:  # fmt: skip
     """Add a chunk's part of some tiles of an operation's gradient, and of the biases beside them.
 
-    Reads: the operation's source and DRESULT, or integers.  Writes: the group's part of its
+    Reads: the operation's source and `dresult`, or integers.  Writes: the group's part of its
     gradient, overwritten where starting, else added to.  May overwrite: nothing else.
     """
     if first >= last:
         return
     panel = PANEL_BYTES // M.itemsize
-    inputs, outputs, height = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.HEIGHT]
-    shift = (1 + plan[codes.MOMENTS] + group) * plan[codes.STATE]
+    inputs, outputs, height = row.inputs, row.outputs, plan.height
+    shift = (1 + plan.moments + group) * plan.state
     deep = tile_rows(row, panel)
-    band = band_rows(deep, plan[codes.CHUNK])
+    band = band_rows(deep, plan.chunk)
     top, i, j = tile_at(first, inputs, outputs, panel, deep, band)
     for _ in range(first, last):
         g = weights_at(row, i, j, panel) + shift
         start = codes.NONE if starting else g
         tile_gradient(M, row, plan, integers, rows, i, j, g, start, 0, 0)
-        if i == 0 and row[codes.B] >= 0:
-            b = row[codes.BIASES] + j + shift
-            dZ = row[codes.DRESULT] + j * height
+        if i == 0 and row.b >= 0:
+            b = row.biases + j + shift
+            dZ = row.dresult + j * height
             column_sums(M, b, dZ, rows, codes.NONE if starting else b)
         top, i, j = tile_after(top, i, j, inputs, outputs, panel, deep, band)
 
@@ -279,7 +279,7 @@ def finish_tiles(
 ) -> None:
     """Add up the groups' parts of some tiles of an operation's gradient, and add L2's gradient.
 
-    Reads: the groups' parts, in their order; the operation's PACKED.  Writes: its gradient, which
+    Reads: the groups' parts, in their order; the operation's `packed`.  Writes: its gradient, which
     is the first group's; the sums of squares of weights and gradients of each tile.
     May overwrite: nothing else.
     """
@@ -287,29 +287,29 @@ def finish_tiles(
         return
     panel = PANEL_BYTES // M.itemsize
     lanes = panel // 2
-    inputs, outputs, state = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.STATE]
-    shift = (1 + plan[codes.MOMENTS]) * state
+    inputs, outputs, state = row.inputs, row.outputs, plan.state
+    shift = (1 + plan.moments) * state
     one = M.dtype.type(1)
     deep = tile_rows(row, panel)
-    band = band_rows(deep, plan[codes.CHUNK])
+    band = band_rows(deep, plan.chunk)
     top, i, j = tile_at(first, inputs, outputs, panel, deep, band)
     for unit in range(first, last):
         w = weights_at(row, i, j, panel)
-        g, b = w + shift, row[codes.BIASES] + j + shift
+        g, b = w + shift, row.biases + j + shift
         count, pitch = vectors_of(row, i, j, panel)
-        biased = i == 0 and row[codes.B] >= 0
+        biased = i == 0 and row.b >= 0
         for group in range(1, groups):
             blend(M, g, g + group * state, count, pitch, one, one)
             if biased:
                 blend(M, b, b + group * state, 2, lanes, one, one)
-        place = row[codes.UNITS] + unit
+        place = row.units + unit
         if l2:
             sums[place] = 0.5 * float(l2) * squares(M, w, count, pitch)
             blend(M, g, w, count, pitch, one, l2)
         square = squares(M, g, count, pitch)
         if biased:
             square += squares(M, b, 2, lanes)
-        sums[plan[codes.UNIT_COUNT] + place] = square
+        sums[plan.unit_count + place] = square
         top, i, j = tile_after(top, i, j, inputs, outputs, panel, deep, band)
 
 
@@ -320,8 +320,8 @@ def lines_ahead(M: Any, plan: Any) -> int:
     None where all of them stay in the L2 cache (with prefetching, three layers of 1024, batch
     256: a step takes 19.3 ms instead of 20.6 on one core, 10.0 instead of 11.2 on two).
     """
-    vectors: int = 1 + plan[codes.MOMENTS]
-    if vectors * plan[codes.STATE] * M.itemsize < _NEAR:
+    vectors: int = 1 + plan.moments
+    if vectors * plan.state * M.itemsize < _NEAR:
         return 0
     return vectors * UNIT_ROWS * PANEL_BYTES // LINE
 
@@ -336,22 +336,22 @@ def step_tiles(
     A gradient that is kept is read; else each tile's gradient is computed (from zero where this
     is the batch's first chunk, starting), applied while it is in the cache, and dropped.
 
-    Reads: the operation's source and DRESULT, or integers, or its gradient.  Writes: its PACKED,
-    BIASES, TRANSPOSED and moments; where l2 is not zero, the sum of squared weights of each tile.
-    May overwrite: tile, the gradient.  Returns the number of spans with results that are not
-    finite.
+    Reads: the operation's source and `dresult`, or integers, or its gradient.  Writes: its
+    `packed`, `biases`, `transposed` and moments; where l2 is not zero, the sum of squared weights
+    of each tile. May overwrite: tile, the gradient.  Returns the number of spans with results that
+    are not finite.
     """
     if first >= last:
         return 0
     panel = PANEL_BYTES // M.itemsize
     lanes = panel // 2
-    inputs, outputs, height = row[codes.INPUTS], row[codes.OUTPUTS], plan[codes.HEIGHT]
-    state, rates, code = plan[codes.STATE], plan[codes.RATES_AT], plan[codes.OPTIMIZER]
-    shift = (1 + plan[codes.MOMENTS]) * state
+    inputs, outputs, height = row.inputs, row.outputs, plan.height
+    state, rates, code = plan.state, plan.rates_at, plan.optimizer
+    shift = (1 + plan.moments) * state
     zero, one = M.dtype.type(0), M.dtype.type(1)
     broken = 0
     deep = tile_rows(row, panel)
-    band = band_rows(deep, plan[codes.CHUNK])
+    band = band_rows(deep, plan.chunk)
     top, i, j = tile_at(first, inputs, outputs, panel, deep, band)
     lines = lines_ahead(M, plan)
     for unit in range(first, last):
@@ -362,19 +362,19 @@ def step_tiles(
             tile_gradient(M, row, plan, integers, rows, i, j, tile, start, w, lines)
         count, pitch = vectors_of(row, i, j, panel)
         if l2:
-            sums[row[codes.UNITS] + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
+            sums[row.units + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
             blend(M, g, w, count, pitch, one, l2)
         if scale != one:
             # `blend` keeps `scale` times what is there and adds 0 times it.
             blend(M, g, g, count, pitch, scale, zero)
         broken += update_span(M, w, g, state, count, pitch, rates, code)
-        if row[codes.TRANSPOSED] >= 0:
+        if row.transposed >= 0:
             turn_tile(M, row, i, j)
-        if i == 0 and row[codes.B] >= 0:
-            b = row[codes.BIASES] + j
+        if i == 0 and row.b >= 0:
+            b = row.biases + j
             g = b + shift if kept else tile
             if not kept:
-                dZ = row[codes.DRESULT] + j * height
+                dZ = row.dresult + j * height
                 column_sums(M, tile, dZ, rows, codes.NONE if starting else b + shift)
             if scale != one:
                 blend(M, g, g, 2, lanes, scale, zero)

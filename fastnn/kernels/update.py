@@ -1,7 +1,7 @@
 """The step: an optimizer's rule applied to vectors of weights.
 
 `span` applies a rule (`rules`) to vectors of packed weights, whose moments have the same layout a
-multiple of STATE further on: to a tile whose gradient has just been computed, or to a tile of a
+multiple of `state` further on: to a tile whose gradient has just been computed, or to a tile of a
 gradient that was kept.
 """
 

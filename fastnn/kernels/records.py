@@ -1,0 +1,200 @@
+"""The records that describing and computing agree on: operation rows, plan, numbers, reports.
+
+A kernel reads ``row.inputs`` where other rooms read ``table["inputs"]``; the arrays are the same.
+Where the JIT is off, `_jit.entry` hands kernels views that know attributes.  No field may bear the
+name of an attribute of a NumPy scalar, such as `flat`.  Nothing here imports Numba.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.kernels import codes
+
+# A row of the operation table.  Offsets count elements, not bytes; NONE is that of nothing.
+OPERATION: Final = np.dtype(
+    [
+        ("operation", np.int64),
+        ("activation", np.int64),
+        ("inputs", np.int64),  # columns of what the operation reads
+        ("outputs", np.int64),  # columns of what it writes
+        ("W", np.int64),  # offset of its weights, or first span, in the parameters, or NONE
+        ("b", np.int64),  # offset of its biases, or second span, in the parameters, or NONE
+        ("source", np.int64),  # workspace: activations read, in panels
+        # Workspace: weighted sums (the same place as `result` where Z is not needed).
+        ("Z", np.int64),
+        ("result", np.int64),  # workspace: activations written, in panels
+        # Workspace: gradient of what was read, or NONE where it is not needed.
+        ("dsource", np.int64),
+        ("dresult", np.int64),  # workspace: gradient of what was written, turned into dZ in place
+        ("packed", np.int64),  # workspace: W in panels, or the first span, whole panels of it
+        ("biases", np.int64),  # workspace: b, or the second span, whole panels of it
+        # Workspace: the transpose of W in panels, or NONE where it is not needed.
+        ("transposed", np.int64),
+        # Index of the operation's first tile among the gradients' tiles of all.
+        ("units", np.int64),
+        ("place", np.int64),  # of a dropout in the layer list
+        ("threshold", np.int64),  # of a dropout: 32-bit hashes from here on keep a unit
+        # 1 for a layer of so few outputs that its weights are stored as their transpose.
+        ("narrow", np.int64),
+        ("sparse", np.int64),  # 1 for an operation on sparse examples
+        ("below", np.int64),  # row whose activation's derivative the backward pass applies, or NONE
+        ("form", np.int64),  # how the operation's parameters lie; see below
+        # Workspace: what it notes of every row of a chunk, column by column, or NONE.
+        ("scratch", np.int64),
+        ("l2", np.float64),
+        ("number", np.float64),  # the operation's own: what a dropout multiplies by where it keeps
+    ],
+    align=True,
+)
+
+
+def operations(count: int) -> NDArray[np.void]:
+    """Return so many rows of the operation table, of which no operation has anything yet."""
+    rows = np.zeros(count, OPERATION)
+    for name in OPERATION.names or ():
+        if np.issubdtype(OPERATION[name], np.integer):
+            rows[name] = codes.NONE
+    return rows
+
+
+def copied(record: NDArray[np.void]) -> NDArray[np.void]:
+    """Return a copy of a single record, as NumPy copies field by field (2.9 us instead of 0.4)."""
+    return np.ndarray((), record.dtype, bytearray(record.tobytes()))
+
+
+# The engine's plan, of which each thread has a copy with its own places in the workspace.
+PLAN: Final = np.dtype(
+    [
+        ("mode", np.int64),
+        ("loss", np.int64),
+        ("optimizer", np.int64),
+        ("batch", np.int64),  # examples per step
+        ("chunk", np.int64),  # rows that go through the network together
+        ("height", np.int64),  # rows of a panel: the chunk's, rounded up to whole tiles
+        # Counted from the beginning of the present epoch, through later epochs.
+        ("first_step", np.int64),
+        ("last_step", np.int64),  # one past it
+        ("shuffle", np.int64),  # 1 where every epoch draws an order when it begins
+        ("threads", np.int64),  # threads that are expected to join
+        ("clipping", np.int64),  # 1 where the gradient's norm is limited
+        ("penalty", np.int64),  # 1 where an operation has L2 regularisation
+        # Packed weights and biases: the stride from them to their first moments.
+        ("state", np.int64),
+        # Vectors of moments; the gradient, or a part per group, follows them.
+        ("moments", np.int64),
+        ("groups", np.int64),  # groups of chunks, each with a gradient sum of its own, or 1
+        ("unit_count", np.int64),  # tiles of weight gradients in all
+        ("flat_at", np.int64),  # workspace: the last Z or A row by row, or a softmax layer's
+        ("dflat_at", np.int64),  # workspace: its gradient row by row
+        ("tiles", np.int64),  # workspace: a tile of a weight gradient for each thread
+        ("tile_size", np.int64),  # elements from one thread's tile to the next one's
+        ("rates_at", np.int64),  # workspace: the step's rates, those of weights and those of biases
+        ("losses", np.int64),  # workspace: the loss of each row of a chunk
+        ("shares", np.int64),  # workspace: the part of each row of a chunk in the batch's mean
+        # Columns of the widest result: what `flat_at` and `dflat_at` have for each row.
+        ("widest", np.int64),
+        ("sparse_rows", np.int64),  # 1 where examples are sparse
+        ("entries", np.int64),  # workspace: the values of a chunk's entries, row by row
+        ("turned_entries", np.int64),  # workspace: the same column by column
+        # Integers: where each row of `entries` begins, and the last one ends.
+        ("beginnings", np.int64),
+        # Integers: where each column of `turned_entries` begins, and the last one ends.
+        ("cursors", np.int64),
+        ("turned_rows", np.int64),  # integers: the rows of `turned_entries`
+        # Integers: the entries of each thread's share of the columns, a line apart.
+        ("counts", np.int64),
+        ("counted", np.int64),  # what is counted of every example, as flags below; 0 for nothing
+        # Activation that errors are counted after, where the loss took it over.
+        ("finish", np.int64),
+        ("targets", np.int64),  # columns of targets
+        ("tallies", np.int64),  # sums: what is counted in each tile of a batch
+        # Sums: in each tile of the validation examples, then in all of them.
+        ("held_tallies", np.int64),
+        ("held_losses", np.int64),  # sums: the share of each validation example, and its loss
+        # Sums: total weight, then each target's spread; validation's behind them.
+        ("figures", np.int64),
+        ("counts_so_far", np.int64),  # sums: what is counted of an epoch's training examples
+        ("watching", np.int64),  # 1 where a value is watched, which stops a fit
+        ("watches_held", np.int64),  # 1 for one of validation examples
+        ("watched", np.int64),  # which value
+        ("sign", np.float64),  # times the value: smaller is better then
+        ("min_delta", np.float64),
+        ("patience", np.float64),
+        ("best", np.int64),  # workspace: packed weights and biases of the best epoch, or NONE
+        ("table_rows", np.int64),  # rows of the table that are used
+        ("measures", np.int64),  # 1 where an epoch ends with measuring
+        ("held_examples", np.int64),  # validation examples
+        # Their arrays: addresses, not places, as an argument that most calls have no use for costs
+        # each of them a tenth of a microsecond; 0 for none.
+        ("x_at", np.int64),
+        ("labels_at", np.int64),
+        ("values_at", np.int64),
+        ("weights_at", np.int64),
+        # How a loss, its gradient and a penalty count.
+        ("loss_number", np.float64),  # the loss's own
+        ("loss_scale", np.float64),  # times every loss
+        ("gradient_scale", np.float64),  # times every gradient of a loss
+        ("loss_limit", np.float64),  # upper bound of a cross-entropy, per output
+        ("shared_penalty", np.int64),  # 1 where L2 is divided by the weight of the batch
+        # 1 where `loss_sum` counts a batch by its examples, not by their weights.
+        ("by_examples", np.int64),
+        # 1 where Adam's epsilon is added to the root before its correction.
+        ("bare_epsilon", np.int64),
+        # Keys of the streams, and how far they are.
+        ("order_key", np.uint64),
+        ("order_number", np.uint64),  # number of the present epoch's order
+        ("mask_key", np.uint64),
+        ("step_number", np.uint64),  # number of the first step that a call takes
+    ],
+    align=True,
+)
+
+# The optimizer's numbers: steps taken, then its record's own, by their names.
+NUMBERS: Final = np.dtype(
+    [
+        ("steps", np.float64),
+        ("learning_rate", np.float64),
+        ("momentum", np.float64),
+        ("nesterov", np.float64),
+        ("beta_1", np.float64),
+        ("beta_2", np.float64),
+        ("epsilon", np.float64),
+        ("weight_decay", np.float64),
+        ("rho", np.float64),
+        ("decrease", np.float64),
+        ("increase", np.float64),
+        ("smallest", np.float64),
+        ("largest", np.float64),
+        ("clip_norm", np.float64),
+    ],
+    align=True,
+)
+
+# The engine's report; what a fit stops by is read too.
+REPORT: Final = np.dtype(
+    [
+        ("steps_done", np.int64),
+        ("trouble", np.int64),
+        ("best_value", np.float64),  # of what is watched, times its sign
+        ("to_beat", np.float64),  # the same, by more than `min_delta`
+        ("waited", np.int64),  # epochs since it was beaten
+        ("stopped", np.int64),  # 1 where the fit shall end
+    ],
+    align=True,
+)
+
+# The engine's record of an epoch.
+RECORD: Final = np.dtype(
+    [
+        # Sum over steps of (batch loss with penalty) x (what the batch counts).
+        ("loss_sum", np.float64),
+        ("weight_sum", np.float64),
+        # Where epochs end with measuring: values of training and of validation examples.
+        ("values", np.float64, (2, codes.VALUES)),
+    ],
+    align=True,
+)
