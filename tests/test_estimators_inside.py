@@ -238,41 +238,6 @@ def test_an_output_activation_set_by_hand_shows_the_weighted_sums_as_there(y):
     assert np.isfinite(ours.score(X, y))
 
 
-# Other packages.
-
-
-@pytest.mark.parametrize("problem", ["two", "several", "labels", "numbers"])
-@pytest.mark.parametrize("piped", [False, True])
-def test_skl2onnx_converts_them_as_scikit_learn_s(problem, piped):
-    skl2onnx = pytest.importorskip("skl2onnx")
-    runtime = pytest.importorskip("onnxruntime")
-    y = {"two": np.arange(40) % 2, "several": np.array(list("abc"))[np.arange(40) % 3],
-         "labels": LABELS, "numbers": X[:, 0]}[problem]  # fmt: skip
-    one = KINDS["regressor" if problem == "numbers" else "classifier"](**SMALL)
-    model = make_pipeline(StandardScaler(), one) if piped else one
-    model.fit(X.astype("f4"), y)
-    options = {"zipmap": False} if piped and problem != "numbers" else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        written = skl2onnx.to_onnx(model, X[:1].astype("f4"), options=options)
-    session = runtime.InferenceSession(
-        written.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    found = session.run(None, {"X": X.astype("f4")})
-    if problem == "numbers":
-        np.testing.assert_allclose(found[0].ravel(), model.predict(X.astype("f4")), atol=1e-5)
-        return
-    assert np.array_equal(found[0], model.predict(X.astype("f4")))
-    np.testing.assert_allclose(found[1], model.predict_proba(X.astype("f4")), atol=1e-5)
-
-
-def test_skl2onnx_is_told_what_scikit_learn_has_not():
-    skl2onnx = pytest.importorskip("skl2onnx")
-    one = fn.MLPClassifier(loss="hinge", **SMALL).fit(X.astype("f4"), Y["classifier"])
-    with pytest.raises(ValueError, match="loss must be one that scikit-learn has"):
-        skl2onnx.to_onnx(one, X[:1].astype("f4"))
-
-
 # Words that are not the estimators'.
 
 

@@ -228,7 +228,7 @@ def test_without_onnx_both_ways_say_what_they_need(monkeypatch, tmp_path):
 def test_the_page_s_example_runs(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
-    section = page.partition("## ONNX")[2].partition("\n## ")[0]
+    section = page.partition("## ONNX")[2].partition("\n##")[0]
     (code,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     known = {"fn": fn, "net": network()}

@@ -51,7 +51,9 @@ ALLOWED = {
         "activations", "constant", "cures", "layers", "layout", "losses", "prediction", "scales",
     },
     "errors": set(),
-    "estimators.__init__": {"estimators.classifier", "estimators.regressor", "tested"},
+    "estimators.__init__": {
+        "estimators.classifier", "estimators.onnx_files", "estimators.regressor", "tested",
+    },
     "estimators.base": {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
         "estimators.increment", "estimators.judge", "estimators.lbfgs", "estimators.pace",
@@ -75,7 +77,7 @@ ALLOWED = {
         "formats.plain_values", "formats.safetensors", "names", "pickles",
     },
     "estimators.fitted": {
-        "estimators.conversion", "estimators.examples", "estimators.files", "estimators.pace",
+        "estimators.examples", "estimators.files", "estimators.onnx_files", "estimators.pace",
         "estimators.reading", "estimators.weights", "network", "pickles",
     },
     "estimators.increment": {
@@ -98,6 +100,9 @@ ALLOWED = {
         "estimators.parameters", "estimators.watchers", "network", "notices", "prediction",
     },
     "estimators.ledger": {"estimators.judge", "estimators.pace", "estimators.parameters"},
+    "estimators.onnx_files": {
+        "exports.onnx_answers", "exports.onnx_graph", "exports.plain", "names", "system",
+    },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "names", "optimizers", "pickles", "schedules",
         "training",
@@ -122,11 +127,12 @@ ALLOWED = {
     "exports.__init__": set(),
     "exports.c_source": {"exports.c_texts", "exports.plain", "names"},
     "exports.c_texts": set(),
-    "exports.onnx_graph": set(),
+    "exports.onnx_answers": {"exports.onnx_graph", "exports.plain", "names"},
+    "exports.onnx_graph": {"exports.plain"},
     "exports.onnx_in": {
         "errors", "exports.onnx_graph", "labels", "layers", "names", "network", "system",
     },
-    "exports.onnx_out": {"exports.onnx_graph", "exports.plain", "labels"},
+    "exports.onnx_out": {"exports.onnx_answers", "exports.onnx_graph", "exports.plain", "labels"},
     "exports.plain": {"layout", "reference"},
     "exports.python_source": {"exports.plain"},
     "exports.torch_in": {"activations", "layers", "names", "network"},
@@ -318,6 +324,7 @@ LAZY = {
         "kernels.order", "kernels.team", "kernels.thunks",
         "kernels.once",
     },
+    "estimators.onnx_files": {"exports.onnx_out"},
     "network": {"exports.onnx_out", "exports.torch_out"},
     "pickles": {""},
     "prediction": {"kernels.epoch", "kernels.once", "kernels.team"},
@@ -364,7 +371,7 @@ NUMPY_FREE = {
 ON_DEMAND = {"exports.onnx_out": {"onnx"}, "exports.torch_out": {"torch"}}
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
-    "estimators.conversion": {"skl2onnx"},
+    "estimators.onnx_files": {"onnx", "skl2onnx"},
     "exports.onnx_in": {"google", "onnx"},
     "kernels._cache": {"llvmlite", "numba"},
     "kernels._load": {"numba", "numpy"},

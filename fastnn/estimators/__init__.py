@@ -21,6 +21,9 @@ except ImportError as problem:
 check_version("scikit-learn", sklearn.__version__)
 
 from fastnn.estimators.classifier import MLPClassifier  # noqa: E402
+from fastnn.estimators.onnx_files import register_if_there  # noqa: E402
 from fastnn.estimators.regressor import MLPRegressor  # noqa: E402
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+register_if_there(MLPClassifier, MLPRegressor)

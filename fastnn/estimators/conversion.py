@@ -1,13 +1,8 @@
-"""Estimators of scikit-learn made into the library's, and back, the optimizer's state included.
-
-Estimators that can be converted to scikit-learn's class can be exported to ONNX that way: skl2onnx
-asks a model that it does not know for three functions, and gets those of scikit-learn's class.
-"""
+"""Estimators of scikit-learn made into the library's, and back, the optimizer's state included."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,8 +20,6 @@ from fastnn.optimizers import SGD, Adam
 
 __all__ = [
     "from_sklearn",
-    "onnx_parser",
-    "onnx_shape_calculator",
     "to_sklearn",
 ]
 
@@ -197,34 +190,3 @@ def _optimizer(ours: Any) -> Any:
         (theirs.velocities,) = moments
     theirs.learning_rate = pace.learning_rate
     return theirs
-
-
-def onnx_parser(ours: Any) -> Callable[..., Any]:
-    """Return what declares a model's outputs: label and probabilities, or a variable."""
-    from skl2onnx.common.data_types import Int64TensorType, guess_tensor_type
-
-    def parser(scope: Any = None, inputs: Any = None) -> list[Any]:
-        kind = guess_tensor_type(inputs[0].type)
-        if _alias(ours) == "SklearnMLPRegressor":
-            return [scope.declare_local_variable("variable", kind)]
-        label = scope.declare_local_variable("label", Int64TensorType())
-        return [label, scope.declare_local_variable("probabilities", kind)]
-
-    return parser
-
-
-def onnx_shape_calculator(ours: Any) -> Callable[[Any], None]:
-    """Return what gives the outputs' shapes, and goes on with scikit-learn's class from there."""
-    from skl2onnx.common import _registration
-
-    def calculator(operator: Any) -> None:
-        # skl2onnx knows the options, the shapes and the converter of this one.
-        operator.raw_operator, operator.type = to_sklearn(ours), _alias(ours)
-        _registration.get_shape_calculator(operator.type)(operator)
-
-    return calculator
-
-
-def _alias(ours: Any) -> str:
-    """Return skl2onnx's name of scikit-learn's class."""
-    return f"Sklearn{_theirs(ours).__name__}"

@@ -17,7 +17,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn import pickles
-from fastnn.estimators import conversion, files
+from fastnn.estimators import files, onnx_files
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.reading import frame_at_once, reading
@@ -240,15 +240,56 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """
         files.save(self, path)
 
+    def to_onnx(self, path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> None:
+        """Write the fitted estimator as an ONNX file, with the outputs that skl2onnx would give it.
+
+        The input is ``X`` (n, p).  A classifier's outputs are ``label`` and ``probabilities``
+        (n, classes), plain tensors without a ZipMap; with ``loss="hinge"`` the second is
+        ``scores``, what `decision_function` returns.  A regressor's output is ``variable`` (n, m).
+        Labels are int64 for whole numbers and truth values, float64 for other numbers, or texts;
+        rows of 0 and 1 where there are several labels at once.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; an existing file is replaced.
+        dtype : {"float32", "float64"}, optional
+            What the file takes and computes in; left out, that of the weights.
+
+        Raises
+        ------
+        ImportError
+            If the package ``onnx`` is not installed.
+        NotFittedError
+            If the estimator is not fitted.
+        OSError
+            If the file cannot be written.
+        TypeError
+            If classes are neither numbers nor texts.
+        ValueError
+            If the dtype is another, or weights are not finite in it.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> model = fn.MLPClassifier(4, solver="lbfgs", random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> model.to_onnx("model.onnx", dtype="float32")  # doctest: +SKIP
+        """
+        onnx_files.write(self, path, dtype)
+
     # What other packages see.
 
     def onnx_parser(self) -> Any:
         """Return what skl2onnx asks for the outputs of a model that it does not know."""
-        return conversion.onnx_parser(self)
+        return lambda scope=None, inputs=None: onnx_files.parse(scope, self, inputs)
 
     def onnx_shape_calculator(self) -> Any:
-        """Return what skl2onnx asks for their shapes: it goes on with what `to_sklearn` gives."""
-        return conversion.onnx_shape_calculator(self)
+        """Return what skl2onnx asks for their types and shapes."""
+        return onnx_files.shape
+
+    def onnx_converter(self) -> Any:
+        """Return what skl2onnx asks for the operators."""
+        return onnx_files.convert
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell whether there are weights: a fit that was refused leaves other attributes."""

@@ -1,6 +1,7 @@
-"""The operators of ONNX that each activation is, as a small graph of its own.
+"""The operators of ONNX that each activation is, and graphs of them with names.
 
 One table serves both ways: a file gets the nodes, and a file's nodes are compared with them.
+Nothing here needs the package ``onnx``: whoever writes a file makes its nodes of these.
 """
 
 from __future__ import annotations
@@ -8,9 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["PATTERNS", "Node", "Nodes"]
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.exports.plain import PlainNetwork
+
+__all__ = ["PATTERNS", "Graph", "NamedNode", "Node", "Nodes"]
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +131,103 @@ _FORMULAS: dict[str, tuple[Formula, ...]] = {
 PATTERNS: dict[str, tuple[tuple[Node, ...], ...]] = {
     name: tuple(map(_nodes, formulas)) for name, formulas in _FORMULAS.items()
 }
+
+
+class NamedNode(NamedTuple):
+    """An operator, and the names of what it reads and gives."""
+
+    operator: str
+    inputs: list[str]
+    output: str
+    attributes: dict[str, Any]
+
+
+class Graph:
+    """Operators and arrays with names, of one dtype.
+
+    Parameters
+    ----------
+    dtype : dtype
+        float32 or float64.
+    named : callable, optional
+        Makes names that are free where the graph becomes part of another.
+
+    Attributes
+    ----------
+    nodes : list of NamedNode
+        In their order.
+    arrays : dict of str to ndarray
+        What they read beside each other.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], named: Callable[[str], str] = str) -> None:
+        self.nodes: list[NamedNode] = []
+        self.arrays: dict[str, Array] = {}
+        self._dtype, self._named = dtype, named
+        self._numbers: dict[float, str] = {}
+
+    def add(
+        self, operator: str, inputs: list[str], name: str, *, last: bool = False, **attributes: Any
+    ) -> str:
+        """Add an operator; return the name of its result, which is just this one where last."""
+        result = name if last else self._named(name)
+        self.nodes.append(NamedNode(operator, inputs, result, attributes))
+        return result
+
+    def array(self, name: str, values: Array) -> str:
+        """Add an array; return its name."""
+        name = self._named(name)
+        self.arrays[name] = values
+        return name
+
+    def number(self, value: float) -> str:
+        """Add a number, once; return its name."""
+        if value not in self._numbers:
+            array = np.array(value, self._dtype)
+            self._numbers[value] = self.array(f"number_{len(self._numbers)}", array)
+        return self._numbers[value]
+
+    def network(self, network: PlainNetwork, source: str, end: str | None = None) -> str:
+        """Add a network that reads a name; return the name of its outputs.
+
+        Parameters
+        ----------
+        network : PlainNetwork
+            Of the graph's dtype.
+        source : str
+            The name of its inputs, (n, p).
+        end : str, optional
+            The name of its outputs; one that is free where it is left out.
+        """
+        for place, layer in enumerate(network.layers):
+            last = end if place == len(network.layers) - 1 else None
+            pattern = PATTERNS[layer.activation][0]
+            inputs = [source, self.array(f"W{place}", layer.W)]
+            if layer.b is not None:
+                inputs.append(self.array(f"b{place}", layer.b))
+            source = z = self._result("Gemm", inputs, f"Z{place}", None if pattern else last)
+            names: list[str] = []
+            for n, node in enumerate(pattern):
+                ending = n == len(pattern) - 1
+                reads = [
+                    z if one is None else names[one] if isinstance(one, int) else self.number(one)
+                    for one in node.inputs
+                ]
+                name = f"A{place}" if ending else f"Z{place}_{n}"
+                source = self._result(
+                    node.operator, reads, name, last if ending else None, dict(node.attributes)
+                )
+                names.append(source)
+        return source
+
+    def _result(
+        self,
+        operator: str,
+        inputs: list[str],
+        name: str,
+        end: str | None,
+        attributes: dict[str, Any] | None = None,
+    ) -> str:
+        """Add an operator whose result has a given name at the end of all, else one of its own."""
+        more = attributes or {}
+        return self.add(operator, inputs, end or name, last=end is not None, **more)
