@@ -743,7 +743,7 @@ class Sequential:
         Sparse ones are let through unless they must be dense.
         """
         take = gate.features if dense else gate.sparse_or_dense
-        features = take(X, self.dtype, inputs, names[0])
+        features = self._readable(take(X, self.dtype, inputs, names[0]), names[0])
         n = len(features)
         loss.width(self.outputs)
         targets = gate.targets(
@@ -753,6 +753,17 @@ class Sequential:
         if class_weight is not None:
             weights = gate.class_weights(class_weight, targets, weights, loss.targets, self.dtype)
         return Data(features, targets, weights)
+
+    def _readable(self, features: Floats | SparseRows, name: str = "X") -> Any:
+        """Return features that the first layer can read: sparse ones if that is a Dense."""
+        first = next(layer for layer in self.layers if not kind_of(layer).in_training)
+        if isinstance(features, SparseRows) and not isinstance(first, Dense):
+            raise ValueError(
+                f"{name} must be dense where the first layer is no Dense, as it reads all features "
+                f"of an example; got a sparse matrix, and {first!r} as the first layer. "
+                f"Give {name}.toarray()."
+            )
+        return features
 
     def _held_out(
         self, theirs: Given | None, fraction: float, loss: Loss, known: Data
@@ -823,7 +834,7 @@ class Sequential:
                 predictor(shown.copied(self._parameters.copy), X, out)
             return out
         layout = self.layout
-        features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
+        features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))
         if out is not None:
             out = gate.output_buffer(out, (len(features), self.outputs), self.dtype)
         if out is None:
@@ -1187,7 +1198,7 @@ class Sequential:
                 f"layer must be a place in a list of {count} layers, {-count} to {count - 1}; "
                 f"got {describe(layer).removesuffix(' (int)')}."
             )
-        features = gate.sparse_or_dense(X, self.dtype, layout.inputs)
+        features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))
         chosen = [
             one for one in layout.without_training().operations if one.place <= range(count)[place]
         ]

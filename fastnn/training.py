@@ -999,7 +999,7 @@ def _mean(sums: NDArray[np.void]) -> float:
 
 def _named(block: Operation) -> str:
     """Describe a layer in a few words."""
-    return f"{block.kind.name}, {block.outputs} units, {block.activation}"
+    return f"{block.kind.name}, {block.outputs} units, {block.kind.say(block.layer)}"
 
 
 def _divergence(
