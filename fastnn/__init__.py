@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fastnn.losses import Quantile as Quantile
     from fastnn.network import Sequential as Sequential
     from fastnn.network import load as load
+    from fastnn.norms import LayerNorm as LayerNorm
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adagrad as Adagrad
     from fastnn.optimizers import Adam as Adam
@@ -79,6 +80,7 @@ _HOMES = {
     "History": "history",
     "Huber": "losses",
     "InverseScaling": "schedules",
+    "LayerNorm": "norms",
     "LearningRates": "rates",
     "ModelFileError": "errors",
     "Nadam": "optimizers",

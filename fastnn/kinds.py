@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from fastnn import reference_kinds
+from fastnn import reference_kinds, reference_norms
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer
 from fastnn.names import describe, lookup, several
+from fastnn.norms import LayerNorm
 from fastnn.reference_kinds import Equations
 
 __all__ = [
@@ -125,6 +126,11 @@ def _dropped(layer: Dropout, place: int) -> dict[str, int]:
     return {"place": place, "threshold": threshold}
 
 
+def _scale_and_shift(layer: Any, inputs: int) -> tuple[Array, ...]:
+    """Return a scale, which begins at 1, and a shift."""
+    return Array("scale", (inputs,), 1.0), Array("shift", (inputs,))
+
+
 _ROWS = (
     Kind(
         Dense, codes.DENSE, reference_kinds.DENSE,
@@ -141,6 +147,14 @@ _ROWS = (
         columns=_dropped,
         in_training=True,
         in_place=True,
+    ),
+    Kind(
+        LayerNorm, codes.LAYER_NORM, reference_norms.LAYER_NORM,
+        say=lambda layer: f"epsilon {layer.epsilon:g}",
+        parameters=_scale_and_shift,
+        form=codes.SPANS,
+        number=lambda layer: layer.epsilon,
+        scratch=2,
     ),
 )  # fmt: skip
 

@@ -166,6 +166,7 @@ ALLOWED = {
         "pickles", "prediction", "scales", "schedules", "sharing", "sparse", "system",
         "training", "validation", "words",
     },
+    "norms": {"hints", "layers", "names"},
     "notices": set(),
     "optimizers": {"hints", "kernels.codes", "kernels.records", "names", "words"},
     "pickles": {
@@ -186,6 +187,7 @@ ALLOWED = {
     "reference": {"reference_tables"},
     "reference_draws": set(),
     "reference_kinds": {"reference", "reference_tables"},
+    "reference_norms": {"reference_kinds", "reference_tables"},
     "reference_walk": {"kernels.codes", "layout", "losses", "reference"},
     "reference_tables": set(),
     "scales": {"sparse"},
@@ -200,7 +202,7 @@ ALLOWED = {
         "compiled_call", "data", "gate", "kernels.codes", "kernels.records", "layout", "losses",
         "names", "optimizers", "prediction", "sparse", "training", "tuning",
     },
-    "kinds": {"kernels.codes", "layers", "names", "reference_kinds"},
+    "kinds": {"kernels.codes", "layers", "names", "norms", "reference_kinds", "reference_norms"},
     "leftovers": set(),
     "system": {"leftovers", "names"},
     "tested": set(),
@@ -259,6 +261,7 @@ ALLOWED = {
         "kernels.subnormals", "kernels.team", "kernels.views",
     },
     "kernels.entries": {"kernels._jit", "kernels.codes", "kernels.order"},
+    "kernels.norms": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch"},
     "kernels.epoch": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.entries",
@@ -286,8 +289,8 @@ ALLOWED = {
     },
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
-        "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout",
-        "kernels.entries",
+        "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.entries",
+        "kernels.norms",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.records": {"kernels.codes"},
@@ -295,7 +298,9 @@ ALLOWED = {
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.simd": set(),
     "kernels.single": {"kernels._jit", "kernels.simd"},
-    "kernels.spans": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.update"},
+    "kernels.spans": {
+        "kernels._jit", "kernels.codes", "kernels.norms", "kernels.panels", "kernels.update",
+    },
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
     },
@@ -342,7 +347,7 @@ DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",
     "kernels.elementwise", "kernels.embedded", "kernels.frames", "kernels.matmul",
-    "kernels.micro_kernels", "kernels.narrow",
+    "kernels.micro_kernels", "kernels.narrow", "kernels.norms",
     "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.once", "kernels.rows", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",

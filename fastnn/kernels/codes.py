@@ -15,7 +15,8 @@ from typing import Final
 # Operations: what a row of the operation table asks for.
 DENSE: Final = 0
 DROPOUT: Final = 1
-OPERATIONS: Final = range(DROPOUT + 1)
+LAYER_NORM: Final = 2
+OPERATIONS: Final = range(LAYER_NORM + 1)
 
 NONE: Final = -1
 

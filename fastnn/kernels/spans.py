@@ -12,6 +12,7 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.norms import norm_gradient
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.update import blend, squares, update_span
 
@@ -28,6 +29,10 @@ def span_gradient(
     negative for zeros.  Writes: one panel's row of sums at first, and at second if there are two.
     May overwrite: nothing else.
     """
+    if row.biases < 0:
+        second = other = codes.NONE
+    if row.operation == codes.LAYER_NORM:
+        norm_gradient(M, row, plan.height, rows, j, first, second, start, other)
 
 
 @kernel

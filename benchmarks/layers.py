@@ -1,0 +1,50 @@
+"""What layers beside Dense add to a step: an epoch of three layers of 256 without and with them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import fastnn as fn
+from fastnn.layers import Layer
+
+from .cores import keep_to, physical_cores
+
+# What follows each of the three layers.
+KINDS = {"nothing": (), "LayerNorm": (fn.LayerNorm(),)}
+_ROWS, _BATCH, _WIDTH, _FEATURES = 2048, 256, 256, 256
+
+
+def network(kind: str, dtype: str = "float32") -> fn.Sequential:
+    """Return three layers of 256, each with a kind of layer behind it, and ten classes."""
+    layers: list[Layer] = []
+    for _ in range(3):
+        layers += [fn.Dense(_WIDTH, "relu"), *KINDS[kind]]
+    return fn.Sequential([*layers, fn.Dense(10, "softmax")], inputs=_FEATURES, dtype=dtype)
+
+
+class LayerStep:
+    """An epoch of eight steps of 256 rows; every measurement trains on from the last."""
+
+    params = (list(KINDS), ("float32", "float64"))
+    param_names = ("kind", "dtype")
+    number = 1
+    warmup_time = 0
+    min_run_count = 5
+    timeout = 600
+
+    def setup(self, kind: str, dtype: str) -> None:
+        keep_to(physical_cores()[-1:])
+        rng = np.random.default_rng(0)
+        self.net = network(kind, dtype)
+        self.X = rng.normal(size=(_ROWS, _FEATURES)).astype(dtype)
+        self.y = rng.integers(10, size=_ROWS)
+        # The first call compiles.
+        self.epoch()
+
+    def epoch(self) -> None:
+        self.net.fit(
+            self.X, self.y, epochs=1, batch_size=_BATCH, threads=1, shuffle=False, progress=False
+        )
+
+    def time_epoch(self, kind: str, dtype: str) -> None:
+        self.epoch()

@@ -1,0 +1,65 @@
+"""Layers that normalise: frozen records, like those of `layers`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastnn.hints import understands
+from fastnn.layers import Layer, later
+from fastnn.names import check_bool, check_real
+
+__all__ = ["LayerNorm"]
+
+_WORDS = {
+    "eps": "epsilon",
+    "normalized_shape": "It normalises the units of each example, as many as there are.",
+    "axis": "It normalises the units of each example, as many as there are.",
+    "elementwise_affine": "Scale and shift are always there; trainable=False leaves them alone.",
+    "name": "A layer has no name; leave it out.",
+}
+
+
+@understands(_WORDS)
+@dataclass(frozen=True, slots=True, repr=False)
+class LayerNorm(Layer):
+    """Normalises the units of each example.
+
+    Computes ``scale (a - mean) / sqrt(variance + epsilon) + shift`` of what the layer before gives.
+    Mean and variance are those of the example's own units, in training as in predictions.  The
+    layer has one scale, which begins at 1, and one shift, which begins at 0, per unit: arrays
+    "scale" and "shift" of shape (units,).  They neither decay nor count for L2.
+
+    Parameters
+    ----------
+    epsilon : float, default 1e-5
+        Is added to the variance; above 0.
+    trainable : bool, default True
+        Whether training changes scale and shift.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    Notes
+    -----
+    Ba, Kiros & Hinton 2016, "Layer normalization".
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(64), fn.LayerNorm(), fn.Dense(10, "softmax")], inputs=5)
+    >>> net.layers[1]
+    LayerNorm(epsilon=1e-05)
+    >>> net.layout["1.scale"].shape
+    (64,)
+    """
+
+    epsilon: float = 1e-5
+    trainable: bool = later(True)
+
+    def __post_init__(self) -> None:
+        """Check every field once and store it in its plain form."""
+        epsilon = check_real(self.epsilon, "epsilon", low=0.0, low_open=True)
+        object.__setattr__(self, "epsilon", epsilon)
+        object.__setattr__(self, "trainable", check_bool(self.trainable, "trainable"))

@@ -1,0 +1,51 @@
+"""The textbook's equations of normalisations; EXAMPLES ARE COLUMNS, as in `reference`.
+
+Ba, Kiros & Hinton 2016, "Layer normalization"; Zhang & Sennrich 2019, "Root mean square layer
+normalization".
+"""
+
+# NumPy types most results as Any, and casts would hide the equations:
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.reference_kinds import Equations, Parameters
+from fastnn.reference_tables import Array
+
+__all__ = ["LAYER_NORM"]
+
+
+def _deviation(layer: Any, A: Array) -> Array:
+    """Return ``sqrt(variance + epsilon)`` of each column."""
+    return np.sqrt(A.var(axis=0) + A.dtype.type(layer.epsilon))
+
+
+def _layer_norm(layer: Any, parameters: Parameters, A: Array, D: Array | None) -> Array:
+    """Return ``scale (A - mean) / sqrt(variance + epsilon) + shift``, each column by itself."""
+    scale, shift = parameters
+    return scale * (A - A.mean(axis=0)) / _deviation(layer, A) + shift
+
+
+def _layer_norm_backward(
+    layer: Any, parameters: Parameters, A: Array, Z: Array, dZ: Array, D: Array | None
+) -> Array:
+    """Return dA by the chain over variance and mean: both hang on every number of a column."""
+    n, s = len(A), _deviation(layer, A)
+    off, slope = A - A.mean(axis=0), parameters[0] * dZ
+    dvariance = -np.sum(slope * off, axis=0) / (2 * s**3)
+    dmean = -np.sum(slope, axis=0) / s - 2 * dvariance * off.mean(axis=0)
+    return slope / s + 2 * dvariance * off / n + dmean / n
+
+
+def _layer_norm_gradient(
+    layer: Any, parameters: Parameters, A: Array, Z: Array, dZ: Array
+) -> Parameters:
+    """Return ``dscale = sum dZ (A - mean) / sqrt(variance + epsilon)`` and ``dshift = sum dZ``."""
+    normal = (A - A.mean(axis=0)) / _deviation(layer, A)
+    return np.sum(dZ * normal, axis=1, keepdims=True), np.sum(dZ, axis=1, keepdims=True)
+
+
+LAYER_NORM = Equations(_layer_norm, _layer_norm_backward, _layer_norm_gradient)
