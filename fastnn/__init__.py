@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fastnn.prediction import Trace as Trace
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
+    from fastnn.scaling import Standardize as Standardize
     from fastnn.schedules import ConstantRate as ConstantRate
     from fastnn.schedules import CosineDecay as CosineDecay
     from fastnn.schedules import ExponentialDecay as ExponentialDecay
@@ -92,6 +93,7 @@ _HOMES = {
     "Rprop": "optimizers",
     "SGD": "optimizers",
     "Sequential": "network",
+    "Standardize": "scaling",
     "StepDecay": "schedules",
     "Trace": "prediction",
     "Warmup": "schedules",

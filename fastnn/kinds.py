@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from fastnn import reference_kinds, reference_norms
+from fastnn import reference_kinds, reference_norms, reference_scaling
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer
 from fastnn.names import describe, lookup, several
 from fastnn.norms import LayerNorm
 from fastnn.reference_kinds import Equations
+from fastnn.scaling import Standardize, measured
 
 __all__ = [
     "KINDS", "LAYERS", "Array", "Kind", "check_layers", "from_dict", "kind_of", "to_dict",
@@ -87,6 +88,9 @@ class Kind:
         Whether it does something in training only.
     in_place : bool
         Whether the gradient of what it reads takes the place of that of what it writes.
+    measured : callable or None
+        Its parameters where examples and their weights say them, for a layer that reads X; the
+        first fit asks.
     """
 
     record: type[Layer]
@@ -104,6 +108,7 @@ class Kind:
     answered: bool = False
     in_training: bool = False
     in_place: bool = False
+    measured: Callable[[Any, Any], tuple[Any, ...]] | None = None
 
     @property
     def name(self) -> str:
@@ -149,6 +154,14 @@ _ROWS = (
         in_place=True,
     ),
     Kind(
+        Standardize, codes.STANDARDIZE, reference_scaling.STANDARDIZE,
+        say=lambda layer: "",
+        parameters=lambda layer, inputs: (Array("mean", (inputs,)), Array("deviation", (inputs,))),
+        form=codes.SPANS,
+        in_place=True,
+        measured=measured,
+    ),
+    Kind(
         LayerNorm, codes.LAYER_NORM, reference_norms.LAYER_NORM,
         say=lambda layer: f"epsilon {layer.epsilon:g}",
         parameters=_scale_and_shift,
@@ -187,6 +200,12 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
             known = ", ".join(f"fastnn.{name}(...)" for name in LAYERS)
             raise TypeError(
                 f"layers[{place}] must be a layer, one of {known}; got {describe(layer)}."
+            )
+    for place, layer in enumerate(found):
+        if place and kind_of(layer).measured is not None:
+            raise ValueError(
+                f"layers[{place}] is {layer!r}, which measures the features and so must be the "
+                f"first layer; before it stands {found[place - 1]!r}."
             )
     if not isinstance(found[-1], Dense):
         raise ValueError(

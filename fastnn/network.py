@@ -342,7 +342,7 @@ class Sequential:
             kind, count = kind_of(layer), "?"
             said = kind.say(layer)
             if not getattr(layer, "trainable", True):
-                said += ", frozen"
+                said += ", frozen" if said else "measured"
             if inputs is not None or kind.form == codes.NO_PARAMETERS:
                 count = str(sum(math.prod(one.shape) for one in kind.parameters(layer, inputs)))
             inputs = kind.outputs(layer, inputs)
@@ -565,9 +565,12 @@ class Sequential:
                 run = training.begin(job, self, epochs, called, progress)
                 if not self._streams.steps:
                     values = data.targets.values if row.targets == "real" else None
-                    warning = hopeless(data.X, values)
+                    features = None if self._measuring else data.X
+                    warning = hopeless(features, values)
                     if warning is not None:
                         notices.warn(warning, FitWarning)
+            if self._unmeasured:
+                self._measure(data.X, data.weights)
             return training.fit(job, run, self._streams)
         finally:
             # No call may stand here, as one that a signal follows would not be undone.
@@ -647,6 +650,8 @@ class Sequential:
                 if self._layout is None:
                     with self._unchanged_if_refused():
                         self._build(data.X.shape[1])
+            if mine["_state"] is None:
+                self._refuse_unmeasured()
             streams, shown, state = mine["_streams"], mine["_shown"], mine["_state"]
             if state is not None and state.optimizer is not rule and state.optimizer != rule:
                 state = state.continued(rule)
@@ -685,6 +690,77 @@ class Sequential:
             # Nor here, as one that a signal follows would not be undone.
             if process in fitting and fitting[process] is me:
                 del fitting[process]
+
+    def adapt(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+        """Measure the features anew, for a network that begins with `Standardize`.
+
+        The first fit does it by itself.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, all that there are.
+        sample_weight : array-like, shape (n,), optional
+            Weight of each.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not fit, or no layer measures it.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Standardize(), fn.Dense(1, initializer=1.0)], inputs=1)
+        >>> net.adapt([[10.0], [30.0]])
+        >>> net.predict([[10.0], [20.0]]).ravel().tolist()
+        [-1.0, 0.0]
+        """
+        if not self._measuring:
+            raise ValueError(
+                "adapt is for networks that begin with a layer that measures the features, such "
+                f"as fastnn.Standardize(); this one begins with {self.layers[0]!r}."
+            )
+        features = gate.features(X, self.dtype, self.inputs)
+        weights = gate.sample_weights(sample_weight, len(features), self.dtype, "sample_weight")
+        if self._layout is None:
+            self._build(features.shape[1])
+        self._measure(features, weights)
+
+    @property
+    def _measuring(self) -> bool:
+        """Whether the first layer takes its parameters from the features."""
+        return kind_of(self.layers[0]).measured is not None
+
+    @property
+    def _unmeasured(self) -> bool:
+        """Whether the first layer is to take them, and has not done so."""
+        if not self._measuring or self._layout is None:
+            return self._measuring
+        return not any(
+            self._layout.view(self._parameters, entry).any()
+            for entry in self._layout.operations[0].parameters
+        )
+
+    def _refuse_unmeasured(self) -> None:
+        """Refuse a step where the first layer has not seen the features yet."""
+        if self._unmeasured:
+            raise ValueError(
+                f"{self.layers[0]!r} has not seen the features yet, and a single batch says "
+                "too little of them. Call net.adapt(X) with all examples, or fit, first."
+            )
+
+    def _measure(self, features: Floats | SparseRows, weights: Floats) -> None:
+        """Let the first layer take its parameters from the features, which are dense."""
+        first, layout = self.layout.operations[0], self.layout
+        assert first.kind.measured is not None
+        found = first.kind.measured(features, weights)
+
+        def write() -> None:
+            for entry, values in zip(first.parameters, found, strict=True):
+                layout.view(self._parameters, entry)[:] = values
+
+        self._shown.write(write)
 
     def _single_step(
         self, loss: Loss, data: Data, state: training.TrainingState, path: str
@@ -1475,6 +1551,8 @@ class Sequential:
         asked = self._asked(X, y, loss, None, backend, dense=True)
         row, data, path = asked
         stepped = self.copy()
+        if stepped._unmeasured:
+            stepped._measure(data.X, data.weights)
         before = stepped.parameters.copy()
         seen = prediction.trace(layout, before, *asked)
         stepped._state = None
@@ -1488,7 +1566,10 @@ class Sequential:
         except DivergenceError:
             trial += [math.inf] * (TRIAL_STEPS + 1 - len(trial))
         targets = data.targets.as_rows(row.width(self.outputs), self.dtype)
-        columns = [Columns.of("X", gate.features(X, "float64", layout.inputs), self.dtype)]
+        columns = []
+        if not self._measuring:
+            features = gate.features(X, "float64", layout.inputs)
+            columns.append(Columns.of("X", features, self.dtype))
         if row.targets == "real":
             exact = gate.targets(y, "real", self.outputs, len(data), "float64", each=row.outputs)
             columns.append(Columns.of("y", exact.values, self.dtype))

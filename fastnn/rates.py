@@ -163,6 +163,9 @@ def find_learning_rate(
     seed = check_integer(seed, "seed", 0)
     lowest = check_real(lowest, "lowest", low=0.0, low_open=True)
     highest = check_real(highest, "highest", low=lowest, low_open=True)
+    net = net.copy()
+    if net._unmeasured:
+        net.adapt(X)
     # All examples go through the gate once, whichever of them the steps take.
     net.copy().train_on_batch(X, y, loss, replace(rule, learning_rate=lowest))
     features: Any = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)

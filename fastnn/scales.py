@@ -40,13 +40,13 @@ _LEFT = 0.9
 _NAMED = 3
 
 
-def hopeless(X: Floats | SparseRows, y: Floats | None) -> str | None:
+def hopeless(X: Floats | SparseRows | None, y: Floats | None) -> str | None:
     """Say which columns are beyond 1e4 of unit scale, if any is.
 
     Parameters
     ----------
-    X : ndarray or SparseRows, shape (n, p)
-        Features.
+    X : ndarray or SparseRows, shape (n, p), or None
+        Features; None where the network brings them to unit scale itself.
     y : ndarray, shape (n, m), or None
         Targets that are real numbers; None for others.
 
@@ -62,13 +62,12 @@ def hopeless(X: Floats | SparseRows, y: Floats | None) -> str | None:
     >>> hopeless(np.ones((3, 2)), np.array([[2e5], [3e5], [4e5]]))[:36]
     'y reaches 4e+05: networks learn from'
     """
-    said = [_beyond("X", X)]
-    if y is not None:
-        said.append(_beyond("y", y))
-    found = [one for one in said if one]
+    arrays = {name: array for name, array in (("X", X), ("y", y)) if array is not None}
+    said = {name: _beyond(name, array) for name, array in arrays.items()}
+    both = [name for name, one in said.items() if one]
+    found = [said[name] for name in both]
     if not found:
         return None
-    both = [name for name, one in zip("Xy", said, strict=False) if one]
     return (
         f"{', and '.join(found)}: networks learn from numbers of about 1, and hardly from these. "
         f"{standardize(both, _width(y))} net.diagnose(X, y) says more."

@@ -44,7 +44,9 @@ def test_codes_are_those_of_the_kernels_and_no_two_kinds_share_one():
     assert all(kind.record.__name__ == name for name, kind in KINDS.items())
 
 
-@pytest.mark.parametrize("layer", [fn.Dense(4), fn.Dense(4, bias=False), fn.Dropout(0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "layer", [fn.Dense(4), fn.Dense(4, bias=False), fn.Dropout(0.5), fn.Standardize()], ids=repr
+)
 def test_a_layer_survives_as_plain_data(layer):
     assert from_dict(json.loads(json.dumps(to_dict(layer)))) == layer
     kind = kind_of(layer)

@@ -13,8 +13,11 @@ from cases import DTYPES
 
 import fastnn as fn
 from fastnn.initializers import INITIALIZERS
+from fastnn.kinds import LAYERS
 
 BACKENDS = ("native", "reference")
+
+NAMED = ", ".join(f"fastnn.{name}(...)" for name in LAYERS)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 3))
@@ -91,14 +94,12 @@ def test_the_list_of_layers_may_change_afterwards():
         (
             {"layers": [fn.Dense(2), 3]},
             TypeError,
-            "layers[1] must be a layer, one of fastnn.Dense(...), fastnn.Dropout(...); "
-            "got 3 (int).",
+            f"layers[1] must be a layer, one of {NAMED}; got 3 (int).",
         ),
         (
             {"layers": [fn.Dense]},
             TypeError,
-            "layers[0] must be a layer, one of fastnn.Dense(...), fastnn.Dropout(...); "
-            "got <class 'fastnn.layers.Dense'> (type).",
+            f"layers[0] must be a layer, one of {NAMED}; got <class 'fastnn.layers.Dense'> (type).",
         ),
         (
             {"layers": [fn.Dense(2), fn.Dropout(0.5)]},

@@ -16,7 +16,8 @@ from typing import Final
 DENSE: Final = 0
 DROPOUT: Final = 1
 LAYER_NORM: Final = 2
-OPERATIONS: Final = range(LAYER_NORM + 1)
+STANDARDIZE: Final = 3
+OPERATIONS: Final = range(STANDARDIZE + 1)
 
 NONE: Final = -1
 

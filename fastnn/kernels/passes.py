@@ -15,6 +15,7 @@ from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward,
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.entries import drop_entries
 from fastnn.kernels.norms import norm_backward, norm_forward
+from fastnn.kernels.scaling import standardize_forward
 
 __all__ = ["backward", "forward"]
 
@@ -48,6 +49,8 @@ def forward(
                 dropout_forward(M, row, number, height, stream, begun, first, last)
         elif operation == codes.LAYER_NORM:
             norm_forward(M, row, number, height, first, last)
+        elif operation == codes.STANDARDIZE:
+            standardize_forward(M, row, height, first, last)
 
 
 @kernel

@@ -1,0 +1,79 @@
+"""Standardising: ``(x - mean) / deviation`` of some rows, in place.
+
+The division is a multiplication by the reciprocal, of which each column has one for all rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba.core import types
+
+from fastnn.kernels import simd
+from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels.panels import PANEL_BYTES
+
+__all__ = ["standardize_forward"]
+
+
+def _scale_rows(M: Any, to: int, at: int, mean: int, deviation: int, rows: int, pitch: int) -> None:
+    """Compute it in NumPy."""
+    lanes = simd.BYTES // M.itemsize
+    one = M.dtype.type(1)
+    spread = M[deviation : deviation + lanes]
+    factor = one / np.where(spread > 0, spread, one)
+    for i in range(rows):
+        x = M[at + i * pitch :][:lanes]
+        M[to + i * pitch :][:lanes] = (x - M[mean : mean + lanes]) * factor
+
+
+@intrinsic(_scale_rows)
+def scale_rows(
+    typing: Any, M: Any, to: Any, at: Any, mean: Any, deviation: Any, rows: Any, pitch: Any
+) -> Any:
+    """Compute ``(x - mean) / deviation`` for a vector of each of some rows, pitch apart.
+
+    Deviations of 0 count as 1: those of pads, and of features that are not known yet.
+
+    Reads: in M, vectors of rows from at, one of means and one of deviations.
+    Writes: those from to, which may be the same.  May overwrite: nothing else.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        to, at, mean, deviation, rows, pitch = arguments[1:]
+        v = simd.Vectors(builder, context.get_data_type(M.dtype))
+        one = v.constant(1.0)
+        spread = v.load(data, deviation)
+        known = builder.fcmp_ordered(">", spread, v.constant(0.0))
+        factor = builder.fdiv(one, builder.select(known, spread, one))
+        middle = v.load(data, mean)
+
+        def turn(n: Any) -> None:
+            apart = builder.mul(n, pitch)
+            x = builder.fsub(v.load(data, builder.add(at, apart)), middle)
+            v.store(builder.fmul(x, factor), data, builder.add(to, apart))
+
+        simd.count_loop(builder, rows, turn)
+        return context.get_dummy_value()
+
+    return types.void(M, *[types.intp] * 6), generate
+
+
+@kernel
+def standardize_forward(M: Any, row: Any, height: int, first: int, last: int) -> None:
+    """Bring the columns of some rows to the scale that the operation's spans say.
+
+    Reads: the operation's source, its means and deviations.  Writes: its result, which may be its
+    source.  May overwrite: nothing else.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    lanes = panel // 2
+    for j in range(0, row.outputs, panel):
+        at = j * height + first * panel
+        for half in range(j, j + panel, lanes):
+            scale_rows(
+                M, row.result + at + half - j, row.source + at + half - j,
+                row.packed + half, row.biases + half, last - first, panel,
+            )  # fmt: skip

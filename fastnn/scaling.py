@@ -1,0 +1,83 @@
+"""Features brought to unit scale within the network: the record, and what the data say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.layers import Layer
+
+__all__ = ["Standardize", "measured"]
+
+Floats = NDArray[np.floating]
+
+# Elements that are read at a time in float64.
+_AT_A_TIME = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Standardize(Layer):
+    """Brings every feature to mean 0 and standard deviation 1: ``Z = (X - mean) / deviation``.
+
+    It is the first layer.  Means and deviations are those of the training examples of the first
+    fit, or of `Sequential.adapt`; they are kept in files, copies and pickles, no training changes
+    them, and predictions take the features as they come.  Before either it changes nothing.
+
+    Notes
+    -----
+    Deviations are those of the population, ``sqrt(sum w (x - mean)**2 / sum w)`` with sample
+    weights w, taken in float64.  A column of one value throughout is left alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Standardize(), fn.Dense(8, "tanh"), fn.Dense(1)], inputs=2)
+    >>> net.adapt(np.array([[1.0, 200.0], [3.0, 600.0]]))
+    >>> net.parameters[:4]
+    array([  2., 400.,   1., 200.], dtype=float32)
+    """
+
+    # Of all layers of the kind: no step changes what the data say.
+    trainable: ClassVar[bool] = False
+
+
+def measured(X: Floats, weights: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return means and standard deviations of columns, 0 and 1 of one that has one value only.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+        Examples.
+    weights : ndarray, shape (n,) or (0,)
+        Their weights, if they have some; an example of weight 0 does not count.
+
+    Examples
+    --------
+    >>> mean, deviation = measured(np.array([[1.0, 5.0], [3.0, 5.0]]), np.zeros(0))
+    >>> mean.tolist(), deviation.tolist()
+    ([2.0, 0.0], [1.0, 1.0])
+    """
+    counted = X[weights > 0] if weights.size and not weights.all() else X
+    shares = np.ones(len(X)) if not weights.size else weights[weights > 0].astype(np.float64)
+    total = shares.sum()
+    if not total > 0.0:
+        return np.zeros(X.shape[1]), np.ones(X.shape[1])
+    rows = max(1, _AT_A_TIME // X.shape[1])
+    parts = [slice(start, start + rows) for start in range(0, len(counted), rows)]
+
+    def summed(of: Any) -> NDArray[Any]:
+        sums = [shares[part] @ of(counted[part].astype(np.float64)) for part in parts]
+        return np.asarray(np.add.reduce(sums, 0))
+
+    mean = summed(lambda rows: rows) / total
+    with np.errstate(over="ignore", under="ignore"):
+        deviation = np.sqrt(summed(lambda rows: np.square(rows - mean)) / total)
+    # A sum's rounding would give a column of one value a deviation of about 1e-17.
+    flat = counted.min(axis=0) == counted.max(axis=0)
+    limits = np.finfo(X.dtype)
+    flat |= ~((deviation >= limits.tiny) & (deviation <= limits.max))
+    return np.where(flat, 0.0, mean), np.where(flat, 1.0, deviation)
