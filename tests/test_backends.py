@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import backends, compiled_call, prediction, reference, training
+from fastnn import backends, compiled, compiled_call, prediction, reference, training
 from fastnn.backends import in_force
 
 BACKENDS = ("native", "reference")
@@ -30,6 +30,7 @@ METHODS = {
                                           metrics="accuracy", **backend),
     "train_on_batch": lambda net, **backend: net.train_on_batch(X, LABELS, **backend),
     "predict": lambda net, **backend: net.predict(X, **backend),
+    "predict_many": lambda net, **backend: net.predict_many(net.parameters[None], X, **backend),
     "hidden": lambda net, **backend: net.hidden(X, **backend),
     "evaluate": lambda net, **backend: net.evaluate(X, LABELS, metrics="accuracy", **backend),
     "trace": lambda net, **backend: net.trace(X, LABELS, **backend),
@@ -64,6 +65,7 @@ def taken(monkeypatch):
     room_and_name = (
         (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one"),
         (prediction.Predictor, "single"), (compiled_call.Call, "at_once"),
+        (compiled.Embedded, "each"),
     )  # fmt: skip
     for room, name in room_and_name:
         monkeypatch.setattr(room, name, native(getattr(room, name)))
