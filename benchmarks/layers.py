@@ -10,7 +10,12 @@ from fastnn.layers import Layer
 from .cores import keep_to, physical_cores
 
 # What follows each of the three layers.
-KINDS = {"nothing": (), "LayerNorm": (fn.LayerNorm(),)}
+KINDS: dict[str, tuple[Layer, ...]] = {
+    "nothing": (),
+    "LayerNorm": (fn.LayerNorm(),),
+    "RMSNorm": (fn.RMSNorm(),),
+    "PReLU": (fn.PReLU(),),
+}
 _ROWS, _BATCH, _WIDTH, _FEATURES = 2048, 256, 256, 256
 
 

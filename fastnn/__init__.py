@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fastnn.network import Sequential as Sequential
     from fastnn.network import load as load
     from fastnn.norms import LayerNorm as LayerNorm
+    from fastnn.norms import RMSNorm as RMSNorm
     from fastnn.optimizers import SGD as SGD
     from fastnn.optimizers import Adagrad as Adagrad
     from fastnn.optimizers import Adam as Adam
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from fastnn.schedules import ReduceOnPlateau as ReduceOnPlateau
     from fastnn.schedules import StepDecay as StepDecay
     from fastnn.schedules import Warmup as Warmup
+    from fastnn.slopes import PReLU as PReLU
     from fastnn.threads import set_threads as set_threads
     from fastnn.versions import show_versions as show_versions
     from fastnn.warming import warmup as warmup
@@ -86,8 +88,10 @@ _HOMES = {
     "ModelFileError": "errors",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
+    "PReLU": "slopes",
     "Quantile": "losses",
     "RAdam": "optimizers",
+    "RMSNorm": "norms",
     "RMSprop": "optimizers",
     "ReduceOnPlateau": "schedules",
     "Rprop": "optimizers",

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from fastnn import reference_kinds, reference_norms, reference_scaling
+from fastnn import reference_kinds, reference_norms, reference_scaling, reference_slopes
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer
 from fastnn.names import describe, lookup, several
-from fastnn.norms import LayerNorm
+from fastnn.norms import LayerNorm, RMSNorm
 from fastnn.reference_kinds import Equations
 from fastnn.scaling import Standardize, measured
+from fastnn.slopes import PReLU
 
 __all__ = [
     "KINDS", "LAYERS", "Array", "Kind", "check_layers", "from_dict", "kind_of", "to_dict",
@@ -168,6 +169,20 @@ _ROWS = (
         form=codes.SPANS,
         number=lambda layer: layer.epsilon,
         scratch=2,
+    ),
+    Kind(
+        RMSNorm, codes.RMS_NORM, reference_norms.RMS_NORM,
+        say=lambda layer: f"epsilon {layer.epsilon:g}",
+        parameters=lambda layer, inputs: (Array("scale", (inputs,), 1.0),),
+        form=codes.SPANS,
+        number=lambda layer: layer.epsilon,
+        scratch=2,
+    ),
+    Kind(
+        PReLU, codes.PRELU, reference_slopes.PRELU,
+        say=lambda layer: f"from {layer.initial:g}",
+        parameters=lambda layer, inputs: (Array("slope", (inputs,), layer.initial),),
+        form=codes.SPANS,
     ),
 )  # fmt: skip
 

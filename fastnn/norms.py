@@ -8,7 +8,7 @@ from fastnn.hints import understands
 from fastnn.layers import Layer, later
 from fastnn.names import check_bool, check_real
 
-__all__ = ["LayerNorm"]
+__all__ = ["LayerNorm", "RMSNorm"]
 
 _WORDS = {
     "eps": "epsilon",
@@ -56,6 +56,49 @@ class LayerNorm(Layer):
     """
 
     epsilon: float = 1e-5
+    trainable: bool = later(True)
+
+    def __post_init__(self) -> None:
+        """Check every field once and store it in its plain form."""
+        epsilon = check_real(self.epsilon, "epsilon", low=0.0, low_open=True)
+        object.__setattr__(self, "epsilon", epsilon)
+        object.__setattr__(self, "trainable", check_bool(self.trainable, "trainable"))
+
+
+@understands(_WORDS)
+@dataclass(frozen=True, slots=True, repr=False)
+class RMSNorm(Layer):
+    """Divides the units of each example by the root of the mean of their squares.
+
+    Computes ``scale a / sqrt(mean(a**2) + epsilon)`` of what the layer before gives: a `LayerNorm`
+    that takes no mean off and has no shift.  The array "scale", of shape (units,), begins at 1; it
+    neither decays nor counts for L2.
+
+    Parameters
+    ----------
+    epsilon : float, default 1e-6
+        Is added to the mean of the squares; above 0.
+    trainable : bool, default True
+        Whether training changes the scale.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    Notes
+    -----
+    Zhang & Sennrich 2019, "Root mean square layer normalization".
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(64), fn.RMSNorm(), fn.Dense(10, "softmax")], inputs=5)
+    >>> net.layout.names
+    ('0.W', '0.b', '1.scale', '2.W', '2.b')
+    """
+
+    epsilon: float = 1e-6
     trainable: bool = later(True)
 
     def __post_init__(self) -> None:

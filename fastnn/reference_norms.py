@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.reference_kinds import Equations, Parameters
 from fastnn.reference_tables import Array
 
-__all__ = ["LAYER_NORM"]
+__all__ = ["LAYER_NORM", "RMS_NORM"]
 
 
 def _deviation(layer: Any, A: Array) -> Array:
@@ -49,3 +49,25 @@ def _layer_norm_gradient(
 
 
 LAYER_NORM = Equations(_layer_norm, _layer_norm_backward, _layer_norm_gradient)
+
+
+def _length(layer: Any, A: Array) -> Array:
+    """Return ``sqrt(mean a^2 + epsilon)`` of each column."""
+    return np.sqrt(np.mean(A**2, axis=0) + A.dtype.type(layer.epsilon))
+
+
+def _rms_norm_backward(
+    layer: Any, parameters: Parameters, A: Array, Z: Array, dZ: Array, D: Array | None
+) -> Array:
+    """Return dA: a number counts by itself, and in the length by which all are divided."""
+    r, slope = _length(layer, A), parameters[0] * dZ
+    return slope / r - A * np.sum(slope * A, axis=0) / (len(A) * r**3)
+
+
+RMS_NORM = Equations(
+    lambda layer, parameters, A, D: parameters[0] * A / _length(layer, A),
+    _rms_norm_backward,
+    lambda layer, parameters, A, Z, dZ: (
+        np.sum(dZ * A / _length(layer, A), axis=1, keepdims=True),
+    ),
+)

@@ -25,6 +25,14 @@ STACKS = {
         fn.Dense(70, "softmax"), fn.LayerNorm(1e-3), fn.Dense(17, bias=False), fn.LayerNorm(),
         fn.Dense(2, "elu"), fn.Dense(3, "softmax"),
     ],
+    "of root mean squares": [
+        fn.RMSNorm(0.01), fn.Dense(33, "tanh"), fn.RMSNorm(), fn.Dropout(0.2), fn.Dense(50, "silu"),
+        fn.RMSNorm(1e-3), fn.LayerNorm(), fn.Dense(3, "softmax"),
+    ],
+    "with slopes": [
+        fn.PReLU(-0.5), fn.Dense(33), fn.PReLU(), fn.Dropout(0.2), fn.Dense(70), fn.LayerNorm(),
+        fn.PReLU(0.1), fn.Dense(17), fn.PReLU(trainable=False), fn.Dense(3, "softmax"),
+    ],
     "wide": [fn.Dense(130, "silu"), fn.LayerNorm(), fn.Dense(64), fn.LayerNorm(trainable=False),
              fn.Dense(3, "softmax")],
 }  # fmt: skip
@@ -301,7 +309,44 @@ def test_one_step_at_a_time_is_a_fit():
     assert error(net.parameters, twin.parameters) <= 1e-12
 
 
+def test_slopes_and_root_mean_squares_begin_where_they_are_said_to():
+    net = fn.Sequential([fn.Dense(4), fn.RMSNorm(), fn.PReLU(0.5), fn.Dense(2)], inputs=3)
+    assert net.layout.names == ("0.W", "0.b", "1.scale", "2.slope", "3.W", "3.b")
+    assert net.layout.view(net.parameters, "1.scale").tolist() == [1.0] * 4
+    assert net.layout.view(net.parameters, "2.slope").tolist() == [0.5] * 4
+    for wrong in ({"initial": float("inf")}, {"initial": "steep"}, {"trainable": 1}):
+        with pytest.raises((TypeError, ValueError), match="must be"):
+            fn.PReLU(**wrong)
+    with pytest.raises(ValueError, match="epsilon must be"):
+        fn.RMSNorm(0.0)
+
+
 # PyTorch's.
+
+
+def test_slopes_and_root_mean_squares_are_pytorch_s():
+    torch = pytest.importorskip("torch")
+    X, _ = examples(40, 6)
+    X = X.astype(np.float32)
+    net = fn.Sequential([fn.Dense(30), fn.RMSNorm(1e-3), fn.PReLU(), fn.Dense(3)], inputs=6)
+    rng = np.random.default_rng(1)
+    net.parameters[:] += 0.2 * rng.normal(size=net.parameters.size).astype(np.float32)
+    targets = rng.normal(size=(40, 3)).astype(np.float32)
+    modules = [torch.nn.Linear(6, 30), torch.nn.RMSNorm(30, eps=1e-3), torch.nn.PReLU(30),
+               torch.nn.Linear(30, 3)]  # fmt: skip
+    names = ("0.W", "0.b", "1.scale", "2.slope", "3.W", "3.b")
+    theirs = [parameter for module in modules for parameter in module.parameters()]
+    with torch.no_grad():
+        for name, parameter in zip(names, theirs, strict=True):
+            own = net.layout.view(net.parameters, name)
+            parameter.copy_(torch.from_numpy(own.T.copy()))
+    predicted = torch.nn.Sequential(*modules)(torch.from_numpy(X))
+    assert np.abs(net.predict(X) - predicted.detach().numpy()).max() <= 1e-5
+    torch.nn.functional.mse_loss(predicted, torch.from_numpy(targets)).backward()
+    gradient = net.loss_and_gradient(X, targets)[1]
+    for name, parameter in zip(names, theirs, strict=True):
+        found = net.layout.view(gradient, name)
+        assert np.abs(found - parameter.grad.numpy().T).max() <= 1e-5
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 0.1])

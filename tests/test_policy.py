@@ -189,6 +189,7 @@ ALLOWED = {
     "reference_kinds": {"reference", "reference_tables"},
     "reference_norms": {"reference_kinds", "reference_tables"},
     "reference_scaling": {"reference_kinds", "reference_tables"},
+    "reference_slopes": {"reference_kinds"},
     "reference_walk": {"kernels.codes", "layout", "losses", "reference"},
     "reference_tables": set(),
     "scales": {"sparse"},
@@ -196,6 +197,7 @@ ALLOWED = {
     "scaling": {"layers"},
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
+    "slopes": {"hints", "layers", "names"},
     "sparse": set(),
     "compiled_call": {
         "data", "kernels.codes", "layout", "losses", "prediction", "predictor", "sparse",
@@ -206,7 +208,7 @@ ALLOWED = {
     },
     "kinds": {
         "kernels.codes", "layers", "names", "norms", "reference_kinds", "reference_norms",
-        "reference_scaling", "scaling",
+        "reference_scaling", "reference_slopes", "scaling", "slopes",
     },
     "leftovers": set(),
     "system": {"leftovers", "names"},
@@ -295,9 +297,10 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.entries",
-        "kernels.norms", "kernels.scaling",
+        "kernels.norms", "kernels.prelu", "kernels.scaling",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
+    "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.records": {"kernels.codes"},
     "kernels.rows": {"kernels.simd", "kernels.turning"},
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
@@ -305,7 +308,8 @@ ALLOWED = {
     "kernels.simd": set(),
     "kernels.single": {"kernels._jit", "kernels.simd"},
     "kernels.spans": {
-        "kernels._jit", "kernels.codes", "kernels.norms", "kernels.panels", "kernels.update",
+        "kernels._jit", "kernels.codes", "kernels.norms", "kernels.panels", "kernels.prelu",
+        "kernels.update",
     },
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
@@ -353,7 +357,7 @@ DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",
     "kernels.elementwise", "kernels.embedded", "kernels.frames", "kernels.matmul",
-    "kernels.micro_kernels", "kernels.narrow", "kernels.norms",
+    "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",
     "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",

@@ -17,7 +17,9 @@ DENSE: Final = 0
 DROPOUT: Final = 1
 LAYER_NORM: Final = 2
 STANDARDIZE: Final = 3
-OPERATIONS: Final = range(STANDARDIZE + 1)
+RMS_NORM: Final = 4
+PRELU: Final = 5
+OPERATIONS: Final = range(PRELU + 1)
 
 NONE: Final = -1
 

@@ -15,6 +15,7 @@ from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward,
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.entries import drop_entries
 from fastnn.kernels.norms import norm_backward, norm_forward
+from fastnn.kernels.prelu import prelu_backward, prelu_forward
 from fastnn.kernels.scaling import standardize_forward
 
 __all__ = ["backward", "forward"]
@@ -47,10 +48,12 @@ def forward(
                 drop_entries(M, row, plan, sparse, picks, number, stream, begun, first, last)
             else:
                 dropout_forward(M, row, number, height, stream, begun, first, last)
-        elif operation == codes.LAYER_NORM:
+        elif operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
             norm_forward(M, row, number, height, first, last)
         elif operation == codes.STANDARDIZE:
             standardize_forward(M, row, height, first, last)
+        elif operation == codes.PRELU:
+            prelu_forward(M, row, height, first, last)
 
 
 @kernel
@@ -91,7 +94,9 @@ def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int,
                 applied = True
             else:
                 dropout_backward(M, row, number, height, stream, begun, first, last)
-        elif operation == codes.LAYER_NORM:
+        elif operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
             norm_backward(M, row, height, first, last)
+        elif operation == codes.PRELU:
+            prelu_backward(M, row, height, first, last)
         if slope != codes.IDENTITY and not applied:
             deactivate_rows(M, below, flat, dflat, height, first, last)

@@ -14,6 +14,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.norms import norm_gradient
 from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.prelu import prelu_gradient
 from fastnn.kernels.update import blend, squares, update_span
 
 __all__ = ["finish_spans", "step_spans", "sum_spans"]
@@ -31,8 +32,10 @@ def span_gradient(
     """
     if row.biases < 0:
         second = other = codes.NONE
-    if row.operation == codes.LAYER_NORM:
+    if row.operation == codes.LAYER_NORM or row.operation == codes.RMS_NORM:
         norm_gradient(M, row, plan.height, rows, j, first, second, start, other)
+    elif row.operation == codes.PRELU:
+        prelu_gradient(M, row, plan.height, rows, j, first, start)
 
 
 @kernel
