@@ -33,8 +33,8 @@ _LINE = 16  # elements: a cache line of float32, so that no two buffers share on
 
 # What is private to a thread where threads share no chunk.
 _PRIVATE_IN_TABLE = ("source", "Z", "result", "dsource", "dresult", "scratch")
-_PRIVATE_IN_PLAN = ("flat_at", "dflat_at", "losses", "shares", "entries", "turned_entries")
-_PRIVATE_INTEGERS = ("beginnings", "cursors", "turned_rows")
+_PRIVATE_IN_PLAN = ("flat_at", "dflat_at", "losses", "shares", "entries")
+_PRIVATE_INTEGERS = ("beginnings", "row_starts")
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> NDArray[np.floating]:
@@ -580,19 +580,15 @@ class _Planner:
         plan["shares"] = room(height)
 
     def _place_entries(self) -> None:
-        """Allocate the entries of sparse examples, by rows and by columns."""
+        """Allocate the entries of sparse examples."""
         asked, plan = self.asked, self.plan
         if asked.entries is None:
             return
         chunk = int(plan["chunk"])
-        most = asked.entries(chunk)
-        turned = most if asked.gradient else 0
         plan["sparse_rows"] = 1
-        plan["entries"] = self.room(most)
-        plan["turned_entries"] = self.room(turned)
+        plan["entries"] = self.room(asked.entries(chunk))
         plan["beginnings"] = self.integers(chunk + 1)
-        plan["cursors"] = self.integers(self.operations[0].inputs + 1 if asked.gradient else 0)
-        plan["turned_rows"] = self.integers(turned)
+        plan["row_starts"] = self.integers(chunk)
 
     def _of_threads(self, private: int) -> Program:
         """Return the program, with places of its own for each thread that shares no chunk."""
@@ -602,9 +598,13 @@ class _Planner:
         room((threads - 1) * copy)
         own = integers.end if grouped else 0
         integers((threads - 1) * own)
-        sparse = plan["sparse_rows"]
-        plan["counts"] = integers(threads * codes.COUNT_PITCH if sparse else 0)
-        plan["tile_size"] = self.tiling.panel * self.tiling.units
+        deep = self.tiling.units
+        if plan["sparse_rows"] and self.asked.gradient:
+            plan["cursor_pitch"] = _up(int(plan["chunk"]), _LINE)
+            plan["cursors"] = integers(threads * int(plan["cursor_pitch"]))
+            columns = min(self.operations[0].inputs, tuning.current.spread_columns)
+            deep = _up(columns, self.tiling.units)
+        plan["tile_size"] = self.tiling.panel * deep
         plan["tiles"] = room(threads * int(plan["tile_size"]))
         plan["rates_at"] = room(2 * codes.RATES)
         shifts = copy * np.arange(threads, dtype=np.int64)

@@ -123,6 +123,9 @@ class Tuning:
     hidden_elements : int
         Elements of the first layer's results of sparse rows that are kept at a time, 2 MiB of
         float32, so that the layers behind it find them in the caches.
+    spread_columns : int
+        Rows of a panel of the gradient that sparse rows are added to at a time: 256 KiB with
+        AVX-512, which stay in the L2 cache.
     checked_elements : int
         Elements of an input that a check of its values looks at in one go, so that its masks stay
         small beside the data and in the L2 cache.
@@ -177,6 +180,7 @@ class Tuning:
     smallest_call: int = 256
     part_work: int = 10_000_000
     hidden_elements: int = 1 << 19
+    spread_columns: int = 2048
     checked_elements: int = 1 << 18
     largest_kernel: int = 64 << 20
     fork_patience: float = 120.0

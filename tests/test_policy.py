@@ -267,11 +267,14 @@ ALLOWED = {
         "kernels.elementwise", "kernels.frames", "kernels.narrow", "kernels.single",
         "kernels.subnormals", "kernels.team", "kernels.views",
     },
-    "kernels.entries": {"kernels._jit", "kernels.codes", "kernels.order"},
+    "kernels.entries": {
+        "kernels._jit", "kernels.codes", "kernels.order", "kernels.panels",
+        "kernels.sparse_products",
+    },
     "kernels.norms": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch"},
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.entries",
+        "kernels._jit", "kernels.chunk", "kernels.codes",
         "kernels.measures", "kernels.micro_kernels", "kernels.narrow", "kernels.order",
         "kernels.panels", "kernels.passes", "kernels.rules", "kernels.spans",
         "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
@@ -312,15 +315,16 @@ ALLOWED = {
         "kernels.update",
     },
     "kernels.sparse_products": {
-        "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
+        "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
     },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
     # Only what the system calls the functions by which a thread waits.
     "kernels.parking": {"kernels._jit", "kernels.simd", "system"},
     "kernels.team": {"kernels._jit", "kernels.parking", "kernels.simd"},
     "kernels.tiles": {
-        "kernels._jit", "kernels.codes", "kernels.matmul", "kernels.micro_kernels",
-        "kernels.narrow", "kernels.panels", "kernels.sparse_products", "kernels.update",
+        "kernels._jit", "kernels.codes", "kernels.entries", "kernels.matmul",
+        "kernels.micro_kernels", "kernels.narrow", "kernels.panels", "kernels.sparse_products",
+        "kernels.update",
     },
     "kernels.turning": {"kernels.simd"},
     "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},

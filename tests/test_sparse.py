@@ -190,6 +190,31 @@ def test_no_bit_depends_on_chunks_or_threads(kind, way, monkeypatch, tuned):
 
 
 @pytest.mark.jit
+@each_dtype
+@pytest.mark.parametrize("kind", ["1", "17-3", "131-3", "300"])
+@pytest.mark.parametrize("columns", [1, 200, 2048])
+def test_no_bit_depends_on_how_many_columns_are_gone_through_at_a_time(
+    columns, kind, dtype, monkeypatch, tuned
+):
+    # So many rows in a chunk that its columns are several bands.
+    X = examples(600, 700, share=0.05)
+    X[:, 300:420] = 0.0
+    answers = []
+    for known, count in ((X, 1), (sparse.csr_array(X), 1), (sparse.csr_array(X), 3)):
+        net = network(kind, dtype, p=700)
+        y = targets(net, 600)
+        if known is not X:
+            tuned(spread_columns=columns)
+        with team(monkeypatch, count):
+            slope = net.loss_and_gradient(known, y)
+            net.fit(known, y, epochs=1, batch_size=400, threads=count)
+            net.fit(known, y, epochs=1, batch_size=600, clip_norm=0.01, threads=count)
+        answers.append(Bits(*slope, net.parameters))
+    assert answers[1] == answers[0]
+    assert answers[2] == answers[0]
+
+
+@pytest.mark.jit
 def test_many_rows_and_columns_go_through_in_parts_and_give_the_same(monkeypatch):
     X = sparse.random_array((3000, 700), density=0.02, format="csr", rng=np.random.default_rng(0))
     dense, thin = (network("40-7-2", p=700) for _ in range(2))

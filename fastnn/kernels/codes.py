@@ -81,9 +81,6 @@ LOSS: Final = 1  # loss of all rows
 GRADIENT: Final = 2  # loss and gradient of all rows, taken as one batch
 TRAIN: Final = 3  # a slice of steps: forward, loss, backward, update
 
-# Integers from one thread's count to the next one's: a cache line.
-COUNT_PITCH: Final = 8
-
 # Columns of the table of predictions, which is of plain integers: a record takes a tenth of
 # a microsecond longer to hand over.
 ACTIVATION: Final = 0

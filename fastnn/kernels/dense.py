@@ -171,7 +171,7 @@ def sparse_forward(
     panel = PANEL_BYTES // M.itemsize
     height, outputs = plan.height, row.outputs
     W, b = row.packed, row.biases
-    integers, starts, columns, _ = sparse
+    integers, starts, columns, _, _ = sparse
     # Pads come out as zero, as what is packed has zeros there.
     wide = (outputs + panel // 2 - 1) // (panel // 2) * (panel // 2)
     for i in range(first, last):

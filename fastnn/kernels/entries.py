@@ -1,9 +1,9 @@
-"""Sparse examples: a chunk's entries, gathered by row and sorted by column.
+"""Sparse examples: a chunk's entries, gathered by row, and their part of the weight gradient.
 
-The forward pass reads the rows of a chunk (CSR).  The backward pass needs its entries by column
-(CSC): they are sorted by counting, once per chunk, each thread a share of the columns.  A tile of
-the weight gradient then reads the entries of its own rows of W, and is applied while it is in the
-cache like any other, so that there is no gradient array here either.
+Both passes read the rows of a chunk as they lie (CSR).  The gradient's rows are the columns of the
+examples: those of a few hundred columns stay in the L2 cache while the entries of all rows are
+added to them.  Its tiles are then applied like any other, so that there is no gradient array here
+either.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.order import drawn
+from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.sparse_products import add_entries, add_narrow_entries
 
-__all__ = ["count_entries", "drop_entries", "gather_entries", "turn_entries"]
+__all__ = ["drop_entries", "gather_entries", "spread_entries"]
 
 _HALF = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -33,19 +35,21 @@ def gather_entries(
 
     Reads: sparse, whose first array is written; order (examples,), or (0,) for the examples' own
     order, in which the chunk begins at start.  Writes: in M, the rows' part of `entries`; of the
-    integers, that of `beginnings` and the element behind it, to which the next row's thread writes
-    the same number; the same rows of picks.  May overwrite: nothing else.
+    integers, that of `row_starts`, and of `beginnings` and the element behind it, to which the next
+    row's thread writes the same number; the same rows of picks.  May overwrite: nothing else.
     """
-    integers, starts, _, values = sparse
+    integers, starts, _, values, _ = sparse
     at = 0
     for i in range(first):
         row = order[start + i] if order.size else start + i
         at += starts[row + 1] - starts[row]
     beginnings, entries = plan.beginnings, plan.entries
+    places = plan.row_starts
     for i in range(first, last):
         row = order[start + i] if order.size else start + i
         picks[i] = row
         integers[beginnings + i] = at
+        integers[places + i] = starts[row]
         for e in range(starts[row], starts[row + 1]):
             M[entries + at] = values[e]
             at += 1
@@ -63,7 +67,7 @@ def drop_entries(
     Reads: sparse, picks; the step's stream, and begun, the rows of the batch before the chunk.
     Writes: in M, the rows' part of `entries`.  May overwrite: nothing else.
     """
-    integers, starts, columns, _ = sparse
+    integers, starts, columns, _, _ = sparse
     units, threshold = row.outputs, np.uint64(row.threshold)
     key = drawn(stream, row.place)
     low, high = key & _HALF, key >> _32
@@ -80,62 +84,57 @@ def drop_entries(
 
 
 @kernel
-def count_entries(
-    plan: Any, sparse: Any, inputs: int, order: Any, start: int, rows: int, place: int, size: int
-) -> None:
-    """Count the entries of a chunk in each of a thread's share of the columns.
+def first_from(columns: Any, begin: int, end: int, column: int) -> int:
+    """Return a row's first entry in this column or a later one, or its end.
 
-    Reads: sparse; order, in which the chunk begins at start.  Writes: of the integers, the share's
-    part of `cursors`, and `counts`.  May overwrite: nothing else.
+    Reads: columns, ascending from begin to before end.
     """
-    integers, starts, columns, _ = sparse
-    low, high = inputs * place // size, inputs * (place + 1) // size
-    cursors = plan.cursors + 1
-    for c in range(low, high):
-        integers[cursors + c] = 0
-    total = 0
-    for i in range(rows):
-        row = order[start + i] if order.size else start + i
-        for e in range(starts[row], starts[row + 1]):
-            c = columns[e]
-            if low <= c < high:
-                integers[cursors + c] += 1
-                total += 1
-    integers[plan.counts + place * codes.COUNT_PITCH] = total
+    while begin < end:
+        middle = (begin + end) // 2
+        if columns[middle] < column:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin
 
 
 @kernel
-def turn_entries(
-    M: Any, plan: Any, sparse: Any, inputs: int, order: Any, start: int, rows: int, place: int,
-    size: int,
+def spread_entries(
+    M: Any, row: Any, plan: Any, sparse: Any, rows: int, j: int, across: int, low: int, high: int,
+    at: int, apart: int, known: bool, kept: bool,
 ) -> None:  # fmt: skip
-    """Sort the entries of a thread's share of the columns by column.
+    """Add the entries of a chunk in columns from low to before high to these rows of a gradient.
 
-    Reads: sparse, and what `gather_entries` and all threads' `count_entries` wrote.
-    Writes: the share's part of `turned_entries`, `turned_rows` and `cursors`.
-    May overwrite: nothing else.
+    Reads: what `gather_entries` left; so many panels from column j of the operation's `dresult`;
+    where known, the thread's `cursors`, which say where each row's entries from low on begin.
+    Writes: in M, the rows of as many panels, `apart` from each other, that of column low at `at`;
+    where kept, `cursors`, for high.  May overwrite: nothing else.
     """
-    integers, starts, columns, _ = sparse
-    low, high = inputs * place // size, inputs * (place + 1) // size
-    cursors = plan.cursors + 1
-    at = 0
-    for other in range(place):
-        at += integers[plan.counts + other * codes.COUNT_PITCH]
-    if place == 0:
-        integers[plan.cursors] = 0
-    for c in range(low, high):
-        count = integers[cursors + c]
-        integers[cursors + c] = at
-        at += count
-    turned, turned_rows = plan.turned_entries, plan.turned_rows
+    integers, _, columns, _, cursors = sparse
+    panel, height = PANEL_BYTES // M.itemsize, plan.height
+    beginnings, places = plan.beginnings, plan.row_starts
+    outputs = row.outputs
+    lanes = panel // 2
+    vectors = min(2 * across, (outputs - j + lanes - 1) // lanes)
+    dz = row.dresult + j * height
+    g = at - low * (codes.NARROW_ROWS if row.narrow else panel)
     for i in range(rows):
-        row = order[start + i] if order.size else start + i
-        entry = plan.entries + integers[plan.beginnings + i] - starts[row]
-        for e in range(starts[row], starts[row + 1]):
-            c = columns[e]
-            if low <= c < high:
-                # In the end a column's cursor points to where the next one begins.
-                to = integers[cursors + c]
-                integers[cursors + c] = to + 1
-                integers[turned_rows + to] = i
-                M[turned + to] = M[entry + e]
+        e, begin = integers[places + i], integers[beginnings + i]
+        last = e + integers[beginnings + i + 1] - begin
+        values = plan.entries + begin - e
+        if known:
+            e = integers[cursors + i]
+        elif low > 0:
+            e = first_from(columns, e, last, low)
+        if e == last or columns[e] >= high:
+            # Often so where columns are many; a row of dZ is not read then.
+            pass
+        elif row.narrow:
+            e = add_narrow_entries(M, g, values, dz, columns, e, last, high, outputs)
+        else:
+            e = add_entries(
+                M, g, apart, values, dz, height * panel, vectors, columns, e, last, high
+            )
+        if kept:
+            integers[cursors + i] = e
+        dz += panel

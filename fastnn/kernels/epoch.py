@@ -16,7 +16,6 @@ import numpy as np
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, kernel
 from fastnn.kernels.chunk import batch_weight, chunk_loss, hand_out, row_losses, take_rows
-from fastnn.kernels.entries import count_entries, turn_entries
 from fastnn.kernels.measures import add_tallies, close_epoch, count_rows, tiles_in
 from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
@@ -52,7 +51,7 @@ def sum_of(numbers: Any) -> float:
 
 @kernel
 def sum_chunk(
-    M: Any, table: Any, plan: Any, integers: Any, rows: int, low: int, high: int, group: int,
+    M: Any, table: Any, plan: Any, sparse: Any, rows: int, low: int, high: int, group: int,
     starting: bool,
 ) -> None:  # fmt: skip
     """Add a chunk's part of the tiles from low to before high to a gradient; see `sum_tiles`."""
@@ -60,7 +59,7 @@ def sum_chunk(
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
         if table[r].form == codes.MATRIX:
-            sum_tiles(M, table[r], plan, integers, rows, first, last, group, starting)
+            sum_tiles(M, table[r], plan, sparse, rows, first, last, group, starting)
         elif table[r].form == codes.SPANS:
             sum_spans(M, table[r], plan, rows, first, last, group, starting)
 
@@ -82,7 +81,7 @@ def finish_gradient(
 
 @kernel
 def step_chunk(
-    M: Any, table: Any, share: float, plan: Any, integers: Any, sums: Any, scale: float, rows: int,
+    M: Any, table: Any, share: float, plan: Any, sparse: Any, sums: Any, scale: float, rows: int,
     low: int, high: int, tile: int, starting: bool, kept: bool,
 ) -> int:  # fmt: skip
     """Update the tiles from low to before high, with room for one; see `step_tiles`."""
@@ -95,7 +94,7 @@ def step_chunk(
             # A gradient that was kept includes that of L2.
             l2 = M.dtype.type(0.0 if kept else table[r].l2 * share)
             broken += step_tiles(
-                M, table[r], plan, integers, sums, l2, factor, rows, first, last, tile, starting,
+                M, table[r], plan, sparse, sums, l2, factor, rows, first, last, tile, starting,
                 kept,
             )  # fmt: skip
         elif table[r].form == codes.SPANS:
@@ -115,7 +114,7 @@ def sum_groups(
     chunks' losses and what is counted of them in sums, the examples' rows of out if it has any.
     May overwrite: this thread's activations, picks, `losses` and `shares`.
     """
-    chunk, inputs = plan.chunk, table[0].inputs
+    chunk = plan.chunk
     top = table[table.shape[0] - 1]
     chunks = (last - first + chunk - 1) // chunk
     tally = codes.SQUARES + plan.targets
@@ -137,12 +136,7 @@ def sum_groups(
                 count_rows(M, top, plan, sums, at, picks, labels, values, weights, begin, rows)
             sums[2 * plan.unit_count + c] = chunk_loss(M, plan, rows)
             backward(M, table, plan, stream, start - first, begin, rows)
-            if plan.sparse_rows:
-                count_entries(plan, sparse, inputs, order, start, rows, begin, begin + 1)
-                turn_entries(M, plan, sparse, inputs, order, start, rows, begin, begin + 1)
-            sum_chunk(
-                M, table, plan, sparse[0], rows, begin, plan.unit_count, group, c == beginning
-            )
+            sum_chunk(M, table, plan, sparse, rows, begin, plan.unit_count, group, c == beginning)
 
 
 @kernel
@@ -244,10 +238,10 @@ def engine(
     clipping = training and plan.clipping != 0
     keeping = clipping or plan.mode == codes.GRADIENT
     height, chunk = plan.height, plan.chunk
-    top, bottom = table[table.shape[0] - 1], table[0]
-    sparse = (integers, starts, columns, entries)
+    top = table[table.shape[0] - 1]
+    cursors = plan.cursors + place * plan.cursor_pitch
+    sparse = (integers, starts, columns, entries, cursors)
     known = (X, labels, values, weights)
-    turning = plan.sparse_rows != 0 and top.dresult >= 0
     examples = starts.size - 1 if plan.sparse_rows else X.shape[0]
     first_step, last_step, batch = 0, 1, examples
     if training:
@@ -328,8 +322,6 @@ def engine(
                 count_rows(M, top, plan, sums, at, picks, labels, values, weights, low, high)
             if top.dresult >= 0:
                 backward(M, table, plan, stream, start - first, low, high)
-            if turning:
-                count_entries(plan, sparse, bottom.inputs, order, start, rows, place, size)
             barrier(signals, size)
             loss += chunk_loss(M, plan, rows)
             if counting and place == 0:
@@ -338,16 +330,12 @@ def engine(
             if training and not np.isfinite(loss):
                 trouble = codes.LOSS_NOT_FINITE
                 break
-            if turning:
-                inputs = bottom.inputs
-                turn_entries(M, plan, sparse, inputs, order, start, rows, place, size)
-                barrier(signals, size)
             starting, ready = start == first, start + rows == last
             if top.dresult >= 0 and (keeping or not ready):
-                sum_chunk(M, table, plan, integers, rows, first_tile, last_tile, begin, starting)
+                sum_chunk(M, table, plan, sparse, rows, first_tile, last_tile, begin, starting)
             elif training:
                 broken = step_chunk(
-                    M, table, share, plan, integers, sums, 1.0, rows, first_tile, last_tile, tile,
+                    M, table, share, plan, sparse, sums, 1.0, rows, first_tile, last_tile, tile,
                     starting, False,
                 )  # fmt: skip
                 raise_flag(signals, broken > 0)
@@ -369,7 +357,7 @@ def engine(
                 raise_flag(signals, not np.isfinite(norm))
             if training:
                 broken = step_chunk(
-                    M, table, share, plan, integers, sums, scale, 0, first_tile, last_tile, tile,
+                    M, table, share, plan, sparse, sums, scale, 0, first_tile, last_tile, tile,
                     False, True,
                 )  # fmt: skip
                 raise_flag(signals, broken > 0)

@@ -99,14 +99,13 @@ PLAN: Final = np.dtype(
         ("widest", np.int64),
         ("sparse_rows", np.int64),  # 1 where examples are sparse
         ("entries", np.int64),  # workspace: the values of a chunk's entries, row by row
-        ("turned_entries", np.int64),  # workspace: the same column by column
         # Integers: where each row of `entries` begins, and the last one ends.
         ("beginnings", np.int64),
-        # Integers: where each column of `turned_entries` begins, and the last one ends.
+        # Integers: where each row of a chunk begins among the examples' entries.
+        ("row_starts", np.int64),
+        # Integers: for each thread, the entry of each row of a chunk that comes next.
         ("cursors", np.int64),
-        ("turned_rows", np.int64),  # integers: the rows of `turned_entries`
-        # Integers: the entries of each thread's share of the columns, a line apart.
-        ("counts", np.int64),
+        ("cursor_pitch", np.int64),  # integers from one thread's cursors to the next one's
         ("counted", np.int64),  # what is counted of every example, as flags below; 0 for nothing
         # Activation that errors are counted after, where the loss took it over.
         ("finish", np.int64),

@@ -3,6 +3,8 @@
 A sum over the inputs runs over a row's entries in the order of their columns, and a weight's
 gradient over the rows in their order, as in the products of dense examples, where a zero term adds
 nothing.  So the bits are those of the same examples stored densely, except for signs of zero.
+
+This file is long because each product stands twice: as instructions, and in NumPy.
 """
 
 from __future__ import annotations
@@ -15,9 +17,18 @@ from numba.core import cgutils, types
 
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import intrinsic
+from fastnn.kernels.micro_kernels import LINE
 from fastnn.kernels.panels import PANEL_BYTES
 
-__all__ = ["narrow_sums", "narrow_turned_tile", "row_sums", "turned_tile"]
+__all__ = [
+    "STRIP",
+    "add_entries",
+    "add_narrow_entries",
+    "clear",
+    "fetch",
+    "narrow_sums",
+    "row_sums",
+]
 
 # Numba's helpers carry no types.
 _cgutils: Any = cgutils
@@ -204,148 +215,200 @@ def narrow_sums(
     return signature, generate
 
 
-def _turned_tile(
-    vectors: int, M: Any, N: Any, result: int, cursor: int, rows_at: int, values_at: int, b: int,
-    height: int, start: int,
-) -> None:  # fmt: skip
-    """Compute one tile in NumPy."""
-    panel = PANEL_BYTES // M.itemsize
-    width = panel // 2 * vectors
-    for r in range(height):
-        total = M[:width] * M.dtype.type(0)
-        if start >= 0:
-            total = M[start + r * panel :][:width].copy()
-        for e in range(N[cursor + r], N[cursor + r + 1]):
-            place = b + N[rows_at + e] * panel
-            total += M[values_at + e] * M[place : place + width]
-        M[result + r * panel :][:width] = total
+def _add_entries(
+    M: Any, g: int, apart: int, values: int, dz: int, dz_apart: int, vectors: int, C: Any,
+    first: int, last: int, limit: int,
+) -> int:  # fmt: skip
+    """Add one row's part in NumPy."""
+    lanes = PANEL_BYTES // M.itemsize // 2
+    end = first + int(np.searchsorted(C[first:last], limit))
+    for e in range(first, end):
+        for q in range(vectors):
+            place = g + q // 2 * apart + C[e] * 2 * lanes + q % 2 * lanes
+            source = dz + q // 2 * dz_apart + q % 2 * lanes
+            M[place : place + lanes] += M[values + e] * M[source : source + lanes]
+    return end
 
 
-@intrinsic(_turned_tile)
-def turned_tile(
-    typing: Any, vectors: Any, M: Any, N: Any, result: Any, cursor: Any, rows_at: Any,
-    values_at: Any, b: Any, height: Any, start: Any,
+@intrinsic(_add_entries)
+def add_entries(
+    typing: Any, M: Any, g: Any, apart: Any, values: Any, dz: Any, dz_apart: Any, vectors: Any,
+    C: Any, first: Any, last: Any, limit: Any,
 ) -> Any:  # fmt: skip
-    """Compute C(r, j) = start(r, j) + sum over the entries of column r of value times B(row, j).
+    """Add value times dZ(j) to G(column, j) for a row's entries in columns before the limit.
 
-    Reads: in N, from cursor, where the entries of each of `height` columns begin, and from rows_at
-    their rows; in M, their values from values_at, one panel of B from b, the start laid out as
-    C, or zero where it is negative.  Writes: rows of one or two vectors of C from result, a
-    panel's row apart.  May overwrite: nothing else.
+    Reads: in M, the entries' values, that of entry e at values + e, and so many vectors of the
+    row's dZ, at most STRIP, from dz, in panels that are dz_apart from each other; the columns of
+    the entries from first to before last in C, ascending.
+    Writes: as many vectors of these rows of G, that of column 0 at g, in panels `apart` from each
+    other.  May overwrite: nothing else.  Returns the first entry past the limit, or last.
     """
     place = types.intp
-    signature = types.void(vectors, M, N, *[place] * 7)
+    signature = place(M, *[place] * 6, C, *[place] * 3)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = simd.data_pointer(context, builder, M, arguments[1])
-        integers = simd.data_pointer(context, builder, N, arguments[2])
-        result, cursor, rows_at, values_at, b, height, start = arguments[3:]
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        columns = simd.data_pointer(context, builder, C, arguments[7])
+        g, apart, values, dz, dz_apart, vectors = arguments[1:7]
         v = simd.Vectors(builder, context.get_data_type(M.dtype))
         number, build = simd.int64, builder
-        panel = number(2 * v.lanes)
-        halves = [number(q * v.lanes) for q in range(vectors.literal_value)]
-        started = build.icmp_signed(">=", start, number(0))
-        columns = build.gep(integers, [cursor])
-        sources = [build.gep(data, [build.add(b, half)]) for half in halves]
+        factors = build.gep(data, [values])
+        reached = simd.variable(build, arguments[8])
 
-        def column(r: Any) -> None:
-            at = build.mul(r, panel)
-            sums = [simd.variable(build, v.constant(0.0)) for _ in halves]
-            with build.if_then(started):
-                for half, total in zip(halves, sums, strict=True):
-                    here = build.add(build.add(start, at), half)
-                    build.store(v.load(data, here), total)
-            begin = build.load(build.gep(columns, [r]))
-            end = build.load(build.gep(columns, [build.add(r, number(1))]))
-            rows = build.gep(integers, [build.add(rows_at, begin)])
-            values = build.gep(data, [build.add(values_at, begin)])
+        def strip(count: int) -> None:
+            """Emit the loop over the entries for so many vectors of each."""
 
-            def entry(n: Any) -> None:
-                row = build.mul(build.load(build.gep(rows, [n])), panel)
-                factor = v.splat(build.load(build.gep(values, [n])))
-                for source, total in zip(sources, sums, strict=True):
-                    x = v.load(source, row)
-                    build.store(v.fma(factor, x, build.load(total)), total)
+            def places(start: Any, distance: Any) -> list[Any]:
+                return [
+                    build.add(
+                        build.add(start, build.mul(distance, number(q // 2))),
+                        number(q % 2 * v.lanes),
+                    )
+                    for q in range(count)
+                ]
 
-            simd.count_loop(build, build.sub(end, begin), entry)
-            for half, total in zip(halves, sums, strict=True):
-                v.store(build.load(total), data, build.add(build.add(result, at), half))
+            slopes = [v.load(data, at) for at in places(dz, dz_apart)]
+            targets = [build.gep(data, [at]) for at in places(g, apart)]
 
-        simd.count_loop(build, height, column)
+            def entry(e: Any, column: Any) -> None:
+                row = build.mul(column, number(2 * v.lanes))
+                factor = v.splat(build.load(build.gep(factors, [e])))
+                # Panels often lie a multiple of 4096 bytes apart: a load that follows a store at
+                # the same place of another page waits for it on some CPUs.
+                sums = [
+                    v.fma(factor, slope, v.load(target, row))
+                    for slope, target in zip(slopes, targets, strict=True)
+                ]
+                for total, target in zip(sums, targets, strict=True):
+                    v.store(total, target, row)
+
+            e = _before(build, columns, arguments[8], arguments[9], arguments[10], entry)
+            build.store(e, reached)
+
+        def arm(count: int) -> Callable[[], None]:
+            return lambda: strip(count)
+
+        simd.switch(build, vectors, {count: arm(count) for count in range(1, STRIP + 1)})
+        return build.load(reached)
+
+    return signature, generate
+
+
+def _before(
+    build: Any, columns: Any, first: Any, last: Any, limit: Any, body: Callable[[Any, Any], None]
+) -> Any:
+    """Emit ``body(entry, column)`` for a row's entries before a column; return the next entry."""
+    looking, found, inside, after = (
+        build.append_basic_block(name) for name in ("looking", "found", "inside", "after")
+    )
+    before = build.block
+    build.branch(looking)
+    build.position_at_end(looking)
+    e = build.phi(simd.int64)
+    e.add_incoming(first, before)
+    build.cbranch(build.icmp_signed("<", e, last), found, after)
+    build.position_at_end(found)
+    column = build.sext(build.load(build.gep(columns, [e])), simd.int64)
+    build.cbranch(build.icmp_signed("<", column, limit), inside, after)
+    build.position_at_end(inside)
+    body(e, column)
+    e.add_incoming(build.add(e, simd.int64(1)), build.block)
+    build.branch(looking)
+    build.position_at_end(after)
+    return e
+
+
+def _add_narrow_entries(
+    M: Any, g: int, values: int, dz: int, C: Any, first: int, last: int, limit: int, outputs: int
+) -> int:
+    """Add one row's part in NumPy."""
+    panel = PANEL_BYTES // M.itemsize
+    end = first + int(np.searchsorted(C[first:last], limit))
+    for q in range(outputs):
+        for e in range(first, end):
+            place = g + C[e] // panel * panel * codes.NARROW_ROWS + q * panel + C[e] % panel
+            M[place] += M[values + e] * M[dz + q]
+    return end
+
+
+@intrinsic(_add_narrow_entries)
+def add_narrow_entries(
+    typing: Any, M: Any, g: Any, values: Any, dz: Any, C: Any, first: Any, last: Any, limit: Any,
+    outputs: Any,
+) -> Any:  # fmt: skip
+    """Add the same as `add_entries` to G of few columns, stored as its transpose.
+
+    Reads: as there.  Writes: in M, G of so many outputs, NARROW_ROWS rows for each panel of
+    columns, that of column 0 at g.  May overwrite: nothing else.  Returns the same.
+    """
+    place = types.intp
+    signature = place(M, place, place, place, C, place, place, place, place)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        columns = simd.data_pointer(context, builder, C, arguments[4])
+        g, values, dz = arguments[1:4]
+        outputs = arguments[8]
+        one = simd.Vectors(builder, context.get_data_type(M.dtype), 1)
+        number, build = simd.int64, builder
+        panel = number(2 * simd.BYTES * 8 // one.bits)
+        apart = build.mul(panel, number(codes.NARROW_ROWS))
+        factors, slopes = build.gep(data, [values]), build.gep(data, [dz])
+
+        def entry(e: Any, column: Any) -> None:
+            across = build.mul(build.udiv(column, panel), apart)
+            row = build.add(g, build.add(across, build.urem(column, panel)))
+            factor = one.load(factors, e)
+
+            def output(q: Any) -> None:
+                at = build.add(row, build.mul(q, panel))
+                total = one.fma(factor, one.load(slopes, q), one.load(data, at))
+                one.store(total, data, at)
+
+            simd.count_loop(build, outputs, output)
+
+        return _before(build, columns, arguments[5], arguments[6], arguments[7], entry)
+
+    return signature, generate
+
+
+def _fetch(M: Any, at: int, count: int) -> None:
+    """Do nothing in NumPy."""
+
+
+@intrinsic(_fetch)
+def fetch(typing: Any, M: Any, at: Any, count: Any) -> Any:
+    """Prefetch so many elements of M, which will be added to in no order of their places."""
+    signature = types.void(M, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        start = builder.gep(data, [arguments[1]])
+        line = LINE * 8 // simd.Vectors(builder, context.get_data_type(M.dtype)).bits
+        simd.count_loop(
+            builder, arguments[2], lambda n: simd.prefetch(builder, start, n), step=line
+        )
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _narrow_turned_tile(
-    M: Any, N: Any, result: int, cursor: int, rows_at: int, values_at: int, b: int, height: int,
-    outputs: int, start: int,
-) -> None:  # fmt: skip
-    """Compute one tile in NumPy."""
-    panel = PANEL_BYTES // M.itemsize
-    for q in range(outputs):
-        for r in range(panel):
-            total = M[start + q * panel + r] if start >= 0 and r < height else M.dtype.type(0)
-            if r < height:
-                for e in range(N[cursor + r], N[cursor + r + 1]):
-                    total += M[values_at + e] * M[b + N[rows_at + e] * panel + q]
-            M[result + q * panel + r] = total
+def _clear(M: Any, at: int, count: int) -> None:
+    """Clear them in NumPy."""
+    M[at : at + count] = 0
 
 
-@intrinsic(_narrow_turned_tile)
-def narrow_turned_tile(
-    typing: Any, M: Any, N: Any, result: Any, cursor: Any, rows_at: Any, values_at: Any, b: Any,
-    height: Any, outputs: Any, start: Any,
-) -> Any:  # fmt: skip
-    """Compute the same as `turned_tile` for few columns of C, stored as its transpose.
-
-    Reads: as there; `height` columns of entries, at most one panel.  Writes: one panel's row per
-    output from result, zero past the last column.
-    May overwrite: nothing else.
-    """
-    place = types.intp
-    signature = types.void(M, N, *[place] * 8)
+@intrinsic(_clear)
+def clear(typing: Any, M: Any, at: Any, count: Any) -> Any:
+    """Set so many elements of M, whole vectors of them, to zero."""
+    signature = types.void(M, types.intp, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = simd.data_pointer(context, builder, M, arguments[0])
-        integers = simd.data_pointer(context, builder, N, arguments[1])
-        result, cursor, rows_at, values_at, b, height, outputs, start = arguments[2:]
-        one = simd.Vectors(builder, context.get_data_type(M.dtype), 1)
-        number, build = simd.int64, builder
-        panel = number(2 * simd.BYTES * 8 // one.bits)
-        started = build.icmp_signed(">=", start, number(0))
-        columns = build.gep(integers, [cursor])
-
-        def output(q: Any) -> None:
-            source = build.gep(data, [build.add(b, q)])
-            line = build.mul(q, panel)
-
-            def column(r: Any) -> None:
-                at = build.add(line, r)
-                total = simd.variable(build, one.constant(0.0))
-                with build.if_then(started):
-                    build.store(one.load(data, build.add(start, at)), total)
-                begin = build.load(build.gep(columns, [r]))
-                end = build.load(build.gep(columns, [build.add(r, number(1))]))
-
-                def entry(n: Any) -> None:
-                    e = build.add(begin, n)
-                    row = build.load(build.gep(integers, [build.add(rows_at, e)]))
-                    x = one.load(source, build.mul(row, panel))
-                    factor = one.load(data, build.add(values_at, e))
-                    build.store(one.fma(factor, x, build.load(total)), total)
-
-                simd.count_loop(build, build.sub(end, begin), entry)
-                one.store(build.load(total), data, build.add(result, at))
-
-            def rest(n: Any) -> None:
-                at = build.add(build.add(line, height), n)
-                one.store(one.constant(0.0), data, build.add(result, at))
-
-            simd.count_loop(build, height, column)
-            simd.count_loop(build, build.sub(panel, height), rest)
-
-        simd.count_loop(build, outputs, output)
+        start = builder.gep(data, [arguments[1]])
+        v = simd.Vectors(builder, context.get_data_type(M.dtype))
+        zero = v.constant(0.0)
+        simd.count_loop(builder, arguments[2], lambda n: v.store(zero, start, n), step=v.lanes)
         return context.get_dummy_value()
 
     return signature, generate

@@ -3,6 +3,8 @@
 A tile (a register block) of a layer's weights is ``UNIT_ROWS`` inputs by a panel of outputs; of
 narrow weights, which are stored as their transpose, a panel of inputs by all outputs.  Each tile
 belongs to one thread, and every sum has one order.
+
+This file is long because summing and stepping walk the same tiles, of dense and of sparse examples.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.entries import spread_entries
 from fastnn.kernels.matmul import column_sums, gradient_tile
 from fastnn.kernels.micro_kernels import LINE, UNIT_ROWS
 from fastnn.kernels.narrow import narrow_gradient_tile
 from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
-from fastnn.kernels.sparse_products import narrow_turned_tile, turned_tile
+from fastnn.kernels.sparse_products import STRIP, clear, fetch
 from fastnn.kernels.update import blend, squares, update_span
 
 __all__ = [
@@ -165,53 +168,99 @@ def vectors_of(row: Any, i: int, j: int, panel: int) -> tuple[int, int]:
 
 
 @kernel
-def sparse_tile_gradient(
-    M: Any, row: Any, plan: Any, integers: Any, i: int, j: int, result: int, start: int
-) -> None:
-    """Compute a tile of the gradient of weights that read sparse examples.
+def tile_size(row: Any, panel: int) -> int:
+    """Return the elements of a tile of an operation's weight gradient."""
+    return panel * (codes.NARROW_ROWS if row.narrow else UNIT_ROWS)
 
-    Reads: what `turn_entries` left, the operation's `dresult`; the start.
-    Writes: the tile at result.  May overwrite: nothing else.
+
+@kernel
+def tiles_near(row: Any, plan: Any, panel: int) -> int:
+    """Return how many tiles of a gradient have room in `tile_size`, and so in the L2 cache."""
+    count: int = plan.tile_size // tile_size(row, panel)
+    return count
+
+
+@kernel
+def spread_tiles(
+    row: Any, plan: Any, panel: int, top: int, i: int, j: int, left: int, room: int
+) -> tuple[int, int]:
+    """Return how many of so many tiles get a chunk's entries together, and of how many panels.
+
+    They lie below each other in each panel: in a part of a band, or in whole bands of all panels,
+    as many as come to `room` tiles; in any case at least one tile.
+    """
+    inputs, rows = row.inputs, tile_rows(row, panel)
+    panels = (row.outputs + panel - 1) // panel
+    beyond = (inputs - i + rows - 1) // rows
+    if panels == 1:
+        return min(beyond, room, left), 1
+    of_band = band_rows(rows, plan.chunk) // rows
+    here = min(of_band - (i - top) // rows, beyond)
+    across = min(panels - j // panel, room // here, left // here) if i == top else 1
+    if across <= 1:
+        return min(here, room, left), 1
+    down = here
+    if across == panels:
+        whole = min(left, room) // panels
+        down = beyond if whole >= beyond else max(whole // of_band * of_band, here)
+    return across * down, across
+
+
+@kernel
+def spread_chunk(
+    M: Any, row: Any, plan: Any, sparse: Any, rows: int, top: int, i: int, j: int, count: int,
+    across: int, at: int, apart: int, starting: bool, known: int,
+) -> int:  # fmt: skip
+    """Add a chunk's entries to some tiles of a gradient, from row i, column j; see `spread_tiles`.
+
+    Reads: what `gather_entries` left; the operation's `dresult`; the thread's `cursors`, if they
+    stand at row i, which is then the one known.  Writes: the tiles at `at`, of panels that are
+    `apart` from each other, from zero where starting; `cursors` where the next tile lies below
+    these.  Returns the row at which `cursors` stand.
     """
     panel = PANEL_BYTES // M.itemsize
-    cursor = plan.cursors + i
-    rows_at, values_at = plan.turned_rows, plan.turned_entries
-    dZ = row.dresult + j * plan.height
-    height = min(tile_rows(row, panel), row.inputs - i)
-    if start == result and integers[cursor] == integers[cursor + height]:
-        # Nothing is added.
-        return
-    if row.narrow:
-        narrow_turned_tile(
-            M, integers, result, cursor, rows_at, values_at, dZ, height, row.outputs, start
-        )
-    elif row.outputs - j > panel // 2:
-        turned_tile(2, M, integers, result, cursor, rows_at, values_at, dZ, height, start)
-    else:
-        turned_tile(1, M, integers, result, cursor, rows_at, values_at, dZ, height, start)
+    inputs, outputs, deep = row.inputs, row.outputs, tile_rows(row, panel)
+    down = count // across
+    size = down * tile_size(row, panel)
+    high = min(i + down * deep, inputs)
+    end = j + across * panel
+    end_of_band = min(top + band_rows(deep, plan.chunk), inputs)
+    below = high != end_of_band or end >= outputs
+    # As many panels as have room in registers.
+    step = STRIP // 2 * panel
+    for k in range(j, end, step):
+        panels = min(step, end - k) // panel
+        for q in range(panels):
+            begin = at + q * apart
+            if starting:
+                clear(M, begin, size)
+            else:
+                fetch(M, begin, size)
+        kept = below and k + step >= end
+        spread_entries(M, row, plan, sparse, rows, k, panels, i, high, at, apart, known == i, kept)
+        at += STRIP // 2 * apart
+    return high if below else known
 
 
 @kernel
 def tile_gradient(
-    M: Any, row: Any, plan: Any, integers: Any, rows: int, i: int, j: int, result: int, start: int,
-    ahead: int, lines: int,
+    M: Any, row: Any, plan: Any, rows: int, i: int, j: int, result: int, start: int, ahead: int,
+    lines: int,
 ) -> None:  # fmt: skip
-    """Compute a tile of an operation's weight gradient.
+    """Compute a tile of an operation's weight gradient from dense examples.
 
-    Reads: the operation's source and `dresult`, or integers; the start.  Prefetches: so many cache
-    lines of weights and moments from ahead on; see `column_tile`.
+    Reads: the operation's source and `dresult`; the start.  Prefetches: so many cache lines of
+    weights and moments from ahead on; see `column_tile`.
     Writes: the tile at result.  May overwrite: nothing else.
     """
     source, dZ = row.source, row.dresult
     height, ahead_step = plan.height, plan.state
-    if row.sparse:
-        sparse_tile_gradient(M, row, plan, integers, i, j, result, start)
-    elif row.narrow:
+    if row.narrow:
         narrow_gradient_tile(M, result, source, dZ, height, rows, i, row.inputs, start)
     else:
         gradient_tile(
-            M, result, source, dZ, height, rows, i, j, row.inputs, row.outputs, start, ahead,
-            ahead_step, lines,
+            M, result, source, dZ, height, rows, i, j, row.inputs, row.outputs, start,
+            ahead, ahead_step, lines,
         )  # fmt: skip
 
 
@@ -246,13 +295,13 @@ def turn_tile(M: Any, row: Any, i: int, j: int) -> None:
 
 @kernel
 def sum_tiles(
-    M: Any, row: Any, plan: Any, integers: Any, rows: int, first: int, last: int, group: int,
+    M: Any, row: Any, plan: Any, sparse: Any, rows: int, first: int, last: int, group: int,
     starting: bool,
 ) -> None:  # fmt: skip
     """Add a chunk's part of some tiles of an operation's gradient, and of the biases beside them.
 
-    Reads: the operation's source and `dresult`, or integers.  Writes: the group's part of its
-    gradient, overwritten where starting, else added to.  May overwrite: nothing else.
+    Reads: the operation's source, or sparse, and `dresult`.  Writes: the group's part of its
+    gradient, overwritten where starting, else added to.  May overwrite: the thread's `cursors`.
     """
     if first >= last:
         return
@@ -262,10 +311,18 @@ def sum_tiles(
     deep = tile_rows(row, panel)
     band = band_rows(deep, plan.chunk)
     top, i, j = tile_at(first, inputs, outputs, panel, deep, band)
-    for _ in range(first, last):
+    done, known, most = first, codes.NONE, tiles_near(row, plan, panel)
+    for unit in range(first, last):
         g = weights_at(row, i, j, panel) + shift
-        start = codes.NONE if starting else g
-        tile_gradient(M, row, plan, integers, rows, i, j, g, start, 0, 0)
+        if not row.sparse:
+            tile_gradient(M, row, plan, rows, i, j, g, codes.NONE if starting else g, 0, 0)
+        elif unit == done:
+            count, across = spread_tiles(row, plan, panel, top, i, j, last - unit, most)
+            known = spread_chunk(
+                M, row, plan, sparse, rows, top, i, j, count, across, g, tall(inputs) * panel,
+                starting, known,
+            )  # fmt: skip
+            done += count
         if i == 0 and row.b >= 0:
             b = row.biases + j + shift
             dZ = row.dresult + j * height
@@ -328,7 +385,7 @@ def lines_ahead(M: Any, plan: Any) -> int:
 
 @kernel
 def step_tiles(
-    M: Any, row: Any, plan: Any, integers: Any, sums: Any, l2: Any, scale: Any, rows: int,
+    M: Any, row: Any, plan: Any, sparse: Any, sums: Any, l2: Any, scale: Any, rows: int,
     first: int, last: int, tile: int, starting: bool, kept: bool,
 ) -> int:  # fmt: skip
     """Update some tiles of an operation's weights, and the biases beside them.
@@ -336,10 +393,10 @@ def step_tiles(
     A gradient that is kept is read; else each tile's gradient is computed (from zero where this
     is the batch's first chunk, starting), applied while it is in the cache, and dropped.
 
-    Reads: the operation's source and `dresult`, or integers, or its gradient.  Writes: its
+    Reads: the operation's source, or sparse, and `dresult`; or its gradient.  Writes: its
     `packed`, `biases`, `transposed` and moments; where l2 is not zero, the sum of squared weights
-    of each tile. May overwrite: tile, the gradient.  Returns the number of spans with results that
-    are not finite.
+    of each tile.  May overwrite: tile, the gradient, the thread's `cursors`.  Returns the number of
+    spans with results that are not finite.
     """
     if first >= last:
         return 0
@@ -354,12 +411,28 @@ def step_tiles(
     band = band_rows(deep, plan.chunk)
     top, i, j = tile_at(first, inputs, outputs, panel, deep, band)
     lines = lines_ahead(M, plan)
+    done, known, most = first, codes.NONE, tiles_near(row, plan, panel)
+    highest, leftmost, apart, size = i, j, 0, tile_size(row, panel)
     for unit in range(first, last):
         w = weights_at(row, i, j, panel)
         g = w + shift if kept else tile
-        if not kept:
+        if not kept and row.sparse:
+            if unit == done:
+                count, across = spread_tiles(row, plan, panel, top, i, j, last - unit, most)
+                highest, leftmost = i, j
+                g, apart = w + shift, tall(inputs) * panel
+                if starting:
+                    g, apart = tile, count // across * size
+                known = spread_chunk(
+                    M, row, plan, sparse, rows, top, i, j, count, across, g, apart, starting, known
+                )
+                done += count
+            g = w + shift
+            if starting:
+                g = tile + (j - leftmost) // panel * apart + (i - highest) // deep * size
+        elif not kept:
             start = codes.NONE if starting else w + shift
-            tile_gradient(M, row, plan, integers, rows, i, j, tile, start, w, lines)
+            tile_gradient(M, row, plan, rows, i, j, tile, start, w, lines)
         count, pitch = vectors_of(row, i, j, panel)
         if l2:
             sums[row.units + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
