@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
+from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge
 
 rng = np.random.default_rng(11)
@@ -96,3 +97,38 @@ def test_callbacks_see_the_weights_that_were_scored():
         one.fit(X[40:], TARGETS["two classes"][1][40:], X_val=X_val, y_val=y_val)
     assert len(seen) == 5
     assert all(logged == scored for logged, scored in seen)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("monitor", [None, "loss"])
+@pytest.mark.parametrize("epoch", [1, 2, 5])
+def test_an_interruption_at_the_end_of_the_best_epoch_leaves_weights_with_their_score(
+    epoch, monitor, monkeypatch, tmp_path
+):
+    run, ends = Feed.run, []
+
+    def interrupted(feed, first, last, rates):
+        done = run(feed, first, last, rates)
+        if last * 32 >= N:
+            ends.append(last)
+            if len(ends) == epoch:
+                raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(Feed, "run", interrupted)
+    one = fn.MLPRegressor(
+        hidden_layer_sizes=9, early_stopping=True, batch_size=32, random_state=0, monitor=monitor,
+        solver="sgd", learning_rate_init=0.01,
+    )  # fmt: skip
+    targets = X @ np.arange(1.0, 1 + X.shape[1])
+    held, wanted = X[:40] + 0.1, targets[:40]
+    one.fit(X, targets, X_val=held, y_val=wanted)
+    assert one.n_iter_ == len(one.validation_scores_) == epoch - 1
+    if monitor is None:
+        assert one.best_validation_score_ == pytest.approx(one.score(held, wanted))
+    else:
+        error = one.predict(held) - wanted
+        assert one.best_validation_score_ == pytest.approx(np.square(error).mean() / 2)
+    one.save(tmp_path / "kept")
+    again = fn.load_estimator(tmp_path / "kept")
+    assert again.best_validation_score_ == one.best_validation_score_

@@ -97,6 +97,11 @@ class Feed:
         """Unpack the weights of the best epoch, where the job's counting keeps them."""
         self._stepper.store_best(parameters)
 
+    @property
+    def best_value(self) -> float:
+        """The best of what the engine watches, times its sign."""
+        return float(self._stepper.report["best_value"])
+
     def measure_no_more(self) -> None:
         """Take steps as if nothing were measured."""
         self._stepper.measure_no_more()

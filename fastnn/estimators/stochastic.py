@@ -241,6 +241,7 @@ class Descent(Ledger):
 
     def _settle(self) -> None:
         """Go back to before a divergence, should the interruption have hidden one."""
+        self._own_up()
         self._feed.measure_no_more()
         weights, moments = np.empty_like(self._vector), np.empty_like(self._pace.state.moments)
         self._feed.store(weights, moments)
@@ -280,11 +281,12 @@ class Descent(Ledger):
             worse = judge.sign * score < judge.sign * best + self._tol
             one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
         if judge.better(score, best):
-            one.best_validation_score_ = score
+            # Before the score, so that an interruption in between is found by `_own_up`.
             if self._stopping_early and self._feed.counting is not None:
                 self._kept = True
             elif self._stopping_early:
                 self._best = self._vector.copy()
+            one.best_validation_score_ = score
 
     def _judged(self, judge: Judge) -> tuple[float, float]:
         """Return score and loss of the validation examples."""
@@ -300,6 +302,16 @@ class Descent(Ledger):
             self._feed.measure_no_more()
         self._show()
         return judge()
+
+    def _own_up(self) -> None:
+        """Record the best score where the engine kept its weights, but was interrupted then."""
+        counting, one, judge = self._feed.counting, self._estimator, self._judge
+        if judge is None or counting is None or counting.watch is None:
+            return
+        score = counting.watch.sign * self._feed.best_value
+        if judge.better(score, one.best_validation_score_):
+            self._kept = True
+            one.best_validation_score_ = score
 
     def _take_best(self) -> None:
         """Bring back the weights of the best score where the engine keeps them."""
