@@ -832,8 +832,10 @@ class Sequential:
 
     def _readable(self, features: Floats | SparseRows, name: str = "X") -> Any:
         """Return features that the first layer can read: sparse ones if that is a Dense."""
-        first = next(layer for layer in self.layers if not kind_of(layer).in_training)
-        if isinstance(features, SparseRows) and not isinstance(first, Dense):
+        if not isinstance(features, SparseRows):
+            return features
+        first, *_ = [layer for layer in self.layers if not kind_of(layer).in_training]
+        if not isinstance(first, Dense):
             raise ValueError(
                 f"{name} must be dense where the first layer is no Dense, as it reads all features "
                 f"of an example; got a sparse matrix, and {first!r} as the first layer. "

@@ -10,7 +10,7 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, error, through
 
 import fastnn as fn
-from fastnn import prediction, reference, reference_draws, threads, training
+from fastnn import compiled_call, reference, reference_draws, threads, training
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.layout import Program, Tiling, aligned_zeros
@@ -431,7 +431,9 @@ def test_a_step_that_was_not_taken_draws_nothing(backend, monkeypatch):
         net.train_on_batch(known.X, known.y, optimizer=fn.Adam(1e39), backend=backend)
     with pytest.raises(ValueError, match="sample_weight"):
         net.train_on_batch(known.X, known.y, sample_weight=[1.0], backend=backend)
-    steps = {"native": (prediction.Run, "once"), "reference": (training.ReferenceStepper, "run")}
+    steps = {
+        "native": (compiled_call.Call, "at_once"), "reference": (training.ReferenceStepper, "run")
+    }  # fmt: skip
     run = getattr(*steps[backend])
 
     def interrupted(self, *arguments):

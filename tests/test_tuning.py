@@ -68,7 +68,7 @@ def test_plans_for_single_calls_are_made_by_the_figures_in_force(first):
         )  # fmt: skip
 
     def chunks():
-        runs = [run for kept in net._plans._runs.values() for run in kept]
+        runs = [call.run for kept in net._plans._runs.values() for call in kept]
         return {int(run.program.plan["chunk"][0]) for run in runs}
 
     turns = [{}, small, {}] if first == "as it is" else [small, {}, small]

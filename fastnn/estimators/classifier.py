@@ -479,8 +479,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         return np.asarray(found[len(every) :], np.float64)
 
     def _strata(self, targets: Targets) -> Array | None:
-        # Of one dimension: from columns scikit-learn makes a string of every row first.
-        return targets.values[:, 0].astype(bool) if self.n_outputs_ == 1 else None
+        if self.n_outputs_ != 1:
+            return None
+        sides = targets.values.astype(bool)
+        # Of columns scikit-learn makes a string of every row first; its error then names a class
+        # that has too few members as it names it everywhere.
+        few = min(np.count_nonzero(sides), np.count_nonzero(~sides)) < 2
+        return sides if few else sides[:, 0]
 
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         if known.targets.labels.size:
