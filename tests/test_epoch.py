@@ -599,12 +599,12 @@ def test_a_second_architecture_compiles_nothing_and_loads_nothing(dtype):
     assert fetched == [
         (sum(e.stats.cache_hits.values()), sum(e.stats.cache_misses.values())) for e in entries
     ]
-    # The parameters' dtype tells the signatures apart; one order serves both.
+    # The parameters' dtype tells the signatures apart; one order, if any, serves both.
     for each, place in HOLDERS.items():
         dtypes = [str(signature[place].dtype) for signature in each.signatures]
         assert len(dtypes) == len(set(dtypes)) <= len(DTYPES)
         assert dtype in dtypes
-    assert len(draw_order.signatures) == 1
+    assert len(draw_order.signatures) <= 1
 
 
 # Nothing is allocated inside.
