@@ -79,7 +79,7 @@ def refuse(
     """
     known = [one for one in parameters if one not in ("self", "unknown")]
     first = next(one for one in unknown if one not in known)
-    hint = hint_for(first, words, known) or f" It has {', '.join(known)}."
+    hint = hint_for(first, words, known) or f" It has {', '.join(known) or 'none'}."
     raise TypeError(f"{name}() has no argument {first!r}.{hint}")
 
 

@@ -458,7 +458,7 @@ class _Planner:
         self.plan["batch"] = asked.rows
         self.plan["chunk"] = chunk
         self.plan["height"] = _up(chunk, self.tiling.rows)
-        self.plan["widest"] = max(widths)
+        self.plan["widest"] = max(widths, default=self.operations[0].inputs)
 
     def _describe(self) -> None:
         """Write what each operation is, and what it reads and writes by number of columns."""

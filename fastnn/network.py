@@ -168,6 +168,7 @@ class Sequential:
     def _build(self, inputs: int) -> None:
         """Fix the input width and draw the first weights."""
         layout = Layout.of(inputs, self.layers)
+        self._check_numbers()
         rng = copy.deepcopy(self._weights_rng)
         try:
             parameters = aligned_zeros(layout.size, self.dtype)
@@ -196,6 +197,22 @@ class Sequential:
             self._buffers = buffers
 
         self._shown.write(build)
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers of layers that would become infinite, or 0, in the network's dtype."""
+        for place, layer in enumerate(self.layers):
+            if kind_of(layer).form != codes.SPANS:
+                continue
+            for name, value in to_dict(layer).items():
+                if not isinstance(value, float) or value == 0.0:
+                    continue
+                with np.errstate(over="ignore", under="ignore"):
+                    held = abs(self.dtype.type(value))
+                if not 0.0 < held < math.inf:
+                    raise ValueError(
+                        f"{name} of layers[{place}] must be a number that fits {self.dtype}; "
+                        f"got {value!r}."
+                    )
 
     # What it is.
 

@@ -101,12 +101,12 @@ def _beyond(name: str, values: Floats | SparseRows) -> str:
         np.maximum.at(top, some.columns, np.abs(some.values))
     else:
         top = np.abs(values[::step]).max(axis=0)
-    if top.max() <= HOPELESS and top.min() * HOPELESS >= 1.0:
+    if top.max() <= HOPELESS and top.min() >= 1.0 / HOPELESS:
         return ""
     parts = []
     for wrong, verb in (
         (top > HOPELESS, "reaches"),
-        ((top > 0.0) & (top * HOPELESS < 1.0), "reaches no more than"),
+        ((top > 0.0) & (top < 1.0 / HOPELESS), "reaches no more than"),
     ):
         places = np.flatnonzero(wrong)
         if len(places):

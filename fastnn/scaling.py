@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.hints import understands
 from fastnn.layers import Layer
 
 __all__ = ["Standardize", "measured"]
@@ -18,6 +19,15 @@ Floats = NDArray[np.floating]
 _AT_A_TIME = 1 << 18
 
 
+_WORDS = {
+    "axis": "It measures each feature by itself.",
+    "mean": "The first fit measures it, or net.adapt(X).",
+    "variance": "The first fit measures it, or net.adapt(X).",
+    "name": "A layer has no name; leave it out.",
+}
+
+
+@understands(_WORDS)
 @dataclass(frozen=True, slots=True, repr=False)
 class Standardize(Layer):
     """Brings every feature to mean 0 and standard deviation 1: ``Z = (X - mean) / deviation``.
@@ -68,16 +78,22 @@ def measured(X: Floats, weights: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
         return np.zeros(X.shape[1]), np.ones(X.shape[1])
     rows = max(1, _AT_A_TIME // X.shape[1])
     parts = [slice(start, start + rows) for start in range(0, len(counted), rows)]
+    least, most = counted.min(axis=0), counted.max(axis=0)
+    # By a power of two for each column, which rounds nothing, so that no square overflows.
+    power = np.frexp(np.maximum(np.abs(least), np.abs(most)).astype(np.float64))[1]
+
+    def scaled(part: slice) -> NDArray[Any]:
+        return np.asarray(np.ldexp(counted[part].astype(np.float64), -power))
 
     def summed(of: Any) -> NDArray[Any]:
-        sums = [shares[part] @ of(counted[part].astype(np.float64)) for part in parts]
-        return np.asarray(np.add.reduce(sums, 0))
+        return np.asarray(np.add.reduce([shares[part] @ of(scaled(part)) for part in parts], 0))
 
-    mean = summed(lambda rows: rows) / total
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(under="ignore"):
+        mean = summed(lambda rows: rows) / total
         deviation = np.sqrt(summed(lambda rows: np.square(rows - mean)) / total)
+        mean, deviation = np.ldexp(mean, power), np.ldexp(deviation, power)
     # A sum's rounding would give a column of one value a deviation of about 1e-17.
-    flat = counted.min(axis=0) == counted.max(axis=0)
+    flat = least == most
     limits = np.finfo(X.dtype)
     flat |= ~((deviation >= limits.tiny) & (deviation <= limits.max))
     return np.where(flat, 0.0, mean), np.where(flat, 1.0, deviation)

@@ -380,3 +380,18 @@ def test_it_is_pytorch_s(epsilon):
     for name, parameter in theirs.items():
         found = net.layout.view(gradient, name)
         assert np.abs(found - parameter.grad.numpy().T).max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [(fn.LayerNorm(1e-60), "epsilon"), (fn.RMSNorm(1e60), "epsilon"), (fn.PReLU(-1e39), "initial")],
+)
+def test_numbers_fit_the_dtype(layer, name):
+    wanted = rf"{name} of layers\[1\] must be a number that fits float32; got"
+    with pytest.raises(ValueError, match=wanted):
+        fn.Sequential([fn.Dense(3), layer, fn.Dense(1)], inputs=2)
+    later = fn.Sequential([fn.Dense(3), layer, fn.Dense(1)])
+    with pytest.raises(ValueError, match=wanted):
+        later.fit(np.ones((4, 2)), np.ones(4))
+    assert later.inputs is None
+    assert fn.Sequential([fn.Dense(3), layer, fn.Dense(1)], inputs=2, dtype="float64").inputs == 2

@@ -194,7 +194,7 @@ ALLOWED = {
     "reference_tables": set(),
     "scales": {"sparse"},
     "rates": {"errors", "losses", "names", "network", "optimizers"},
-    "scaling": {"layers"},
+    "scaling": {"hints", "layers"},
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
     "slopes": {"hints", "layers", "names"},

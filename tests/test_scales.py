@@ -139,3 +139,8 @@ def test_targets_of_several_outputs_are_to_be_standardized_by_column():
     by_column = "y = (y - y.mean(axis=0)) / y.std(axis=0)"
     assert by_column in hopeless(X, y)
     assert by_column in " ".join(net.diagnose(X, y).findings)
+
+
+def test_the_largest_floats_of_single_precision_are_told_without_overflow(recwarn):
+    assert "X[:, 0] reaches 2e+38" in hopeless(np.full((3, 1), 2e38, "float32"), None)
+    assert not recwarn.list

@@ -212,3 +212,31 @@ def test_a_learning_rate_is_looked_for_on_scaled_features():
     scaled = fn.find_learning_rate(network(), by_hand(X), y, steps=20)
     assert error(found.losses, scaled.losses) <= 1e-9
     assert net.inputs is None, "a copy measures, and takes the steps"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_it_gives_can_be_looked_at(dtype, backend):
+    X, _ = examples(dtype=dtype)
+    net = network(fn.Dropout(0.3), fn.Dropout(0.1), dtype=dtype)
+    net.adapt(X)
+    wanted = by_hand(X.astype("float64"))
+    for place in range(3):
+        found = net.hidden(X, place, backend=backend)
+        assert error(found, wanted) <= (1e-3 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 5e306])
+def test_columns_whose_squares_overflow_or_vanish_come_to_unit_scale(size, recwarn):
+    X = np.random.default_rng(3).normal(size=(50, 3))
+    mean, deviation = measured(X * size, np.zeros(0))
+    assert error(mean / size, X.mean(0)) <= 1e-12
+    assert error(deviation / size, X.std(0)) <= 1e-12
+    assert not recwarn.list
+
+
+def test_what_other_libraries_give_it_is_answered():
+    with pytest.raises(TypeError, match=r"no argument 'axis'\. It measures each feature by itself"):
+        fn.Standardize(axis=0)
+    with pytest.raises(TypeError, match=r"no argument 'colour'\. It has none"):
+        fn.Standardize(colour=0)
