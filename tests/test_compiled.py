@@ -321,6 +321,8 @@ for function, first in ((by_name, ()), (as_argument, (forward,)), (in_a_closure,
     function(*first, weights, x, out)
     assert (out == net(x)).all(), (out, net(x))
     print(sum(function.stats.cache_hits.values()), end=" ")
+# In a process where nothing else has loaded Numba's own way to make one.
+assert net.cfunc().address
 """
 
 

@@ -239,7 +239,9 @@ def pointer_entry(function: Callable[..., None], signature: Any) -> Any:
     if _JIT_OFF:
         return None
     parts = signature.args, signature.return_type
-    compiled: Any = _numba.core.ccallback.CFunc(function, parts, {}, dict(_FLAGS))
+    # Nothing else loads it.
+    callbacks = importlib.import_module("numba.core.ccallback")
+    compiled: Any = callbacks.CFunc(function, parts, {}, dict(_FLAGS))
     if os.environ.get("FASTNN_CACHE", "1") != "0":
         compiled._cache = KernelCache(function)
 
