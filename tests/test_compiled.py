@@ -293,6 +293,8 @@ import numpy as np
 import fastnn as fn
 
 net = fn.Sequential([fn.Dense(int(sys.argv[1]), "tanh"), fn.Dense(2)], 3, rng=int(sys.argv[1]))
+# Before anything else loads what it needs of Numba.
+assert net.cfunc().address
 forward, weights = net.jitted()
 
 
@@ -321,8 +323,6 @@ for function, first in ((by_name, ()), (as_argument, (forward,)), (in_a_closure,
     function(*first, weights, x, out)
     assert (out == net(x)).all(), (out, net(x))
     print(sum(function.stats.cache_hits.values()), end=" ")
-# In a process where nothing else has loaded Numba's own way to make one.
-assert net.cfunc().address
 """
 
 
