@@ -81,8 +81,6 @@ class Kind:
         Integers of the operation table that are its own, by name, of a layer and its place.
     scratch : int
         Numbers that its forward pass notes of each row, for the backward pass.
-    by_rows : bool
-        Whether each row is computed by itself; else it needs all rows of a batch.
     answered : bool
         Whether the kernels of predictions know it; else predictions walk the engine's table.
     in_training : bool
@@ -105,7 +103,6 @@ class Kind:
     number: Callable[[Any], float] = lambda layer: 0.0
     columns: Callable[[Any, int], dict[str, int]] = lambda layer, place: {}
     scratch: int = 0
-    by_rows: bool = True
     answered: bool = False
     in_training: bool = False
     in_place: bool = False
