@@ -22,7 +22,7 @@ from fastnn.names import describe
 from fastnn.optimizers import row_of
 from fastnn.prediction import Run
 from fastnn.sparse import SparseRows
-from fastnn.training import TrainingState
+from fastnn.states import TrainingState
 
 __all__ = ["Objective", "Plans", "Step"]
 

@@ -45,6 +45,9 @@ from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike, resolve_schedule
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
+from fastnn.splitting import split
+from fastnn.states import Streams, TrainingState
+from fastnn.steppers import Job
 from fastnn.system import write_atomically
 from fastnn.validation import Given, given, warn_of_scales
 
@@ -144,10 +147,8 @@ class Sequential:
         self.layers = check_layers(layers)
         self.dtype = _check_dtype(dtype)
         self._weights_rng, *others = _streams(rng)
-        self._streams = training.Streams(
-            *(int(other.integers(2**64, dtype=np.uint64)) for other in others)
-        )
-        self._state: training.TrainingState | None = None
+        self._streams = Streams(*(int(other.integers(2**64, dtype=np.uint64)) for other in others))
+        self._state: TrainingState | None = None
         self._classes: NDArray[Any] | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
@@ -557,9 +558,9 @@ class Sequential:
                 if self._layout is None:
                     self._build(data.X.shape[1])
                 if fraction > 0.0:
-                    data, held = training.split(data, row, fraction, self._streams, backend=path)
+                    data, held = split(data, row, fraction, self._streams, backend=path)
                 self._state = None
-                job = training.Job(
+                job = Job(
                     layout=self.layout,
                     parameters=self._parameters,
                     loss=row,
@@ -567,7 +568,7 @@ class Sequential:
                     validation=held,
                     metrics=measured,
                     batch_size=min(batch_size, len(data)),
-                    state=training.TrainingState.fresh(rule, self._parameters),
+                    state=TrainingState.fresh(rule, self._parameters),
                     backend=path,
                     shuffle=shuffle,
                     order_key=self._streams.order_key,
@@ -673,7 +674,7 @@ class Sequential:
             if state is not None and state.optimizer is not rule and state.optimizer != rule:
                 state = state.continued(rule)
             if state is None:
-                state = training.TrainingState.fresh(rule, self._parameters)
+                state = TrainingState.fresh(rule, self._parameters)
             if batch is not None:
                 room = plans.step(row, len(batch[0]), parameters, state)
                 taken = room.at_once(parameters, state, batch, streams.mask_key, streams.steps)
@@ -686,7 +687,7 @@ class Sequential:
             if room is not None and taken is not None:
                 value, numbers = taken
                 parameters, before = room.parameters, state.moments
-                after = training.TrainingState(state.optimizer, room.moments, numbers)
+                after = TrainingState(state.optimizer, room.moments, numbers)
             else:
                 assert data is not None
                 room = None
@@ -780,11 +781,11 @@ class Sequential:
         self._shown.write(write)
 
     def _single_step(
-        self, loss: Loss, data: Data, state: training.TrainingState, path: str
-    ) -> tuple[float, Floats, training.TrainingState]:
+        self, loss: Loss, data: Data, state: TrainingState, path: str
+    ) -> tuple[float, Floats, TrainingState]:
         """Return what a step leads to, or say where it went wrong."""
         streams = self._streams
-        job = training.Job(
+        job = Job(
             layout=self.layout,
             parameters=self._parameters,
             loss=loss,
@@ -1674,7 +1675,7 @@ class Sequential:
         self.layers = check_layers([from_dict(layer) for layer in state["layers"]])
         self.dtype = _check_dtype(state["dtype"])
         self._weights_rng = state["weights_rng"]
-        self._streams = training.Streams(
+        self._streams = Streams(
             *(state[name] for name in ("order_key", "mask_key", "orders_drawn", "steps_taken"))
         )
         self._state = pickles.state_of(state["training"])
@@ -2009,7 +2010,7 @@ class _Saved(NamedTuple):
     inputs: int
     dtype: np.dtype[Any]
     layout: Layout
-    streams: training.Streams
+    streams: Streams
     description: dict[str, Any]
 
 
@@ -2064,7 +2065,7 @@ def _saved(description: Any) -> _Saved:
     dtype = _check_dtype(description["dtype"])
     layers = check_layers(_layers(description["layers"]))
     inputs = check_integer(description["inputs"], "inputs", 1)
-    streams = training.Streams(*keys, *counts)
+    streams = Streams(*keys, *counts)
     return _Saved(layers, inputs, dtype, Layout.of(inputs, layers), streams, description)
 
 

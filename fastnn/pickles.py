@@ -20,7 +20,7 @@ from fastnn.callbacks import EarlyStopping
 from fastnn.errors import ModelFileError
 from fastnn.history import History
 from fastnn.names import describe
-from fastnn.training import TrainingState
+from fastnn.states import TrainingState
 
 __all__ = [
     "RECORDS", "fields_of", "made", "opened", "record", "reduced", "sealed", "state_of",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import backends, compiled, compiled_call, prediction, reference, training
+from fastnn import backends, compiled, compiled_call, prediction, reference, states
 from fastnn.backends import in_force
 
 BACKENDS = ("native", "reference")
@@ -266,7 +266,7 @@ def test_the_reference_computes_in_the_network_s_dtype(dtype):
 def test_moments_keep_the_network_s_dtype_on_the_reference():
     net = network()
     net.train_on_batch(X, LABELS, backend="reference")
-    assert isinstance(net._state, training.TrainingState)
+    assert isinstance(net._state, states.TrainingState)
     assert net._state.moments.dtype == np.float32
     assert net.parameters.dtype == np.float32
 

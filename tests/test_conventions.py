@@ -9,7 +9,7 @@ import pytest
 from cases import DTYPES, JIT, PAIRS, Shape, data, error, fitted, network
 
 import fastnn as fn
-from fastnn import prediction, training
+from fastnn import prediction, states, steppers
 from fastnn.conventions import OWN, Conventions
 from fastnn.kernels import records
 from fastnn.losses import LOSSES
@@ -37,8 +37,8 @@ def job(net, examples, loss, weights, backend, conventions, optimizer):
         weights = np.asarray(weights, net.dtype)
         weights.flags.writeable = False
         known = type(known)(known.X, known.targets, weights)
-    state = training.TrainingState.fresh(optimizer, parameters)
-    return training.Job(
+    state = states.TrainingState.fresh(optimizer, parameters)
+    return steppers.Job(
         net.layout, parameters, row, known, None, (), BATCH, state, backend,
         conventions=conventions,
     )  # fmt: skip
@@ -47,7 +47,7 @@ def job(net, examples, loss, weights, backend, conventions, optimizer):
 def stepped(*arguments):
     """Return parameters, moments and the report of two epochs, in slices of unequal length."""
     work = job(*arguments)
-    stepper = training.STEPPERS[work.backend](work)
+    stepper = steppers.STEPPERS[work.backend](work)
     stepper.order[:] = np.random.default_rng(0).permutation(SHAPE.n)
     reports = [
         stepper.run(*steps, 0, np.zeros(1, records.RECORD))

@@ -10,7 +10,7 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, error, through
 
 import fastnn as fn
-from fastnn import compiled_call, reference, reference_draws, threads, training
+from fastnn import compiled_call, reference, reference_draws, steppers, threads
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.layout import Program, Tiling, aligned_zeros
@@ -432,7 +432,7 @@ def test_a_step_that_was_not_taken_draws_nothing(backend, monkeypatch):
     with pytest.raises(ValueError, match="sample_weight"):
         net.train_on_batch(known.X, known.y, sample_weight=[1.0], backend=backend)
     steps = {
-        "native": (compiled_call.Call, "at_once"), "reference": (training.ReferenceStepper, "run")
+        "native": (compiled_call.Call, "at_once"), "reference": (steppers.ReferenceStepper, "run")
     }  # fmt: skip
     run = getattr(*steps[backend])
 

@@ -26,7 +26,7 @@ from cases import (
 from numba.core.event import install_recorder
 
 import fastnn as fn
-from fastnn import reference_draws, training
+from fastnn import reference_draws, states, steppers
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes, records
 from fastnn.kernels.answers import answer
@@ -65,13 +65,13 @@ def stepper(
     net, examples, loss="cross_entropy", optimizer=RULES["adam"], batch=BATCH, weights=None, **job
 ):
     """Return what takes native steps for a network, and the optimizer's state."""
-    state = training.TrainingState.fresh(optimizer, net.parameters)
+    state = states.TrainingState.fresh(optimizer, net.parameters)
     row = LOSSES[loss]
     known = net._data(examples.X, examples.y, row, weights, net.inputs)
-    job = training.Job(
+    job = steppers.Job(
         net.layout, net.parameters, row, known, None, (), batch, state, "native", **job
     )
-    return training.NativeStepper(job), state
+    return steppers.NativeStepper(job), state
 
 
 def take_steps(taken, first, last, number=0, steps=-(-SHAPE.n // BATCH)):
@@ -622,7 +622,8 @@ from fastnn.kernels.answers import answer
 from fastnn.losses import LOSSES
 from fastnn.prediction import Run
 from fastnn.predictor import Table
-from fastnn.training import Job, NativeStepper, TrainingState
+from fastnn.states import TrainingState
+from fastnn.steppers import Job, NativeStepper
 from fastnn.tuning import tuning
 
 # Not even a handle for an array that Python hands over: kernels count no references.

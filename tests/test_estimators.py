@@ -34,8 +34,8 @@ from sklearn.preprocessing import StandardScaler
 import fastnn as fn
 from fastnn import prediction
 from fastnn.errors import DivergenceError
-from fastnn.estimators import examples as examples_module
 from fastnn.estimators.parameters import OBJECTIVES, SOLVERS, hidden_sizes, plain
+from fastnn.steppers import NativeStepper
 from fastnn.tuning import tuning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -661,18 +661,17 @@ def test_what_was_brought_back_last_leads_to_the_step_that_diverged(backend, mak
 
 
 def test_an_interruption_does_not_hide_a_divergence(monkeypatch):
-    run, begun = examples_module.Feed.run, []
+    run, begun = NativeStepper.run, []
 
     def pressed(self, first, *arguments):
         begun.append(first)
         done = run(self, first, *arguments)
         if begun.count(0) == 4:
-            stepper = self._stepper
-            stepper._run.load(np.full_like(stepper._job.parameters, np.nan))
+            self._run.load(np.full_like(self._job.parameters, np.nan))
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(examples_module.Feed, "run", pressed)
+    monkeypatch.setattr(NativeStepper, "run", pressed)
     with tuning(saving_share=np.inf), pytest.warns(UserWarning, match="interrupted"):
         one = fitted("regressor")
     monkeypatch.undo()

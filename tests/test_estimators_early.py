@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge
+from fastnn.steppers import NativeStepper
 
 rng = np.random.default_rng(11)
 N = 150
@@ -105,17 +105,17 @@ def test_callbacks_see_the_weights_that_were_scored():
 def test_an_interruption_at_the_end_of_the_best_epoch_leaves_weights_with_their_score(
     epoch, monitor, monkeypatch, tmp_path
 ):
-    run, ends = Feed.run, []
+    run, ends = NativeStepper.run, []
 
-    def interrupted(feed, first, last, rates):
-        done = run(feed, first, last, rates)
+    def interrupted(stepper, first, last, *more):
+        done = run(stepper, first, last, *more)
         if last * 32 >= N:
             ends.append(last)
             if len(ends) == epoch:
                 raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(Feed, "run", interrupted)
+    monkeypatch.setattr(NativeStepper, "run", interrupted)
     one = fn.MLPRegressor(
         hidden_layer_sizes=9, early_stopping=True, batch_size=32, random_state=0, monitor=monitor,
         solver="sgd", learning_rate_init=0.01,

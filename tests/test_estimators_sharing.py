@@ -15,7 +15,8 @@ pytest.importorskip("sklearn.callback")
 from scipy import sparse
 
 import fastnn as fn
-from fastnn.estimators import examples, lbfgs
+from fastnn.estimators import lbfgs
+from fastnn.steppers import STEPPERS
 from fastnn.tuning import tuning
 
 pytestmark = [
@@ -208,7 +209,8 @@ def fitted(note=None, **settings):
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_steps_on_the_way_are_not_shown(backend, early_stopping, monkeypatch):
     shown, seen, kept = [], [], []
-    run = examples.Feed.run
+    stepper = STEPPERS[backend]
+    run = stepper.run
 
     def looked_at(self, *arguments):
         done = run(self, *arguments)
@@ -220,7 +222,7 @@ def test_steps_on_the_way_are_not_shown(backend, early_stopping, monkeypatch):
         kept[:] = [one]
         shown.append((weights(one), one.predict(X).tobytes()))
 
-    monkeypatch.setattr(examples.Feed, "run", looked_at)
+    monkeypatch.setattr(stepper, "run", looked_at)
     with fn.backend(backend), tuning(slice_seconds=0.0, saving_share=np.inf):
         one = fitted(note, early_stopping=early_stopping)
         last = one.predict(X).tobytes()
@@ -231,13 +233,14 @@ def test_steps_on_the_way_are_not_shown(backend, early_stopping, monkeypatch):
 
 @both_backends
 def test_an_interruption_that_hides_a_divergence_never_shows_it(backend, monkeypatch):
-    run, store, stored = examples.Feed.run, examples.Feed.store, []
+    stepper = STEPPERS[backend]
+    run, store, stored = stepper.run, stepper.store, []
 
     def pressed(self, first, *arguments):
         done = run(self, first, *arguments)
         if stored:
-            bad = np.full_like(self._stepper._job.parameters, np.nan)
-            self.load(bad, self._stepper._job.state.moments)
+            bad = np.full_like(self._job.parameters, np.nan)
+            self.load(bad, self._job.state.moments)
             raise KeyboardInterrupt
         return done
 
@@ -245,8 +248,8 @@ def test_an_interruption_that_hides_a_divergence_never_shows_it(backend, monkeyp
         store(self, parameters, moments)
         stored.append((parameters, np.isfinite(parameters).all()))
 
-    monkeypatch.setattr(examples.Feed, "run", pressed)
-    monkeypatch.setattr(examples.Feed, "store", noted)
+    monkeypatch.setattr(stepper, "run", pressed)
+    monkeypatch.setattr(stepper, "store", noted)
     with fn.backend(backend), tuning(saving_share=np.inf):
         one = fitted(lambda one: None)
     vector = one._weights.vector

@@ -14,7 +14,7 @@ import pytest
 from scipy.optimize import minimize
 
 import fastnn as fn
-from fastnn import kept, prediction, training
+from fastnn import kept, prediction, states
 from fastnn.kernels import once
 
 RNG = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_kept_plans_change_no_bit(case, dtype, weighted):
             twin = anew(net)
             state = None if twin._state is None else twin._state.continued(optimizer)
             if state is None:
-                state = training.TrainingState.fresh(optimizer, twin.parameters)
+                state = states.TrainingState.fresh(optimizer, twin.parameters)
             value, parameters, after = twin._single_step(row, data, state, path)
             assert net.train_on_batch(*batch, optimizer=optimizer, **more) == value
             twin.parameters, twin._state = parameters, after

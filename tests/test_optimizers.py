@@ -19,7 +19,7 @@ from fastnn.kernels.rules import prepare_rates
 from fastnn.kernels.update import blend, squares, update_span
 from fastnn.layout import aligned_zeros
 from fastnn.optimizers import OPTIMIZERS, hyperparameters, row_of
-from fastnn.training import TrainingState
+from fastnn.states import TrainingState
 
 ALL_RULES = {**RULES, **{f"default-{name}": row.record() for name, row in OPTIMIZERS.items()}}
 

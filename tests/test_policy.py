@@ -47,8 +47,15 @@ ALLOWED = {
     "cures": {"initializers", "layers", "layout"},
     "data": {"gate", "sparse"},
     "demo": {""},
+    "descent": {
+        "data", "errors", "kernels.records", "orders", "snapshots", "states", "steppers", "tuning",
+    },
     "diagnosis": {
         "activations", "constant", "cures", "layers", "layout", "losses", "prediction", "scales",
+    },
+    "divergence": {
+        "data", "errors", "history", "kernels.codes", "layout", "prediction", "sparse", "states",
+        "steppers",
     },
     "errors": set(),
     "estimators.__init__": {
@@ -58,8 +65,8 @@ ALLOWED = {
         "backends", "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
         "estimators.increment", "estimators.judge", "estimators.lbfgs", "estimators.pace",
         "estimators.parameters", "estimators.reading", "estimators.stochastic",
-        "estimators.watchers", "estimators.weights", "gate", "hints", "notices", "tallies",
-        "training", "validation", "words",
+        "estimators.watchers", "estimators.weights", "gate", "hints", "notices", "steppers",
+        "tallies", "validation", "words",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
@@ -71,7 +78,7 @@ ALLOWED = {
         "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
     },
     "estimators.elsewhere": set(),
-    "estimators.examples": {"data", "gate", "kernels.records", "sparse", "training"},
+    "estimators.examples": {"data", "gate", "sparse"},
     "estimators.files": {
         "errors", "estimators.kinds", "estimators.learnt", "estimators.parameters",
         "formats.plain_values", "formats.safetensors", "names", "pickles",
@@ -105,7 +112,7 @@ ALLOWED = {
     },
     "estimators.pace": {
         "estimators.judge", "estimators.parameters", "names", "optimizers", "pickles", "schedules",
-        "training",
+        "states",
     },
     "estimators.parameters": {
         "activations", "callbacks", "conventions", "losses", "names", "optimizers",
@@ -118,9 +125,9 @@ ALLOWED = {
         "gate", "hints", "kernels.codes", "words",
     },
     "estimators.stochastic": {
-        "data", "errors", "estimators.blame", "estimators.examples", "estimators.judge",
-        "estimators.ledger", "estimators.pace", "estimators.parameters", "estimators.watchers",
-        "kernels.records", "notices", "tuning",
+        "data", "descent", "errors", "estimators.blame", "estimators.judge", "estimators.ledger",
+        "estimators.pace", "estimators.parameters", "estimators.watchers", "notices", "orders",
+        "snapshots", "steppers",
     },
     "estimators.watchers": {"callbacks", "history", "network", "progress", "training"},
     "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
@@ -160,18 +167,19 @@ ALLOWED = {
     "names": set(),
     "network": {
         "backends", "callbacks", "compiled", "data", "diagnosis", "errors", "exports.c_source",
-        "exports.plain", "exports.python_source", "formats.safetensors", "frozen", "gate",
-        "hints", "history", "initializers", "kept", "kernels.codes", "kinds", "labels",
-        "layers", "layout", "losses", "metrics", "names", "notices", "optimizers",
-        "pickles", "prediction", "scales", "schedules", "sharing", "sparse", "system",
-        "training", "validation", "words",
+        "exports.plain", "exports.python_source", "formats.safetensors", "frozen", "gate", "hints",
+        "history", "initializers", "kept", "kernels.codes", "kinds", "labels", "layers", "layout",
+        "losses", "metrics", "names", "notices", "optimizers", "pickles", "prediction", "scales",
+        "schedules", "sharing", "sparse", "splitting", "states", "steppers", "system", "training",
+        "validation", "words",
     },
     "norms": {"hints", "layers", "names"},
     "notices": set(),
     "optimizers": {"hints", "kernels.codes", "kernels.records", "names", "words"},
+    "orders": {"states", "steppers"},
     "pickles": {
-        "callbacks", "errors", "history", "kinds", "losses", "names", "optimizers",
-        "schedules", "training",
+        "callbacks", "errors", "history", "kinds", "losses", "names", "optimizers", "schedules",
+        "states",
     },
     "prediction": {
         "conventions", "data", "kernels.codes", "kernels.records", "layout", "losses", "predictor",
@@ -198,13 +206,21 @@ ALLOWED = {
     "schedules": {"hints", "metrics", "names", "words"},
     "sharing": set(),
     "slopes": {"hints", "layers", "names"},
+    "snapshots": {"kernels.records", "states", "steppers"},
     "sparse": set(),
+    "splitting": {"data", "gate", "losses", "states", "steppers"},
+    "steppers": {
+        "conventions", "data", "kernels._load", "kernels.codes", "kernels.records", "layers",
+        "layout", "losses", "metrics", "optimizers", "prediction", "predictor", "reference",
+        "reference_draws", "reference_walk", "schedules", "sharing", "sparse", "states", "tallies",
+    },
+    "states": {"kernels.records", "optimizers"},
     "compiled_call": {
         "data", "kernels.codes", "layout", "losses", "prediction", "predictor", "sparse",
     },
     "kept": {
         "compiled_call", "data", "gate", "kernels.codes", "kernels.records", "layout", "losses",
-        "names", "optimizers", "prediction", "sparse", "training", "tuning",
+        "names", "optimizers", "prediction", "sparse", "states", "tuning",
     },
     "kinds": {
         "kernels.codes", "layers", "names", "norms", "reference_kinds", "reference_norms",
@@ -216,10 +232,9 @@ ALLOWED = {
     "helpers": {"system"},
     "threads": {"names", "system", "tuning"},
     "training": {
-        "callbacks", "conventions", "data", "errors", "gate", "history", "kernels._load",
-        "kernels.codes", "kernels.records", "layers", "layout", "losses", "measuring", "metrics",
-        "notices", "optimizers", "prediction", "predictor", "progress", "reference",
-        "reference_draws", "reference_walk", "schedules", "sharing", "sparse", "tallies", "tuning",
+        "callbacks", "data", "descent", "divergence", "errors", "history", "kernels.records",
+        "layout", "measuring", "metrics", "notices", "orders", "prediction", "progress",
+        "schedules", "snapshots", "states", "steppers",
     },
     "tallies": {"activations", "data", "kernels.codes", "layout", "losses", "metrics"},
     "tuning": set(),
@@ -350,13 +365,13 @@ LAZY = {
     "predictor": {
         "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
     },
-    "training": {"kernels.order"},
+    "steppers": {"kernels.order"},
     "versions": {"kernels._cache"},
 }  # fmt: skip
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
-MEETING = {"compiled", "prediction", "predictor", "training"}
+MEETING = {"compiled", "prediction", "predictor", "steppers"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import training
+from fastnn import steppers
 from fastnn.history import History
 from fastnn.schedules import SCHEDULES, ConstantRate, Schedule, rates, resolve_schedule
 
@@ -419,13 +419,13 @@ def test_a_plateau_is_counted_on_where_a_history_grows():
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "plateau"])
 def test_a_schedule_that_looks_at_nothing_goes_on_through_epochs(name, monkeypatch):
     calls = []
-    run = training.NativeStepper.run
+    run = steppers.NativeStepper.run
 
     def counted(self, first, last, number, record):
         calls.append(last - first)
         return run(self, first, last, number, record)
 
-    monkeypatch.setattr(training.NativeStepper, "run", counted)
+    monkeypatch.setattr(steppers.NativeStepper, "run", counted)
     net = fn.Sequential([fn.Dense(2)], inputs=2)
     net.fit(np.ones((4, 2)), np.ones((4, 2)), epochs=200, batch_size=2, schedule=name)
     assert sum(calls) == 400

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import training
+from fastnn import steppers
 from fastnn.sharing import Shown
 
 RNG = np.random.default_rng(0)
@@ -216,7 +216,7 @@ def test_only_what_callbacks_see_is_shown(backend, monkeypatch, tuned):
     """What a fit keeps to go back to, and what it goes through on the way, is nobody else's."""
     tuned(saving_share=0, slice_seconds=0.0)
     net, seen, shown = network(), [], []
-    stepper = training.STEPPERS[backend]
+    stepper = steppers.STEPPERS[backend]
     run = stepper.run
 
     def looked_at(self, *arguments):

@@ -20,7 +20,7 @@ import pytest
 from cases import JIT
 
 import fastnn as fn
-from fastnn import compiled_call, reference_draws, training
+from fastnn import compiled_call, descent, orders, reference_draws, snapshots, steppers, training
 from fastnn.metrics import resolve
 
 BACKENDS = ("native", "reference")
@@ -1065,7 +1065,10 @@ def test_an_interruption_on_any_line_leaves_everything_in_order(backend, tuned):
     """Ctrl-C falls between any two lines: the history stays whole, the network usable."""
     # Saved before every slice, whatever the time: each fit goes through the same lines.
     tuned(saving_share=0)
-    rooms = {training.__file__, fn.History.append.__code__.co_filename}
+    rooms = {
+        *(room.__file__ for room in (training, descent, orders, snapshots)),
+        fn.History.append.__code__.co_filename,
+    }
 
     def fitted(strike):
         """Fit, and interrupt at the strike-th line from the first epoch's end on."""
@@ -1109,7 +1112,7 @@ def test_an_interruption_on_any_line_leaves_everything_in_order(backend, tuned):
 @both_backends
 def test_an_interruption_beside_a_divergence_leaves_finite_weights(backend, monkeypatch):
     """Ctrl-C takes effect as soon as a slice returns, also one whose last step went wrong."""
-    stepper = training.STEPPERS[backend]
+    stepper = steppers.STEPPERS[backend]
     run = stepper.run
 
     def interrupted(self, *arguments):
@@ -1797,7 +1800,7 @@ def long_slices(monkeypatch, tuned):
     """Let slices be as long as they may; return (first, last) of every one."""
     tuned(slice_seconds=1e9)
     taken = []
-    for stepper in training.STEPPERS.values():
+    for stepper in steppers.STEPPERS.values():
         monkeypatch.setattr(stepper, "run", watching(stepper.run, taken))
     return taken
 
@@ -1883,7 +1886,7 @@ def test_a_divergence_within_a_slice_is_found_in_its_epoch_and_step(
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypatch, tuned):
     """Somebody who presses Ctrl-C then waits no longer than at any other time."""
-    stepper, lengths, ends = training.STEPPERS[backend], [], []
+    stepper, lengths, ends = steppers.STEPPERS[backend], [], []
     run = stepper.run
 
     def counted(self, first, last, *more):
@@ -1894,7 +1897,7 @@ def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypat
     tuned(saving_share=1e9)
     for most in (3, 10**6):
         monkeypatch.setattr(
-            training._Slices, "_adapt", lambda self, *_, most=most: setattr(self, "_length", most)
+            descent.Descent, "_adapt", lambda self, *_, most=most: setattr(self, "_length", most)
         )
         net = linear_in_all()
         lengths.clear()
@@ -1958,7 +1961,7 @@ def test_an_interrupted_fit_tells_of_every_epoch_that_its_weights_have_seen(
 ):
     """Ctrl-C takes effect when a slice returns, which may have gone through many epochs."""
     tuned(slice_seconds=1e9)
-    stepper, calls = training.STEPPERS[backend], []
+    stepper, calls = steppers.STEPPERS[backend], []
     run = stepper.run
 
     def interrupted(self, *arguments):
@@ -1969,7 +1972,7 @@ def test_an_interrupted_fit_tells_of_every_epoch_that_its_weights_have_seen(
 
     def going(self, *arguments):
         interrupted(self, *arguments)
-        return training.Slice(arguments[3], arguments[1] - arguments[0], 0)
+        return steppers.Slice(arguments[3], arguments[1] - arguments[0], 0)
 
     monkeypatch.setattr(stepper, "run", going)
     settings = {"batch_size": 5, "shuffle": shuffle, "backend": backend}
@@ -2007,7 +2010,7 @@ def test_the_state_after_single_steps_is_the_reference_s():
 @both_backends
 def test_an_interrupted_single_step_was_never_taken(backend, monkeypatch):
     steps = {
-        "native": (compiled_call.Call, "at_once"), "reference": (training.ReferenceStepper, "run"),
+        "native": (compiled_call.Call, "at_once"), "reference": (steppers.ReferenceStepper, "run"),
     }  # fmt: skip
     run = getattr(*steps[backend])
 

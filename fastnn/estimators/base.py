@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 from fastnn import backends, gate
 from fastnn.data import Data
 from fastnn.estimators.elsewhere import ELSEWHERE, Elsewhere, refuse_overrides
-from fastnn.estimators.examples import Feed, check_total, examples, penalty_of, scaled
+from fastnn.estimators.examples import check_total, examples, penalty_of, scaled
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
@@ -37,14 +37,14 @@ from fastnn.estimators.parameters import (
     plain,
 )
 from fastnn.estimators.reading import reading, weights_of
-from fastnn.estimators.stochastic import NOT_FINITE, Descent
+from fastnn.estimators.stochastic import NOT_FINITE, Epochs
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
 from fastnn.hints import hint_for
 from fastnn.notices import warn
+from fastnn.steppers import Job
 from fastnn.tallies import Counting
-from fastnn.training import Job
 from fastnn.validation import Given, warn_of_scales
 from fastnn.validation import given as given_to_validate
 from fastnn.words import ESTIMATOR
@@ -477,8 +477,8 @@ class Perceptron(Fitted, ABC):
             counting=self._counting(judge),
         )
         fallback = measure.vector.copy() if first and self.early_stopping else None
-        descent = Descent(self, known, Feed(job), batch, pace, measure, judge, watchers, fallback)
-        descent.run(self.max_iter, incremental=incremental, order=drawn.order)
+        epochs = Epochs(self, job, pace, measure, judge, watchers, fallback)
+        epochs.run(self.max_iter, incremental=incremental, order=drawn.order)
 
     def _counting(self, judge: Judge | None) -> Counting | None:
         """Return what has the engine score validation examples, where it does."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,11 @@ from scipy import sparse
 from fastnn import gate
 from fastnn.data import Data
 from fastnn.gate import Targets
-from fastnn.kernels import records
 from fastnn.sparse import SparseRows
-from fastnn.training import STEPPERS, Job, Slice
 
-__all__ = ["FORMATS", "Feed", "as_given", "check_total", "examples", "penalty_of", "scaled"]
+__all__ = ["FORMATS", "as_given", "check_total", "examples", "penalty_of", "scaled"]
 
 Floats = NDArray[np.floating]
-Rates = NDArray[np.float64]
 
 # Weights of examples are scaled from 2 to this on.
 _FAR = 64
@@ -48,64 +43,6 @@ def as_given(known: Data) -> Any:
         return X
     whole = X if not X.starts[0] else X[np.arange(len(X))]
     return sparse.csr_array((whole.values, whole.columns, whole.starts), shape=whole.shape)
-
-
-class Feed:
-    """Takes steps on examples in place.
-
-    During steps weights and moments are packed elsewhere, and the job's stay as they are: `store`
-    unpacks them.  The state's numbers follow the steps.
-
-    Attributes
-    ----------
-    order : ndarray of int64, shape (n,)
-        The order in which examples come; write into it.
-    counting : Counting or None
-        What the engine measures at the end of an epoch.
-    """
-
-    def __init__(self, job: Job) -> None:
-        if job.backend == "reference":
-            # It writes moments where the state has them.
-            job = replace(job, state=replace(job.state, moments=job.state.moments.copy()))
-        self._stepper = STEPPERS[job.backend](job)
-        self.counting = job.counting
-        self.order = self._stepper.order
-
-    def ration(self) -> int | None:
-        """Return how many steps the next call shall take at the most, None for any number."""
-        return self._stepper.ration()
-
-    def run(self, first: int, last: int, rates: Rates) -> Slice:
-        """Take the steps from first to before last of an epoch, at these learning rates if any."""
-        self._stepper.rates = rates
-        return self._stepper.run(first, last, 0, np.zeros(1, records.RECORD))
-
-    def take(self) -> None:
-        """Pack the job's present weights."""
-        self._stepper.take()
-
-    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
-        """Pack weights and moments."""
-        self._stepper.load(parameters, moments)
-
-    def store(self, parameters: Floats, moments: Floats) -> None:
-        """Unpack weights and moments, as the last step left them."""
-        self._stepper.store(parameters, moments)
-
-    def store_best(self, parameters: Floats) -> None:
-        """Unpack the weights of the best epoch, where the job's counting keeps them."""
-        self._stepper.store_best(parameters)
-
-    @property
-    def best_value(self) -> float:
-        """The best of what the engine watches, times its sign."""
-        return float(self._stepper.report["best_value"])
-
-    def measure_no_more(self) -> None:
-        """Take steps as if nothing were measured."""
-        self._stepper.measure_no_more()
-        self.counting = None
 
 
 def scaled(weights: NDArray[Any] | None) -> tuple[NDArray[Any] | None, int]:

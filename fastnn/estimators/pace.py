@@ -15,7 +15,7 @@ from fastnn.estimators.parameters import RATES, SOLVERS, plain
 from fastnn.names import check_real
 from fastnn.optimizers import Adam
 from fastnn.schedules import ReduceOnPlateau, Schedule, resolve_schedule
-from fastnn.training import TrainingState
+from fastnn.states import TrainingState
 
 __all__ = ["Pace", "schedule_of"]
 

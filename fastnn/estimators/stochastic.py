@@ -1,43 +1,37 @@
 """Epochs of minibatches: sgd and adam, with scikit-learn's rules for when to stop.
 
-An epoch is cut into slices of native steps of about 70 ms, so that Ctrl-C takes effect at once.
 Random numbers are drawn as scikit-learn draws them: every epoch shuffles the order of the last.
-
-During steps the weights are packed.  They are unpacked before callbacks run, and now and then: from
-the last unpacked state, and a list of the steps since, a fit that diverged is replayed to the step
-in which it did, as steps repeat bit for bit.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from fastnn import tuning
 from fastnn.data import Data
+from fastnn.descent import Bad, Descent
 from fastnn.errors import DivergenceError
 from fastnn.estimators.blame import overflow
-from fastnn.estimators.examples import Feed
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
-from fastnn.kernels import records
 from fastnn.notices import warn
+from fastnn.orders import Given
+from fastnn.snapshots import InPlace
+from fastnn.steppers import Job
 
-__all__ = ["NOT_FINITE", "Descent"]
+__all__ = ["NOT_FINITE", "Epochs"]
 
 Floats = NDArray[np.floating]
-
-# Seconds that bringing a weight or moment back takes, until it was measured.
-_SHOWING_ONE = 2e-9
+Order = NDArray[np.int64]
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
@@ -45,30 +39,15 @@ NOT_FINITE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """Steps of an epoch, from first to before last: what a replay needs to take them again."""
-
-    order: NDArray[np.int64]
-    first: int
-    last: int
-    rate: float
-    rates: NDArray[np.float64]  # of each step, where they are scheduled
-
-
-class Descent(Ledger):
-    """One fit, or one `partial_fit`, of an estimator.
+class Epochs(Ledger):
+    """The policy of a fit, or of a `partial_fit`, of an estimator.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
         Its parameters are used; its fitted attributes are written epoch by epoch.
-    known : Data
-        Training examples.
-    feed : Feed
-        Takes the steps on them.
-    batch : int
-        Examples per step.
+    job : Job
+        What is trained.
     pace : Pace
         The optimizer.
     measure : Measure
@@ -81,190 +60,125 @@ class Descent(Ledger):
         The weights to end with where no score is better than those before; None for the last.
     """
 
+    measured = False  # as far as a descent must know: no slice goes on through several epochs
+
     def __init__(
         self,
         estimator: Any,
-        known: Data,
-        feed: Feed,
-        batch: int,
+        job: Job,
         pace: Pace,
         measure: Measure,
         judge: Judge | None,
         watchers: Watchers,
         fallback: Floats | None,
     ) -> None:
-        super().__init__(estimator, pace, len(known), judge)
-        self._feed = feed
-        self._vector, self._shown = measure.vector, measure.shown
-        self._watchers = watchers
+        super().__init__(estimator, pace, len(job.data), judge)
+        self._job, self._measure, self._watchers = job, measure, watchers
         self._best = fallback
         self._kept = False  # whether the engine has better ones
-        self._values = np.zeros(0)  # what the engine measured at the end of the present epoch
-        self._batch = batch
-        self._constant = _constants(measure.constant, known, batch)
-        self._known, self._measure = known, measure
-        self._length = 1
-        self._order = feed.order.copy()
-        self._taken: list[_Taken] = []  # since weights and moments were brought back
-        self._stale = 0.0  # seconds of steps since then
-        self._showing = _SHOWING_ONE * (self._vector.size + pace.state.moments.size)  # seconds
-        self._keep()
+        self._counting = job.counting
+        self._values: NDArray[np.float64]  # what the engine measured at the end of the last epoch
+        self._constant = _constants(measure.constant, job.data, job.batch_size)
+        self._source = Given(len(job.data))
+        self._drawn: Order | None = None  # of the first epoch, where it is known
+        self._limit = math.inf
+        if estimator.max_time is not None:
+            self._limit = plain(estimator.max_time, "max_time")
+        self._epochs, self._looked_at, self._over = 0, 0, False
+        self._descent = Descent(job, self._source, self, InPlace(job, pace.shows))
 
-    def run(
-        self, epochs: int, *, incremental: bool, order: NDArray[np.int64] | None = None
-    ) -> None:
+    def run(self, epochs: int, *, incremental: bool, order: Order | None = None) -> None:
         """Train for so many epochs, or until a stopping rule applies; once where incremental.
 
         The first epoch has the order that is given, or draws its own.
         """
-        one = self._estimator
-        limit = None if one.max_time is None else plain(one.max_time, "max_time")
-        began = time.perf_counter()
-        one.n_iter_ = 0
+        self._estimator.n_iter_ = 0
+        self._epochs, self._once, self._drawn = epochs, incremental, order
+        self._began = time.perf_counter()
         try:
-            while one.n_iter_ < epochs:
-                self._watchers.epoch_begins()
-                if order is None:
-                    self._shuffle()
-                else:
-                    self._order = self._feed.order[:] = order
-                    order = None
-                loss = self._epoch()
-                self._record(loss)
-                stop = self._tell()
-                if self._exhausted() or stop or incremental:
-                    break
-                if limit is not None and time.perf_counter() - began >= limit:
-                    _warn(f"max_time of {limit:g} s reached after {one.n_iter_} epochs.")
-                    break
-            else:
-                _warn(
-                    f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
-                    "optimization hasn't converged yet."
-                )
-        except KeyboardInterrupt:
-            self._settle()
-            warn("Training interrupted by user.", module=THEIRS)
+            self._descent.run()
         except DivergenceError as problem:
             if not self._stopping_early:
                 raise
             self._record(float("nan"))
             _warn(f"{problem} The weights are the best before.")
-        finally:
-            self._show()
         self._take_best()
         best = self._best
         if self._stopping_early and best is not None:
-            self._shown.write(lambda: np.copyto(self._vector, best))
+            vector = self._measure.vector
+            self._measure.shown.write(lambda: np.copyto(vector, best))
 
-    # One epoch.
+    # What a descent asks for.
 
-    def _shuffle(self) -> None:
-        """Draw the order of an epoch from that of the last, as scikit-learn does."""
-        if self._estimator.shuffle:
+    def goes_on(self, descent: Descent) -> bool:
+        """Return whether to take more steps; begin an epoch where the last one is over."""
+        if not descent.between_epochs:
+            return True
+        if self._over:
+            return False
+        if self._estimator.n_iter_ >= self._epochs:
+            _warn(
+                f"Stochastic Optimizer: Maximum iterations ({self._epochs}) reached and the "
+                "optimization hasn't converged yet."
+            )
+            return False
+        self._watchers.epoch_begins()
+        order, self._drawn = self._drawn, None
+        if order is None and self._estimator.shuffle:
+            # From that of the last, as scikit-learn does.
             places = np.arange(self._examples)
             self._estimator._random_state.shuffle(places)
-            self._order = self._order[places]
-            self._feed.order[:] = self._order
+            order = self._source.order[places]
+        if order is not None:
+            self._source.follow(order, descent.stepper.order)
+        return True
 
-    def _epoch(self) -> float:
-        """Take all steps of an epoch; return its loss."""
-        loss_sum = counted = 0.0
-        first, steps = 0, -(-self._examples // self._batch)
-        while first < steps:
-            length = min(self._length, self._feed.ration() or self._length)
-            last = min(first + length, steps)
-            if self._due():
-                self._show()
-            rates = self._pace.rates(first, last, steps, self._estimator.max_iter)
-            began = time.perf_counter()
-            rate = float(self._pace.state.numbers["learning_rate"])
-            self._taken.append(_Taken(self._order, first, last, rate, rates))
-            done = self._feed.run(first, last, rates)
-            if done.trouble:
-                self._diverged(first + done.done)
-            loss_sum += done.record["loss_sum"][0]
-            counted += done.record["weight_sum"][0]
-            seconds = time.perf_counter() - began
-            self._stale += seconds
-            self._adapt(seconds, last - first)
-            first = last
-            self._values = done.record["values"][0]
-        loss = float(loss_sum / counted) if counted else 0.0
-        return loss + self._constant(self._order)
+    def horizon(self, epoch: int) -> tuple[int, int | None]:
+        """Return 1: every epoch is looked at; nobody knows how many are to come."""
+        return 1, None
 
-    def _adapt(self, seconds: float, steps: int) -> None:
-        """Choose the next slice's length; at most eight times this one, as timings err."""
-        fitting = int(tuning.current.slice_seconds * steps / max(seconds, 1e-9))
-        self._length = max(1, min(fitting, 8 * steps))
+    def rates(self, epoch: int, first: int, last: int) -> NDArray[np.float64]:
+        """Return the scheduled learning rates of steps."""
+        return self._pace.rates(first, last, self._job.steps, self._estimator.max_iter)
 
-    # Weights and moments: packed, unpacked, restored.
+    def values(self, ended: NDArray[np.void]) -> Iterable[NDArray[np.void]]:
+        """Return the engine's record of each of these epochs."""
+        return list(ended)
 
-    def _due(self) -> bool:
-        """Return whether to unpack weights and moments before the next steps."""
-        places = len(self._taken) * self._examples
-        figures = tuning.current
-        late = self._stale > figures.saving_share * self._showing or places >= figures.kept_orders
-        return bool(self._taken) and late
-
-    def _show(self) -> None:
-        """Unpack weights and moments, unless they are up to date."""
-        if not self._taken:
+    def look(self, descent: Descent) -> None:
+        """Record an epoch that ended, and see whether it is the last."""
+        one = self._estimator
+        if len(descent.ended) == self._looked_at:
             return
-        began = time.perf_counter()
-        self._shown.write(self._bring_back)
-        self._keep()
-        self._showing = time.perf_counter() - began
+        self._looked_at = len(descent.ended)
+        record = descent.ended[-1]
+        counted = float(record["weight_sum"])
+        loss = float(record["loss_sum"] / counted) if counted else 0.0
+        self._values = record["values"]
+        self._record(loss + self._constant(self._source.order))
+        stop = self._tell(descent)
+        self._over = self._exhausted() or stop or self._once
+        if not self._over and time.perf_counter() - self._began >= self._limit:
+            self._over = True
+            _warn(f"max_time of {self._limit:g} s reached after {one.n_iter_} epochs.")
 
-    def _bring_back(self) -> None:
-        """Unpack weights and moments, and take down how many steps led to them."""
-        self._feed.store(self._vector, self._pace.state.moments)
-        self._pace.shows()
-
-    def _keep(self) -> None:
-        """Keep what a replay starts from beside weights and moments: the state's numbers."""
-        self._taken.clear()
-        self._stale = 0.0
-        self._numbers = records.copied(self._pace.state.numbers)
-
-    def _replay(self, taken: Iterable[_Taken]) -> None:
-        """Go back to the last unpacked state, and take these steps from there."""
-        state = self._pace.state
-        rate = float(state.numbers["learning_rate"])
-        state.numbers[...] = self._numbers
-        self._feed.load(self._vector, state.moments)
-        for steps in taken:
-            self._feed.order[:] = steps.order
-            state.numbers["learning_rate"] = steps.rate
-            self._feed.run(steps.first, steps.last, steps.rates)
-        state.numbers["learning_rate"] = rate
-
-    def _settle(self) -> None:
-        """Go back to before a divergence, should the interruption have hidden one."""
+    def interrupted(self, descent: Descent) -> None:
+        """Say that Ctrl-C ended the fit."""
         self._own_up()
-        self._feed.measure_no_more()
-        weights, moments = np.empty_like(self._vector), np.empty_like(self._pace.state.moments)
-        self._feed.store(weights, moments)
-        if self._taken and not np.isfinite(weights).all():
-            self._replay(self._taken[:-1])
+        warn("Training interrupted by user.", module=THEIRS)
 
-    def _diverged(self, step: int) -> None:
-        """Go back to the last finite weights, and say so."""
-        self._feed.measure_no_more()
-        *before, bad = self._taken
-        self._replay([*before, replace(bad, last=step)] if step > bad.first else before)
-        epoch = self._estimator.n_iter_ + 1
-        where = f"It happened in epoch {epoch}, step {step + 1}; the weights are those from before."
-        rows = bad.order[step * self._batch : (step + 1) * self._batch]
-        network = self._estimator._weights.network
-        reason = overflow(network, self._measure, self._known.take(rows))
+    def diverged(self, bad: Bad) -> DivergenceError:
+        """Say what made the weights turn non-finite."""
+        epoch, step = self._estimator.n_iter_ + 1, bad.step + 1
+        where = f"It happened in epoch {epoch}, step {step}; the weights are those from before."
+        reason = overflow(self._estimator._weights.network, self._measure, bad.batch)
         if reason is None:
             rate = float(self._pace.learning_rate_init)
             advice = f"A smaller learning_rate_init than {rate:g} may help too."
             said = f"{NOT_FINITE} {where} {advice}"
         else:
             said = f"{reason} {where}"
-        raise DivergenceError(said, epoch=epoch, step=step + 1)
+        return DivergenceError(said, epoch=epoch, step=step)
 
     # Between epochs.
 
@@ -282,15 +196,15 @@ class Descent(Ledger):
             one._no_improvement_count = one._no_improvement_count + 1 if worse else 0
         if judge.better(score, best):
             # Before the score, so that an interruption in between is found by `_own_up`.
-            if self._stopping_early and self._feed.counting is not None:
+            if self._stopping_early and self._counting is not None:
                 self._kept = True
             elif self._stopping_early:
-                self._best = self._vector.copy()
+                self._best = self._measure.vector.copy()
             one.best_validation_score_ = score
 
     def _judged(self, judge: Judge) -> tuple[float, float]:
         """Return score and loss of the validation examples."""
-        loss, counting = self._estimator.loss_, self._feed.counting
+        loss, counting = self._estimator.loss_, self._counting
         if loss != loss:
             return float("nan"), float("nan")
         if counting is not None:
@@ -299,16 +213,17 @@ class Descent(Ledger):
                 return found
             # scikit-learn has its own ways with such outputs.
             self._take_best()
-            self._feed.measure_no_more()
-        self._show()
+            self._descent.stepper.measure_no_more()
+            self._counting = None
+        self._descent.show()
         return judge()
 
     def _own_up(self) -> None:
         """Record the best score where the engine kept its weights, but was interrupted then."""
-        counting, one, judge = self._feed.counting, self._estimator, self._judge
+        counting, one, judge = self._counting, self._estimator, self._judge
         if judge is None or counting is None or counting.watch is None:
             return
-        score = counting.watch.sign * self._feed.best_value
+        score = counting.watch.sign * self._descent.stepper.best_value
         if judge.better(score, one.best_validation_score_):
             self._kept = True
             one.best_validation_score_ = score
@@ -316,19 +231,17 @@ class Descent(Ledger):
     def _take_best(self) -> None:
         """Bring back the weights of the best score where the engine keeps them."""
         if self._kept:
-            self._best = np.empty_like(self._vector)
-            self._feed.store_best(self._best)
+            self._best = self._descent.best
             self._kept = False
 
-    def _tell(self) -> bool:
+    def _tell(self, descent: Descent) -> bool:
         """Pass an epoch's values to the watchers; return whether one of them wants to stop."""
         if not self._watchers.present:
             return False
-        self._show()
+        descent.show()
         stop = self._watchers.epoch_ends(self._logs())
         # A callback may have changed the weights.
-        self._feed.take()
-        self._keep()
+        descent.renew()
         return stop
 
 

@@ -1,0 +1,399 @@
+"""What takes the steps of a fit: the engine, or the textbook's equations, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import reference, reference_draws, reference_walk
+from fastnn.conventions import OWN, Conventions
+from fastnn.data import Data
+from fastnn.kernels import codes, records
+from fastnn.kernels._load import load_kernels
+from fastnn.layers import Dropout
+from fastnn.layout import Layout
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.optimizers import hyperparameters, row_of
+from fastnn.prediction import Run
+from fastnn.predictor import slices
+from fastnn.reference_walk import Drops, Walk
+from fastnn.schedules import Schedule
+from fastnn.sharing import Shown
+from fastnn.sparse import SparseRows
+from fastnn.states import TrainingState
+from fastnn.tallies import Counting, Watch
+
+__all__ = [
+    "STEPPERS", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "draw_order",
+    "dropped",
+]  # fmt: skip
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The inputs and settings of one fit."""
+
+    layout: Layout
+    parameters: Floats
+    loss: Loss
+    data: Data
+    validation: Data | None
+    metrics: tuple[Metric, ...]
+    batch_size: int
+    state: TrainingState
+    backend: str
+    shuffle: bool = False
+    order_key: int = 0
+    mask_key: int = 0
+    steps_before: int = 0  # in the stream of dropout's masks, before the state's first one
+    clip_norm: float | None = None
+    threads: int | None = None
+    conventions: Conventions = OWN
+    schedule: Schedule | None = None
+    shown: Shown = field(default_factory=Shown)
+    measured_after: bool = False  # metrics of the training examples, not by the way
+    counting: Counting | None = None  # what the engine measures by itself
+
+    @property
+    def outputs(self) -> Floats:
+        """Room for what training predicts for each example, if metrics are made of it here."""
+        elsewhere = self.measured_after or not self.metrics or self.counting is not None
+        rows = 0 if elsewhere else len(self.data)
+        return np.zeros((rows, self.layout.outputs), self.parameters.dtype)
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch; the last batch may be short."""
+        return -(-len(self.data) // self.batch_size)
+
+    @property
+    def step(self) -> int:
+        """Number of the next step in the stream of dropout's masks."""
+        return (self.steps_before + self.state.steps) % 2**64
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the values that every epoch records."""
+        names = ("loss", *(row.name for row in self.metrics))
+        return names if self.validation is None else (*names, *(f"val_{name}" for name in names))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What the engine gives of every epoch, in the order of names."""
+        if self.counting is None:
+            return ("loss",)
+        return tuple(name for name in self.names if name in self.counting.places)
+
+    def counted(self, watch: Watch | None) -> Job:
+        """Return the same with all that the engine can measure left to it, and a value watched."""
+        if self.backend == "reference" or (len(self.names) == 1 and watch is None):
+            return self
+        held = self.validation
+        if held is not None and (
+            isinstance(held.X, SparseRows) or len(slices(len(held), self.layout.operations)) > 1
+        ):
+            # The second would put off Ctrl-C.
+            held = None
+        counting = Counting.of(
+            self.metrics, self.loss, self.layout, self.data, held, training=not self.measured_after
+        )
+        if counting is not None and watch is not None and watch.name in counting.places:
+            counting = counting.watching(watch)
+        return replace(self, counting=counting)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The result of a slice of steps.
+
+    Attributes
+    ----------
+    record : ndarray of records.RECORD (epochs,)
+        Sums of losses and of weights of every epoch that it touched, the first one's with what
+        went before; and what the engine measured.
+    done : int
+        Steps taken.
+    trouble : int
+        What stopped it, or codes.FINE.
+    """
+
+    record: NDArray[np.void]
+    done: int
+    trouble: int
+
+
+class Stepper(Protocol):
+    """Takes the steps of a fit, natively or on the reference.
+
+    Steps are counted from the beginning of an epoch, through the epochs that follow it.  During
+    steps the parameters may be packed elsewhere: `show` unpacks them.
+    """
+
+    order: NDArray[np.int64]
+    report: NDArray[np.void]  # what the present `run` has done so far, `records.REPORT`
+    rates: NDArray[np.float64]  # learning rates of the next steps to take; empty for the record's
+    outputs: Floats  # what the steps predicted last, for each example; empty where nobody asks
+
+    @property
+    def best_value(self) -> float:
+        """The best of what is watched, times its sign; infinity before the first."""
+
+    def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
+        """Take the steps from first to before last; the epoch's order has the number."""
+
+    def ration(self, left: int | None = None) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number."""
+
+    def take(self, moments: bool = False) -> None:
+        """Pack the job's present parameters, and its moments if asked."""
+
+    def show(self, moments: bool = False) -> None:
+        """Write the job's parameters, and its moments if asked."""
+
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Take over parameters and moments that are not the job's."""
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters and moments as they are now, without showing them."""
+
+    def store_best(self, parameters: Floats) -> None:
+        """Write the parameters of the best epoch, where the job's counting keeps them."""
+
+    def measure_no_more(self) -> None:
+        """Take steps as if nothing were measured, with records that have no room for it."""
+
+
+class NativeStepper:
+    """Takes steps in the engine."""
+
+    def __init__(self, job: Job) -> None:
+        self.order = np.arange(len(job.data), dtype=np.int64)
+        self._job = job
+        self._run = Run(
+            job.layout.operations, job.parameters.dtype, job.data, job.loss,
+            batch_size=job.batch_size, gradient=True, order=self.order, threads=job.threads,
+            moments=len(job.state.moments), clipping=job.clip_norm is not None,
+            dropping=True, conventions=job.conventions, counting=job.counting,
+        )  # fmt: skip
+        code = row_of(job.state.optimizer).code
+        self._run.optimize_with(code, job.state.numbers, job.shuffle)
+        plan = self._run.program.plan
+        plan["order_key"], plan["mask_key"] = job.order_key, job.mask_key
+        self.report = self._run.report
+        self.rates = np.zeros(0)
+        self.outputs = job.outputs
+        self._run.hand_out_to(self.outputs)
+        # Before a first step the moments are zeros, as is the room that they get.
+        self.take(moments=job.state.steps > 0)
+
+    @property
+    def best_value(self) -> float:
+        """The best of what is watched, times its sign; infinity before the first."""
+        return float(self.report["best_value"])
+
+    def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
+        """Take the steps from first to before last; the epoch's order has the number."""
+        plan = self._run.program.plan
+        plan["order_number"], plan["step_number"] = number, self._job.step
+        if self._job.clip_norm is not None:
+            self._run.numbers["clip_norm"] = self._job.clip_norm
+        self._run(codes.TRAIN, first, last, record, self.rates)
+        return Slice(record, int(self.report["steps_done"]), int(self.report["trouble"]))
+
+    def ration(self, left: int | None = None) -> int | None:
+        """Return how many steps the next call shall take at the most, None for any number."""
+        return self._run.ration(left)
+
+    def take(self, moments: bool = False) -> None:
+        """Take over the job's parameters, and its moments if asked, as they are now."""
+        self.load(self._job.parameters, self._job.state.moments if moments else ())
+
+    def show(self, moments: bool = False) -> None:
+        """Write the job's parameters, and its moments if asked."""
+        job = self._job
+        job.shown.write(lambda: self._run.store(job.parameters))
+        if moments:
+            for place, moment in enumerate(job.state.moments, 1):
+                self._run.store(moment, place)
+
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Take over parameters and moments that are not the job's."""
+        self._run.load(parameters)
+        for place, moment in enumerate(moments, 1):
+            self._run.load(moment, place)
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters and moments as they are now, without showing them."""
+        self._run.store(parameters)
+        for place, moment in enumerate(moments, 1):
+            self._run.store(moment, place)
+
+    def store_best(self, parameters: Floats) -> None:
+        """Write the parameters of the best epoch, where the job's counting keeps them."""
+        self._run.store_best(parameters)
+
+    def measure_no_more(self) -> None:
+        """Take steps as if nothing were measured, with records that have no room for it."""
+        self._run.measure_no_more()
+
+
+class ReferenceStepper:
+    """Takes steps in the textbook's equations."""
+
+    def __init__(self, job: Job) -> None:
+        self.order = np.arange(len(job.data), dtype=np.int64)
+        self.report = np.zeros((), records.REPORT)
+        self.rates = np.zeros(0)
+        self.outputs = job.outputs
+        self._job = job
+        self._parameters = job.parameters.copy()
+        self._moments = job.state.copy().moments
+
+    @property
+    def best_value(self) -> float:
+        """Infinity: here nothing is watched."""
+        return np.inf
+
+    def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
+        """Take the steps from first to before last; the epoch's order has the number."""
+        job = self._job
+        with np.errstate(all="ignore"):
+            for step in range(first, last):
+                epoch, within = divmod(step, job.steps)
+                if within == 0 and job.shuffle:
+                    self.order[:] = reference_draws.permutation(
+                        job.order_key, number + epoch, len(self.order)
+                    )
+                if self.rates.size:
+                    # Not through the record, which refuses the 0 that a schedule may end at.
+                    job.state.numbers["learning_rate"] = self.rates[step - first]
+                rows = self.order[within * job.batch_size : (within + 1) * job.batch_size]
+                batch = job.data.take(rows)
+                total = batch.total
+                if total:
+                    if len(self.outputs):
+                        self.outputs[rows] = self._predicted(batch)
+                    loss, trouble = self._step(batch)
+                    if trouble:
+                        return Slice(record, step - first, trouble)
+                    counted = float(len(batch)) if job.conventions.by_examples else total
+                    here = record[epoch - first // job.steps]
+                    here["loss_sum"] += loss * counted
+                    here["weight_sum"] += counted
+                self.report["steps_done"] = step + 1 - first
+        return Slice(record, last - first, codes.FINE)
+
+    def ration(self, left: int | None = None) -> int | None:
+        """Return None: there is nothing to try."""
+        return None
+
+    def take(self, moments: bool = False) -> None:
+        """Take over the job's parameters, and its moments if asked, as they are now."""
+        self.load(self._job.parameters, self._job.state.moments if moments else ())
+
+    def show(self, moments: bool = False) -> None:
+        """Write the job's parameters, and its moments if asked."""
+        job = self._job
+        job.shown.write(lambda: np.copyto(job.parameters, self._parameters))
+        if moments:
+            job.state.moments[:] = self._moments
+
+    def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
+        """Take over parameters and moments that are not the job's."""
+        self._parameters[:] = parameters
+        for own, moment in zip(self._moments, moments, strict=False):
+            own[:] = moment
+
+    def store(self, parameters: Floats, moments: Floats) -> None:
+        """Write parameters and moments as they are now, without showing them."""
+        parameters[:] = self._parameters
+        moments[:] = self._moments
+
+    def store_best(self, parameters: Floats) -> None:
+        """Do nothing: here epochs end in Python."""
+
+    def measure_no_more(self) -> None:
+        """Do nothing: here epochs end in Python."""
+
+    def _predicted(self, batch: Data) -> Floats:
+        """Return the predictions of the next step, before it changes anything."""
+        job = self._job
+        X, drops = batch.columns(job.layout.outputs)[0], dropped(job, len(batch))
+        operations = job.layout.operations
+        with np.errstate(all="ignore"):
+            passed = reference_walk.outputs(job.layout, self._parameters, X, operations, drops)
+            return passed[-1].A.T
+
+    def _step(self, batch: Data) -> tuple[float, int]:
+        """Take one step; nothing is written before everything is computed."""
+        job, state, conventions = self._job, self._job.state, self._job.conventions
+        share = 1.0 / batch.total if conventions.shared_penalty else 1.0
+        walk = Walk(
+            job.layout, self._parameters, job.loss, batch.columns(job.layout.outputs),
+            conventions.loss_limit, dropped(job, len(batch)),
+        )  # fmt: skip
+        passed = walk.forward()
+        loss = conventions.scales[0] * walk.mean_loss(passed) + walk.penalty(share)
+        gradient = walk.gradient(walk.backward(passed), conventions.scales[1], share)
+        if not np.isfinite(loss):
+            return loss, codes.LOSS_NOT_FINITE
+        if job.clip_norm is not None:
+            gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
+        t = int(state.numbers["steps"]) + 1
+        rule = reference.OPTIMIZERS[type(state.optimizer).__name__]
+        new = reference_walk.step(
+            job.layout, self._parameters, gradient, list(self._moments), rule, t, self._hyper(t)
+        )
+        self._parameters[:] = new[0]
+        for moment, stepped in zip(self._moments, new[1:], strict=True):
+            moment[:] = stepped
+        if not all(np.isfinite(vector).all() for vector in new):
+            return loss, codes.UPDATE_NOT_FINITE
+        state.numbers["steps"] += 1
+        return loss, codes.FINE
+
+    def _hyper(self, t: int) -> dict[str, float]:
+        """Return the optimizer's numbers as step t takes them."""
+        state = self._job.state
+        hyper = hyperparameters(state.optimizer)
+        hyper["learning_rate"] = float(state.numbers["learning_rate"])
+        if self._job.conventions.bare_epsilon and "beta_2" in hyper:
+            # (sqrt(v) + epsilon) / sqrt(1 - beta_2^t) is the root of v_hat plus this:
+            hyper["epsilon"] /= float(np.sqrt(1.0 - hyper["beta_2"] ** t))
+        return hyper
+
+
+def dropped(job: Job, examples: int) -> Drops:
+    """Return what each dropout does in the next step, by its place."""
+    drops = {}
+    for one in job.layout.operations:
+        if not isinstance(one.layer, Dropout):
+            continue
+        rate = one.layer.rate
+        kept = reference_draws.kept(job.mask_key, job.step, one.place, one.inputs, examples, rate)
+        drops[one.place] = kept * job.parameters.dtype.type(1.0 / (1.0 - rate))
+    return drops
+
+
+STEPPERS: dict[str, type[NativeStepper] | type[ReferenceStepper]] = {
+    "native": NativeStepper,
+    "reference": ReferenceStepper,
+}
+
+
+def draw_order(order: NDArray[np.int64], key: int, number: int, backend: str) -> None:
+    """Write an order of examples, the same on both paths."""
+    if backend == "reference":
+        order[:] = reference_draws.permutation(key, number, len(order))
+        return
+    load_kernels()
+    from fastnn.kernels.order import draw_order
+
+    draw_order(order, np.array([key, number], np.uint64))
