@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastnn import backends, compiled, gate, kept, notices, pickles, prediction, training, words
-from fastnn.callbacks import CallbackLike, as_callbacks
+from fastnn.callbacks import CallbackLike
 from fastnn.data import Data
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
@@ -39,10 +39,11 @@ from fastnn.layers import Dense, Layer, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import resolve
-from fastnn.names import check_bool, check_integer, check_real, describe, lookup
-from fastnn.optimizers import Adam, OptimizerLike, resolve_optimizer
+from fastnn.names import check_bool, check_integer, describe
+from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
 from fastnn.scales import Columns, hopeless
-from fastnn.schedules import ScheduleLike, resolve_schedule
+from fastnn.schedules import ScheduleLike
+from fastnn.settings import Settings
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
 from fastnn.splitting import split
@@ -536,57 +537,28 @@ class Sequential:
         try:
             _begin_fit(fitting, process, me)
             with self._unchanged_if_refused():
-                row = resolve_loss(loss, self._last.activation)
-                measured = resolve(metrics, row.targets)
-                called = as_callbacks(callbacks)
-                rule = resolve_optimizer(optimizer)
-                epochs = check_integer(epochs, "epochs", 1)
-                batch_size = check_integer(batch_size, "batch_size", 1)
-                fraction = check_real(
-                    validation_fraction, "validation_fraction", low=0.0, high=1.0, high_open=True
+                asked = Settings.of(
+                    self._last.activation, loss=loss, optimizer=optimizer, metrics=metrics,
+                    callbacks=callbacks, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
+                    validation_fraction=validation_fraction, measure=measure, clip_norm=clip_norm,
+                    threads=threads, backend=backend, schedule=schedule,
+                )  # fmt: skip
+                data = self._data(
+                    X, y, asked.loss, sample_weight, self.inputs, class_weight=class_weight
                 )
-                check_bool(shuffle, "shuffle")
-                when = lookup({"during": False, "after": True}, measure, "measure")
-                if clip_norm is not None:
-                    clip_norm = check_real(clip_norm, "clip_norm", low=0.0, low_open=True)
-                if threads is not None:
-                    threads = check_integer(threads, "threads", 1)
-                path = backends.in_force(backend)
-                data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
                 theirs = given(validation_data, X_val, y_val, sample_weight_val)
-                held = self._held_out(theirs, fraction, row, data)
+                held = self._held_out(theirs, asked.fraction, asked.loss, data)
                 if self._layout is None:
                     self._build(data.X.shape[1])
-                if fraction > 0.0:
-                    data, held = split(data, row, fraction, self._streams, backend=path)
+                if asked.fraction > 0.0:
+                    data, held = split(
+                        data, asked.loss, asked.fraction, self._streams, backend=asked.backend
+                    )
                 self._state = None
-                job = Job(
-                    layout=self.layout,
-                    parameters=self._parameters,
-                    loss=row,
-                    data=data,
-                    validation=held,
-                    metrics=measured,
-                    batch_size=min(batch_size, len(data)),
-                    state=TrainingState.fresh(rule, self._parameters),
-                    backend=path,
-                    shuffle=shuffle,
-                    order_key=self._streams.order_key,
-                    mask_key=self._streams.mask_key,
-                    steps_before=self._streams.steps,
-                    clip_norm=clip_norm,
-                    threads=threads,
-                    schedule=None if schedule is None else resolve_schedule(schedule),
-                    shown=self._shown,
-                    measured_after=when,
-                )
-                run = training.begin(job, self, epochs, called, progress)
-                if not self._streams.steps:
-                    values = data.targets.values if row.targets == "real" else None
-                    features = None if self._measuring else data.X
-                    warning = hopeless(features, values)
-                    if warning is not None:
-                        notices.warn(warning, FitWarning)
+                streams, shown = self._streams, self._shown
+                job = asked.job(self.layout, self._parameters, data, held, streams, shown)
+                run = training.begin(job, self, asked.epochs, asked.callbacks, progress)
+                self._warn_if_hopeless(data, asked.loss)
             if self._unmeasured:
                 self._measure(data.X, data.weights)
             return training.fit(job, run, self._streams)
@@ -652,46 +624,12 @@ class Sequential:
                     "does not see. Give a dict from class to weight."
                 )
             path = backends.in_force(backend)
+            value, parameters, after, room = self._stepped(
+                row, rule, path, (X, y, sample_weight, class_weight)
+            )
             # An attribute of a class that has `__getattr__` costs three times a dictionary's key.
             mine = self.__dict__
-            batch, data, room, taken = None, None, None, None
-            if (
-                sample_weight is None
-                and class_weight is None
-                and path == "native"
-                and mine["_layout"] is not None
-            ):
-                plans, parameters = self._plans_of(), mine["_parameters"]
-                batch = plans.batch(X, y, row)
-            if batch is None:
-                data = self._data(X, y, row, sample_weight, self.inputs, class_weight=class_weight)
-                if self._layout is None:
-                    with self._unchanged_if_refused():
-                        self._build(data.X.shape[1])
-            if mine["_state"] is None:
-                self._refuse_unmeasured()
-            streams, shown, state = mine["_streams"], mine["_shown"], mine["_state"]
-            if state is not None and state.optimizer is not rule and state.optimizer != rule:
-                state = state.continued(rule)
-            if state is None:
-                state = TrainingState.fresh(rule, self._parameters)
-            if batch is not None:
-                room = plans.step(row, len(batch[0]), parameters, state)
-                taken = room.at_once(parameters, state, batch, streams.mask_key, streams.steps)
-                if taken is None:
-                    # The first of its kind, or something is wrong with it.
-                    data = self._data(X, y, row, None, self.inputs)
-            if data is not None and path == "native" and kept.Plans.suit(data):
-                room = self._plans_of().step(row, len(data), self._parameters, state)
-                taken = room.take(self._parameters, state, data, streams.mask_key, streams.steps)
-            if room is not None and taken is not None:
-                value, numbers = taken
-                parameters, before = room.parameters, state.moments
-                after = TrainingState(state.optimizer, room.moments, numbers)
-            else:
-                assert data is not None
-                room = None
-                value, parameters, after = self._single_step(row, data, state, path)
+            streams, shown = mine["_streams"], mine["_shown"]
             steps, turn, writer = (streams.steps + 1) % 2**64, next_turn(), this_thread()
             vector = mine["_parameters"]
             # From here on no call: Ctrl-C finds a step that was never taken, or all of it.
@@ -702,12 +640,52 @@ class Sequential:
             streams.steps = steps
             shown.turn = turn
             if room is not None:
-                room.moments = before
+                room[0].moments = room[1]
             return value
         finally:
             # Nor here, as one that a signal follows would not be undone.
             if process in fitting and fitting[process] is me:
                 del fitting[process]
+
+    def _stepped(
+        self, loss: Loss, rule: Optimizer, path: str, given: tuple[Any, Any, Any, Any]
+    ) -> tuple[float, Floats, TrainingState, tuple[kept.Step, Floats] | None]:
+        """Return what a step on the examples given leads to; nothing is written.
+
+        Last comes, where such exists, the run that took it and moments that it may write to next.
+        """
+        mine, (X, y, sample_weight, class_weight) = self.__dict__, given
+        batch, data, taken = None, None, None
+        plain = sample_weight is None and class_weight is None
+        if plain and path == "native" and mine["_layout"] is not None:
+            batch = self._plans_of().batch(X, y, loss)
+        if batch is None:
+            data = self._data(X, y, loss, sample_weight, self.inputs, class_weight=class_weight)
+            if self._layout is None:
+                with self._unchanged_if_refused():
+                    self._build(data.X.shape[1])
+        state, streams, parameters = mine["_state"], mine["_streams"], mine["_parameters"]
+        if state is None:
+            self._refuse_unmeasured()
+        elif state.optimizer is not rule and state.optimizer != rule:
+            state = state.continued(rule)
+        if state is None:
+            state = TrainingState.fresh(rule, parameters)
+        if batch is not None:
+            room = self._plans_of().step(loss, len(batch[0]), parameters, state)
+            taken = room.at_once(parameters, state, batch, streams.mask_key, streams.steps)
+            if taken is None:
+                # The first of its kind, or something is wrong with it.
+                data = self._data(X, y, loss, None, self.inputs)
+        if data is not None and path == "native" and kept.Plans.suit(data):
+            room = self._plans_of().step(loss, len(data), parameters, state)
+            taken = room.take(parameters, state, data, streams.mask_key, streams.steps)
+        if taken is None:
+            assert data is not None
+            return *self._single_step(loss, data, state, path), None
+        value, numbers = taken
+        after = TrainingState(state.optimizer, room.moments, numbers)
+        return value, room.parameters, after, (room, state.moments)
 
     def adapt(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
         """Measure the features anew, for a network that begins with `Standardize`.
@@ -820,6 +798,15 @@ class Sequential:
             self._layout, self._parameters, self._buffers, self._weights_rng = kept
             self._state, self._streams = state, streams
             raise
+
+    def _warn_if_hopeless(self, data: Data, loss: Loss) -> None:
+        """Warn of examples of a scale that no first fit gets along with."""
+        if self._streams.steps:
+            return
+        values = data.targets.values if loss.targets == "real" else None
+        warning = hopeless(None if self._measuring else data.X, values)
+        if warning is not None:
+            notices.warn(warning, FitWarning)
 
     def _data(
         self,

@@ -26,7 +26,6 @@ from fastnn.estimators.examples import check_total, examples, penalty_of, scaled
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
-from fastnn.estimators.lbfgs import FullBatch, Search
 from fastnn.estimators.pace import Pace, schedule_of
 from fastnn.estimators.parameters import (
     SOLVERS,
@@ -38,6 +37,7 @@ from fastnn.estimators.parameters import (
 )
 from fastnn.estimators.reading import reading, weights_of
 from fastnn.estimators.stochastic import NOT_FINITE, Epochs
+from fastnn.estimators.strategies import Strategy, Task, strategy_of
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
@@ -243,11 +243,8 @@ class Perceptron(Fitted, ABC):
             self.__dict__.pop("_increment", None)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        for name, off in (("clip_norm", self.clip_norm is None), ("dropout", not self._drops())):
-            if SOLVERS[self.solver] is None and not off:
-                raise ValueError(
-                    f"{name} needs a solver that takes steps; got solver={self.solver!r}."
-                )
+        strategy = strategy_of(self.solver)
+        strategy.check(self)
         schedule_of(self, None)  # Refuses what is no learning_rate before anything is changed.
         as_given = X, y, sample_weight
         sizes = hidden_sizes(self.hidden_layer_sizes)
@@ -256,7 +253,7 @@ class Perceptron(Fitted, ABC):
             X, y = self._checked(X, y, reset=first)
         sample_weight = weights_of(X, sample_weight)
         self._learn_targets(y, incremental=incremental)
-        dtype = self._dtype(X, first=first)
+        dtype = self._dtype(X, strategy, first=first)
         targets = self._targets(y, dtype)
         held = None if validation is None else self._held_out(validation, dtype)
         self._random_state = check_random_state(self.random_state)
@@ -269,21 +266,17 @@ class Perceptron(Fitted, ABC):
         if held is not None and validation is not None:
             numeric = self._objective.row.targets in ("real", "counts")
             warn_of_scales(known, held.known, validation.names, numeric and not is_classifier(self))
-        if self.early_stopping and held is None and SOLVERS[self.solver] is not None:
+        if self.early_stopping and held is None and strategy.steps:
             known, held = self._split(known, y, weights)
         check_total(known, "the training examples")
         if held is not None:
             check_total(held.known, "the validation examples")
         alpha = penalty_of(plain(self.alpha, "alpha"), power, known)
-        measure = self._measure(alpha)
+        measure = self._measure(0.0 if strategy.penalises else alpha)
         judge = None if held is None else Judge(self, held.known, held.y, held.weights, measure)
-        self._open_records(judge, first=first)
-        watchers = Watchers() if incremental else self._watchers(judge, as_given)
-        if SOLVERS[self.solver] is None:
-            objective = FullBatch(known, measure, alpha, self.n_threads)
-            Search(self, objective, measure, judge, watchers).run()
-        else:
-            self._descend(known, measure, judge, watchers, first=first, incremental=incremental)
+        self._open_records(judge, strategy, first=first)
+        watchers = Watchers() if incremental else self._watchers(judge, strategy, as_given)
+        strategy.run(self, Task(known, measure, alpha, judge, watchers, first, incremental))
         watchers.fit_ends()
         if not np.isfinite(measure.vector).all():
             raise ValueError(NOT_FINITE)
@@ -306,13 +299,12 @@ class Perceptron(Fitted, ABC):
         several = isinstance(self.dropout, list | tuple)
         return any(hidden_dropouts(self.dropout, len(self.dropout) if several else 1))
 
-    def _dtype(self, X: Any, *, first: bool) -> np.dtype[Any]:
+    def _dtype(self, X: Any, strategy: type[Strategy], *, first: bool) -> np.dtype[Any]:
         """Return what to compute in: as asked, or as scikit-learn would."""
-        full_batch = SOLVERS[self.solver] is None
-        chosen: Any = np.float64 if full_batch else X.dtype
+        chosen: Any = X.dtype if strategy.steps else np.float64
         if self.dtype is not None:
             chosen = self.dtype
-        if not first and not full_batch:
+        if not first and strategy.steps:
             chosen = self._current().network.dtype
         dtype: np.dtype[Any] = np.dtype(chosen)
         return dtype
@@ -355,12 +347,11 @@ class Perceptron(Fitted, ABC):
             )
         self._adopt(weights)
 
-    def _measure(self, alpha: float) -> Measure:
-        """Return how the loss of the present weights is measured."""
+    def _measure(self, l2: float) -> Measure:
+        """Return how the loss of the present weights is measured, with the engine's own L2."""
         weights, row = self._weights, self._objective
-        full_batch = SOLVERS[self.solver] is None
         return Measure(
-            layout=weights.layout(0.0 if full_batch else alpha),
+            layout=weights.layout(l2),
             vector=weights.vector,
             loss=row.row,
             conventions=row.conventions(self.n_outputs_, weights.network.dtype, self.solver),
@@ -400,9 +391,9 @@ class Perceptron(Fitted, ABC):
         held = examples(part.X, part.targets, _as_weights(theirs, known.X.dtype), known.X.dtype)
         return known.take(train), Held(held, y[rows], theirs)
 
-    def _open_records(self, judge: Judge | None, *, first: bool) -> None:
+    def _open_records(self, judge: Judge | None, strategy: type[Strategy], *, first: bool) -> None:
         """Begin the curves anew, or see to it that they can go on."""
-        stochastic = SOLVERS[self.solver] is not None
+        stochastic = strategy.steps
         if stochastic and (first or not hasattr(self, "loss_curve_")):
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -418,7 +409,9 @@ class Perceptron(Fitted, ABC):
             self.validation_loss_curve_ = []
             self.best_validation_score_ = judge.worst
 
-    def _watchers(self, judge: Judge | None, as_given: tuple[Any, Any, Any]) -> Watchers:
+    def _watchers(
+        self, judge: Judge | None, strategy: type[Strategy], as_given: tuple[Any, Any, Any]
+    ) -> Watchers:
         """Return the watchers, which are called after every epoch."""
 
         def snapshot() -> dict[str, Any]:
@@ -429,7 +422,7 @@ class Perceptron(Fitted, ABC):
             }
 
         # One more than may be run: L-BFGS begins an iteration before it knows that it is done.
-        steps = self.max_iter + (SOLVERS[self.solver] is None)
+        steps = self.max_iter + (not strategy.steps)
         network = self._weights.network
         return Watchers.of(self, steps, _recorded(judge), network, as_given, snapshot)
 
