@@ -17,10 +17,17 @@ import fastnn
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+# What the build of the site writes is no page.
+BUILT = {"_build", "_pictures", "recipes", "api", "source", "names.md"}
+PAGES = [
+    README,
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if not BUILT & {*path.parts}),
+]
 
 # Files that may tell a user what to install.
 SPEAKING = {".md", ".py", ".toml", ".cff", ".yml", ".yaml", ".json", ".cfg", ".txt", ""}
+
+FOLDERS = (".ci", "benchmarks", "docs", "examples", "fastnn")
 
 # A requirement after "pip install" and its options: a path, or a name with extras and versions.
 COMMAND = re.compile(r"""pip install\b((?:[ \t]+(?:"[^"\n]+"|'[^'\n]+'|[^\s"'`|;&]+))+)""")
@@ -62,10 +69,12 @@ def project() -> dict[str, Any]:
 
 def spoken() -> Iterator[tuple[Path, str]]:
     """Go through every text of the repository but the tests."""
-    for folder in (ROOT / ".ci", ROOT / "benchmarks", ROOT / "docs", ROOT / "fastnn", ROOT):
+    left_out = {"__pycache__", *BUILT}
+    for folder in (*(ROOT / name for name in FOLDERS), ROOT):
         found = folder.iterdir() if folder == ROOT else folder.rglob("*")
         for path in sorted(found):
-            if path.is_file() and path.suffix in SPEAKING and "__pycache__" not in path.parts:
+            inside = path.relative_to(ROOT).parts
+            if path.is_file() and path.suffix in SPEAKING and not left_out & set(inside):
                 with contextlib.suppress(UnicodeDecodeError):
                     yield path, path.read_text("utf-8")
 
@@ -121,3 +130,10 @@ def test_the_distribution_s_name_is_used_throughout() -> None:
     assert any(one.startswith("fastnn-numba[") for one in itself)
     for url in project()["urls"].values():
         assert project()["name"] in url
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "examples").glob("*.py")), ids=lambda it: it.stem)
+def test_a_recipe_is_short_and_has_a_title(recipe: Path) -> None:
+    text = recipe.read_text("utf-8")
+    assert len(text.splitlines()) <= 60
+    assert re.match(r'"""\n\S.*\n=+\n\n', text)
