@@ -573,7 +573,7 @@ def test_a_file_without_a_right_place_is_refused(tmp_path, results, text, messag
     assert path.read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize("path", ["docs/speed.md", "docs/benchmarks.md"])
 def test_the_documents_have_places(tmp_path, results, path):
     copy = tmp_path / "copy.md"
     copy.write_text((ROOT / path).read_text(encoding="utf-8"), encoding="utf-8")
@@ -856,7 +856,7 @@ def test_the_machine_of_the_estimators_is_named(estimated):
     assert "fastnn 1.2, scikit-learn 1.9." in text
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize("path", ["docs/speed.md", "docs/benchmarks.md"])
 def test_the_documents_have_places_for_the_estimators(tmp_path, estimated, path):
     copy = tmp_path / "copy.md"
     text = (ROOT / path).read_text(encoding="utf-8")

@@ -137,3 +137,14 @@ def test_a_recipe_is_short_and_has_a_title(recipe: Path) -> None:
     text = recipe.read_text("utf-8")
     assert len(text.splitlines()) <= 60
     assert re.match(r'"""\n\S.*\n=+\n\n', text)
+
+
+@pytest.mark.parametrize("page", ["forward", "backward"])
+def test_lines_beside_the_equations_stand_in_the_reference(page: str) -> None:
+    text = (ROOT / "docs" / "lesson" / f"{page}.md").read_text("utf-8")
+    source = (ROOT / "fastnn" / "reference.py").read_text("utf-8")
+    known = "\n".join(line.strip() for line in source.splitlines())
+    quoted = re.findall(r"^```py\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert len(quoted) > 4
+    for lines in quoted:
+        assert f"\n{lines}" in known, lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ def page(name: str, thing: Any) -> str:
     return "\n".join(lines)
 
 
+def stem(name: str, names: Iterable[str]) -> str:
+    """Return what a name's page is called: ``Warmup`` and ``warmup`` are one file on some disks."""
+    twins = [other for other in names if other != name and other.lower() == name.lower()]
+    return f"function-{name}" if twins and name.islower() else name
+
+
 def first_sentence(thing: Any) -> str:
     """Return what a docstring says first."""
     return (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
@@ -95,13 +102,18 @@ def overview(things: dict[str, Any]) -> str:
         if names:
             lines += [f"## {title}", "", about, "", "| name | |", "| --- | --- |"]
             lines += [
-                f"| [`{name}`](api/{name}.rst) | {first_sentence(things[name])} |"
+                f"| [`{name}`](api/{stem(name, things)}.rst) | {first_sentence(things[name])} |"
                 for name in sorted(names, key=str.lower)
             ]
             lines.append("")
     lines += ["```{toctree}", ":hidden:", ""]
     return "\n".join(
-        [*lines, *(f"api/{name}" for name in sorted(things, key=str.lower)), "```", ""]
+        [
+            *lines,
+            *(f"api/{stem(name, things)}" for name in sorted(things, key=str.lower)),
+            "```",
+            "",
+        ]
     )
 
 
@@ -117,10 +129,10 @@ def generate(app: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     things = {name: getattr(fastnn, name) for name in (*fastnn.__all__, *fastnn._EXTRAS)}
     for old in folder.glob("*.rst"):
-        if old.stem not in things:
+        if old.stem not in {stem(name, things) for name in things}:
             old.unlink()
     for name, thing in things.items():
-        write(folder / f"{name}.rst", page(name, thing))
+        write(folder / f"{stem(name, things)}.rst", page(name, thing))
     write(folder.parent / "names.md", overview(things))
 
 
