@@ -1,8 +1,8 @@
 """What the end of an epoch costs: validation, metrics and early stopping beside the plain epoch.
 
 ``python -m benchmarks.epoch_ends`` prints a table: how many times as long as the plain epoch it
-takes with a fifth as many validation examples, with a metric too, and in an estimator's fit with
-early stopping, as many epochs of each.
+takes with a fifth as many validation examples, with a metric too, with five, and in an estimator's
+fit with early stopping, as many epochs of each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ NETWORKS: dict[str, tuple[tuple[int, ...], str, int, int]] = {
     "784-256-10, 2000 rows": ((784, 256, 10), "softmax", 2000, 32),
 }
 PLAIN, EARLY = "plain", "early stopping of an estimator"
-ENDS = (PLAIN, "validation", "validation and a metric", EARLY)
+ENDS = (PLAIN, "validation", "validation and a metric", "validation and five metrics", EARLY)
+OF_CLASSES = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss", "top_1_accuracy")
+OF_NUMBERS = ("mse", "rmse", "mae", "mape", "r2")
 
 # Seconds of one fit, and fits of each kind, of which the median counts.
 _FIT = 0.1
@@ -61,6 +63,10 @@ class Fits:
             PLAIN: {},
             "validation": held,
             "validation and a metric": {**held, "metrics": metric},
+            "validation and five metrics": {
+                **held,
+                "metrics": OF_CLASSES if last == "softmax" else OF_NUMBERS,
+            },
         }
         self._fit: dict[str, Any] = {"batch_size": batch, "threads": threads, "progress": False}
         self._data, self._held = (X, y), (V, v)
@@ -138,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     fn.warmup()
     print(f"| network | dtype | threads | {' | '.join(ENDS[1:])} |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    print(f"| --- | --- | ---: |{' ---: |' * len(ENDS[1:])}")
     for name in (name for name in NETWORKS if options.only in name):
         for dtype in options.dtypes:
             for threads in options.threads:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from fastnn.layers import Dropout as Dropout
     from fastnn.losses import Huber as Huber
     from fastnn.losses import Quantile as Quantile
+    from fastnn.metrics import F1 as F1
+    from fastnn.metrics import Precision as Precision
+    from fastnn.metrics import Recall as Recall
+    from fastnn.metrics import TopK as TopK
     from fastnn.network import Sequential as Sequential
     from fastnn.network import load as load
     from fastnn.norms import LayerNorm as LayerNorm
@@ -79,6 +83,7 @@ _HOMES = {
     "Dropout": "layers",
     "EarlyStopping": "callbacks",
     "ExponentialDecay": "schedules",
+    "F1": "metrics",
     "FitWarning": "errors",
     "History": "history",
     "Huber": "losses",
@@ -89,16 +94,19 @@ _HOMES = {
     "Nadam": "optimizers",
     "OneCycle": "schedules",
     "PReLU": "slopes",
+    "Precision": "metrics",
     "Quantile": "losses",
     "RAdam": "optimizers",
     "RMSNorm": "norms",
     "RMSprop": "optimizers",
+    "Recall": "metrics",
     "ReduceOnPlateau": "schedules",
     "Rprop": "optimizers",
     "SGD": "optimizers",
     "Sequential": "network",
     "Standardize": "scaling",
     "StepDecay": "schedules",
+    "TopK": "metrics",
     "Trace": "prediction",
     "Warmup": "schedules",
     "backend": "backends",

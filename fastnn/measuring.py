@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastnn import reference
 from fastnn.data import Data
+from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
@@ -62,7 +63,7 @@ class Group:
         found: dict[str, float] = {}
         predicted: Floats | None = None
         for row in self._metrics:
-            value = self._accuracy(outputs) if row.needs == "classes" else None
+            value = self._accuracy(outputs) if row.column == codes.ACCURACY else None
             if value is None:
                 if predicted is None:
                     predicted = self._predictions(outputs)

@@ -38,7 +38,7 @@ from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Layer, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
-from fastnn.metrics import resolve
+from fastnn.metrics import MetricLike, resolve
 from fastnn.names import check_bool, check_integer, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
 from fastnn.scales import Columns, hopeless
@@ -405,7 +405,7 @@ class Sequential:
         sample_weight_val: ArrayLike | None = None,
         validation_data: tuple[Any, ...] | None = None,
         validation_fraction: float = 0.0,
-        metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
+        metrics: MetricLike | Iterable[MetricLike] = (),
         schedule: ScheduleLike | None = None,
         clip_norm: float | None = None,
         callbacks: CallbackLike | Iterable[CallbackLike] = (),
@@ -454,13 +454,17 @@ class Sequential:
         validation_fraction : float, default 0.0
             Share of the examples to hold out instead, drawn before the first epoch, class by
             class where y holds integer classes.
-        metrics : str, callable or list of them, default ()
+        metrics : str, record, callable or list of them, default ()
             What else to record after every epoch, for the training examples and, with ``val_``
-            in front, for the validation examples: "accuracy", "mean_squared_error",
-            "root_mean_squared_error", "mean_absolute_error", "r2", or functions
+            in front, for the validation examples: "accuracy", "balanced_accuracy", "precision",
+            "recall", "f1" (with "_macro", "_micro" or "_weighted" behind, or as `Precision`,
+            `Recall`, `F1`), "top_5_accuracy" (or `TopK`), "log_loss", "roc_auc",
+            "average_precision"; "mean_squared_error", "root_mean_squared_error",
+            "mean_absolute_error", "mean_absolute_percentage_error", "r2"; or functions
             ``f(targets, predictions)``, scikit-learn's among them, recorded under their names.
             These see ``(n,)`` where there is one output, else ``(n, m)``; one-hot rows for
-            classes; no weights.
+            classes; no weights.  Areas under curves and functions end every epoch in Python, and
+            so do more than seven metrics; the others cost next to nothing.
         callbacks : Callback, callable or list of them, default ()
             What runs after every epoch, such as `EarlyStopping`.
         shuffle : bool, default True
@@ -538,7 +542,7 @@ class Sequential:
             _begin_fit(fitting, process, me)
             with self._unchanged_if_refused():
                 asked = Settings.of(
-                    self._last.activation, loss=loss, optimizer=optimizer, metrics=metrics,
+                    self._last, loss=loss, optimizer=optimizer, metrics=metrics,
                     callbacks=callbacks, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
                     validation_fraction=validation_fraction, measure=measure, clip_norm=clip_norm,
                     threads=threads, backend=backend, schedule=schedule,
@@ -1301,7 +1305,7 @@ class Sequential:
         X: ArrayLike,
         y: ArrayLike,
         loss: LossLike = "auto",
-        metrics: str | Callable[..., float] | Iterable[str | Callable[..., float]] = (),
+        metrics: MetricLike | Iterable[MetricLike] = (),
         sample_weight: ArrayLike | None = None,
         *,
         backend: str | None = None,
@@ -1339,7 +1343,8 @@ class Sequential:
                 if value == value and turn and shown.turn is turn:
                     return {"loss": value}
         row, data, path = self._asked(X, y, loss, sample_weight, backend)
-        measured, layout = resolve(metrics, row.targets), self.layout
+        layout = self.layout
+        measured = resolve(metrics, row.targets, row.width(layout.outputs))
         if measured:
             # Functions of the user's are called once.
             parameters = self._shown.copied(self._parameters.copy)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastnn import backends
 from fastnn.callbacks import Callback, as_callbacks
 from fastnn.data import Data
+from fastnn.layers import Dense
 from fastnn.layout import Layout
 from fastnn.losses import Loss, resolve_loss
 from fastnn.metrics import Metric, resolve
@@ -46,19 +47,19 @@ class Settings:
 
     @classmethod
     def of(
-        cls, activation: str, *, loss: Any, optimizer: Any, metrics: Any, callbacks: Any,
+        cls, last: Dense, *, loss: Any, optimizer: Any, metrics: Any, callbacks: Any,
         epochs: Any, batch_size: Any, shuffle: Any, validation_fraction: Any, measure: Any,
         clip_norm: Any, threads: Any, backend: Any, schedule: Any,
     ) -> Settings:  # fmt: skip
-        """Check what was asked of a network whose last layer has an activation."""
-        row = resolve_loss(loss, activation)
+        """Check what was asked of a network with such a last layer."""
+        row = resolve_loss(loss, last.activation)
         check_bool(shuffle, "shuffle")
         if clip_norm is not None:
             clip_norm = check_real(clip_norm, "clip_norm", low=0.0, low_open=True)
         return cls(
             loss=row,
             optimizer=resolve_optimizer(optimizer),
-            metrics=resolve(metrics, row.targets),
+            metrics=resolve(metrics, row.targets, row.width(last.units)),
             callbacks=as_callbacks(callbacks),
             epochs=check_integer(epochs, "epochs", 1),
             batch_size=check_integer(batch_size, "batch_size", 1),

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from fastnn.activations import ACTIVATIONS
 from fastnn.data import Data
+from fastnn.distances import spreads
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation, Program, Tiling
 from fastnn.losses import Loss
-from fastnn.metrics import Metric, spreads
+from fastnn.metrics import Metric
 
 __all__ = ["Counting", "Watch"]
 
@@ -63,8 +64,10 @@ class Counting:
     ----------
     kind : int
         What is counted of examples: flags of `codes`.
+    slots : tuple of (int, int)
+        Which values an epoch's record holds, as codes, and what must be known of each beside.
     places : dict of str to (int, int)
-        Where an epoch's record has the values, by name: the row is 1 for validation examples.
+        Where the record has the values, by name: the row is 1 for validation examples.
     targets : int
         Columns of targets.
     finish : int
@@ -80,6 +83,7 @@ class Counting:
     """
 
     kind: int
+    slots: tuple[tuple[int, int], ...]
     places: dict[str, tuple[int, int]]
     targets: int
     finish: int
@@ -108,26 +112,26 @@ class Counting:
         training : bool
             Whether metrics of training examples are wanted.
         """
-        if any(row.column is None for row in metrics):
+        if any(row.column is None for row in metrics) or len(metrics) >= codes.SLOTS:
             return None
-        kind, places = 0, {"loss": (0, codes.LOSS_VALUE)}
+        kind, places, slots = 0, {"loss": (0, 0)}, [(codes.LOSS_VALUE, 0)]
         targets = loss.width(layout.outputs)
         matched = loss.activation is not None
         parts = [part for part in (known, held) if part is not None]
         for row in metrics:
             assert row.column is not None
-            places[row.name] = 0, row.column
+            places[row.name] = 0, len(slots)
+            slots.append((row.column, row.number))
             kinds = {_kind(row, loss, targets, matched, part) for part in parts}
             if len(kinds) > 1:
                 return None
             kind |= kinds.pop()
         if not training:
-            places = {"loss": (0, codes.LOSS_VALUE)}
+            places = {"loss": (0, 0)}
         if held is not None:
-            places["val_loss"] = 1, codes.LOSS_VALUE
-            for row in metrics:
-                assert row.column is not None
-                places[f"val_{row.name}"] = 1, row.column
+            places["val_loss"] = 1, 0
+            for slot, row in enumerate(metrics, 1):
+                places[f"val_{row.name}"] = 1, slot
         figures = np.zeros((2, 1 + targets))
         for place, part in enumerate(parts):
             figures[place, 0] = part.total
@@ -135,7 +139,18 @@ class Counting:
                 weights = part.weights if part.weights.size else None
                 figures[place, 1:] = spreads(part.targets.as_rows(targets, part.X.dtype), weights)
         activation = ACTIVATIONS[layout.blocks[-1].activation if matched else "identity"]
-        return cls(kind, places, targets, activation.code, figures, held, training)
+        return cls(kind, tuple(slots), places, targets, activation.code, figures, held, training)
+
+    def columns(self) -> tuple[int, int, int]:
+        """Return where columns begin that not every fit counts, and how many there are in all.
+
+        Those of some metrics, then those of the table of confusion.
+        """
+        more = codes.SQUARES + self.targets
+        extra = self.kind & (codes.RELATIVES | codes.LOGS | codes.RANKS)
+        confusion = more + codes.MORE if extra else more
+        confused = codes.CELLS * self.targets if self.kind & codes.CONFUSED else 0
+        return more, confusion, confusion + confused
 
     def watching(self, watch: Watch) -> Counting:
         """Return the same with something to stop by."""
@@ -178,7 +193,7 @@ class Room:
             whole[:, : theirs.shape[1]] = theirs
             table, plan = np.concatenate([table, whole]), np.concatenate([plan, its])
             workspace += beside.workspace - int(beside.plan["state"][0])
-        width = codes.SQUARES + counting.targets
+        more, confusion, width = counting.columns()
         rows, chunk = int(program.plan["batch"][0]), int(program.plan["chunk"][0])
         tiles = -(-rows // chunk) * (int(program.plan["height"][0]) // tiling.rows)
         plan["measures"] = 1
@@ -187,6 +202,10 @@ class Room:
             plan["counted"][: len(program.plan)] = 0
         plan["finish"] = counting.finish
         plan["targets"] = counting.targets
+        plan["more"], plan["confusion"], plan["tally"] = more, confusion, width
+        for slot, (value, number) in enumerate(counting.slots):
+            plan["slots"][:, slot] = codes.known("value", value, codes.VALUES)
+            plan["slot_numbers"][:, slot] = number
         plan["held_examples"] = examples
         if counting.held is not None:
             held = counting.held
@@ -220,10 +239,27 @@ class Room:
         return cls(extended, numbers)
 
 
+# What is counted for values, beside how classes are told.
+_COUNTED = {
+    codes.ACCURACY: 0,
+    codes.BALANCED: codes.CONFUSED,
+    codes.PRECISION: codes.CONFUSED,
+    codes.RECALL: codes.CONFUSED,
+    codes.F1: codes.CONFUSED,
+    codes.TOP_PLACES: codes.RANKS,
+    codes.LOG_LOSS: codes.LOGS,
+}
+
+
 def _kind(row: Metric, loss: Loss, targets: int, matched: bool, part: Data) -> int:
     """Return what is counted for a metric."""
-    if row.column != codes.ACCURACY:
-        return codes.ERRORS
+    if row.column not in _COUNTED:
+        return codes.ERRORS | (codes.RELATIVES if row.column == codes.RELATIVE_ERROR else 0)
+    return _COUNTED[row.column] | _told(loss, targets, matched, part)
+
+
+def _told(loss: Loss, targets: int, matched: bool, part: Data) -> int:
+    """Return how the classes of examples and of results are told."""
     if loss.targets == "classes":
         return codes.PLACES
     if loss.targets == "probabilities":

@@ -285,6 +285,18 @@ LOSS: Final = {
     "name": "A loss has no name; leave it out.",
 }
 
+METRIC: Final = {
+    "averaging": "average",
+    "top_k": "k",
+    "num_classes": "The classes are those of the outputs; leave it out.",
+    "n_classes": "The classes are those of the outputs; leave it out.",
+    "labels": "The classes are those of the outputs; leave it out.",
+    "pos_label": "Of two classes the second one is asked for; leave it out.",
+    "threshold": "An output says yes above 0.5; for another one give a function.",
+    "zero_division": "A class that there is nothing of scores 0; leave it out.",
+    "name": "The key in the history is the record's own name; leave it out.",
+}
+
 STOPPING: Final = {
     "restore_best_weights": "restore_best",
     "metric": "monitor",

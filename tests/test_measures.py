@@ -7,11 +7,19 @@ import fastnn as fn
 from fastnn import Dense, EarlyStopping, Sequential, metrics
 from fastnn.data import Data
 from fastnn.gate import Targets
-from fastnn.losses import LOSSES
+from fastnn.losses import LOSSES, resolve_loss
 from fastnn.tallies import Counting
 
-NAMES = tuple(metrics.METRICS)
-ERRORS = NAMES[1:]
+# As many as the engine measures at once, in two groups.
+HITS = (
+    "accuracy", "balanced_accuracy", "precision_macro", "recall_weighted", "f1", "f1_micro", "r2",
+)  # fmt: skip
+ERRORS = (
+    "mean_squared_error", "root_mean_squared_error", "mean_absolute_error",
+    "mean_absolute_percentage_error", "r2",
+)  # fmt: skip
+NAMES = (*ERRORS, "accuracy", "f1")
+RANKS = ("log_loss", "top_1_accuracy", "top_2_accuracy", "accuracy", "mape", "precision", "recall")
 rng = np.random.default_rng(3)
 N, HELD = 53, 19
 X, V = rng.normal(size=(N, 5)), rng.normal(size=(HELD, 5))
@@ -31,12 +39,40 @@ CASES = {
     "labels": ("sigmoid", 3, "binary_cross_entropy", rng.integers(0, 2, (N + HELD, 3)), NAMES),
     "sides": ("identity", 1, "hinge", rng.integers(0, 2, N + HELD), NAMES),
     "sides of classes": ("identity", 3, "hinge", rng.integers(0, 3, N + HELD), NAMES),
-}
+    "hits of classes": ("softmax", 3, "cross_entropy", rng.integers(0, 3, N + HELD), HITS),
+    "hits of two": ("softmax", 2, "cross_entropy", rng.integers(0, 2, N + HELD), HITS),
+    "hits of many": ("softmax", 37, "cross_entropy", rng.integers(0, 9, N + HELD), HITS),
+    "hits of one output": (
+        "sigmoid", 1, "binary_cross_entropy", rng.integers(0, 2, N + HELD), HITS
+    ),
+    "hits of labels": (
+        "sigmoid", 3, "binary_cross_entropy", rng.integers(0, 2, (N + HELD, 3)), HITS
+    ),
+    "hits of one label": ("sigmoid", 2, "binary_cross_entropy", np.eye(2)[[1] * (N + HELD)], HITS),
+    "hits of a side": ("identity", 1, "hinge", rng.integers(0, 2, N + HELD), HITS),
+    "hits of sides": ("identity", 3, "hinge", rng.integers(0, 3, N + HELD), HITS),
+    "ranks": ("softmax", 3, "cross_entropy", rng.integers(0, 3, N + HELD), RANKS),
+    "ranks of many": ("softmax", 37, "cross_entropy", rng.integers(0, 37, N + HELD), RANKS),
+    "ranks of rows": ("softmax", 3, "cross_entropy", rng.dirichlet(np.ones(3), N + HELD), RANKS),
+    "logs": (
+        "sigmoid", 3, "binary_cross_entropy", rng.uniform(size=(N + HELD, 3)), ("log_loss", "mae")
+    ),
+}  # fmt: skip
 
 
 def network(last, outputs, dtype="float64"):
     layers = [Dense(11, "tanh"), fn.Dropout(0.0), Dense(outputs, last)]
     return Sequential(layers, inputs=5, rng=4, dtype=dtype)
+
+
+def counted(net, loss, names):
+    """Whether the engine measures these by itself."""
+    row = resolve_loss(loss, net.layers[-1].activation)
+    targets = row.width(net.outputs)
+    answers = Targets(np.zeros(0, np.int64), np.eye(targets)[np.arange(6) % targets])
+    data = Data(np.zeros((6, 5)), answers, np.zeros(0))
+    rows = metrics.resolve(names, row.targets, targets)
+    return Counting.of(rows, row, net.layout, data, None) is not None
 
 
 def close(dtype):
@@ -49,6 +85,7 @@ def close(dtype):
 def test_the_engine_measures_what_the_table_of_metrics_defines(case, weighted, dtype):
     last, outputs, loss, y, names = CASES[case]
     net = network(last, outputs, dtype)
+    assert counted(net, loss, names)
     w, v = (WEIGHTS[:N], WEIGHTS[N:]) if weighted else (None, None)
     # No step changes a weight.
     still = fn.SGD(learning_rate=1e-30)
@@ -134,6 +171,44 @@ def test_validation_examples_may_take_several_chunks(held, outputs, dtype, threa
         assert history[f"val_{name}"] == pytest.approx([value], **close(dtype)), name
 
 
+def test_an_example_of_no_weight_is_of_no_class():
+    weights, y = np.ones(N), np.where(np.arange(N) < 3, 2, np.arange(N) % 2)
+    weights[:3] = 0.0
+    net = network("softmax", 3)
+    history = net.fit(
+        X, y, epochs=1, optimizer=fn.SGD(1e-30), metrics=HITS, sample_weight=weights,
+        progress=False,
+    )  # fmt: skip
+    for name, value in net.evaluate(X, y, metrics=HITS, sample_weight=weights).items():
+        assert history[name] == pytest.approx([value], rel=1e-12), name
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+def test_what_the_engine_cannot_measure_is_measured_beside_the_rest(metric):
+    _, _, _, y, _ = CASES["classes"]
+    net, plain = network("softmax", 3), network("softmax", 3)
+    asked = {"X_val": V, "y_val": y[N:], "epochs": 3, "progress": False}
+    history = net.fit(X, y[:N], metrics=[metric, "f1", fn.TopK(2)], **asked)
+    other = plain.fit(X, y[:N], metrics=["f1", "top_2_accuracy"], **asked)
+    assert (net.parameters == plain.parameters).all()
+    assert not counted(net, "cross_entropy", [metric])
+    for name, values in other.items():
+        assert history[name] == pytest.approx(values, rel=1e-12), name
+    held = net.evaluate(V, y[N:], metrics=metric)[metric]
+    assert history[f"val_{metric}"][-1] == pytest.approx(held, rel=1e-12)
+
+
+def test_more_metrics_than_the_engine_has_room_for_are_measured_all_the_same():
+    _, _, _, y, _ = CASES["classes"]
+    names = [*HITS, "mse"]
+    net = network("softmax", 3)
+    assert counted(net, "cross_entropy", names[:-1])
+    assert not counted(net, "cross_entropy", names)
+    history = net.fit(X, y[:N], metrics=names, epochs=2, progress=False, validation_data=(V, y[N:]))
+    for name, value in net.evaluate(V, y[N:], metrics=names).items():
+        assert history[f"val_{name}"][-1] == pytest.approx(value, rel=1e-12), name
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_measuring_changes_no_weight(case):
     last, outputs, loss, y, names = CASES[case]
@@ -187,7 +262,7 @@ def test_the_engine_measures_every_metric_of_the_table(loss):
     known = fn.Sequential([Dense(2, loss.activation or "identity")], inputs=5, rng=0)
     answers = Targets(np.zeros(0, np.int64), np.eye(2)[X[:, 0].astype(int) % 2])
     data = Data(X, answers, X[:0, 0])
-    names = ERRORS if loss.targets in ("real", "counts") else NAMES
+    names = NAMES if loss.targets in ("classes", "probabilities", "sides") else ERRORS
     rows = metrics.resolve(names, loss.targets)
     counting = Counting.of(rows, loss, known.layout, data, None)
     assert counting is not None

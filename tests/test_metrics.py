@@ -9,10 +9,14 @@ import pickle
 import numpy as np
 import pytest
 
+import fastnn as fn
 from fastnn import metrics
 from fastnn.metrics import METRICS, greater_is_better, resolve
 
-REAL = ["mean_squared_error", "root_mean_squared_error", "mean_absolute_error", "r2"]
+REAL = [
+    "mean_squared_error", "root_mean_squared_error", "mean_absolute_error",
+    "mean_absolute_percentage_error", "r2",
+]  # fmt: skip
 
 
 def evaluate(name, predictions, targets, weights=None, kind="real"):
@@ -150,6 +154,8 @@ def test_r2_needs_two_examples():
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("kind", ["classes", "probabilities"])
 def test_not_a_number_is_passed_on(name, kind):
+    if METRICS[name].needs == "one class" and kind != "classes":
+        pytest.skip("for one class of several")
     targets = np.eye(3, dtype=np.float32)
     predictions = targets.copy()
     predictions[1, 1] = np.nan
@@ -279,12 +285,18 @@ def test_which_way_is_better():
     assert greater_is_better("val_r2") is True
     assert greater_is_better("val_loss") is False
     assert greater_is_better("val_mse") is False
-    assert greater_is_better("f1") is None
+    assert greater_is_better("val_f1_macro") is True
+    assert greater_is_better("top_3_accuracy") is True
+    assert greater_is_better("log_loss") is False
+    assert greater_is_better("f1_auto") is None
+    assert greater_is_better("top_0_accuracy") is None
+    assert greater_is_better("mine") is None
 
 
 def test_everything_public_is_listed():
     assert set(metrics.__all__) == {
-        "METRICS", "Metric", "greater_is_better", "resolve", "spreads",
+        "F1", "METRICS", "Metric", "MetricLike", "Precision", "Recall", "TopK",
+        "greater_is_better", "resolve",
     }  # fmt: skip
 
 
@@ -351,3 +363,217 @@ def test_functions_of_one_name_are_numbered():
 def test_a_function_of_other_arguments_is_refused(given):
     with pytest.raises(TypeError, match=r"two arguments, targets and predictions; got <lambda>\("):
         resolve(given, "real")
+
+
+# Metrics of classes, beside scikit-learn's, over random cases.
+
+AVERAGED = [
+    f"{score}{average}"
+    for score in ("precision", "recall", "f1")
+    for average in ("", "_macro", "_micro", "_weighted")
+]
+
+
+def theirs_of(name):
+    """scikit-learn's function of a score, and its average; that of an automatic one is None."""
+    judge = pytest.importorskip("sklearn.metrics")
+    score, _, average = name.partition("_")
+    return getattr(judge, f"{score}_score"), average or None
+
+
+def case(seed, classes, absent=()):
+    """Labels, some classes of which do not occur, tied predictions and weights."""
+    draw = np.random.default_rng(seed)
+    n = int(draw.integers(2, 60))
+    present = [c for c in range(classes) if c not in absent]
+    labels = draw.choice(present, n)
+    P = draw.integers(1, 5, (n, classes)) / 4.0
+    P += draw.random((n, classes)) * (seed % 3 > 0)
+    return labels, P / P.sum(axis=1, keepdims=True), draw.uniform(0.1, 3.0, n)
+
+
+@pytest.mark.parametrize("name", [*AVERAGED, "balanced_accuracy"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_scores_of_classes_agree_with_scikit_learn(name, weighted, classes):
+    judge = pytest.importorskip("sklearn.metrics")
+    for seed in range(12):
+        labels, P, weights = case(seed, classes, absent=(1, 4) if seed % 4 == 1 else ())
+        w, places = weights if weighted else None, P.argmax(axis=1)
+        if name == "balanced_accuracy":
+            expected = judge.balanced_accuracy_score(labels, places, sample_weight=w)
+        else:
+            function, average = theirs_of(name)
+            average = average or ("binary" if classes == 2 else "macro")
+            expected = function(labels, places, average=average, sample_weight=w, zero_division=0)
+        found = evaluate(name, P, one_hot(labels, classes), w, "classes")
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-15), seed
+
+
+@pytest.mark.parametrize("name", [*AVERAGED, "balanced_accuracy"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("kind", "half"), [("probabilities", 0.5), ("sides", 0.0)])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_scores_of_one_output_agree_with_scikit_learn(name, weighted, kind, half):
+    judge = pytest.importorskip("sklearn.metrics")
+    for seed in range(12):
+        labels, P, weights = case(seed, 2, absent=(1,) if seed % 4 == 1 else ())
+        w, values = weights if weighted else None, P[:, 1:] + half - 0.5
+        if name == "balanced_accuracy":
+            expected = judge.balanced_accuracy_score(labels, values[:, 0] > half, sample_weight=w)
+        else:
+            function, average = theirs_of(name)
+            expected = function(
+                labels, values[:, 0] > half, average=average or "binary", sample_weight=w,
+                zero_division=0,
+            )  # fmt: skip
+        found = evaluate(name, values, labels[:, np.newaxis] + 0.0, w, kind)
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-15), seed
+
+
+@pytest.mark.parametrize("name", [*AVERAGED, "balanced_accuracy"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scores_of_several_outputs_agree_with_scikit_learn(name, weighted):
+    judge = pytest.importorskip("sklearn.metrics")
+    for seed in range(12):
+        draw = np.random.default_rng(seed)
+        Y, P = draw.integers(0, 2, (20, 3)), draw.integers(0, 5, (20, 3)) / 4.0
+        Y[:, 2] &= seed % 3 > 0
+        w = draw.uniform(0.1, 3.0, 20) if weighted else None
+        if name == "balanced_accuracy":
+            if not Y[:, 2].any():
+                continue
+            parts = [
+                judge.balanced_accuracy_score(Y[:, j], P[:, j] > 0.5, sample_weight=w)
+                for j in range(3)
+            ]
+            expected = np.mean(parts)
+        else:
+            function, average = theirs_of(name)
+            expected = function(
+                Y, P > 0.5, average=average or "macro", sample_weight=w, zero_division=0
+            )
+        found = evaluate(name, P, Y + 0.0, w, "probabilities")
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-15), seed
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_areas_agree_with_scikit_learn(name, weighted, classes):
+    judge = pytest.importorskip("sklearn.metrics")
+    area = getattr(judge, f"{name}_score")
+    for seed in range(7):
+        labels, P, weights = case(seed, classes)
+        w = weights if weighted else None
+        if len(np.unique(labels)) < classes:
+            labels[:classes] = np.arange(min(classes, len(labels)))
+        # Classes that do not occur have no area.
+        parts = [
+            area(labels == c, P[:, c], sample_weight=w)
+            for c in (range(classes) if classes > 2 else (1,))
+            if 0 < (labels == c).sum() < len(labels)
+        ]
+        expected = np.mean(parts)
+        found = evaluate(name, P, one_hot(labels, classes), w, "classes")
+        assert found == pytest.approx(expected, rel=1e-12), seed
+        if len(np.unique(labels)) == classes > 2 and not (name == "roc_auc" and seed % 3 == 0):
+            more = {"multi_class": "ovr"} if name == "roc_auc" else {}
+            whole = area(labels, P, sample_weight=w, **more)
+            assert found == pytest.approx(whole, rel=1e-12), seed
+        for kind in ("probabilities", "sides"):
+            Y = (np.median(P) < P) ^ (one_hot(labels, classes) > 0)
+            expected = area(Y, P, sample_weight=w)
+            assert evaluate(name, P, Y + 0.0, w, kind) == pytest.approx(expected, rel=1e-12), seed
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+def test_an_output_that_no_example_belongs_to_has_no_area(name):
+    P = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.1]])
+    Y = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    assert evaluate(name, P, Y, kind="probabilities") == 1.0
+    assert math.isnan(evaluate(name, P, 0.0 * Y, kind="probabilities"))
+    assert math.isnan(evaluate("roc_auc", P, 0.0 * Y + 1.0, kind="probabilities"))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 5, 6])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_top_k_agrees_with_scikit_learn(k, weighted):
+    judge = pytest.importorskip("sklearn.metrics")
+    for seed in range(15):
+        labels, P, weights = case(seed, 6)
+        w = weights if weighted else None
+        expected = judge.top_k_accuracy_score(labels, P, k=k, sample_weight=w, labels=np.arange(6))
+        for asked in (f"top_{k}_accuracy", fn.TopK(k)):
+            found = evaluate(asked, P, one_hot(labels, 6), w, "classes")
+            assert found == pytest.approx(expected, rel=1e-12), seed
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_log_loss_agrees_with_scikit_learn(weighted, classes):
+    judge = pytest.importorskip("sklearn.metrics")
+    for seed in range(12):
+        labels, P, weights = case(seed, classes, absent=(1,) if seed % 4 == 1 else ())
+        w = weights if weighted else None
+        P[0], P[1] = one_hot(0, classes), one_hot(1, classes)
+        expected = judge.log_loss(labels, P, sample_weight=w, labels=np.arange(classes))
+        found = evaluate("log_loss", P, one_hot(labels, classes), w, "classes")
+        assert found == pytest.approx(expected, rel=1e-12), seed
+        Y = one_hot(labels, classes)
+        parts = [
+            judge.log_loss(Y[:, j], P[:, j], sample_weight=w, labels=[0, 1]) for j in range(classes)
+        ]
+        found = evaluate("log_loss", P, Y, w, "probabilities")
+        assert found == pytest.approx(np.mean(parts), rel=1e-12), seed
+
+
+def test_percentages_of_zero_are_scikit_learn_s():
+    judge = pytest.importorskip("sklearn.metrics")
+    targets, predictions = np.array([[0.0], [2.0], [-4.0]]), np.array([[1e-3], [1.0], [-5.0]])
+    expected = judge.mean_absolute_percentage_error(targets, predictions)
+    assert evaluate("mape", predictions, targets) == pytest.approx(expected, rel=1e-12)
+
+
+def test_records_are_checked_and_have_the_names_that_strings_have():
+    for record in (
+        fn.F1(),
+        fn.F1("macro"),
+        fn.Precision("micro"),
+        fn.Recall("weighted"),
+        fn.TopK(),
+    ):
+        assert resolve(record, "classes") == resolve(record.name, "classes")
+    with pytest.raises(ValueError, match=r"^average must be one of .*; got 'makro'\. Did you mean"):
+        fn.F1(average="makro")
+    with pytest.raises(ValueError, match=r"^k must be an integer of at least 1; got 0"):
+        fn.TopK(0)
+    with pytest.raises(TypeError, match=r"'averaging'\. Did you mean 'average'\?"):
+        fn.F1(averaging="macro")
+    with pytest.raises(TypeError, match=r"an object of that class\?$"):
+        resolve([fn.F1], "classes")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "outputs", "words"),
+    [
+        ("f1", "real", 1, "compares classes, with a loss for real numbers"),
+        ("top_3_accuracy", "probabilities", 4, "one class of several"),
+        ("log_loss", "sides", 1, "needs probabilities"),
+        ("f1_binary", "classes", 3, "with 3 outputs. Take one of 'f1_macro'"),
+        ("recall_binary", "probabilities", 2, "with 2 outputs"),
+    ],
+)
+def test_metrics_that_do_not_suit_are_refused(name, kind, outputs, words):
+    with pytest.raises(ValueError, match=r"^metrics must suit") as caught:
+        resolve(name, kind, outputs)
+    assert words in str(caught.value)
+
+
+def test_one_of_two_classes_is_asked_for():
+    P, Y = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    assert evaluate("f1_binary", P, Y, kind="classes") == evaluate("f1", P, Y, kind="classes")
+    assert evaluate("precision", P, Y, kind="classes") == 1.0
+    assert evaluate("recall", P, Y, kind="classes") == 0.5

@@ -53,6 +53,7 @@ ALLOWED = {
     "diagnosis": {
         "activations", "constant", "cures", "layers", "layout", "losses", "prediction", "scales",
     },
+    "distances": set(),
     "divergence": {
         "data", "errors", "history", "kernels.codes", "layout", "prediction", "sparse", "states",
         "steppers",
@@ -166,8 +167,10 @@ ALLOWED = {
         "tuning",
     },
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
-    "measuring": {"data", "layout", "losses", "metrics", "prediction", "reference"},
-    "metrics": {"hints", "kernels.codes", "names"},
+    "measuring": {
+        "data", "kernels.codes", "layout", "losses", "metrics", "prediction", "reference",
+    },
+    "metrics": {"confusion", "distances", "hints", "kernels.codes", "names", "rankings", "words"},
     "names": set(),
     "network": {
         "backends", "callbacks", "compiled", "data", "diagnosis", "errors", "exports.c_source",
@@ -196,6 +199,7 @@ ALLOWED = {
     },
     "private": {"system"},
     "progress": {"names"},
+    "rankings": {"distances"},
     "reference": {"reference_tables"},
     "reference_draws": set(),
     "reference_kinds": {"reference", "reference_tables"},
@@ -209,8 +213,8 @@ ALLOWED = {
     "scaling": {"hints", "layers"},
     "schedules": {"hints", "metrics", "names", "words"},
     "settings": {
-        "backends", "callbacks", "data", "layout", "losses", "metrics", "names", "optimizers",
-        "schedules", "sharing", "states", "steppers",
+        "backends", "callbacks", "data", "layers", "layout", "losses", "metrics", "names",
+        "optimizers", "schedules", "sharing", "states", "steppers",
     },
     "sharing": set(),
     "slopes": {"hints", "layers", "names"},
@@ -226,6 +230,7 @@ ALLOWED = {
     "compiled_call": {
         "data", "kernels.codes", "layout", "losses", "prediction", "predictor", "sparse",
     },
+    "confusion": {"distances"},
     "kept": {
         "compiled_call", "data", "gate", "kernels.codes", "kernels.records", "layout", "losses",
         "names", "optimizers", "prediction", "sparse", "states", "tuning",
@@ -244,7 +249,7 @@ ALLOWED = {
         "layout", "measuring", "metrics", "notices", "orders", "prediction", "progress",
         "schedules", "snapshots", "states", "steppers",
     },
-    "tallies": {"activations", "data", "kernels.codes", "layout", "losses", "metrics"},
+    "tallies": {"activations", "data", "distances", "kernels.codes", "layout", "losses", "metrics"},
     "tuning": set(),
     "uninterrupted": {"tuning"},
     "validation": {"data", "errors", "names", "notices"},
@@ -269,10 +274,11 @@ ALLOWED = {
         "kernels.views",
     },
     "kernels.codes": set(),
+    "kernels.counts": {"kernels._jit", "kernels.codes", "kernels.micro_kernels"},
     "kernels.measures": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.elementwise",
-        "kernels.micro_kernels", "kernels.panels", "kernels.passes", "kernels.team",
-        "kernels.views",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.counts", "kernels.elementwise",
+        "kernels.figures", "kernels.micro_kernels", "kernels.panels", "kernels.passes",
+        "kernels.team", "kernels.views",
     },
     "kernels.curves": {"kernels.codes", "kernels.fits", "kernels.simd", "kernels.vector_math"},
     "kernels.dense": {
@@ -302,6 +308,7 @@ ALLOWED = {
         "kernels.panels", "kernels.passes", "kernels.rules", "kernels.spans",
         "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
     },
+    "kernels.figures": {"kernels._jit", "kernels.codes"},
     "kernels.first_layer": {
         "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.panels",
         "kernels.sparse_products", "kernels.subnormals", "kernels.views",

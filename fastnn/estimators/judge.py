@@ -208,9 +208,10 @@ class Judge:
             score = codes.R2
         matched = measure.loss.activation is not None
         activation = ACTIVATIONS[blocks[-1].activation if matched else "identity"]
-        places = {"val_loss": (1, codes.LOSS_VALUE), "score": (1, score)}
+        slots = (codes.LOSS_VALUE, 0), (score, 0)
+        places = {"val_loss": (1, 0), "score": (1, 0 if alone else 1)}
         rule = Watch("score", -self.sign, math.inf, 0.0, True, -self.sign * best) if keep else None
-        return Counting(kind, places, targets, activation.code, figures, known, False, rule)
+        return Counting(kind, slots, places, targets, activation.code, figures, known, False, rule)
 
     def from_record(self, counting: Counting, values: Floats) -> tuple[float, float]:
         """Return score and loss of the values in the engine's record of an epoch."""

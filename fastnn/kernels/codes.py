@@ -108,14 +108,29 @@ ANSWER_ENTRIES: Final = 8
 
 RATES: Final = 7  # room for what a step's rule derives from them, once for weights, once for biases
 
-# Values of an epoch that the engine measures.
+# Values of an epoch that the engine measures, and how many a fit may ask for, the loss among them.
 LOSS_VALUE: Final = 0
 ACCURACY: Final = 1
 SQUARED_ERROR: Final = 2
 ROOT_OF_SQUARES: Final = 3
 ABSOLUTE_ERROR: Final = 4
 R2: Final = 5
-VALUES: Final = 6
+RELATIVE_ERROR: Final = 6
+LOG_LOSS: Final = 7
+TOP_PLACES: Final = 8
+BALANCED: Final = 9
+PRECISION: Final = 10
+RECALL: Final = 11
+F1: Final = 12
+VALUES: Final = range(F1 + 1)
+SLOTS: Final = 8
+
+# How scores of classes come to one number: binary for two classes, else macro.
+AUTO: Final = 0
+BINARY: Final = 1
+MACRO: Final = 2
+MICRO: Final = 3
+WEIGHTED: Final = 4
 
 # What is counted of examples: flags.
 PLACES: Final = 1  # whether the largest output stands at the class
@@ -124,11 +139,29 @@ SIDES_OF_HALF: Final = 4  # with SIDES or ALL_SIDES: of one half, not of 0
 ALL_SIDES: Final = 8  # whether all of them are
 FINISHED: Final = 16  # of the above: after the activation FINISH, by which outputs may become equal
 ERRORS: Final = 32  # absolute errors, and squares of errors by target
+RELATIVES: Final = 64  # with ERRORS: absolute errors by the size of the target
+LOGS: Final = 128  # logarithms of predicted probabilities
+CONFUSED: Final = 256  # with PLACES or SIDES: the table of confusion of each class
+RANKS: Final = 512  # whether the class is among the largest outputs
 
 # Columns of what is counted; squares follow, a column for each target.
 HITS: Final = 0
 ABSOLUTE: Final = 1
 SQUARES: Final = 2
+
+# What may follow them, from the plan's `more` on: hits by the slot whose value asks for ranks.
+RELATIVE: Final = 0
+SURPRISE: Final = 1
+RANKED: Final = 2
+MORE: Final = RANKED + SLOTS
+
+# And from its `confusion` on, columns for each target: right and wrong guesses that an example
+# belongs there, and that it does not.  The last ones are counted with SIDES alone.
+RIGHT: Final = 0
+WRONG: Final = 1
+MISSED: Final = 2
+REJECTED: Final = 3
+CELLS: Final = 4
 
 # What trouble the engine reports.
 FINE: Final = 0

@@ -117,7 +117,7 @@ def sum_groups(
     chunk = plan.chunk
     top = table[table.shape[0] - 1]
     chunks = (last - first + chunk - 1) // chunk
-    tally = codes.SQUARES + plan.targets
+    tally = plan.tally
     # A literal 0 is a type of its own to Numba, which would compile whatever gets one a second time
     # (the engine: 15 % of its code).
     begin = first - first
@@ -252,7 +252,7 @@ def engine(
     tile = plan.tiles + place * plan.tile_size
     rates = M[plan.rates_at : plan.rates_at + 2 * codes.RATES]
     done, taken, trouble = 0, 0, codes.FINE
-    counting, tally = training and plan.counted != 0, codes.SQUARES + plan.targets
+    counting, tally = training and plan.counted != 0, plan.tally
     measuring = training and plan.measures != 0
     for step in range(first_step, last_step):
         epoch, within = step // steps, step % steps

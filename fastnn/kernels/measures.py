@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.chunk import batch_weight, row_losses, take_rows
+from fastnn.kernels.counts import count_errors, count_hits, count_logs
 from fastnn.kernels.elementwise import activation_forward
+from fastnn.kernels.figures import finish_values
 from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.panels import PANEL_BYTES, unpack
 from fastnn.kernels.passes import forward
@@ -48,7 +48,7 @@ def count_rows(
     overwrite: these rows of `flat_at`.
     """
     panel = PANEL_BYTES // M.itemsize
-    outputs, width = top.outputs, codes.SQUARES + plan.targets
+    outputs, width = top.outputs, plan.tally
     line = at + first // BATCH_ROWS * width
     for n in range(line, line + (last - first + BATCH_ROWS - 1) // BATCH_ROWS * width):
         sums[n] = 0.0
@@ -57,11 +57,11 @@ def count_rows(
     if outputs <= panel:
         start, pitch = top.result + first * panel, panel
     chosen, kind = picks[first:last], plan.counted
-    hitting = kind & (codes.PLACES | codes.SIDES | codes.ALL_SIDES) != 0
+    hitting = kind & (codes.PLACES | codes.SIDES | codes.ALL_SIDES | codes.RANKS) != 0
     S = rows_apart(M, start, last - first, outputs, pitch)
     if hitting and not kind & codes.FINISHED:
         count_hits(S, plan, sums, line, chosen, labels, values, weights)
-    if kind & (codes.ERRORS | codes.FINISHED) and plan.finish != codes.IDENTITY:
+    if kind & (codes.ERRORS | codes.LOGS | codes.FINISHED) and plan.finish != codes.IDENTITY:
         A = matrix(M, flat, last - first, outputs)
         if outputs <= panel:
             unpack(A, M, start, plan.height)
@@ -71,74 +71,8 @@ def count_rows(
         count_hits(S, plan, sums, line, chosen, labels, values, weights)
     if kind & codes.ERRORS:
         count_errors(S, plan, sums, line, chosen, labels, values, weights)
-
-
-@kernel
-def count_hits(
-    S: Any, plan: Any, sums: Any, line: int, chosen: Any, labels: Any, values: Any, weights: Any
-) -> None:
-    """Count of rows of results, S, how far they are right, by their examples' weights.
-
-    Reads: S (rows, outputs), the chosen examples' labels or values, weights.
-    Adds to: HITS of the lines of tiles from `line` on.  May overwrite: nothing.
-    """
-    kind, targets = plan.counted, plan.targets
-    half = 0.5 if kind & codes.SIDES_OF_HALF else 0.0
-    for i in range(S.shape[0]):
-        e = chosen[i]
-        hits = 0.0
-        if kind & codes.PLACES:
-            found, wanted = 0, 0
-            for j in range(1, targets):
-                if S[i, j] > S[i, found]:
-                    found = j
-            if labels.size:
-                wanted = labels[e]
-            else:
-                for j in range(1, targets):
-                    if values[e, j] > values[e, wanted]:
-                        wanted = j
-            hits = 1.0 if found == wanted else 0.0
-        else:
-            right = 0
-            for j in range(targets):
-                y = labels[e] == j if labels.size else values[e, j] > 0.5
-                right += (S[i, j] > half) == y
-            hits = right / targets
-            if kind & codes.ALL_SIDES:
-                hits = 1.0 if right == targets else 0.0
-        for j in range(S.shape[1]):
-            if not np.isfinite(S[i, j]):
-                # To compare it says nothing.
-                hits = np.nan
-        weight = np.float64(weights[e]) if weights.size else 1.0
-        to = line + i // BATCH_ROWS * (codes.SQUARES + targets)
-        sums[to + codes.HITS] += weight * hits
-
-
-@kernel
-def count_errors(
-    S: Any, plan: Any, sums: Any, line: int, chosen: Any, labels: Any, values: Any, weights: Any
-) -> None:
-    """Sum absolute errors of rows of predictions, S, and their squares, by examples' weights.
-
-    Reads: S (rows, outputs), the chosen examples' labels or values, weights.
-    Adds to: ABSOLUTE and SQUARES of the lines of tiles from `line` on.  May overwrite: nothing.
-    """
-    targets = plan.targets
-    for i in range(S.shape[0]):
-        e, to = chosen[i], line + i // BATCH_ROWS * (codes.SQUARES + targets)
-        weight = np.float64(weights[e]) if weights.size else 1.0
-        total = 0.0
-        for j in range(targets):
-            error = np.float64(S[i, j])
-            if labels.size:
-                error -= 1.0 if labels[e] == j else 0.0
-            else:
-                error -= np.float64(values[e, j])
-            total += abs(error)
-            sums[to + codes.SQUARES + j] += weight * error * error
-        sums[to + codes.ABSOLUTE] += weight * total
+    if kind & codes.LOGS:
+        count_logs(S, plan, sums, line, chosen, labels, values, weights)
 
 
 @kernel
@@ -187,7 +121,7 @@ def count_held(
     # No literal; see `sum_groups`.
     begun = examples - examples
     total = batch_weight(weights, order, begun, examples)
-    width = codes.SQUARES + plan.targets
+    width = plan.tally
     first = low * BATCH_ROWS
     for tile in range(begin, end, max(high - low, 1)):
         start = tile * BATCH_ROWS
@@ -229,33 +163,6 @@ def held_loss(M: Any, plan: Any, sums: Any, held: Any, order: Any) -> float:
 
 
 @kernel
-def finish_values(values: Any, plan: Any, sums: Any, counts: int, figures: int) -> None:
-    """Compute metrics of what was counted.
-
-    Reads: in sums, what was counted of some examples, and their figures.
-    Writes: values (codes.VALUES,), but for the loss.  May overwrite: nothing else.
-    """
-    targets, total = plan.targets, sums[figures]
-    squares, roots, scores = 0.0, 0.0, 0.0
-    for j in range(targets):
-        square, spread = sums[counts + codes.SQUARES + j] / total, sums[figures + 1 + j]
-        squares += square
-        roots += np.sqrt(square)
-        score = 1.0 - square / spread
-        if spread == 0.0:
-            # A target that does not vary is met or not.
-            score = 1.0 if square == 0.0 else 0.0
-            if np.isnan(square):
-                score = np.nan
-        scores += score
-    values[codes.ACCURACY] = sums[counts + codes.HITS] / total
-    values[codes.ABSOLUTE_ERROR] = sums[counts + codes.ABSOLUTE] / total / targets
-    values[codes.SQUARED_ERROR] = squares / targets
-    values[codes.ROOT_OF_SQUARES] = roots / targets
-    values[codes.R2] = scores / targets
-
-
-@kernel
 def watch(M: Any, plan: Any, report: Any, here: Any) -> None:
     """Keep the weights where the watched value is the best so far; stop where it is no better.
 
@@ -289,7 +196,7 @@ def close_epoch(
     """
     plan, beside = plans[0], plans[plans.shape[0] - 1]
     nobody = order[:0]
-    width = codes.SQUARES + plan.targets
+    width = plan.tally
     examples = plan.held_examples
     held = held_examples(plan, known)
     if examples:

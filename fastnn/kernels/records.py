@@ -110,6 +110,12 @@ PLAN: Final = np.dtype(
         # Activation that errors are counted after, where the loss took it over.
         ("finish", np.int64),
         ("targets", np.int64),  # columns of targets
+        ("tally", np.int64),  # columns of what is counted; where those begin that not all have
+        ("more", np.int64),
+        ("confusion", np.int64),
+        # Which value each place of an epoch's record holds, and what it must know beside.
+        ("slots", np.int64, (codes.SLOTS,)),
+        ("slot_numbers", np.int64, (codes.SLOTS,)),
         ("tallies", np.int64),  # sums: what is counted in each tile of a batch
         # Sums: in each tile of the validation examples, then in all of them.
         ("held_tallies", np.int64),
@@ -193,7 +199,7 @@ RECORD: Final = np.dtype(
         ("loss_sum", np.float64),
         ("weight_sum", np.float64),
         # Where epochs end with measuring: values of training and of validation examples.
-        ("values", np.float64, (2, codes.VALUES)),
+        ("values", np.float64, (2, codes.SLOTS)),
     ],
     align=True,
 )
