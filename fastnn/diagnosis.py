@@ -1,4 +1,7 @@
-"""What is wrong with a network: the report of `Sequential.diagnose`, in numbers and in words."""
+"""What is wrong with a network: the report of `Sequential.diagnose`, in numbers and in words.
+
+This file is long because every finding stands beside the numbers by which it is told.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from fastnn.activations import ACTIVATIONS
 from fastnn.constant import constant_loss
 from fastnn.cures import Cures, norm, tried
+from fastnn.drawing import diagnosis_html
 from fastnn.layers import Dense
 from fastnn.layout import Layout, Operation
 from fastnn.losses import Loss
@@ -40,6 +44,13 @@ _LEARNT = 0.1
 # Singular values of W by the largest, below which its units all go one way.
 _ALIKE = 0.03
 _THE_SAME = 1e-4
+
+
+_HEAD = (
+    "layer", "units", "activation", "mean", "spread", "dead", "saturated", "|grad|", "|dZ|",
+    "update/weight",
+)  # fmt: skip
+_NOTHING_WRONG = ("Nothing is wrong here.",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +119,34 @@ class Diagnosis:
     findings: tuple[str, ...]
 
     def __str__(self) -> str:
-        head = ("layer", "units", "activation", "mean", "spread", "dead", "saturated", "|grad|",
-                "|dZ|", "update/weight")  # fmt: skip
-        rows = [head]
-        for layer in self.layers:
-            rows.append(
-                (
-                    str(layer.place),
-                    str(layer.units),
-                    layer.activation,
-                    f"{layer.mean:.3g}",
-                    f"{layer.spread:.3g}",
-                    _percent(layer.dead),
-                    _percent(layer.saturated),
-                    f"{layer.gradient_norm:.2e}",
-                    f"{layer.error_norm:.2e}",
-                    "-" if layer.update_ratio is None else f"{layer.update_ratio:.1e}",
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        rows = [_HEAD, *self._rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
         lines = ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True))
                  for row in rows]  # fmt: skip
-        said = self.findings or ("Nothing is wrong here.",)
+        said = self.findings or _NOTHING_WRONG
         return "\n".join([f"loss {self.loss:.6g}", *lines, *(f"- {one}" for one in said)])
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the findings, then the numbers."""
+        return diagnosis_html(self.loss, _HEAD, self._rows(), self.findings or _NOTHING_WRONG)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the layers' numbers, written out."""
+        return [
+            (
+                str(layer.place),
+                str(layer.units),
+                layer.activation,
+                f"{layer.mean:.3g}",
+                f"{layer.spread:.3g}",
+                _percent(layer.dead),
+                _percent(layer.saturated),
+                f"{layer.gradient_norm:.2e}",
+                f"{layer.error_norm:.2e}",
+                "-" if layer.update_ratio is None else f"{layer.update_ratio:.1e}",
+            )
+            for layer in self.layers
+        ]
 
 
 def _percent(share: float | None) -> str:

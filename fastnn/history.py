@@ -32,6 +32,8 @@ class History(dict[str, list[float]]):
     stopped : str or None
         Why the fit ended early: ``"early stopping"``, ``"interrupted"``, or the reason
         that a callback gave; None where it ran to its end.
+    learning_rates : list of float
+        The learning rate of every epoch's last step; empty where nothing recorded it.
     best_epoch : int or None
         The epoch, counted from 1, that `EarlyStopping` found best; None without it.
 
@@ -63,6 +65,7 @@ class History(dict[str, list[float]]):
         self.seconds: float = 0.0
         self.stopped: str | None = None
         self.best_epoch: int | None = None
+        self.learning_rates: list[float] = []
 
     @property
     def epochs(self) -> int:
@@ -107,6 +110,7 @@ class History(dict[str, list[float]]):
         """Return the record up to an epoch; this one is unchanged."""
         earlier = History(self)
         earlier._rows = self._rows[:epochs]
+        earlier.learning_rates = self.learning_rates[:epochs]
         earlier.mend()
         return earlier
 
@@ -131,6 +135,74 @@ class History(dict[str, list[float]]):
         {'loss': [0.5]}
         """
         return {name: list(self[name]) for name in self}
+
+    def to_frame(self) -> Any:
+        """Return the record as a pandas frame, with the learning rate in a column of its own.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per epoch, counted from 1; columns as here, then ``learning_rate`` where it is
+            known.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.append({"loss": 0.5})
+        >>> history.to_frame().loc[1, "loss"].item()
+        0.5
+        """
+        try:
+            from pandas import DataFrame, RangeIndex
+        except ImportError as problem:
+            raise ImportError("to_frame needs pandas: python -m pip install pandas.") from problem
+        columns = self.to_dict()
+        if len(self.learning_rates) == self.epochs:
+            columns["learning_rate"] = self.learning_rates
+        return DataFrame(columns, index=RangeIndex(1, self.epochs + 1, name="epoch"))
+
+    def plot(self, figure: Any = None) -> Any:
+        """Draw the curves: the loss and each metric in a panel, validation dashed beside it.
+
+        The best epoch, where there is one, is marked; a learning rate that changes has a panel of
+        its own.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Where to draw; a new one if left out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Shown by notebooks; ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> history = History()
+        >>> history.append({"loss": 0.5, "val_loss": 0.75})
+        >>> len(history.plot().axes)
+        1
+        """
+        from fastnn.pictures import plot_history
+
+        return plot_history(self, figure)
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the curves and the last values."""
+        from fastnn.drawing import history_html
+
+        return history_html(self)
 
     def copy(self) -> dict[str, list[float]]:
         """Copy the lists into a plain dict, as `to_dict` does."""

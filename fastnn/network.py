@@ -22,7 +22,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastnn import backends, compiled, gate, kept, notices, pickles, prediction, training, words
 from fastnn.callbacks import CallbackLike
 from fastnn.data import Data
+from fastnn.decisions import plot_decision
+from fastnn.description import summary
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
+from fastnn.drawing import Svg, diagram, network_html
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
 from fastnn.exports.c_source import c_source, check_identifier
 from fastnn.exports.plain import PlainNetwork, Quantized, Trial
@@ -355,33 +358,65 @@ class Sequential:
             1  Dense  softmax     (n, 3)          27
         4 inputs, 3 outputs, 67 parameters of float32 (268 bytes)
         """
-        rows = [("layer", "kind", "activation", "output", "parameters")]
-        inputs: Any = self.inputs
-        for place, layer in enumerate(self.layers):
-            kind, count = kind_of(layer), "?"
-            said = kind.say(layer)
-            if not getattr(layer, "trainable", True):
-                said += ", frozen" if said else "measured"
-            if inputs is not None or kind.form == codes.NO_PARAMETERS:
-                count = str(sum(math.prod(one.shape) for one in kind.parameters(layer, inputs)))
-            inputs = kind.outputs(layer, inputs)
-            width = "?" if inputs is None else inputs
-            rows.append((str(place), type(layer).__name__, said, f"(n, {width})", count))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = [
-            f"{row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  "
-            f"{row[3]:<{widths[3]}}  {row[4]:>{widths[4]}}"
-            for row in rows
-        ]
-        if self.inputs is None:
-            end = f"inputs taken from X at the first fit, {self.outputs} outputs, {self.dtype}"
-        else:
-            size, octets = self._parameters.size, self._parameters.nbytes
-            end = (
-                f"{self.inputs} inputs, {self.outputs} outputs, "
-                f"{size:,} parameters of {self.dtype} ({octets:,} bytes)"
-            )
-        return "\n".join([*lines, end])
+        return summary(self.layers, self.inputs, self.dtype)
+
+    def diagram(self) -> Svg:
+        """Draw the layers, from the inputs down to the outputs, as the text of an SVG picture.
+
+        Returns
+        -------
+        str
+            Which notebooks show; ``pathlib.Path("net.svg").write_text(net.diagram())`` keeps it.
+            Its colours suit light and dark surroundings.  Of more than 25 layers those in the
+            middle are counted, not drawn.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(8, "relu"), fn.Dense(3, "softmax")], inputs=4)
+        >>> net.diagram()[:28]
+        '<svg xmlns="http://www.w3.or'
+        """
+        return diagram(self.layers, self.inputs, self.dtype)
+
+    def _repr_html_(self) -> str:
+        """Show a notebook the diagram."""
+        return network_html(self.layers, self.inputs, self.dtype)
+
+    def plot_decision(self, X: ArrayLike, y: ArrayLike, ax: Any = None) -> Any:
+        """Draw what is predicted over the plane of two features, and the examples.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, 2)
+            Examples.
+        y : array-like
+            Their targets, as in `fit`: classes where the outputs together name one, or a single
+            output is a probability, else numbers of one output.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure's if left out.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``ax.figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If there are other than two features, X or y do not fit, or several outputs are numbers.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(2, "softmax")], inputs=2)
+        >>> ax = net.plot_decision([[0, 0], [1, 2]], [0, 1])
+        >>> ax.get_xlabel()
+        'feature 0'
+        """
+        return plot_decision(self, X, y, ax)
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)

@@ -171,6 +171,8 @@ class _Epochs:
         self._job, self._fit, self._stopping = job, run, stopping
         self._base = job.state.optimizer.learning_rate
         self._names = job.measured
+        # The learning rates of the last steps of epochs under way, with a schedule.
+        self._ended_at: dict[int, float] = {}
         self.measured = job.counting is not None
         self._columns: tuple[list[int], list[int]] | None = None
         if job.counting is not None:
@@ -191,8 +193,12 @@ class _Epochs:
 
     def rates(self, epoch: int, first: int, last: int) -> NDArray[np.float64]:
         """Return the scheduled learning rates of steps."""
-        fit = self._fit
-        return _rates(self._job, self._base, fit.epochs, epoch, first, last, fit.history)
+        fit, steps = self._fit, self._job.steps
+        found = _rates(self._job, self._base, fit.epochs, epoch, first, last, fit.history)
+        if found.size:
+            for ended in range(first // steps, last // steps):
+                self._ended_at[epoch + ended] = float(found[(ended + 1) * steps - 1 - first])
+        return found
 
     def values(self, ended: NDArray[np.void]) -> Iterable[list[float]]:
         """Return what the engine gives of each of these epochs."""
@@ -240,6 +246,8 @@ class _Epochs:
             run.history.extend(ended)
             run.epoch = run.history.epochs
             run.logs = dict(zip(self._names, ended[-1], strict=True))
+        rates = [self._ended_at.pop(epoch, self._base) for epoch in range(before, run.epoch)]
+        run.history.learning_rates.extend(rates)
         if self._stopping is not None:
             place = self._names.index(self._stopping.monitor)
             self._stopping.follow(run, before, [values[place] for values in ended])

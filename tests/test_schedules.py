@@ -430,3 +430,29 @@ def test_a_schedule_that_looks_at_nothing_goes_on_through_epochs(name, monkeypat
     net.fit(np.ones((4, 2)), np.ones((4, 2)), epochs=200, batch_size=2, schedule=name)
     assert sum(calls) == 400
     assert len(calls) < 100
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("plateau", [False, True])
+def test_a_fit_records_the_learning_rate_of_every_epoch_s_last_step(backend, plateau):
+    X, seen = np.random.default_rng(0).normal(size=(20, 3)), []
+    net = fn.Sequential([fn.Dense(1)], inputs=3, dtype="float64")
+    schedule = (
+        fn.ReduceOnPlateau("loss", factor=0.5, patience=1, min_delta=9.0)
+        if plateau
+        else (fn.CosineDecay(5))
+    )
+    history = net.fit(
+        X, X[:, 0], epochs=5, batch_size=8, optimizer=fn.SGD(0.1), schedule=schedule,
+        backend=backend, progress=False,
+    )  # fmt: skip
+    if plateau:
+        assert history.learning_rates == [0.1, 0.1, 0.05, 0.025, 0.0125]
+    else:
+        steps = np.arange(2, 15, 3)
+        expected = 0.05 * (1.0 + np.cos(np.pi * steps / 15))
+        assert history.learning_rates == pytest.approx(expected, rel=1e-12)
+    plain = net.fit(X, X[:, 0], epochs=3, optimizer=fn.SGD(0.1), progress=False, backend=backend,
+                    callbacks=seen.append)  # fmt: skip
+    assert plain.learning_rates == [0.1] * 3
+    assert len(seen) == 3
