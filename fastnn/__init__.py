@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from fastnn.history import History as History
     from fastnn.layers import Dense as Dense
     from fastnn.layers import Dropout as Dropout
+    from fastnn.limits import TargetLoss as TargetLoss
+    from fastnn.limits import TimeLimit as TimeLimit
+    from fastnn.loggers import CSVLogger as CSVLogger
+    from fastnn.loggers import MLflowLogger as MLflowLogger
+    from fastnn.loggers import TensorBoardLogger as TensorBoardLogger
     from fastnn.losses import Huber as Huber
     from fastnn.losses import Quantile as Quantile
     from fastnn.metrics import F1 as F1
@@ -74,6 +79,7 @@ _HOMES = {
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
+    "CSVLogger": "loggers",
     "Callback": "callbacks",
     "ConstantRate": "schedules",
     "CosineDecay": "schedules",
@@ -90,6 +96,7 @@ _HOMES = {
     "InverseScaling": "schedules",
     "LayerNorm": "norms",
     "LearningRates": "rates",
+    "MLflowLogger": "loggers",
     "ModelFileError": "errors",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
@@ -106,6 +113,9 @@ _HOMES = {
     "Sequential": "network",
     "Standardize": "scaling",
     "StepDecay": "schedules",
+    "TargetLoss": "limits",
+    "TensorBoardLogger": "loggers",
+    "TimeLimit": "limits",
     "TopK": "metrics",
     "Trace": "prediction",
     "Warmup": "schedules",

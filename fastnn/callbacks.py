@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,10 @@ from fastnn.hints import arguments_wanted, check_hooks, understands
 from fastnn.history import History
 from fastnn.tallies import Watch
 
-__all__ = ["Callback", "EarlyStopping", "Run", "as_callbacks"]
+__all__ = [
+    "Callback", "CallbackLike", "EarlyStopping", "Mode", "Run", "as_callbacks", "check_mode",
+    "check_monitor", "sign_of",
+]  # fmt: skip
 
 Mode: TypeAlias = Literal["auto", "min", "max"]
 
@@ -85,6 +88,15 @@ class Callback:
     A plain function of one argument will do where only the end of an epoch matters: it is called
     with the run there.
 
+    Attributes
+    ----------
+    each_epoch : bool
+        Whether `on_epoch_end` must run before the next epoch begins, as it must where it reads or
+        writes the weights: true.  A class may say false: then the engine goes on through epochs,
+        which takes a small part of the time where they are short, and the hook runs for several
+        epochs, one after the other, when they have ended.  It must not look at the weights then,
+        which may be those of any epoch, and a stop comes after the last of these epochs.
+
     Examples
     --------
     >>> class StopWhenGood(Callback):
@@ -92,6 +104,8 @@ class Callback:
     ...         if run.logs["loss"] < 0.01:
     ...             run.stop("good enough")
     """
+
+    each_epoch: ClassVar[bool] = True
 
     def on_fit_begin(self, run: Run) -> None:
         """Run once before the first epoch; does nothing here.
@@ -181,15 +195,10 @@ class EarlyStopping(Callback):
         mode: Mode = "auto",
         restore_best: bool = True,
     ) -> None:
-        if not isinstance(monitor, str):
-            raise TypeError(
-                "monitor must be a string, a key of the history such as 'val_loss'; "
-                f"got {names.describe(monitor)}."
-            )
-        self.monitor = monitor
+        self.monitor = check_monitor(monitor)
         self.patience = names.check_integer(patience, "patience", 1)
         self.min_delta = names.check_real(min_delta, "min_delta", low=0)
-        self.mode: Mode = names.lookup({m: m for m in get_args(Mode)}, mode, "mode")
+        self.mode = check_mode(mode)
         self.restore_best = names.check_bool(restore_best, "restore_best")
         self._forget()
 
@@ -208,9 +217,7 @@ class EarlyStopping(Callback):
             the library's.
         """
         self._forget()
-        if self.monitor not in run.names:
-            raise ValueError(_missing(self.monitor, run.names))
-        self._sign = -1.0 if self._greater_is_better() else 1.0
+        self._sign = sign_of(self.monitor, self.mode, run.names)
 
     def on_epoch_end(self, run: Run) -> None:
         """Compare this epoch with those before; keep the weights or stop the fit.
@@ -296,17 +303,51 @@ class EarlyStopping(Callback):
         else:
             self._best_parameters[...] = parameters
 
-    def _greater_is_better(self) -> bool:
-        """Tell the direction from the mode or, with "auto", from the monitored name."""
-        if self.mode != "auto":
-            return self.mode == "max"
-        known = metrics.greater_is_better(self.monitor)
-        if known is None:
-            raise ValueError(
-                f"mode must be 'min' or 'max' to monitor {self.monitor!r}, a metric of which it is "
-                "not known which way is better; got 'auto'."
-            )
-        return known
+
+def check_monitor(monitor: object) -> str:
+    """Return what is to be watched, or refuse what is no key of a history."""
+    if not isinstance(monitor, str):
+        raise TypeError(
+            "monitor must be a string, a key of the history such as 'val_loss'; "
+            f"got {names.describe(monitor)}."
+        )
+    return monitor
+
+
+def check_mode(mode: object) -> Mode:
+    """Return which way is better, or say which ways there are."""
+    ways: dict[str, Mode] = {way: way for way in get_args(Mode)}
+    return names.lookup(ways, mode, "mode")
+
+
+def sign_of(monitor: str, mode: Mode, recorded: tuple[str, ...]) -> float:
+    """Return by what a monitored value is multiplied, so that smaller is better.
+
+    Parameters
+    ----------
+    monitor : str
+        A key of the history.
+    mode : {"auto", "min", "max"}
+        Which way is better; "auto" goes by the name.
+    recorded : tuple of str
+        The keys that there are.
+
+    Raises
+    ------
+    ValueError
+        If the value is not recorded, or the way is not known by its name.
+    """
+    if monitor not in recorded:
+        raise ValueError(_missing(monitor, recorded))
+    if mode != "auto":
+        return -1.0 if mode == "max" else 1.0
+    known = metrics.greater_is_better(monitor)
+    if known is None:
+        raise ValueError(
+            f"mode must be 'min' or 'max' to monitor {monitor!r}, a metric of which it is "
+            "not known which way is better; got 'auto'."
+        )
+    return -1.0 if known else 1.0
 
 
 CallbackLike: TypeAlias = Callback | Callable[[Run], object]

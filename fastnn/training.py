@@ -179,7 +179,8 @@ class _Epochs:
             places = [job.counting.places[name] for name in self._names]
             self._columns = [place[0] for place in places], [place[1] for place in places]
         scheduled = job.schedule is not None and schedules.looks_back(job.schedule)
-        self._watching = bool(run.callbacks) and stopping is None
+        self._called = () if stopping is not None else run.callbacks
+        self._watching = any(callback.each_epoch for callback in self._called)
         self.apart = self._watching or scheduled or len(job.measured) < len(job.names)
 
     def goes_on(self, descent: Descent) -> bool:
@@ -239,7 +240,7 @@ class _Epochs:
         ended = descent.ended[before:]
         if not ended:
             return
-        if self._watching or self.measures.present or run.shown.shown:
+        if self._called or self.measures.present or run.shown.shown:
             for values in ended:
                 self._end(values)
         else:
@@ -259,9 +260,8 @@ class _Epochs:
         run.history.append(run.logs)
         run.epoch = run.history.epochs
         run.shown.epoch_end(run.epoch, run.logs)
-        if self._watching:
-            for callback in run.callbacks:
-                callback.on_epoch_end(run)
+        for callback in self._called:
+            callback.on_epoch_end(run)
 
 
 def _rates(

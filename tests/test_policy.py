@@ -246,6 +246,8 @@ ALLOWED = {
         "reference_scaling", "reference_slopes", "scaling", "slopes",
     },
     "leftovers": set(),
+    "loggers": {"callbacks", "names"},
+    "limits": {"callbacks", "hints", "names", "words"},
     "system": {"leftovers", "names"},
     "tested": set(),
     "helpers": {"system"},
@@ -432,6 +434,7 @@ LAZY_OUTSIDE = {
     "history": {"pandas"},
     "kernels._cache": {"llvmlite", "numba"},
     "kernels._load": {"numba", "numpy"},
+    "loggers": {"mlflow", "tensorboard"},
     "pictures": {"matplotlib"},
     "rates": {"matplotlib"},
 }
