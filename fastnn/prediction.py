@@ -722,6 +722,13 @@ class Slope:
 
     Parameters are those of `loss_and_gradient`, the conventions by which things count, and the
     caller's limit of threads.
+
+    Attributes
+    ----------
+    asked : tuple
+        Layout, parameters, loss and data.
+    run : Run or None
+        What computes natively.
     """
 
     def __init__(
@@ -734,28 +741,28 @@ class Slope:
         conventions: Conventions = OWN,
         threads: int | None = None,
     ) -> None:
-        self._asked = layout, parameters, loss, data
+        self.asked = layout, parameters, loss, data
         self._conventions = conventions
         self._gradient = aligned_zeros(layout.size, parameters.dtype)
-        self._run = None
+        self.run: Run | None = None
         if backend == "native":
-            self._run = Run(
+            self.run = Run(
                 layout.operations, parameters.dtype, data, loss,
                 gradient=True, conventions=conventions, threads=threads,
             )  # fmt: skip
 
     def __call__(self) -> tuple[float, Floats]:
         """Return the loss and its gradient, flat; the next call may write over the gradient."""
-        if self._run is None:
+        if self.run is None:
             return self._textbook()
-        self._run.load(self._asked[1])
-        value = _mean(self._run(codes.GRADIENT))
-        self._run.store(self._gradient, place=1)
+        self.run.load(self.asked[1])
+        value = _mean(self.run(codes.GRADIENT))
+        self.run.store(self._gradient, place=1)
         return value, self._gradient
 
     def _textbook(self) -> tuple[float, Floats]:
         """Compute them on the reference."""
-        layout, parameters, loss, data = self._asked
+        layout, parameters, loss, data = self.asked
         scales, limit = self._conventions.scales, self._conventions.loss_limit
         share = 1.0 / data.total if self._conventions.shared_penalty else 1.0
         walk = Walk(layout, parameters, loss, data.columns(layout.outputs), limit)

@@ -24,8 +24,8 @@ def blas_threads():
 def searching(callback):
     """Return a regressor that tells a callback of its search."""
     return MLPRegressor(
-        hidden_layer_sizes=(4,), solver="lbfgs", max_fun=500, tol=10.0, random_state=0,
-        callbacks=[callback],
+        hidden_layer_sizes=(4,), solver="lbfgs", search="scipy", max_fun=500, tol=10.0,
+        random_state=0, callbacks=[callback],
     )  # fmt: skip
 
 

@@ -263,6 +263,7 @@ PARAMETERS = {
     "weight_decay": [-0.1, np.nan, "1"],
     "rho": [-0.1, 1.0, np.nan, "1"],
     "n_threads": [0, -1, 1.5, "1", np.inf],
+    "search": ["best", None, 1],
 }  # fmt: skip
 
 PARAMETERS_OF_ONE = {

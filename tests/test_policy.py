@@ -108,8 +108,9 @@ ALLOWED = {
         "schedules",
     },
     "estimators.lbfgs": {
-        "data", "estimators.blame", "estimators.blas", "estimators.judge",
-        "estimators.parameters", "estimators.watchers", "network", "notices", "prediction",
+        "compiled_call", "data", "estimators.blame", "estimators.blas", "estimators.judge",
+        "estimators.parameters", "estimators.watchers", "kernels.codes", "network", "notices",
+        "prediction", "quasi_newton",
     },
     "estimators.ledger": {"estimators.judge", "estimators.pace", "estimators.parameters"},
     "estimators.onnx_files": {
@@ -206,11 +207,15 @@ ALLOWED = {
     "private": {"system"},
     "progress": {"names"},
     "rankings": {"distances"},
+    "quasi_newton": {
+        "kernels._load", "kernels.codes", "kernels.records", "layout", "reference_search",
+    },
     "reference": {"reference_tables"},
     "reference_draws": set(),
     "reference_kinds": {"reference", "reference_tables"},
     "reference_norms": {"reference_kinds", "reference_tables"},
     "reference_scaling": {"reference_kinds", "reference_tables"},
+    "reference_search": {"kernels.codes"},
     "reference_slopes": {"reference_kinds"},
     "reference_walk": {"kernels.codes", "layout", "losses", "reference"},
     "reference_tables": set(),
@@ -323,6 +328,7 @@ ALLOWED = {
     },
     "kernels.fits": set(),
     "kernels.frames": {"kernels._jit"},
+    "kernels.line_search": {"kernels._jit"},
     "kernels.matmul": {
         "kernels._jit", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
     },
@@ -342,6 +348,9 @@ ALLOWED = {
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.quasi_newton": {
+        "kernels._jit", "kernels.codes", "kernels.line_search", "kernels.vectors",
+    },
     "kernels.records": {"kernels.codes"},
     "kernels.rows": {"kernels.simd", "kernels.turning"},
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
@@ -368,6 +377,7 @@ ALLOWED = {
     "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
     "kernels.thunks": set(),
     "kernels.vector_math": {"kernels.fits", "kernels.simd"},
+    "kernels.vectors": {"kernels._jit", "kernels.simd"},
     "kernels.views": {"kernels._jit"},
 }  # fmt: skip
 
@@ -378,8 +388,7 @@ LAZY = {
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
         "kernels.answers", "kernels.embedded", "kernels.epoch", "kernels.first_layer",
-        "kernels.order", "kernels.team", "kernels.thunks",
-        "kernels.once",
+        "kernels.once", "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
     },
     "estimators.onnx_files": {"exports.onnx_out"},
     "history": {"drawing", "pictures"},
@@ -390,12 +399,13 @@ LAZY = {
         "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
     },
     "steppers": {"kernels.order"},
+    "quasi_newton": {"kernels.quasi_newton"},
     "versions": {"kernels._cache"},
 }  # fmt: skip
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
-MEETING = {"compiled", "prediction", "predictor", "steppers"}
+MEETING = {"compiled", "prediction", "predictor", "quasi_newton", "steppers"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",
@@ -404,7 +414,7 @@ GENERATORS = {
     "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
-    "kernels.update", "kernels.views",
+    "kernels.update", "kernels.vectors", "kernels.views",
 }  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 

@@ -84,6 +84,7 @@ class Perceptron(Fitted, ABC):
     weight_decay: Any = None
     rho: Any = None
     n_threads: Any = None
+    search: Any = "own"
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -150,6 +150,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     n_threads : int, default None
         How many threads may compute the steps of a fit; None for what `set_threads` and the
         machine allow.  Results do not depend on it.
+    search : {"own", "continued", "scipy"}, default "own"
+        What ``solver="lbfgs"`` searches by: the library's L-BFGS or SciPy's, which take the same
+        steps but for rounding; the library's takes less time.  With "continued" it is the
+        library's, and a warm start begins with the curvature that the last fit has found, not with
+        none as in scikit-learn, so that many short fits are one long fit.
     loss : str or Huber, default "log_loss"
         What is minimised.  "log_loss" is scikit-learn's: cross-entropy, of softmax or logistic
         outputs.  The library's "mean_squared_error" (the Brier score), "mean_absolute_error",
@@ -257,6 +262,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         weight_decay: Any = None,
         rho: Any = None,
         n_threads: Any = None,
+        search: Any = "own",
         loss: Any = "log_loss",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -295,6 +301,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.rho = rho
         self.n_threads = n_threads
+        self.search = search
         self.loss = loss
 
     # Learning.

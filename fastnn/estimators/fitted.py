@@ -313,6 +313,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         weights: Weights | None = state.pop("_weights", None)
         state.pop("_increment", None)
+        state.pop("_curvature", None)
         if weights is not None and weights.hold(state.get("coefs_"), state.get("intercepts_")):
             # Not by `taken`, which would wait for a writer within `copied`.
             state["coefs_"], state["intercepts_"] = weights.views(weights.vector.copy())

@@ -1,8 +1,13 @@
-"""Full batches: SciPy's L-BFGS-B on the library's loss and gradient."""
+"""Full batches: L-BFGS on the library's loss and gradient, our own search or SciPy's.
+
+Both take the same steps but for rounding.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,20 +15,27 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
+from fastnn.compiled_call import OneCall
 from fastnn.data import Data
 from fastnn.estimators.blame import overflow
 from fastnn.estimators.blas import one_blas_thread
 from fastnn.estimators.judge import Judge, Measure, mean_loss
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
+from fastnn.kernels import codes
 from fastnn.network import Sequential
 from fastnn.notices import warn
 from fastnn.prediction import Slope
+from fastnn.quasi_newton import Curvature, search_from
+from fastnn.quasi_newton import Search as QuasiNewton
 
 __all__ = ["FullBatch", "Search"]
 
 Floats = NDArray[np.floating]
 Vector = NDArray[np.float64]
+
+# Pairs that scikit-learn's search keeps.
+_MEMORY = 10
 
 
 class FullBatch:
@@ -47,15 +59,18 @@ class FullBatch:
         self._vector = np.empty_like(measure.vector)
         self._constant = _constant(known, measure)
         layout = measure.layout.with_l2(alpha)
-        self._slope = Slope(
+        slope = Slope(
             layout, self._vector, measure.loss, known, measure.backend, measure.conventions,
             threads,
         )  # fmt: skip
+        self._found: Callable[[], tuple[float, Floats]] = slope
+        if OneCall.suits(slope):
+            self._found = OneCall(slope)
 
     def __call__(self, x: Vector) -> tuple[float, Vector]:
         """Return loss and gradient at x; the next call may write over the gradient."""
         self._vector[:] = x
-        loss, gradient = self._slope()
+        loss, gradient = self._found()
         return loss + self._constant, np.asarray(gradient, np.float64)
 
     def overflow(self, network: Sequential) -> str | None:
@@ -77,6 +92,17 @@ class _Enough(Exception):
     """A callback ends the search, or the clock, which leaves a warning."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """How a search ended, in SciPy's words: 0 where it converged, 1 at a limit, else 2."""
+
+    status: int
+    message: str
+    x: Vector
+    fun: float
+    nit: int
+
+
 class Search:
     """One fit with solver="lbfgs".
 
@@ -92,6 +118,8 @@ class Search:
         Scores validation examples after every iteration.
     watchers : Watchers
         The callbacks that run after every iteration.
+    known : Curvature, optional
+        What an earlier search has learnt.
     """
 
     def __init__(
@@ -101,41 +129,88 @@ class Search:
         measure: Measure,
         judge: Judge | None,
         watchers: Watchers,
+        known: Curvature | None = None,
     ) -> None:
         self._estimator = estimator
         self._objective = objective
         self._vector, self._shown = measure.vector, measure.shown
+        self._backend = measure.backend
         self._judge, self._watchers = judge, watchers
+        self._known = known
         limit = estimator.max_time
         self._limit = None if limit is None else plain(limit, "max_time")
         self._tol = plain(estimator.tol, "tol")
 
-    def run(self) -> None:
-        """Search, and end with the best weights found."""
+    def run(self) -> Curvature | None:
+        """Search, and end with the best weights found; return what was learnt of the curvature."""
         one = self._estimator
         one.n_iter_ = 0
         self._began = time.perf_counter()
         self._watchers.epoch_begins()
+        search = None
         try:
-            with one_blas_thread():
-                found = minimize(
-                    self._value,
-                    self._vector.astype(np.float64),
-                    method="L-BFGS-B",
-                    jac=self._gradient,
-                    callback=self._iteration,
-                    options={"maxfun": one.max_fun, "maxiter": one.max_iter, "gtol": self._tol},
+            if one.search == "scipy":
+                found: Any = self._by_scipy()
+            else:
+                search = search_from(
+                    self._vector, _MEMORY, self._tol, backend=self._backend, known=self._known
                 )
+                found = self._by(search)
         except _Enough as reason:
             if reason.args:
                 _warn(*reason.args)
-            return
+            return self._learnt(search)
         one.n_iter_ = min(int(found.nit), one.max_iter)
         one.loss_ = np.float64(found.fun)
         self._show(found.x)
         if found.status != 0:
             why = self._objective.overflow(one._weights.network)
             _warn(_failed(found, one.n_iter_, one.max_iter) + (f"\n\n{why}" if why else ""))
+        return self._learnt(search)
+
+    def _learnt(self, search: QuasiNewton | None) -> Curvature | None:
+        """Return what a search remembers, where a later fit may go on with it."""
+        going_on = self._estimator.warm_start and self._estimator.search == "continued"
+        return search.curvature if search is not None and going_on else None
+
+    def _by(self, search: QuasiNewton) -> _Found:
+        """Search by the library's own L-BFGS."""
+        one, evaluations = self._estimator, 0
+        task = codes.EVALUATE
+        while task == codes.EVALUATE:
+            loss, gradient = self._objective(search.point)
+            evaluations += 1
+            task = search.tell(loss, gradient)
+            if not search.accepted:
+                continue
+            self._loss = loss
+            self._iteration(search.best[0])
+            # SciPy looks at limits before it looks whether it has converged.
+            if one.n_iter_ >= one.max_iter:
+                return self._ended(search, 1, "STOP: TOTAL NO. OF ITERATIONS REACHED LIMIT")
+            if evaluations > one.max_fun:
+                return self._ended(search, 1, "STOP: TOTAL NO. OF F,G EVALUATIONS EXCEEDS LIMIT")
+        if task == codes.NO_PROGRESS:
+            return self._ended(search, 1 if evaluations > one.max_fun else 2, "ABNORMAL: ")
+        return self._ended(search, 0, "")
+
+    def _ended(self, search: QuasiNewton, status: int, message: str) -> _Found:
+        """Return how a search ended."""
+        return _Found(status, message, *search.best, self._estimator.n_iter_)
+
+    def _by_scipy(self) -> Any:
+        """Search by SciPy's L-BFGS-B."""
+        one = self._estimator
+        options = {"maxfun": one.max_fun, "maxiter": one.max_iter, "gtol": self._tol}
+        with one_blas_thread():
+            return minimize(
+                self._value,
+                self._vector.astype(np.float64),
+                method="L-BFGS-B",
+                jac=self._gradient,
+                callback=self._iteration,
+                options=options,
+            )
 
     def _show(self, x: Vector) -> None:
         """Let the users' vector be this point."""

@@ -300,6 +300,7 @@ COMMON: dict[str, Any] = {
     "weight_decay": [Interval(Real, 0, None, closed="left"), None],
     "rho": [Interval(Real, 0, 1, closed="left"), None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+    "search": [StrOptions({"own", "continued", "scipy"})],
 }
 
 CLASSIFIER: dict[str, Any] = COMMON | {

@@ -59,7 +59,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         As in `MLPClassifier`.
     n_iter_no_change, max_fun, monitor_mode, callbacks, coefs_init, intercepts_init, max_time, dtype
         As in `MLPClassifier`.
-    clip_norm, dropout, weight_decay, rho, n_threads
+    clip_norm, dropout, weight_decay, rho, n_threads, search
         As in `MLPClassifier`.
     monitor : None, "loss", str or callable, default None
         What is scored on examples held out: R^2, their loss, or any scorer of scikit-learn by
@@ -143,6 +143,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         weight_decay: Any = None,
         rho: Any = None,
         n_threads: Any = None,
+        search: Any = "own",
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -180,6 +181,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.rho = rho
         self.n_threads = n_threads
+        self.search = search
 
     # Learning.
 

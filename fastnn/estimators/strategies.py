@@ -83,7 +83,13 @@ class Whole(Strategy):
         """Fit."""
         measure = task.measure
         objective = FullBatch(task.known, measure, task.alpha, estimator.n_threads)
-        Search(estimator, objective, measure, task.judge, task.watchers).run()
+        learnt = None if task.first else vars(estimator).get("_curvature")
+        # Another curvature is found, or none, on the way from here on.
+        vars(estimator).pop("_curvature", None)
+        search = Search(estimator, objective, measure, task.judge, task.watchers, learnt)
+        learnt = search.run()
+        if learnt is not None:
+            estimator._curvature = learnt
 
 
 def strategy_of(solver: str) -> type[Strategy]:

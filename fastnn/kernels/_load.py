@@ -7,7 +7,7 @@ import sys
 from fastnn.tested import advice, check_version
 from fastnn.uninterrupted import in_one_piece
 
-__all__ = ["load_kernels"]
+__all__ = ["load_kernels", "load_search"]
 
 _loaded = False
 
@@ -56,6 +56,17 @@ def _load() -> None:
             # Missing or too old, as it says.
             raise
         raise ImportError(_explained(half, problem), name="numba") from problem
+
+
+def load_search() -> None:
+    """Load the kernels of searches by L-BFGS, beside the others."""
+    load_kernels()
+    in_one_piece(_load_search)
+
+
+def _load_search() -> None:
+    """Load them; in the worker's thread."""
+    from fastnn.kernels import quasi_newton  # noqa: F401
 
 
 def _explained(half: bool, problem: Exception) -> str:

@@ -173,6 +173,20 @@ ANY_NUMBER: Final = 0
 AT_LEAST_0: Final = 1
 FROM_0_TO_1: Final = 2
 
+# What a quasi-Newton search asks for, or why it is over.
+EVALUATE: Final = 0
+SMALL_GRADIENT: Final = 1
+SMALL_REDUCTION: Final = 2
+NO_PROGRESS: Final = 3
+
+# Rows of its vectors.
+POINT: Final = 0  # where the loss and the gradient are wanted
+GRADIENT_ROW: Final = 1
+START: Final = 2  # where the line begins: the last point that was accepted
+START_GRADIENT: Final = 3
+DIRECTION: Final = 4
+SEARCH_ROWS: Final = 5
+
 
 def known(kind: str, code: int, codes: range) -> int:
     """Return a code that the kernels have an arm for, or say that there is none.

@@ -203,3 +203,35 @@ RECORD: Final = np.dtype(
     ],
     align=True,
 )
+
+# How a quasi-Newton search stands.
+SEARCH: Final = np.dtype(
+    [
+        ("task", np.int64),  # what is asked for; see `codes`
+        ("accepted", np.int64),  # 1 where the last point ended an iteration
+        ("stored", np.int64),  # pairs that are kept
+        ("newest", np.int64),  # place of the newest of them
+        ("iterations", np.int64),
+        ("tries", np.int64),  # points of the present line search
+        ("bracketed", np.int64),  # 1 where a minimum lies between the two ends
+        ("descended", np.int64),  # 1 from where the loss has fallen enough and the slope is not < 0
+        ("tolerance", np.float64),  # of the largest element of the gradient
+        ("reduction", np.float64),  # least relative reduction of the loss
+        ("loss", np.float64),  # where the gradient is wanted, or was found last
+        ("start_loss", np.float64),  # where the line begins
+        ("start_slope", np.float64),
+        ("scale", np.float64),  # the curvature along the newest pair: y'y / s'y
+        ("step", np.float64),
+        ("shortest", np.float64),  # of the present interval
+        ("longest", np.float64),
+        ("width", np.float64),
+        ("width_before", np.float64),
+        ("best_step", np.float64),  # the end with the least loss
+        ("best_loss", np.float64),
+        ("best_slope", np.float64),
+        ("other_step", np.float64),  # the other end
+        ("other_loss", np.float64),
+        ("other_slope", np.float64),
+    ],
+    align=True,
+)
