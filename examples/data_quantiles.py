@@ -26,9 +26,7 @@ def network(outputs):
 
 
 settings = {"epochs": 150, "optimizer": fn.Adam(0.005), "schedule": "cosine", "progress": False}
-side = np.linspace(X.min(), X.max(), 100)[:, None]
-plt.scatter(X[:, 0], y, s=5, color="gray")
-
+side, lines = np.linspace(X.min(), X.max(), 100)[:, None], {}
 # %%
 # A tenth of the days shall lie below the lower line and a tenth above the upper one.
 
@@ -37,7 +35,7 @@ for quantile in (0.1, 0.5, 0.9):
     net = network(1)
     net.fit(X[train], y[train], loss=fn.Quantile(quantile), **settings)
     print(f"{quantile:8}  {np.mean(y[~train] < net.predict(X[~train])[:, 0]):.2f}")
-    plt.plot(side, net.predict(side), label=f"{quantile:.0%} quantile")
+    lines[f"{quantile:.0%} quantile"] = net.predict(side)
 
 # %%
 # The other way: outputs are the mean and the logarithm of the variance. It assumes a bell curve. A
@@ -49,6 +47,9 @@ mean, log_variance = net.predict(X[~train]).T
 inside = np.abs(y[~train] - mean) < 1.2816 * np.exp(log_variance / 2)
 print(f"within the 80 % of a bell curve: {inside.mean():.2f}")
 
+plt.scatter(X[:, 0], y, s=5, color="gray")
+for name, line in lines.items():
+    plt.plot(side, line, label=name)
 mean, log_variance = net.predict(side).T
 for sign in (-1.2816, 1.2816):
     plt.plot(side, mean + sign * np.exp(log_variance / 2), color="black", ls=":", lw=1)

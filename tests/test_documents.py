@@ -148,3 +148,16 @@ def test_lines_beside_the_equations_stand_in_the_reference(page: str) -> None:
     assert len(quoted) > 4
     for lines in quoted:
         assert f"\n{lines}" in known, lines
+
+
+@pytest.mark.site
+@pytest.mark.parametrize("name", ["first_look", "by_hand"])
+def test_a_notebook_runs_and_shows_tables(name: str) -> None:
+    nbformat, nbclient = map(pytest.importorskip, ("nbformat", "nbclient"))
+    path = ROOT / "examples" / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    pages = [output["data"].get("text/html", "") for output in shown if "data" in output]
+    assert sum("<table" in page or "<svg" in page for page in pages) >= 3
