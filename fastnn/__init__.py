@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from fastnn.loggers import CSVLogger as CSVLogger
     from fastnn.loggers import MLflowLogger as MLflowLogger
     from fastnn.loggers import TensorBoardLogger as TensorBoardLogger
+    from fastnn.losses import CrossEntropy as CrossEntropy
+    from fastnn.losses import Focal as Focal
     from fastnn.losses import Huber as Huber
     from fastnn.losses import Quantile as Quantile
+    from fastnn.losses import Tweedie as Tweedie
     from fastnn.metrics import F1 as F1
     from fastnn.metrics import Precision as Precision
     from fastnn.metrics import Recall as Recall
@@ -49,9 +52,13 @@ if TYPE_CHECKING:
     from fastnn.norms import LayerNorm as LayerNorm
     from fastnn.norms import RMSNorm as RMSNorm
     from fastnn.optimizers import SGD as SGD
+    from fastnn.optimizers import Adadelta as Adadelta
     from fastnn.optimizers import Adagrad as Adagrad
     from fastnn.optimizers import Adam as Adam
+    from fastnn.optimizers import Adamax as Adamax
     from fastnn.optimizers import AdamW as AdamW
+    from fastnn.optimizers import AMSGrad as AMSGrad
+    from fastnn.optimizers import Lion as Lion
     from fastnn.optimizers import Nadam as Nadam
     from fastnn.optimizers import RAdam as RAdam
     from fastnn.optimizers import RMSprop as RMSprop
@@ -76,13 +83,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AMSGrad": "optimizers",
+    "Adadelta": "optimizers",
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "CSVLogger": "loggers",
+    "Adamax": "optimizers",
     "Callback": "callbacks",
     "ConstantRate": "schedules",
     "CosineDecay": "schedules",
+    "CrossEntropy": "losses",
     "Dense": "layers",
     "Diagnosis": "diagnosis",
     "DivergenceError": "errors",
@@ -91,12 +102,14 @@ _HOMES = {
     "ExponentialDecay": "schedules",
     "F1": "metrics",
     "FitWarning": "errors",
+    "Focal": "losses",
     "History": "history",
     "Huber": "losses",
     "InverseScaling": "schedules",
     "LayerNorm": "norms",
     "LearningRates": "rates",
     "MLflowLogger": "loggers",
+    "Lion": "optimizers",
     "ModelFileError": "errors",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
@@ -118,6 +131,7 @@ _HOMES = {
     "TimeLimit": "limits",
     "TopK": "metrics",
     "Trace": "prediction",
+    "Tweedie": "losses",
     "Warmup": "schedules",
     "backend": "backends",
     "find_learning_rate": "rates",

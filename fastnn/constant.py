@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn import reference
 from fastnn.losses import Loss
+from fastnn.reference_losses import smoothed
 
 __all__ = ["constant_loss"]
 
@@ -45,7 +46,7 @@ def constant_loss(loss: Loss, targets: Floats) -> float:
     0.6931
     """
     Y = targets[:: -(-len(targets) // _ROWS)].astype(np.float64)
-    mean = Y.mean(axis=0)
+    mean = smoothed(loss.name, Y.mean(axis=0), loss.settings)[0]
     with np.errstate(all="ignore"):
         if loss.name == "cross_entropy":
             return float(-np.sum(mean * np.log(np.where(mean > 0.0, mean, 1.0))))
@@ -56,6 +57,12 @@ def constant_loss(loss: Loss, targets: Floats) -> float:
             return float(-(parts[0] + parts[1]).mean())
         if loss.name == "poisson":
             return float((mean - mean * np.log(np.where(mean > 0.0, mean, 1.0))).mean())
+        if loss.name in ("focal", "gamma", "tweedie"):
+            # The last two are least there.
+            some = np.where(mean > 0.0, mean, 1.0)[:, None]
+            return float(
+                reference.LOSSES[loss.name][0](some, mean[:, None], **loss.settings).mean()
+            )
         if loss.name == "gaussian_nll":
             return float((np.log(Y.var(axis=0)) + 1.0).mean() / 2.0)
         if loss.name == "mean_squared_error":

@@ -47,7 +47,8 @@ class Data:
 
     def part(self, rows: slice) -> Data:
         """Return views of consecutive examples."""
-        targets = Targets(self.targets.labels[rows], self.targets.values[rows])
+        mine = self.targets
+        targets = Targets(mine.labels[rows], mine.values[rows], mine.missing)
         return Data(self.X[rows], targets, self.weights[rows])
 
     @property
@@ -57,6 +58,11 @@ class Data:
         if isinstance(X, SparseRows):
             return _frozen((0, X.width), X.dtype), X.starts, X.columns, X.values
         return X, _NO_STARTS, _NO_COLUMNS, self.weights[:0]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether features are dense and all targets are known."""
+        return not isinstance(self.X, SparseRows) and not self.targets.missing
 
     @property
     def total(self) -> float:

@@ -105,7 +105,7 @@ def _remedy(job: Job) -> str:
     if largest > 100:
         advice.append(f"scale the features (the largest in X is {largest:.3g}; about 1 is good)")
     wanted = job.data.targets.values
-    if job.loss.targets in ("real", "counts") and wanted.size and float(np.abs(wanted).max()) > 100:
+    if job.loss.numeric and wanted.size and float(np.abs(wanted).max()) > 100:
         far = float(np.abs(wanted).max())
         advice.append(f"scale the targets (the largest in y is {far:.3g}; about 1 is good)")
     if any(rate * block.l2 >= 1.0 for block in job.layout.blocks):

@@ -16,14 +16,14 @@ import math
 import numbers
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import tuning
-from fastnn.names import check_real, describe
+from fastnn.names import NUMERIC, TargetKind, check_real, describe
 from fastnn.sparse import SparseRows
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "at_once",
     "class_weights",
     "features",
+    "known_only",
     "lies_ready",
     "output_buffer",
     "parameter_vectors",
@@ -43,6 +44,7 @@ __all__ = [
     "sample_weights",
     "sparse_or_dense",
     "targets",
+    "targets_with_gaps",
 ]
 
 Array = NDArray[Any]
@@ -96,6 +98,8 @@ class Targets:
         The class of each example, from 0. Empty where the targets are values.
     values : ndarray, shape (n, m) or (0, m)
         The wanted outputs in the network's dtype. Empty where the targets are labels.
+    missing : bool, default False
+        Whether some of the values are NaN, which stands for no target.
 
     Examples
     --------
@@ -109,6 +113,7 @@ class Targets:
 
     labels: NDArray[np.int64]
     values: Array
+    missing: bool = False
 
     @classmethod
     def of_values(cls, values: Array) -> Targets:
@@ -163,7 +168,7 @@ class Targets:
         """
         labels = self.labels[rows] if len(self.labels) else self.labels
         values = self.values[rows] if len(self.values) else self.values
-        return Targets(_read_only(labels), _read_only(values))
+        return Targets(_read_only(labels), _read_only(values), self.missing)
 
     def as_rows(self, m: int, dtype: DTypeLike) -> Array:
         """Give the targets as one row of wanted outputs for each example.
@@ -490,7 +495,7 @@ def lies_ready(X: Array, inputs: int, dtype: np.dtype[Any]) -> bool:
 
 def targets(
     y: object,
-    loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"],
+    loss_targets: TargetKind,
     outputs: int,
     rows: int,
     dtype: DTypeLike,
@@ -504,12 +509,13 @@ def targets(
     Parameters
     ----------
     y : array-like, shape (n,), (n, 1) or (n, m)
-        ``"real"``: numbers, (n, m), or (n,) where m is 1. ``"counts"``: the same, of at least 0.
+        ``"real"``: numbers, (n, m), or (n,) where m is 1. ``"counts"``: the same, of at least 0;
+        ``"positive"``: above 0.
         ``"classes"``: whole numbers from 0 to m - 1, (n,) or, where m is above 1, (n, 1); or
         one-hot rows or rows of probabilities, (n, m), each with the sum 1 to within 0.001.
         ``"probabilities"``: numbers from 0 to 1, (n, m), or (n,) where m is 1. ``"sides"``: -1 and
         1, or 0 and 1, (n, m), or (n,) where m is 1; or classes as whole numbers where m is above 1.
-    loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
+    loss_targets : {"real", "counts", "positive", "classes", "probabilities", "sides"}
         What the loss compares with.
     outputs : int
         The number of outputs of the network; m of them, where each has a target.
@@ -553,7 +559,7 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
         if found is not None:
             return found
     dtype = np.dtype(dtype)
-    numeric = loss_targets in ("real", "counts")
+    numeric = loss_targets in NUMERIC
     array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_CLASSES)
     _check_length(array, rows, argument, of)
     column = array.shape == (rows, 1)
@@ -582,11 +588,75 @@ with 3 outputs. Number the classes first: names, y = np.unique(y, return_inverse
         values = _sides(values, argument)
     elif loss_targets == "counts":
         _check_counts(values, argument)
+    elif loss_targets == "positive":
+        _check_positive(values, argument)
     elif loss_targets != "real":
         _check_probabilities(values, argument)
     if loss_targets == "classes":
         _check_sums(values, argument)
     return Targets.of_values(values)
+
+
+def targets_with_gaps(
+    y: object,
+    loss_targets: TargetKind,
+    outputs: int,
+    rows: int,
+    dtype: DTypeLike,
+    argument: str = "y",
+    of: str = "X",
+    *,
+    each: int = 1,
+) -> tuple[Targets, Array | None]:
+    """Take what a network should answer, as `targets` does, where NaN stands for no target.
+
+    Returns
+    -------
+    Targets
+        NaN among the values where a target is missing. A class that is missing, or of which a
+        part is, is any class.
+    ndarray of float64 (n,), or None
+        What part of its targets each example has; None where all have all.
+
+    Examples
+    --------
+    >>> found, known = targets_with_gaps([[1, np.nan]], "real", outputs=2, rows=1, dtype="float32")
+    >>> found.values, known
+    (array([[ 1., nan]], dtype=float32), array([0.5]))
+    """
+    numeric = loss_targets in NUMERIC
+    array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_CLASSES)
+    gone = np.isnan(array) if array.dtype.kind == "f" else np.zeros(0, bool)
+    given = (loss_targets, outputs, rows, dtype, argument, of)
+    if not gone.any():
+        return targets(array, *given, each=each), None
+    listed = array.ndim == 1 or array.shape[1:] == (1,)
+    whole = loss_targets == "classes" or (loss_targets == "sides" and listed and outputs > 1)
+    if whole and not listed:
+        # A row of probabilities is one target.
+        gone = np.broadcast_to(gone.any(axis=1, keepdims=True), array.shape)
+        found = targets(np.where(gone, np.arange(outputs) == 0, array), *given, each=each)
+    else:
+        found = targets(np.where(gone, 0 if whole else 1, array), *given, each=each)
+    if whole:
+        return found, 1.0 - gone.reshape(rows, -1)[:, 0]
+    gone = gone.reshape(found.values.shape)
+    values = np.where(gone, found.values.dtype.type(np.nan), found.values)
+    return Targets(_NO_LABELS, _read_only(values), True), 1.0 - gone.mean(axis=1)
+
+
+def known_only(weights: Array, known: Array, dtype: DTypeLike, argument: str = "y") -> Array:
+    """Return weights of examples, each times the part of its targets that is known.
+
+    Raises
+    ------
+    ValueError
+        If no target of any weight is known.
+    """
+    found = (known if not len(weights) else weights * known).astype(dtype)
+    if not found.any():
+        raise ValueError(f"{argument} must have a target that is not missing; all are NaN.")
+    return _read_only(found)
 
 
 def sample_weights(
@@ -663,7 +733,7 @@ def class_weights(
     class_weight: object,
     targets: Targets,
     weights: Array,
-    loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"],
+    loss_targets: TargetKind,
     dtype: DTypeLike,
 ) -> Array:
     """Take how much the examples of each class count, beside their own weights.
@@ -680,7 +750,7 @@ def class_weights(
         What `targets` gave.
     weights : ndarray, shape (n,) or (0,)
         What `sample_weights` gave.
-    loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
+    loss_targets : {"real", "counts", "positive", "classes", "probabilities", "sides"}
         What the loss compares with; classes for the last three only.
     dtype : dtype
         The network's dtype, float32 or float64.
@@ -1369,13 +1439,13 @@ def _labels(array: Array, outputs: int, argument: str) -> NDArray[np.int64]:
 
 
 def _class_columns(
-    targets: Targets, loss_targets: Literal["real", "counts", "classes", "probabilities", "sides"]
+    targets: Targets, loss_targets: TargetKind
 ) -> tuple[list[NDArray[np.int64]], int]:
     """Return the class of each example, for each output that has its own, and how many there are.
 
     One-hot rows are one class each; rows of bits are a class of two for each output.
     """
-    if loss_targets in ("real", "counts"):
+    if loss_targets in NUMERIC:
         raise ValueError(
             "class_weight needs a loss on classes, such as 'cross_entropy', "
             "'binary_cross_entropy' or 'hinge'; for a loss on numbers use sample_weight."
@@ -1490,6 +1560,16 @@ def _check_counts(values: Array, argument: str) -> None:
         raise ValueError(
             f"{argument} has {values[place]} at {_where(place)},"
             " but each target must be a count or a rate of at least 0."
+        )
+
+
+def _check_positive(values: Array, argument: str) -> None:
+    """Refuse values that are not above 0."""
+    if values.min() <= 0:
+        place, _ = _offenders(values, lambda part: part <= 0)
+        raise ValueError(
+            f"{argument} has {values[place]} at {_where(place)},"
+            " but each target must be greater than 0 for this loss."
         )
 
 

@@ -21,7 +21,6 @@ from fastnn.losses import Loss
 from fastnn.names import describe
 from fastnn.optimizers import row_of
 from fastnn.prediction import Run
-from fastnn.sparse import SparseRows
 from fastnn.states import TrainingState
 
 __all__ = ["Objective", "Plans", "Step"]
@@ -197,7 +196,7 @@ class Plans:
             if found.run.suits(rows):
                 return found
         most = capacity(rows)
-        key = loss.name, loss.number, most, rule
+        key = loss.name, loss.given, most, rule
         kept = self._steps.get(key)
         if kept is None or not kept.run.suits(rows):
             kept = Step.planned(self.layout, parameters, state, loss, most)
@@ -266,7 +265,7 @@ class Plans:
         if last is not None and last[0] is loss and last[1] == rows:
             return last[2]
         most = capacity(rows)
-        key = mode, loss.name, loss.number, most
+        key = mode, loss.name, loss.given, most
         kept = self._runs.get(key)
         if kept is None:
             kept = []
@@ -286,7 +285,7 @@ class Plans:
     @staticmethod
     def suit(data: Data) -> bool:
         """Return whether runs for such examples are kept."""
-        return len(data) <= _MOST_ROWS and not isinstance(data.X, SparseRows)
+        return len(data) <= _MOST_ROWS and data.is_plain
 
     def batch(self, X: object, y: object, loss: Loss) -> Batch | None:
         """Return examples of which a kernel checks what there is to check; None for all others."""
@@ -341,7 +340,7 @@ class Objective:
         self._backend = backend
         self._shape = (layout.size,)
         self._plans = Plans(layout, dtype)
-        self._native = backend == "native" and not isinstance(data.X, SparseRows)
+        self._native = backend == "native" and data.is_plain
         self._batch = batch_of(data) if self._native else None
 
     def __call__(self, vector: Any) -> tuple[float, Floats]:

@@ -570,7 +570,8 @@ class _Planner:
         code = codes.NO_LOSS if asked.loss is None else asked.loss.code
         plan["loss"] = codes.known("loss", code, codes.LOSS_CODES)
         plan["penalty"] = bool(self.table["l2"].any())
-        plan["loss_number"] = 0.0 if asked.loss is None else asked.loss.number
+        for name, number in (asked.loss.settings if asked.loss else {}).items():
+            plan[name] = number
         # Whole tiles of rows, as validation examples of several chunks fill the last one too.
         height = int(plan["height"])
         flat = height * int(plan["widest"])

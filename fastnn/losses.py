@@ -3,21 +3,39 @@
 A loss is the mean over examples of a per-example loss; with sample weights it is
 ``sum(w l) / sum(w)``.  Every loss but cross-entropy is a mean over outputs too.  The formulas
 themselves stand in ``kernels/pointwise.py`` and ``kernels/output.py`` (native) and in
-``reference.py`` and ``reference_tables.py`` (textbook).
+``reference.py`` and ``reference_tables.py`` (textbook).  The file is long because each record
+documents its loss.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
 from fastnn import words
 from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
 from fastnn.kernels import codes
-from fastnn.names import check_real, describe, lookup
+from fastnn.names import NUMERIC, TargetKind, check_real, describe, lookup
 
-__all__ = ["LOSSES", "Huber", "Loss", "LossLike", "Quantile", "resolve_loss"]
+__all__ = [
+    "LOSSES",
+    "RECORDS",
+    "CrossEntropy",
+    "Focal",
+    "Huber",
+    "Loss",
+    "LossLike",
+    "Quantile",
+    "Tweedie",
+    "activation_for",
+    "resolve_loss",
+]
+
+
+def _set(record: Any, name: str, **limits: Any) -> None:
+    """Check a field and store it as a plain float, so that equal settings compare equal."""
+    object.__setattr__(record, name, check_real(getattr(record, name), name, **limits))
 
 
 @understands(words.LOSS)
@@ -54,8 +72,7 @@ class Huber:
 
     def __post_init__(self) -> None:
         """Check the number once, when the record is made."""
-        delta = check_real(self.delta, "delta", low=0.0, low_open=True)
-        object.__setattr__(self, "delta", delta)
+        _set(self, "delta", low=0.0, low_open=True)
 
 
 @understands(words.LOSS)
@@ -93,13 +110,129 @@ class Quantile:
 
     def __post_init__(self) -> None:
         """Check the number once, when the record is made."""
-        quantile = check_real(
-            self.quantile, "quantile", low=0.0, high=1.0, low_open=True, high_open=True
-        )
-        object.__setattr__(self, "quantile", quantile)
+        _set(self, "quantile", low=0.0, high=1.0, low_open=True, high_open=True)
 
 
-LossLike: TypeAlias = str | Huber | Quantile
+@understands(words.LOSS)
+@dataclass(frozen=True, slots=True)
+class CrossEntropy:
+    """Cross-entropy with smoothed labels: no class is ever wholly sure.
+
+    With a last layer of softmax it is the loss "cross_entropy" of the targets
+    ``(1 - s) y + s / m`` for ``m`` classes and ``s`` the smoothing; with one of sigmoid it is
+    "binary_cross_entropy" of ``(1 - s) y + s / 2``.  `evaluate` smooths too, where it gets this
+    loss; give it ``loss="cross_entropy"`` for the loss of the targets themselves.
+
+    Parameters
+    ----------
+    label_smoothing : float, default 0.0
+        From 0 to below 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Szegedy, Vanhoucke, Ioffe, Shlens & Wojna 2016, Rethinking the Inception architecture for
+    computer vision, section 7.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(4, "softmax", initializer="zeros")], inputs=1)
+    >>> round(net.evaluate([[1.0]], [2], loss=fn.CrossEntropy(label_smoothing=0.1))["loss"], 4)
+    1.3863
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the number once, when the record is made."""
+        _set(self, "label_smoothing", low=0.0, high=1.0, high_open=True)
+
+
+@understands(words.LOSS)
+@dataclass(frozen=True, slots=True)
+class Focal:
+    """The focal loss: a cross-entropy that counts what is classified well already less.
+
+    With a last layer of softmax it is ``-sum_j y_j (1 - a_j)^gamma log a_j``; with one of sigmoid
+    the mean over outputs of ``-y (1 - a)^gamma log a - (1 - y) a^gamma log(1 - a)``.  For the
+    paper's alpha, a factor by class, give `fit` a ``class_weight``.
+
+    Parameters
+    ----------
+    gamma : float, default 2.0
+        How much less, at least 0, where it is cross-entropy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He & Dollar 2017, Focal loss for dense object detection, equation 4.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(1, "sigmoid", initializer="zeros")], inputs=1)
+    >>> round(net.evaluate([[1.0]], [1.0], loss=fn.Focal(gamma=1.0))["loss"], 4)
+    0.3466
+    """
+
+    gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the number once, when the record is made."""
+        _set(self, "gamma", low=0.0)
+
+
+@understands(words.LOSS)
+@dataclass(frozen=True, slots=True)
+class Tweedie:
+    """Half the deviance of a Tweedie distribution, whose variance is a power of the mean.
+
+    ``a^(2 - p) / (2 - p) - y a^(1 - p) / (1 - p)`` as a mean over outputs, for a last layer of
+    activation "exp" (a log link); at ``p = 1`` it is the loss "poisson", at ``p = 2`` "gamma".
+    From 1 to 2 (compound Poisson and gamma: sums of many zeros and some amounts, such as claims
+    or rain) targets are at least 0, from 2 on above 0.  What depends on the targets alone is left
+    out, so that gradients are those of half the deviance.  ``loss="tweedie"`` stands for
+    ``Tweedie()``.
+
+    Parameters
+    ----------
+    power : float, default 1.5
+        ``p``, at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Jorgensen 1987, Exponential dispersion models, Journal of the Royal Statistical Society B 49.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(1, "exp", initializer="zeros")], inputs=1)
+    >>> net.evaluate([[1.0]], [3.0], loss=fn.Tweedie(1.5))
+    {'loss': 8.0}
+    """
+
+    power: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Check the number once, when the record is made."""
+        _set(self, "power", low=1.0)
+
+
+LossLike: TypeAlias = str | Huber | Quantile | CrossEntropy | Focal | Tweedie
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +248,10 @@ class Loss:
     activation : str or None
         The last layer's activation that this loss is matched with: both are then computed
         together from Z, so that nothing overflows.  None where any activation will do.
-    targets : {"real", "counts", "classes", "probabilities", "sides"}
-        What ``y`` may hold: any numbers; numbers of at least 0; integer classes, one-hot rows or
-        rows of probabilities; numbers from 0 to 1; -1 and 1 or 0 and 1, or integer classes, each
-        against the rest.
+    targets : {"real", "counts", "positive", "classes", "probabilities", "sides"}
+        What ``y`` may hold: any numbers; numbers of at least 0; above 0; integer classes, one-hot
+        rows or rows of probabilities; numbers from 0 to 1; -1 and 1 or 0 and 1, or integer
+        classes, each against the rest.
     formula : str
         The loss of one example, for the documentation.
     source : str
@@ -127,27 +260,29 @@ class Loss:
         Other names that are accepted.
     outputs : int
         How many outputs of the network go with each target.
-    record : type or None
-        The record that sets its number; None where it has none.
-    number : float
-        Its own number, which the record's field holds; 0 where it has none.
+    given : record or None
+        The record that sets its numbers; None where it has none.
     """
 
     name: str
     code: int
     activation: str | None
-    targets: Literal["real", "counts", "classes", "probabilities", "sides"]
+    targets: TargetKind
     formula: str
     source: str
     aliases: tuple[str, ...] = ()
     outputs: int = 1
-    record: type[Huber] | type[Quantile] | None = None
-    number: float = 0.0
+    given: Any = None
 
     @property
     def settings(self) -> dict[str, float]:
-        """Its number by name, as the reference takes it."""
-        return {} if self.record is None else {fields(self.record)[0].name: self.number}
+        """Its numbers by name, as the reference takes them and the plan holds them."""
+        return {} if self.given is None else asdict(self.given)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it compares numbers, not classes."""
+        return self.targets in NUMERIC
 
     def width(self, outputs: int) -> int:
         """Return the targets of an example for a network of so many outputs."""
@@ -178,6 +313,7 @@ LOSSES: dict[str, Loss] = {
             targets="probabilities",
             formula="mean_j -(y_j log a_j + (1 - y_j) log(1 - a_j))",
             source="Bishop 2006, Pattern Recognition and Machine Learning, equation 4.90",
+            given=CrossEntropy(),
         ),
         Loss(
             name="cross_entropy",
@@ -186,6 +322,7 @@ LOSSES: dict[str, Loss] = {
             targets="classes",
             formula="-sum_j y_j log a_j",
             source="Bishop 2006, Pattern Recognition and Machine Learning, equation 4.108",
+            given=CrossEntropy(),
         ),
         Loss(
             name="mean_absolute_error",
@@ -203,8 +340,7 @@ LOSSES: dict[str, Loss] = {
             targets="real",
             formula="mean_j e_j^2 / 2 where |e_j| <= delta, else delta (|e_j| - delta / 2)",
             source="Huber 1964, Robust estimation of a location parameter",
-            record=Huber,
-            number=Huber().delta,
+            given=Huber(),
         ),
         Loss(
             name="log_cosh",
@@ -230,8 +366,7 @@ LOSSES: dict[str, Loss] = {
             formula="mean_j max(quantile (y_j - a_j), (quantile - 1) (y_j - a_j))",
             source="Koenker & Bassett 1978, Regression quantiles",
             aliases=("pinball",),
-            record=Quantile,
-            number=Quantile().quantile,
+            given=Quantile(),
         ),
         Loss(
             name="gaussian_nll",
@@ -250,7 +385,47 @@ LOSSES: dict[str, Loss] = {
             formula="mean_j max(0, 1 - t_j a_j), with the sides t = 2 y - 1",
             source="Cortes & Vapnik 1995, Support-vector networks",
         ),
+        Loss(
+            name="focal",
+            code=codes.FOCAL,
+            activation="softmax",
+            targets="classes",
+            formula="-sum_j y_j (1 - a_j)^gamma log a_j",
+            source="Lin, Goyal, Girshick, He & Dollar 2017, Focal loss, equation 4",
+            given=Focal(),
+        ),
+        Loss(
+            name="binary_focal",
+            code=codes.BINARY_FOCAL,
+            activation="sigmoid",
+            targets="probabilities",
+            formula="mean_j -(y_j (1 - a_j)^gamma log a_j + (1 - y_j) a_j^gamma log(1 - a_j))",
+            source="Lin, Goyal, Girshick, He & Dollar 2017, Focal loss, equation 4",
+            given=Focal(),
+        ),
+        Loss(
+            name="gamma",
+            code=codes.GAMMA,
+            activation="exp",
+            targets="positive",
+            formula="mean_j log a_j + y_j / a_j",
+            source="McCullagh & Nelder 1989, Generalized Linear Models, chapter 8",
+        ),
+        Loss(
+            name="tweedie",
+            code=codes.TWEEDIE,
+            activation="exp",
+            targets="counts",
+            formula="mean_j a_j^(2 - power) / (2 - power) - y_j a_j^(1 - power) / (1 - power)",
+            source="Jorgensen 1987, Exponential dispersion models",
+            given=Tweedie(),
+        ),
     )
+}
+
+#: The records, by their names.
+RECORDS: dict[str, type[Any]] = {
+    type(row.given).__name__: type(row.given) for row in LOSSES.values() if row.given is not None
 }
 
 
@@ -258,7 +433,7 @@ def resolve_loss(loss: object, last: str) -> Loss:
     """Return the row of a loss for a network whose last layer has the given activation."""
     if isinstance(loss, str) and loss == "auto":
         return LOSSES[ACTIVATIONS[last].loss]
-    row = _row(loss)
+    row = _row(loss, last)
     if row.activation not in (None, last):
         raise ValueError(
             f"loss={row.name!r} is computed together with a last layer of activation "
@@ -269,14 +444,34 @@ def resolve_loss(loss: object, last: str) -> Loss:
     return row
 
 
-def _row(loss: object) -> Loss:
-    """Return the row that a name or a record stands for, with its number."""
-    for row in LOSSES.values():
-        if row.record is not None and type(loss) is row.record:
-            return replace(row, number=getattr(loss, next(iter(row.settings))))
-        if row.record is not None and loss is row.record:
-            raise TypeError(
-                f"loss must be a name or a record; got {describe(loss)}. "
-                f"Did you mean fastnn.{row.record.__name__}()?"
-            )
-    return lookup(LOSSES, loss, "loss")
+def activation_for(loss: object) -> str:
+    """Return the activation of a last layer that a record goes with."""
+    row = next((row for row in LOSSES.values() if type(row.given) is type(loss)), None)
+    return "identity" if row is None or row.activation is None else row.activation
+
+
+def _row(loss: object, last: str) -> Loss:
+    """Return the row that a name or a record stands for, with its numbers.
+
+    Of several rows of one record it is that of the last layer's activation, else the first.
+    """
+    kind = loss if isinstance(loss, type) else type(loss)
+    rows = [row for row in LOSSES.values() if type(row.given) is kind and row.given is not None]
+    if not rows:
+        return lookup(LOSSES, loss, "loss")
+    if isinstance(loss, type):
+        raise TypeError(
+            f"loss must be a name or a record; got {describe(loss)}. "
+            f"Did you mean fastnn.{loss.__name__}()?"
+        )
+    row = next((row for row in rows if row.activation == last), rows[0])
+    if isinstance(loss, Tweedie):
+        return _of_power(loss, row)
+    return replace(row, given=loss)
+
+
+def _of_power(loss: Tweedie, row: Loss) -> Loss:
+    """Return the row of a Tweedie loss; at 1 and 2 its formula has limits, which are rows."""
+    if loss.power in (1.0, 2.0):
+        return LOSSES["poisson" if loss.power == 1.0 else "gamma"]
+    return replace(row, given=loss, targets="counts" if loss.power < 2.0 else "positive")

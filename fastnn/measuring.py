@@ -17,7 +17,7 @@ from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
-from fastnn.metrics import Metric
+from fastnn.metrics import Metric, of_known
 from fastnn.prediction import MeanLoss
 
 __all__ = ["Group", "Validation"]
@@ -50,6 +50,7 @@ class Group:
         self._finished = loss.activation is None or backend == "reference"
         self._targets = data.targets.as_rows(loss.width(layout.outputs), data.X.dtype)
         self._weights = data.weights if data.weights.size else None
+        self._missing = data.targets.missing
         self._classes: NDArray[Any] | None = None
         self._sides: NDArray[Any] | None = None
         if loss.targets == "classes":
@@ -67,7 +68,8 @@ class Group:
             if value is None:
                 if predicted is None:
                     predicted = self._predictions(outputs)
-                value = float(row.function(self._targets, predicted, self._weights))
+                function = of_known(row.function) if self._missing else row.function
+                value = float(function(self._targets, predicted, self._weights))
             found[prefix + row.name] = value
         return found
 

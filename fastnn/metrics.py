@@ -28,13 +28,13 @@ from fastnn.kernels import codes
 
 __all__ = [
     "F1", "METRICS", "Metric", "MetricLike", "Precision", "Recall", "TopK", "greater_is_better",
-    "resolve",
+    "of_known", "resolve",
 ]  # fmt: skip
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 MetricFunction: TypeAlias = Callable[[Floats, Floats, Floats | None], float]
 OwnMetric: TypeAlias = Callable[[Floats, Floats], float]
-LossTargets: TypeAlias = Literal["real", "counts", "classes", "probabilities", "sides"]
+LossTargets: TypeAlias = names.TargetKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ def resolve(
         and functions ``f(targets, predictions) -> float``, known by their ``__name__``; see
         Notes. A row keeps the name it was asked for by: ``"mse"`` is found again as
         ``history["mse"]``.
-    loss_targets : {"real", "counts", "classes", "probabilities", "sides"}
+    loss_targets : {"real", "counts", "positive", "classes", "probabilities", "sides"}
         What the loss's row says that ``y`` holds. With "classes" accuracy compares the places of
         the largest values, with "probabilities" each output's side of 0.5; with "sides" the
         places where every row of several names one class, else each output's side of 0.
@@ -370,6 +370,39 @@ def _row_named(name: str) -> Metric | None:
     return None if places is None else _top(int(places[1]))
 
 
+def of_known(function: MetricFunction) -> MetricFunction:
+    """Return a metric of the targets that are known, where NaN stands for none.
+
+    It is the mean over outputs of the metric of each, of the examples that have its target.
+
+    Parameters
+    ----------
+    function : callable
+        Of targets, predictions and weights of examples, which were multiplied by the part of
+        their targets that is known.
+
+    Examples
+    --------
+    >>> row, targets = METRICS["mean_absolute_error"], np.array([[1.0, np.nan], [3.0, 4.0]])
+    >>> of_known(row.function)(targets, np.zeros((2, 2)), np.array([0.5, 1.0]))
+    3.0
+    """
+
+    def measured(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
+        known = ~np.isnan(targets)
+        parts = np.maximum(known.mean(axis=1), 1.0 / known.shape[1])
+        own = None if weights is None else weights / parts.astype(weights.dtype)
+        values = []
+        for column in range(targets.shape[1]):
+            rows, one = known[:, column], slice(column, column + 1)
+            if rows.any():
+                mine = None if own is None else own[rows]
+                values.append(function(targets[rows, one], predictions[rows, one], mine))
+        return float(np.mean(values)) if values else float("nan")
+
+    return measured
+
+
 def greater_is_better(name: str) -> bool | None:
     """Say which way a value of the history is better.
 
@@ -465,7 +498,7 @@ def _both(kept: dict[str, str], row: Metric, name: str) -> str:
 
 
 _SUITABLE: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "any": (("real", "counts", "classes", "probabilities", "sides"), "", ""),
+    "any": (("real", "counts", "positive", "classes", "probabilities", "sides"), "", ""),
     "classes": (("classes", "probabilities", "sides"), "compares classes", "for classes"),
     "probabilities": (
         ("classes", "probabilities"), "needs probabilities",
@@ -487,7 +520,8 @@ def _suited(row: Metric, loss_targets: str, outputs: int | None) -> MetricFuncti
             if loss_targets in _SUITABLE[other.needs][0]
         )
         kind = {
-            "real": "real numbers", "counts": "real numbers", "probabilities": "separate outputs",
+            "real": "real numbers", "counts": "real numbers", "positive": "real numbers",
+            "probabilities": "separate outputs",
             "sides": "sides of a margin",
         }[loss_targets]  # fmt: skip
         raise ValueError(

@@ -14,11 +14,13 @@ import math
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
 __all__ = [
+    "NUMERIC",
+    "TargetKind",
     "check_bool",
     "check_integer",
     "check_real",
@@ -29,6 +31,12 @@ __all__ = [
 ]
 
 Row = TypeVar("Row")
+
+#: What targets may hold, as losses say it; see `fastnn.losses.Loss`.
+TargetKind: TypeAlias = Literal["real", "counts", "positive", "classes", "probabilities", "sides"]
+
+#: Those of losses on numbers.
+NUMERIC = frozenset({"real", "counts", "positive"})
 
 # A ratio from _SAME_WORD up is a slip of the keyboard; below it a known name that the given one
 # contains whole is the better guess (categorical_crossentropy means cross_entropy, although

@@ -449,6 +449,7 @@ class Sequential:
         progress: Any = "auto",
         backend: str | None = None,
         measure: Literal["during", "after"] = "during",
+        missing_targets: Literal["error", "ignore"] = "error",
     ) -> History:
         """Train on examples, from the present parameters, with a fresh optimizer state.
 
@@ -463,7 +464,7 @@ class Sequential:
             to 1 for binary cross-entropy; -1 and 1, 0 and 1 or integer classes for hinge; numbers
             of at least 0 for Poisson; numbers for the others.  ``(n,)`` where there is one output,
             and for integer classes.  For gaussian_nll half as many as outputs.
-        loss : str, Huber or Quantile, default "auto"
+        loss : str or a loss's record, default "auto"
             With any last layer "mean_squared_error", "mean_absolute_error", "huber", "log_cosh",
             "quantile" or "hinge"; "cross_entropy" with softmax, "binary_cross_entropy" with
             sigmoid, "poisson" with exp, and "gaussian_nll" with identity, whose outputs are then
@@ -514,15 +515,22 @@ class Sequential:
             predicts, each example at its own step, before the update and with dropout, which
             costs next to nothing, as Keras does; "after" predicts all of them anew at the end of
             the epoch, as `evaluate` does.  Validation is always measured at the end.
+        missing_targets : {"error", "ignore"}, default "error"
+            What NaN in y (and in validation targets) stands for.  With "ignore" it is a target
+            that is missing: it adds nothing to the loss and its gradient, and the mean is over
+            those that are known, each by its example's weight.  Of metrics the mean over outputs
+            is taken, each over the examples that have its target.  A class that is missing leaves
+            its example out.
         clip_norm : float or None, default None
             Above 0; a gradient of all parameters (with the L2 penalty's) that is longer is
             shortened to this Euclidean norm.
         threads : int or None, default None
             How many threads may compute; None for what `set_threads` and the machine allow.
             A step that is too small to gain from more uses fewer; no bit depends on it.
-        schedule : Schedule, callable, str or None, default None
-            How the learning rate goes: a record such as `CosineDecay`, its name, or a function of
-            the epochs so far that gives a factor; None for the optimizer's own rate throughout.
+        schedule : Schedule, callable, array-like, str or None, default None
+            How the learning rate goes: a record such as `CosineDecay`, its name, a function of
+            the epochs so far that gives a factor, or a list of factors, one per epoch, of which
+            the last one stays; None for the optimizer's own rate throughout.
         class_weight : dict, list of dict, "balanced" or None, default None
             What ``sample_weight`` is multiplied by, by the example's class: ``{1: 5.0}``, where
             classes that are left out have 1; or "balanced", ``n / (classes * count)``, with
@@ -582,11 +590,13 @@ class Sequential:
                     validation_fraction=validation_fraction, measure=measure, clip_norm=clip_norm,
                     threads=threads, backend=backend, schedule=schedule,
                 )  # fmt: skip
+                missing = _check_missing(missing_targets)
                 data = self._data(
-                    X, y, asked.loss, sample_weight, self.inputs, class_weight=class_weight
-                )
+                    X, y, asked.loss, sample_weight, self.inputs, class_weight=class_weight,
+                    missing=missing,
+                )  # fmt: skip
                 theirs = given(validation_data, X_val, y_val, sample_weight_val)
-                held = self._held_out(theirs, asked.fraction, asked.loss, data)
+                held = self._held_out(theirs, asked.fraction, asked.loss, data, missing)
                 if self._layout is None:
                     self._build(data.X.shape[1])
                 if asked.fraction > 0.0:
@@ -616,6 +626,7 @@ class Sequential:
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
         backend: str | None = None,
+        missing_targets: Literal["error", "ignore"] = "error",
         **unknown: Never,
     ) -> float:
         """Take one step on these examples, keeping the optimizer's state between calls.
@@ -625,7 +636,7 @@ class Sequential:
 
         Parameters
         ----------
-        X, y, loss, optimizer, sample_weight, backend
+        X, y, loss, optimizer, sample_weight, backend, missing_targets
             As in `fit`.
         class_weight : dict, list of dict or None, default None
             As in `fit`, but for "balanced", which needs to see all examples.
@@ -664,7 +675,7 @@ class Sequential:
                 )
             path = backends.in_force(backend)
             value, parameters, after, room = self._stepped(
-                row, rule, path, (X, y, sample_weight, class_weight)
+                row, rule, path, (X, y, sample_weight, class_weight), missing_targets
             )
             # An attribute of a class that has `__getattr__` costs three times a dictionary's key.
             mine = self.__dict__
@@ -687,7 +698,7 @@ class Sequential:
                 del fitting[process]
 
     def _stepped(
-        self, loss: Loss, rule: Optimizer, path: str, given: tuple[Any, Any, Any, Any]
+        self, loss: Loss, rule: Optimizer, path: str, given: tuple[Any, Any, Any, Any], missing: str
     ) -> tuple[float, Floats, TrainingState, tuple[kept.Step, Floats] | None]:
         """Return what a step on the examples given leads to; nothing is written.
 
@@ -695,11 +706,14 @@ class Sequential:
         """
         mine, (X, y, sample_weight, class_weight) = self.__dict__, given
         batch, data, taken = None, None, None
-        plain = sample_weight is None and class_weight is None
+        plain = sample_weight is None and class_weight is None and missing == "error"
         if plain and path == "native" and mine["_layout"] is not None:
             batch = self._plans_of().batch(X, y, loss)
         if batch is None:
-            data = self._data(X, y, loss, sample_weight, self.inputs, class_weight=class_weight)
+            data = self._data(
+                X, y, loss, sample_weight, self.inputs, class_weight=class_weight,
+                missing=_check_missing(missing),
+            )  # fmt: skip
             if self._layout is None:
                 with self._unchanged_if_refused():
                     self._build(data.X.shape[1])
@@ -857,6 +871,7 @@ class Sequential:
         names: tuple[str, str, str] = ("X", "y", "sample_weight"),
         class_weight: object = None,
         dense: bool = False,
+        missing: str = "error",
     ) -> Data:
         """Lead examples through the gate; `names` are those of the arguments they came in.
 
@@ -866,10 +881,15 @@ class Sequential:
         features = self._readable(take(X, self.dtype, inputs, names[0]), names[0])
         n = len(features)
         loss.width(self.outputs)
-        targets = gate.targets(
-            y, loss.targets, self.outputs, n, self.dtype, names[1], names[0], each=loss.outputs
-        )
+        asked = loss.targets, self.outputs, n, self.dtype, names[1], names[0]
+        known = None
+        if missing == "ignore":
+            targets, known = gate.targets_with_gaps(y, *asked, each=loss.outputs)
+        else:
+            targets = gate.targets(y, *asked, each=loss.outputs)
         weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
+        if known is not None:
+            weights = gate.known_only(weights, known, self.dtype, names[1])
         if class_weight is not None:
             weights = gate.class_weights(class_weight, targets, weights, loss.targets, self.dtype)
         return Data(features, targets, weights)
@@ -888,7 +908,7 @@ class Sequential:
         return features
 
     def _held_out(
-        self, theirs: Given | None, fraction: float, loss: Loss, known: Data
+        self, theirs: Given | None, fraction: float, loss: Loss, known: Data, missing: str
     ) -> Data | None:
         """Lead validation examples through the gate."""
         if theirs is None:
@@ -897,8 +917,10 @@ class Sequential:
             way = theirs.names[0].partition("[")[0]
             raise ValueError(f"{way} and validation_fraction exclude each other; got both.")
         inputs = known.X.shape[1]
-        held = self._data(theirs.X, theirs.y, loss, theirs.weights, inputs, theirs.names)
-        warn_of_scales(known, held, theirs.names, loss.targets in ("real", "counts"))
+        held = self._data(
+            theirs.X, theirs.y, loss, theirs.weights, inputs, theirs.names, missing=missing
+        )
+        warn_of_scales(known, held, theirs.names, loss.numeric)
         return held
 
     # Predicting.
@@ -1344,12 +1366,13 @@ class Sequential:
         sample_weight: ArrayLike | None = None,
         *,
         backend: str | None = None,
+        missing_targets: Literal["error", "ignore"] = "error",
     ) -> dict[str, float]:
         """Return the loss, without L2, and metrics for some examples.
 
         Parameters
         ----------
-        X, y, loss, metrics, sample_weight, backend
+        X, y, loss, metrics, sample_weight, backend, missing_targets
             As in `fit`.
 
         Returns
@@ -1377,7 +1400,7 @@ class Sequential:
                 value = plans.mean_loss(self._parameters, row, batch)
                 if value == value and turn and shown.turn is turn:
                     return {"loss": value}
-        row, data, path = self._asked(X, y, loss, sample_weight, backend)
+        row, data, path = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
         layout = self.layout
         measured = resolve(metrics, row.targets, row.width(layout.outputs))
         if measured:
@@ -1412,12 +1435,15 @@ class Sequential:
         sample_weight: object,
         backend: str | None,
         dense: bool = False,
+        missing: str = "error",
     ) -> tuple[Loss, Data, str]:
         """Return the loss's row, the examples and the path that a question is answered with."""
         inputs = self.layout.inputs
         row = resolve_loss(loss, self._last.activation)
         path = backends.in_force(backend)
-        return row, self._data(X, y, row, sample_weight, inputs, dense=dense), path
+        missing = _check_missing(missing)
+        data = self._data(X, y, row, sample_weight, inputs, dense=dense, missing=missing)
+        return row, data, path
 
     def trace(
         self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", *, backend: str | None = None
@@ -1461,12 +1487,13 @@ class Sequential:
         *,
         sample_weight: ArrayLike | None = None,
         backend: str | None = None,
+        missing_targets: Literal["error", "ignore"] = "error",
     ) -> tuple[float, Floats]:
         """Return the training loss of some examples, with L2, and its gradient.
 
         Parameters
         ----------
-        X, y, loss, sample_weight, backend
+        X, y, loss, sample_weight, backend, missing_targets
             As in `fit`; the examples are taken as one batch.
 
         Returns
@@ -1495,7 +1522,7 @@ class Sequential:
                 value, gradient = plans.loss_and_gradient(self._parameters, row, batch)
                 if value == value and turn and shown.turn is turn:
                     return value, gradient
-        asked = self._asked(X, y, loss, sample_weight, backend)
+        asked = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
         row, data, path = asked
         if path == "native" and kept.Plans.suit(data):
             plans = self._plans_of()
@@ -1516,6 +1543,7 @@ class Sequential:
         *,
         sample_weight: ArrayLike | None = None,
         backend: str | None = None,
+        missing_targets: Literal["error", "ignore"] = "error",
     ) -> kept.Objective:
         """Return the training loss of some examples as a function of the flat parameters.
 
@@ -1524,7 +1552,7 @@ class Sequential:
 
         Parameters
         ----------
-        X, y, loss, sample_weight, backend
+        X, y, loss, sample_weight, backend, missing_targets
             As in `fit`; the examples are taken as one batch.  They are copied: arrays that are
             changed afterwards change nothing.
 
@@ -1551,7 +1579,7 @@ class Sequential:
         >>> net.parameters.round(3)
         array([2., 1.])
         """
-        row, data, path = self._asked(X, y, loss, sample_weight, backend)
+        row, data, path = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
         return kept.Objective(self.layout, self.dtype, row, data.copy(), path)
 
     def diagnose(
@@ -2146,6 +2174,15 @@ def _count(description: dict[str, Any], name: str) -> int:
     if count >= 2**63:
         raise ValueError(f"{name} must be below 2**63; got {count}.")
     return count
+
+
+def _check_missing(missing_targets: object) -> str:
+    """Return what is to be done with NaN among targets, or say what may be."""
+    if missing_targets not in ("error", "ignore"):
+        raise ValueError(
+            f"missing_targets must be 'error' or 'ignore'; got {describe(missing_targets)}."
+        )
+    return str(missing_targets)
 
 
 def _check_dtype(dtype: object) -> np.dtype[Any]:

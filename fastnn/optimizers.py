@@ -22,9 +22,13 @@ from fastnn.names import check_bool, check_real, describe, lookup
 __all__ = [
     "OPTIMIZERS",
     "SGD",
+    "AMSGrad",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Lion",
     "Nadam",
     "Optimizer",
     "OptimizerLike",
@@ -404,7 +408,191 @@ class Rprop:
         _set(self, "largest", low=self.smallest)
 
 
-Optimizer = SGD | Adam | RMSprop | Adagrad | AdamW | Nadam | RAdam | Rprop
+@understands(words.OPTIMIZER)
+@dataclass(frozen=True, slots=True)
+class AMSGrad:
+    """Adam that divides by the largest running mean of squares so far, so that steps only shrink.
+
+    With `Adam`'s ``m`` and ``v``, and ``u <- max(u, v)``:
+    ``w <- w - eta (m / (1 - beta_1^t)) / (sqrt(u / (1 - beta_2^t)) + epsilon)``.  It is a record
+    of its own and no switch of `Adam`, as it keeps one vector more.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+        ``eta``, above 0.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        How much of the running means is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-8
+        Added outside the corrected root, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Reddi, Kale & Kumar 2018, On the convergence of Adam and beyond, ICLR, algorithm 2, in the form
+    of PyTorch, where means are corrected as Adam's are.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.AMSGrad(3e-4)
+    AMSGrad(learning_rate=0.0003, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check every number once, when the record is made."""
+        _check_adam(self)
+
+
+@understands(words.OPTIMIZER)
+@dataclass(frozen=True, slots=True)
+class Adamax:
+    """Adamax: Adam with the largest of past gradients, fading, in place of their mean square.
+
+    ``m <- beta_1 m + (1 - beta_1) g``, ``u <- max(beta_2 u, |g| + epsilon)`` and
+    ``w <- w - eta / (1 - beta_1^t) m / u`` at step ``t``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.002
+        ``eta``, above 0.
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        How much is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-8
+        Added to the size of each gradient, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Kingma & Ba 2015, Adam: a method for stochastic optimization, algorithm 2; ``epsilon`` and the
+    default of ``learning_rate`` are PyTorch's.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.Adamax()
+    Adamax(learning_rate=0.002, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    """
+
+    learning_rate: float = 0.002
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        """Check every number once, when the record is made."""
+        _check_adam(self)
+
+
+@understands(words.OPTIMIZER)
+@dataclass(frozen=True, slots=True)
+class Adadelta:
+    """Adadelta: steps whose size follows from those taken before, not from a learning rate.
+
+    ``v <- rho v + (1 - rho) g^2``, the step ``d = sqrt(u + epsilon) / sqrt(v + epsilon) g``,
+    ``u <- rho u + (1 - rho) d^2`` and ``w <- w - eta d``.
+
+    Parameters
+    ----------
+    learning_rate : float, default 1.0
+        ``eta``, above 0; 1 in the paper.
+    rho : float, default 0.9
+        How much of the running means is kept at each step, from 0 to below 1.
+    epsilon : float, default 1e-6
+        Added inside both roots, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Zeiler 2012, ADADELTA: an adaptive learning rate method, arXiv:1212.5701, algorithm 1.  The
+    defaults are PyTorch's.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.Adadelta()
+    Adadelta(learning_rate=1.0, rho=0.9, epsilon=1e-06)
+    """
+
+    learning_rate: float = 1.0
+    rho: float = 0.9
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Check every number once, when the record is made."""
+        _set(self, "learning_rate", low=0.0, low_open=True)
+        _set(self, "rho", low=0.0, high=1.0, high_open=True)
+        _set(self, "epsilon", low=0.0, low_open=True)
+
+
+@understands(words.OPTIMIZER)
+@dataclass(frozen=True, slots=True)
+class Lion:
+    """Lion: steps of one size, by the sign of a running mean of the gradient.
+
+    ``w <- w - eta (sign(beta_1 m + (1 - beta_1) g) + weight_decay w)``, then
+    ``m <- beta_2 m + (1 - beta_2) g``.  Biases do not decay.  One vector is kept, where Adam keeps
+    two; a tenth to a third of Adam's learning rate suits it.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.0001
+        ``eta``, above 0.
+    beta_1, beta_2 : float, default 0.9 and 0.99
+        How much of the running mean is kept for the step, and after it, from 0 to below 1.
+    weight_decay : float, default 0.0
+        By what part of itself, times ``eta``, a weight shrinks at each step, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    References
+    ----------
+    Chen and others 2023, Symbolic discovery of optimization algorithms, NeurIPS, algorithm 2.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> fn.Lion(3e-4)
+    Lion(learning_rate=0.0003, beta_1=0.9, beta_2=0.99, weight_decay=0.0)
+    """
+
+    learning_rate: float = 0.0001
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every number once, when the record is made."""
+        _set(self, "learning_rate", low=0.0, low_open=True)
+        _set(self, "beta_1", low=0.0, high=1.0, high_open=True)
+        _set(self, "beta_2", low=0.0, high=1.0, high_open=True)
+        _set(self, "weight_decay", low=0.0)
+
+
+Optimizer = (
+    SGD | Adam | RMSprop | Adagrad | AdamW | Nadam | RAdam | Rprop | AMSGrad | Adamax | Adadelta
+    | Lion
+)  # fmt: skip
 OptimizerLike: TypeAlias = Optimizer | str
 
 
@@ -463,6 +651,10 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
         OptimizerRow("Nadam", Nadam, codes.NADAM, moments=2),
         OptimizerRow("RAdam", RAdam, codes.RADAM, moments=2),
         OptimizerRow("Rprop", Rprop, codes.RPROP, moments=2),
+        OptimizerRow("Adadelta", Adadelta, codes.ADADELTA, moments=2),
+        OptimizerRow("Adamax", Adamax, codes.ADAMAX, moments=2),
+        OptimizerRow("AMSGrad", AMSGrad, codes.AMSGRAD, moments=3),
+        OptimizerRow("Lion", Lion, codes.LION, moments=1),
     )
 }
 

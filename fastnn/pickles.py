@@ -35,8 +35,7 @@ RECORDS = {
     kind.__name__: kind
     for kind in (
         *kinds.LAYERS.values(),
-        losses.Huber,
-        losses.Quantile,
+        *losses.RECORDS.values(),
         *(row.record for row in optimizers.OPTIMIZERS.values()),
         *schedules.SCHEDULES.values(),
         schedules.FromFunction,

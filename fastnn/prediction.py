@@ -160,6 +160,7 @@ class Run:
             operations, batch, tiling, loss=loss, gradient=gradient, threads=most,
             entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
         )  # fmt: skip
+        program.plan["missing"] = data.targets.missing
         most = len(program.plan)
         plan = program.plan[0]
         sums = 2 * int(plan["unit_count"]) + -(-batch // int(plan["chunk"]))

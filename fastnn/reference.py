@@ -11,8 +11,8 @@ layers stand in lists and are counted from 0:
 
 Results have the dtype of what comes in and nothing is modified.  Nothing is checked: names,
 shapes, weights that sum to zero and ``np.errstate`` are the caller's care.  Activations, losses
-and optimizers beside the first stand in `reference_tables`, what is drawn at random in
-`reference_draws`; a loss's own number comes by name.
+and optimizers beside the first stand in `reference_tables`, `reference_losses` and
+`reference_optimizers`, what is drawn at random in `reference_draws`; a loss's numbers come by name.
 
 Examples
 --------
@@ -34,7 +34,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import reference_losses as further
+from fastnn import reference_optimizers as rules
 from fastnn import reference_tables as more
+from fastnn.reference_losses import log_softmax, per_example, per_output, smoothed
 from fastnn.reference_tables import Array, Curve, Hyper, Pair, State, Step
 
 Arrays: TypeAlias = Sequence[Array]
@@ -58,12 +61,6 @@ def softmax(Z: Array) -> Array:
     """Return ``exp(z_k) / sum_j exp(z_j)`` in each column; the shift by the largest cancels out."""
     E = np.exp(Z - Z.max(axis=0))
     return E / E.sum(axis=0)
-
-
-def log_softmax(Z: Array) -> Array:
-    """Return ``z_k - log sum_j exp(z_j)`` in each column, shifted in the same way."""
-    S = Z - Z.max(axis=0)
-    return S - np.log(np.exp(S).sum(axis=0))
 
 
 def softmax_backward(dA: Array, Z: Array, A: Array) -> Array:
@@ -104,7 +101,7 @@ LOSSES: dict[str, tuple[Pair, Pair]] = {
     "mean_squared_error": (mean_squared_error, lambda A, Y: 2 * (A - Y) / len(Y)),
     "binary_cross_entropy": (binary_cross_entropy, lambda A, Y: (A - Y) / (A * (1 - A)) / len(Y)),
     "cross_entropy": (cross_entropy, lambda A, Y: -Y / A),
-    **more.LOSSES,
+    **further.LOSSES,
 }
 
 
@@ -127,7 +124,7 @@ MATCHED: dict[tuple[str, str], tuple[Any, Pair]] = {
         lambda Z, Y: (sigmoid(Z) - Y) / len(Y),
     ),
     ("cross_entropy", "softmax"): (softmax_cross_entropy, lambda Z, Y: softmax(Z) * sum(Y) - Y),
-    **more.MATCHED,
+    **further.MATCHED,
 }
 
 
@@ -166,8 +163,11 @@ def mean_loss(
     limit: float = np.inf, **number: float,
 ) -> float:  # fmt: skip
     """Return ``J = sum_i L_i / d``, with weights ``sum_i w_i L_i / sum_i w_i``."""
-    pair, capped = (loss, activation), {"limit": limit} if loss.endswith("cross_entropy") else {}
-    L = MATCHED[pair][0](Z, Y, **capped) if pair in MATCHED else LOSSES[loss][0](A, Y, **number)
+    matched = (loss, activation) in MATCHED
+    Y, own = smoothed(loss, Y, number)
+    own |= {"limit": limit} if matched and loss.endswith("cross_entropy") else {}
+    f = MATCHED[loss, activation][0] if matched else LOSSES[loss][0]
+    L = per_example(f, Z if matched else A, Y, own)
     return float(np.mean(L) if w is None else np.sum(w * L, where=w != 0) / np.sum(w))
 
 
@@ -184,10 +184,11 @@ def output_gradient(
     **number: float,
 ) -> Array:  # fmt: skip
     """Return ``dZ`` of the last layer: every example's own, times its share in the mean."""
+    Y, own = smoothed(loss, Y, number)
     if (loss, activation) in MATCHED:
-        dZ = MATCHED[loss, activation][1](Z, Y)
+        dZ = per_output(MATCHED[loss, activation][1], Z, Y, own)
     else:
-        dZ = ACTIVATIONS[activation][1](LOSSES[loss][1](A, Y, **number), Z, A)
+        dZ = ACTIVATIONS[activation][1](per_output(LOSSES[loss][1], A, Y, own), Z, A)
     return dZ / Y.shape[1] if w is None else dZ * (w / np.sum(w))
 
 
@@ -253,7 +254,7 @@ def adam_step(theta: Array, g: Array, state: State, t: int, hyper: Hyper) -> tup
     return theta - eta * m_hat / (np.sqrt(v_hat) + epsilon), (m, v)
 
 
-OPTIMIZERS: dict[str, Step] = {"SGD": sgd_step, "Adam": adam_step, **more.OPTIMIZERS}
+OPTIMIZERS: dict[str, Step] = {"SGD": sgd_step, "Adam": adam_step, **rules.OPTIMIZERS}
 
 
 def layer_step(

@@ -70,7 +70,9 @@ class Schedule(Protocol):
         ...
 
 
-ScheduleLike: TypeAlias = Schedule | Callable[[float], float] | str
+ScheduleLike: TypeAlias = (
+    Schedule | Callable[[float], float] | Sequence[float] | NDArray[np.floating] | str
+)
 
 
 @understands(words.SCHEDULE)
@@ -519,6 +521,32 @@ class FromFunction:
         return base * check_real(factor, f"what {self.argument} gives", low=0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class FromNumbers:
+    """Numbers of the user's own: a factor for each epoch, of which the last one stays."""
+
+    factors: tuple[float, ...]
+
+    @classmethod
+    def of(cls, factors: object, argument: str) -> FromNumbers:
+        """Take a list or an array of factors, or say what is wrong with it."""
+        listed: Any = factors.tolist() if isinstance(factors, np.ndarray) else factors
+        if not isinstance(listed, list | tuple) or not listed:
+            raise ValueError(
+                f"{argument} must hold a factor for each epoch; got {describe(factors)}."
+            )
+        return cls(
+            tuple(check_real(one, f"{argument}[{n}]", low=0.0) for n, one in enumerate(listed))
+        )
+
+    def rate(
+        self, step: int, steps_per_epoch: int, epochs: float, base: float,
+        history: History = _NOTHING,
+    ) -> float:  # fmt: skip
+        """Return the base times the factor of the step's epoch."""
+        return base * self.factors[min(step // steps_per_epoch, len(self.factors) - 1)]
+
+
 SCHEDULES: dict[str, type[Any]] = {
     "constant": ConstantRate,
     "step": StepDecay,
@@ -538,8 +566,9 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
     ----------
     schedule : Schedule, callable, str or None
         A record, or any object with such a ``rate``; a function of the epochs so far, a float,
-        that gives a factor for the optimizer's learning rate; a name in `SCHEDULES`, which stands
-        for the record with its defaults; or None for the optimizer's own rate.
+        that gives a factor for the optimizer's learning rate; a list or an array of such factors,
+        one per epoch, of which the last one stays; a name in `SCHEDULES`, which stands for the
+        record with its defaults; or None for the optimizer's own rate.
     argument : str
         The name of the caller's argument, for the message.
 
@@ -559,12 +588,16 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
     CosineDecay(period=None, growth=1, floor=0.0)
     >>> resolve_schedule(lambda epoch: 0.5**epoch).rate(10, 5, epochs=4, base=0.5)
     0.125
+    >>> resolve_schedule([1.0, 0.5, 0.1]).rate(9, 5, epochs=4, base=0.5)
+    0.25
     """
     if schedule is None:
         return ConstantRate()
     if isinstance(schedule, str):
         record: Schedule = lookup(SCHEDULES, schedule, argument)()
         return record
+    if isinstance(schedule, list | tuple | np.ndarray):
+        return FromNumbers.of(schedule, argument)
     if not isinstance(schedule, type):
         # A field called rate, as a layer may have, makes no schedule.
         if isinstance(schedule, Schedule) and callable(schedule.rate):
@@ -574,8 +607,8 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
     hint = f" Did you mean {schedule.__name__}()?" if isinstance(schedule, type) else ""
     listed = ", ".join(f"fastnn.{record.__name__}(...)" for record in SCHEDULES.values())
     raise TypeError(
-        f"{argument} must be one of {listed}, a name, or a function of the epoch; "
-        f"got {describe(schedule)}.{hint}"
+        f"{argument} must be one of {listed}, a list of factors, a name, or a function of the "
+        f"epoch; got {describe(schedule)}.{hint}"
     )
 
 
@@ -600,7 +633,7 @@ def looks_back(schedule: Schedule) -> bool:
     if isinstance(schedule, Warmup):
         return looks_back(resolve_schedule(schedule.then))
     blind = ConstantRate, StepDecay, ExponentialDecay, CosineDecay, OneCycle, InverseScaling
-    return type(schedule) not in blind
+    return type(schedule) not in (*blind, FromNumbers)
 
 
 def rates(

@@ -50,7 +50,7 @@ def _classes(targets: Targets, loss: Loss) -> NDArray[Any]:
     values: NDArray[Any] = targets.values
     if targets.labels.size:
         return targets.labels
-    if loss.targets not in ("real", "counts") and np.isin(values, (0, 1)).all():
+    if not loss.numeric and np.isin(values, (0, 1)).all():
         if values.shape[1] == 1:
             return values[:, 0]
         if loss.targets == "classes":

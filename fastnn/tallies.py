@@ -112,12 +112,14 @@ class Counting:
         training : bool
             Whether metrics of training examples are wanted.
         """
-        if any(row.column is None for row in metrics) or len(metrics) >= codes.SLOTS:
+        parts = [part for part in (known, held) if part is not None]
+        gaps = any(part.targets.missing for part in parts)
+        uncounted = any(row.column is None or gaps for row in metrics)
+        if uncounted or len(metrics) >= codes.SLOTS:
             return None
         kind, places, slots = 0, {"loss": (0, 0)}, [(codes.LOSS_VALUE, 0)]
         targets = loss.width(layout.outputs)
         matched = loss.activation is not None
-        parts = [part for part in (known, held) if part is not None]
         for row in metrics:
             assert row.column is not None
             places[row.name] = 0, len(slots)
@@ -188,6 +190,7 @@ class Room:
                 theirs[name] += moved
             for name in _PRIVATE_IN_PLAN:
                 its[name] += moved
+            its["missing"] = counting.held is not None and counting.held.targets.missing
             its["table_rows"] = theirs.shape[1]
             whole = np.zeros((1, *table.shape[1:]), table.dtype)
             whole[:, : theirs.shape[1]] = theirs

@@ -20,7 +20,7 @@ from fastnn.history import History
 from fastnn.kernels import records
 from fastnn.layout import Layout
 from fastnn.measuring import Group, Validation
-from fastnn.metrics import Metric
+from fastnn.metrics import Metric, of_known
 from fastnn.orders import Drawn
 from fastnn.prediction import predictions
 from fastnn.progress import Progress
@@ -50,7 +50,11 @@ def metric_values(
     weights = data.weights if data.weights.size else None
     # Where a loss takes more outputs than targets, the first ones are the predictions.
     predicted = predicted[:, : wanted.shape[1]]
-    return {prefix + row.name: float(row.function(wanted, predicted, weights)) for row in metrics}
+    found = {}
+    for row in metrics:
+        function = of_known(row.function) if data.targets.missing else row.function
+        found[prefix + row.name] = float(function(wanted, predicted, weights))
+    return found
 
 
 @dataclass(slots=True)

@@ -268,7 +268,7 @@ OPTIMIZER: Final = {
     "parameters": "It is given to fit, which knows the parameters: leave them out.",
     "step": "fit takes the steps; one at a time there is net.train_on_batch(X, y).",
     "zero_grad": "fit takes the steps; one at a time there is net.train_on_batch(X, y).",
-    "amsgrad": "There is no AMSGrad; leave it out.",
+    "amsgrad": "That is an optimizer of its own: fastnn.AMSGrad(...).",
     "fused": "Every rule is native; leave it out.",
     "name": "An optimizer has no name; leave it out.",
 }
@@ -503,7 +503,6 @@ MODULE: Final = {
     "set_num_threads": "set_threads",
     "tensor": "Arrays are NumPy's.",
     "no_grad": "Nothing is recorded; leave it out.",
-    "Adadelta": "Adagrad",
     "Momentum": "That is SGD(learning_rate, momentum=0.9).",
     "LearningRateScheduler": "A function will do: fit(schedule=lambda epoch: 0.9**epoch).",
     "ReduceLROnPlateau": "ReduceOnPlateau",

@@ -58,6 +58,7 @@ NETWORKS = [
 FORMS = {
     "real": ("values",),
     "counts": ("values",),
+    "positive": ("values",),
     "classes": ("labels", "one-hot", "probabilities"),
     "probabilities": ("labels", "probabilities"),
     "sides": ("labels", "signs", "one-hot"),
@@ -80,6 +81,10 @@ RULES = {
     # Up to this beta_2 the squares never average enough.
     "radam-plain": fn.RAdam(0.01, beta_2=0.5),
     "rprop": fn.Rprop(0.02),
+    "adadelta": fn.Adadelta(0.5, epsilon=1e-4),
+    "adamax": fn.Adamax(0.01),
+    "amsgrad": fn.AMSGrad(0.01, beta_2=0.9),
+    "lion": fn.Lion(0.002, weight_decay=0.01),
 }
 
 
@@ -150,6 +155,7 @@ def data(shape, loss, form=None, *, seed=1) -> Any:
     y = {
         ("real", "values"): lambda: rng.normal(size=(shape.n, width)),
         ("counts", "values"): lambda: rng.poisson(2.0, size=(shape.n, width)),
+        ("positive", "values"): lambda: rng.gamma(2.0, size=(shape.n, width)),
         ("classes", "labels"): lambda: rng.integers(0, shape.m, size=shape.n),
         ("classes", "one-hot"): lambda: np.eye(shape.m)[rng.integers(0, shape.m, size=shape.n)],
         ("classes", "probabilities"): lambda: rng.dirichlet(np.ones(shape.m), size=shape.n),

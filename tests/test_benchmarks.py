@@ -942,6 +942,7 @@ CHEAPEST = {
     "FitSparse": ("sgd, 20,000 sparse-(100)-5, batch 200", "float32"),
     "InsideALoop": ("8-64-64-2", "float32"),
     "LayerStep": ("LayerNorm", "float32"),
+    "LossStep": ("smoothed", "float32"),
     "ManyRows": ("8-64-64-2", "float32", 1),
     "ManyVectors": (1, "float32", 1),
     "OneAtATime": ("8-32-32-1 b32", 1, "float32"),
@@ -953,6 +954,7 @@ CHEAPEST = {
     "PredictSparse": ("predict, 20,000 sparse-(100)-5, one row", "float32"),
     "PredictWithEstimator": ("predict, 64-(100)-10, one row", "float32"),
     "Products": ("32 x 32", "step", "float32", 1),
+    "RuleStep": ("Lion", "float32"),
     "SomeRows": ("8-64-64-2", 4, "float32", 1),
     "Width": (8,),
 }

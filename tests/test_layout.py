@@ -436,10 +436,10 @@ def test_an_unknown_loss_is_refused(layout):
 
 
 def test_an_unknown_optimizer_is_refused(monkeypatch):
-    monkeypatch.setitem(OPTIMIZERS, "Adam", replace(OPTIMIZERS["Adam"], code=8))
+    monkeypatch.setitem(OPTIMIZERS, "Adam", replace(OPTIMIZERS["Adam"], code=99))
     net = fn.Sequential([fn.Dense(1)], 1, rng=0)
     for learn in (net.train_on_batch, net.fit):
-        with pytest.raises(ValueError, match="no optimizer of code 8"):
+        with pytest.raises(ValueError, match="no optimizer of code 99"):
             learn([[1.0]], [1.0], optimizer="adam", backend="native")
 
 

@@ -26,7 +26,7 @@ ALL_RULES = {**RULES, **{f"default-{name}": row.record() for name, row in OPTIMI
 TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
 
 # How near to a bottom a rule comes: one whose step there is its learning rate.
-WITHIN = {"rmsprop": 0.01}
+WITHIN = {"rmsprop": 0.01, "lion": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +151,41 @@ def test_two_steps_of_every_rule_by_hand(step):
     assert after_two(fn.Adagrad(0.1, epsilon=1.0)) == pytest.approx(ada, rel=1e-13)
     # No scaling yet: the corrected mean is g.
     assert after_two(fn.RAdam(0.1, epsilon=1.0)) == pytest.approx(1.0 - 0.2 - 0.2, rel=1e-13)
+    # The largest gradient is 2 and epsilon, each time.
+    assert after_two(fn.Adamax(0.1, epsilon=1.0)) == pytest.approx(1.0 - 0.4 / 3, rel=1e-13)
+    # The mean of squares has its largest value now.
+    assert after_two(fn.AMSGrad(0.1, epsilon=1.0)) == pytest.approx(1.0 - 0.4 / 3, rel=1e-13)
+    first = 2 / 1.4**0.5
+    second = 2 * (0.1 * first**2 + 1) ** 0.5 / 1.76**0.5
+    found = after_two(fn.Adadelta(0.1, epsilon=1.0))
+    assert found == pytest.approx(1.0 - 0.1 * (first + second), rel=1e-13)
+    decayed = 0.99 * (0.99 - 0.1) - 0.1
+    assert after_two(fn.Lion(0.1, weight_decay=0.1)) == pytest.approx(decayed, rel=1e-13)
     # 0.1, and then a fifth more.
     assert after_two(fn.Rprop(0.1)) == pytest.approx(1.0 - 0.1 - 0.12, rel=1e-13)
 
 
+@pytest.mark.parametrize("name", ["Adadelta", "Adamax", "AMSGrad"])
+def test_rules_are_pytorch_s(name):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    X, y = rng.normal(size=(20, 3)), rng.normal(size=20)
+    net = fn.Sequential([fn.Dense(1, initializer="zeros")], 3, "float64")
+    w = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    theirs = {"AMSGrad": lambda: torch.optim.Adam([w], amsgrad=True)}.get(
+        name, lambda: getattr(torch.optim, name)([w])
+    )()
+    A = torch.tensor(np.column_stack([X, np.ones(20)]))
+    for _ in range(30):
+        theirs.zero_grad()
+        ((A @ w - torch.tensor(y)) ** 2).mean().backward()
+        theirs.step()
+        net.train_on_batch(X, y, optimizer=name.lower())
+    np.testing.assert_allclose(net.parameters, w.detach().numpy(), rtol=1e-10, atol=1e-14)
+
+
 def test_every_native_rule_fits_the_rows_that_share_it():
-    assert {rule.moments for rule in NATIVE.values()} <= {1, 2}
+    assert {rule.moments for rule in NATIVE.values()} <= {1, 2, 3}
     assert max(rule.rates for rule in NATIVE.values()) <= codes.RATES
     assert set(NATIVE) <= {row.code for row in OPTIMIZERS.values()}
     for code, rule in NATIVE.items():
@@ -221,8 +250,9 @@ def test_epsilon_stands_outside_the_corrected_root(step):
 
 # Valleys.
 
-# Adagrad's steps shrink: bottoms that are far off need a large learning rate.
-FAR = {**RULES, "adagrad": fn.Adagrad(0.5)}
+# Steps of some shrink, and Lion's are as long as its learning rate: bottoms that are far off need a
+# large one.
+FAR = {**RULES, "adagrad": fn.Adagrad(0.5), "amsgrad": fn.AMSGrad(0.3), "lion": fn.Lion(0.01)}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -65,6 +65,9 @@ RECORDS = [
     SCHEDULES["warmup"](2, then=fn.OneCycle()),
     Huber(0.3),
     Quantile(0.9),
+    fn.CrossEntropy(0.1),
+    fn.Focal(1.0),
+    fn.Tweedie(1.2),
     fn.Dense(3, "relu"),
     fn.Dropout(0.5),
 ]
@@ -248,8 +251,12 @@ def every_kind() -> dict:
     made = {solver: fn.MLPClassifier(solver=solver, **few) for solver in SOLVERS}
     made |= {name: fn.MLPClassifier(learning_rate=name, **few) for name in SCHEDULES}
     made |= {
-        str(loss): fn.MLPRegressor(loss=loss, **few) for loss in (Huber(2.0), Quantile(0.9))
-    } | {"stops": fn.MLPClassifier(**stops, **few)}
+        str(loss): fn.MLPRegressor(loss=loss, **few)
+        for loss in (Huber(2.0), Quantile(0.9), fn.Tweedie())
+    }
+    made |= {"focal": fn.MLPClassifier(loss=fn.Focal(), **few)} | {
+        "stops": fn.MLPClassifier(**stops, **few)
+    }
     return {name: one.fit(X, Y) for name, one in made.items()}
 
 

@@ -42,7 +42,7 @@ ALLOWED = {
     "compiled": {
         "helpers", "kernels._load", "kernels.codes", "layout", "predictor", "threads", "tuning",
     },
-    "constant": {"losses", "reference"},
+    "constant": {"losses", "reference", "reference_losses"},
     "conventions": set(),
     "cures": {"initializers", "layers", "layout"},
     "data": {"gate", "sparse"},
@@ -210,10 +210,12 @@ ALLOWED = {
     "quasi_newton": {
         "kernels._load", "kernels.codes", "kernels.records", "layout", "reference_search",
     },
-    "reference": {"reference_tables"},
+    "reference": {"reference_losses", "reference_optimizers", "reference_tables"},
     "reference_draws": set(),
     "reference_kinds": {"reference", "reference_tables"},
+    "reference_losses": {"reference_tables"},
     "reference_norms": {"reference_kinds", "reference_tables"},
+    "reference_optimizers": {"reference_tables"},
     "reference_scaling": {"reference_kinds", "reference_tables"},
     "reference_search": {"kernels.codes"},
     "reference_slopes": {"reference_kinds"},
@@ -244,7 +246,7 @@ ALLOWED = {
     "confusion": {"distances"},
     "kept": {
         "compiled_call", "data", "gate", "kernels.codes", "kernels.records", "layout", "losses",
-        "names", "optimizers", "prediction", "sparse", "states", "tuning",
+        "names", "optimizers", "prediction", "states", "tuning",
     },
     "kinds": {
         "kernels.codes", "layers", "names", "norms", "reference_kinds", "reference_norms",
@@ -283,8 +285,7 @@ ALLOWED = {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
     },
     "kernels.chunk": {
-        "kernels._jit", "kernels.codes", "kernels.entries", "kernels.output", "kernels.panels",
-        "kernels.views",
+        "kernels._jit", "kernels.entries", "kernels.output", "kernels.panels", "kernels.views",
     },
     "kernels.codes": set(),
     "kernels.counts": {"kernels._jit", "kernels.codes", "kernels.micro_kernels"},
@@ -338,8 +339,8 @@ ALLOWED = {
     },
     "kernels.order": {"kernels._jit"},
     "kernels.output": {
-        "kernels._jit", "kernels.codes", "kernels.pointwise", "kernels.rows", "kernels.simd",
-        "kernels.vector_math",
+        "kernels._jit", "kernels.codes", "kernels.pointwise", "kernels.records", "kernels.rows",
+        "kernels.simd", "kernels.vector_math",
     },
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {

@@ -12,6 +12,8 @@ import pytest
 
 from fastnn import reference as ref
 from fastnn import reference_draws as draws
+from fastnn import reference_losses as further
+from fastnn import reference_optimizers as rules
 from fastnn import reference_tables as more
 
 WIDTHS = (2, 3, 2, 3)
@@ -33,11 +35,24 @@ HYPER = {
     "Rprop": {
         "learning_rate": 0.1, "decrease": 0.5, "increase": 1.2, "smallest": 1e-6, "largest": 50.0,
     },
+    "Adadelta": {"learning_rate": 1.0, "rho": 0.9, "epsilon": 1e-3},
+    "Adamax": ADAM,
+    "AMSGrad": ADAM,
+    "Lion": {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.0},
 }  # fmt: skip
-MOMENTS = {"SGD": 1, "RMSprop": 1, "Adagrad": 1}
+MOMENTS = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "AMSGrad": 3, "Lion": 1}
 
 # Losses with a number of their own.
-NUMBERS = {"huber": {"delta": 0.7}, "quantile": {"quantile": 0.8}}
+NUMBERS = {
+    "huber": {"delta": 0.7},
+    "quantile": {"quantile": 0.8},
+    "focal": {"gamma": 3.0},
+    "binary_focal": {"gamma": 0.6},
+    "tweedie": {"power": 1.4},
+}
+# Losses of probabilities, and losses whose outputs must be above 0.
+OF_PROBABILITIES = ("binary_cross_entropy", "cross_entropy", "focal", "binary_focal")
+ABOVE_0 = ("poisson", "gamma", "tweedie")
 
 # Where a slope jumps, or bends so that differences notice.
 KINKS = {"relu": [0], "leaky_relu": [0], "elu": [0], "selu": [0], "hard_sigmoid": [-3, 3]}
@@ -66,9 +81,8 @@ def stays_inside_unit_interval(activation):
 def legal_pairs():
     """List every loss with every last activation that it can be computed for."""
     suits = {
-        "binary_cross_entropy": stays_inside_unit_interval,
-        "cross_entropy": stays_inside_unit_interval,
-        "poisson": lambda last: bool(np.all(outputs_of(last) > 0)),
+        **dict.fromkeys(OF_PROBABILITIES, stays_inside_unit_interval),
+        **dict.fromkeys(ABOVE_0, lambda last: bool(np.all(outputs_of(last) > 0))),
         "gaussian_nll": lambda last: last == "identity",
     }
     return [
@@ -92,15 +106,13 @@ def outputs_for(loss, m=M):
 
 def targets(loss, rng, m=M, d=D):
     """Return targets that suit a loss, soft ones where it takes probabilities."""
-    if loss in ("binary_cross_entropy", "cross_entropy"):
+    if loss in OF_PROBABILITIES:
         Y = rng.random((m, d))
-        return Y / Y.sum(axis=0) if loss == "cross_entropy" else Y
+        return Y if loss.startswith("binary") else Y / Y.sum(axis=0)
     if loss == "hinge":
         return rng.integers(0, 2, size=(m, d)).astype(float)
     return (
-        rng.poisson(2.0, size=(m, d)).astype(float)
-        if loss == "poisson"
-        else rng.normal(size=(m, d))
+        rng.poisson(2.0, size=(m, d)).astype(float) if loss in ABOVE_0 else rng.normal(size=(m, d))
     )
 
 
@@ -277,9 +289,20 @@ def test_losses_are_means_over_outputs_and_cross_entropy_is_a_sum():
         # One target, 1, from the mean 0.5 and the logarithm of the variance 0.25.
         "gaussian_nll": (0.25 + 0.25 / np.exp(0.25)) / 2,
         "hinge": ((1 - 0.5) + (1 + 0.25)) / 2,
+        "focal": 0.25 * np.log(2),
+        "binary_focal": (0.25 * np.log(2) + 0.0625 * np.log(4 / 3)) / 2,
+        "gamma": (-np.log(2) + 2 - np.log(4)) / 2,
+        # At the power 3: -1 / yhat + y / (2 yhat^2).
+        "tweedie": (-2 + 2 - 4) / 2,
     }
     assert set(by_hand) == set(ref.LOSSES)
-    numbers = {"huber": {"delta": 0.4}, "quantile": {"quantile": 0.9}}
+    numbers = {
+        "huber": {"delta": 0.4},
+        "quantile": {"quantile": 0.9},
+        "focal": {"gamma": 2.0},
+        "binary_focal": {"gamma": 2.0},
+        "tweedie": {"power": 3.0},
+    }
     for loss, expected in by_hand.items():
         wanted = Y[:1] if loss == "gaussian_nll" else Y
         found = ref.LOSSES[loss][0](Yhat, wanted, **numbers.get(loss, {}))
@@ -323,10 +346,11 @@ def test_matched_pair_equals_the_generic_path(loss, activation):
     f, backward = ref.ACTIVATIONS[activation]
     rng = np.random.default_rng(1)
     Z, Y = 3 * rng.normal(size=(outputs_for(loss), D)), targets(loss, rng)
-    A = f(Z)
-    assert np.allclose(per_example(Z, Y), ref.LOSSES[loss][0](A, Y), rtol=1e-12, atol=0)
-    generic = backward(ref.LOSSES[loss][1](A, Y), Z, A)
-    assert np.allclose(dZ(Z, Y), generic, rtol=1e-10, atol=1e-14)
+    A, numbers = f(Z), NUMBERS.get(loss, {})
+    wanted = ref.LOSSES[loss][0](A, Y, **numbers)
+    assert np.allclose(per_example(Z, Y, **numbers), wanted, rtol=1e-12, atol=0)
+    generic = backward(ref.LOSSES[loss][1](A, Y, **numbers), Z, A)
+    assert np.allclose(dZ(Z, Y, **numbers), generic, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -583,8 +607,44 @@ def test_worked_example_update_and_the_next_cycle():
         ("RAdam", {**ADAM, "epsilon": 0.5}, [0.8, 0.8 - 2.8 / 19]),
         # The first step, then one that is longer by a fifth.
         ("Rprop", HYPER["Rprop"], [0.9, 0.78]),
+        # v = 0.4, then 0.46; the first step is 2 / sqrt(0.9), its square 40/9.
+        (
+            "Adadelta",
+            {"learning_rate": 0.1, "rho": 0.9, "epsilon": 0.5},
+            [
+                1 - 0.2 * (0.5 / 0.9) ** 0.5,
+                1 - 0.2 * (0.5 / 0.9) ** 0.5 - 0.1 * ((0.4 * 0.5 / 0.9 + 0.5) / 0.96) ** 0.5,
+            ],
+        ),
+        # m hat is 2, then 28/19; the largest gradient so far is 2, then 1.998.
+        (
+            "Adamax",
+            {**ADAM, "epsilon": 1e-30},
+            [0.9, 0.9 - 2.8 / 19 / 1.998],
+        ),
+        # v hat is 4, then 4996/1999.
+        (
+            "AMSGrad",
+            {**ADAM, "epsilon": 1e-30},
+            [0.9, 0.9 - 2.8 / 19 / (4996 / 1999) ** 0.5],
+        ),
+        ("Lion", HYPER["Lion"], [0.99, 0.98]),
     ],
-    ids=["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "radam", "rprop"],
+    ids=[
+        "sgd",
+        "momentum",
+        "nesterov",
+        "adam",
+        "adamw",
+        "rmsprop",
+        "adagrad",
+        "radam",
+        "rprop",
+        "adadelta",
+        "adamax",
+        "amsgrad",
+        "lion",
+    ],
 )
 def test_first_two_steps_by_hand(optimizer, hyper, expected):
     theta, state = np.array([1.0]), (np.zeros(1),) * MOMENTS.get(optimizer, 2)
@@ -660,6 +720,10 @@ def descend(optimizer, hyper, gradient, theta, steps):
         ("Nadam", ADAM, 1e-6),
         ("RAdam", ADAM, 1e-6),
         ("Rprop", HYPER["Rprop"], 1e-5),
+        ("Adadelta", HYPER["Adadelta"], 1e-3),
+        ("Adamax", ADAM, 1e-6),
+        ("AMSGrad", ADAM, 1e-6),
+        ("Lion", HYPER["Lion"], 0.05),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -859,9 +923,17 @@ def test_a_train_step_clips_the_gradient_with_its_penalty():
     [
         (ref, 300, {"__future__", "collections", "typing", "numpy", "fastnn"}),
         (more, 300, {"__future__", "collections", "math", "typing", "numpy"}),
+        (further, 300, {"__future__", "collections", "numpy", "fastnn"}),
+        (rules, 300, {"__future__", "numpy", "fastnn"}),
         (draws, 100, {"__future__", "typing", "numpy"}),
     ],
-    ids=["reference", "reference_tables", "reference_draws"],
+    ids=[
+        "reference",
+        "reference_tables",
+        "reference_losses",
+        "reference_optimizers",
+        "reference_draws",
+    ],
 )
 def test_source_stays_short_and_needs_numpy_alone(room, lines, needed):
     source = Path(room.__file__).read_text(encoding="utf-8")
@@ -883,7 +955,15 @@ PAGE = Path(__file__).parents[1] / "docs" / "mathematics.md"
 
 
 @pytest.mark.parametrize(
-    "room", [ref, more, draws], ids=["reference", "reference_tables", "reference_draws"]
+    "room",
+    [ref, more, further, rules, draws],
+    ids=[
+        "reference",
+        "reference_tables",
+        "reference_losses",
+        "reference_optimizers",
+        "reference_draws",
+    ],
 )
 def test_page_of_mathematics_names_every_function_of_the_reference(room):
     text = PAGE.read_text(encoding="utf-8")

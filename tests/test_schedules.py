@@ -268,7 +268,7 @@ def test_a_function_s_factor_is_checked(factor, kind):
         (0.1, TypeError, ("schedule must be one of fastnn.ConstantRate(...)", "0.1 (float)")),
         ("cosin", ValueError, ("schedule must be one of 'constant'", "Did you mean 'cosine'?")),
         (fn.CosineDecay, TypeError, ("Did you mean CosineDecay()?",)),
-        (np.zeros(3), TypeError, ("a name, or a function of the epoch",)),
+        (np.zeros((3, 1)), TypeError, ("schedule[0] must be",)),
     ],
 )
 def test_what_is_no_schedule_is_refused(schedule, kind, parts):
@@ -456,3 +456,17 @@ def test_a_fit_records_the_learning_rate_of_every_epoch_s_last_step(backend, pla
                     callbacks=seen.append)  # fmt: skip
     assert plain.learning_rates == [0.1] * 3
     assert len(seen) == 3
+
+
+def test_a_list_of_factors_is_one_for_each_epoch():
+    factors = [1.0, 0.5, 0.0]
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20.0)
+    nets = []
+    for schedule in (factors, np.array(factors), lambda epoch: factors[min(int(epoch), 2)]):
+        net = fn.Sequential([fn.Dense(1)], 3, "float64")
+        net.fit(X, y, epochs=5, batch_size=6, schedule=schedule, backend="reference")
+        nets.append(net.parameters.tolist())
+    assert nets[0] == nets[1] == nets[2]
+    for wrong in ([], np.ones((2, 2)), [1.0, -1.0], [1.0, float("nan")], ["a"]):
+        with pytest.raises((TypeError, ValueError), match="schedule"):
+            net.fit(X, y, schedule=wrong)

@@ -13,7 +13,7 @@ import fastnn as fn
 from fastnn import reference
 from fastnn.activations import ACTIVATIONS, Activation
 from fastnn.initializers import INITIALIZERS, draw_weights
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.losses import LOSSES, resolve_loss
 from fastnn.names import lookup
 from fastnn.optimizers import OPTIMIZERS, OptimizerRow, hyperparameters, row_of
@@ -125,10 +125,12 @@ def test_the_names_are_the_field_s():
     assert aliases == {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}
     assert set(LOSSES) == {
         "mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "cross_entropy",
-        "binary_cross_entropy", "poisson", "quantile", "gaussian_nll", "hinge",
+        "binary_cross_entropy", "poisson", "quantile", "gaussian_nll", "hinge", "focal",
+        "binary_focal", "gamma", "tweedie",
     }  # fmt: skip
     assert set(OPTIMIZERS) == {
-        "SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "Nadam", "RAdam", "Rprop",
+        "SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "Nadam", "RAdam", "Rprop", "Adadelta",
+        "Adamax", "AMSGrad", "Lion",
     }  # fmt: skip
 
 
@@ -192,19 +194,35 @@ def test_a_loss_names_what_it_goes_with(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_s_record_holds_its_number(name):
+def test_a_loss_s_record_holds_its_numbers(name):
     row = LOSSES[name]
     last = row.activation or "identity"
-    if row.record is None:
-        assert (row.number, row.settings) == (0.0, {})
+    if row.given is None:
+        assert row.settings == {}
         return
-    (field,) = dataclasses.fields(row.record)
-    assert getattr(fn, row.record.__name__) is row.record
-    assert row.number == field.default
-    assert resolve_loss(row.record(), last) == row
-    other = resolve_loss(row.record(0.25), last)
-    assert other == dataclasses.replace(row, number=0.25)
-    assert other.settings == {field.name: 0.25}
+    record = type(row.given)
+    (field,) = dataclasses.fields(record)
+    assert getattr(fn, record.__name__) is record
+    assert field.name in records.PLAN.names
+    assert resolve_loss(record(), last) == row
+    number = 1.25 if record is fn.Tweedie else 0.25
+    other = resolve_loss(record(number), last)
+    assert other == dataclasses.replace(row, given=record(number))
+    assert other.settings == {field.name: number}
+
+
+def test_a_record_of_two_losses_stands_for_that_of_the_last_layer():
+    for record in (fn.CrossEntropy(0.1), fn.Focal()):
+        for last in ("softmax", "sigmoid"):
+            assert resolve_loss(record, last).activation == last
+        with pytest.raises(ValueError, match="is computed together with a last layer"):
+            resolve_loss(record, "identity")
+
+
+def test_a_tweedie_loss_has_limits_that_are_other_losses():
+    assert resolve_loss(fn.Tweedie(1), "exp") is LOSSES["poisson"]
+    assert resolve_loss(fn.Tweedie(2), "exp") is LOSSES["gamma"]
+    assert resolve_loss(fn.Tweedie(3), "exp").targets == "positive"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +233,11 @@ def test_a_loss_s_record_holds_its_number(name):
         (fn.Quantile, 0, ValueError, "quantile must be a number in"),
         (fn.Quantile, 1.0, ValueError, "quantile must be a number in"),
         (fn.Quantile, (0.1, 0.9), TypeError, "quantile must be a number in"),
+        (fn.CrossEntropy, 1.0, ValueError, "label_smoothing must be a number in"),
+        (fn.CrossEntropy, -0.1, ValueError, "label_smoothing must be a number in"),
+        (fn.Focal, -1.0, ValueError, "gamma must be"),
+        (fn.Tweedie, 0.5, ValueError, "power must be"),
+        (fn.Tweedie, float("inf"), ValueError, "power must be"),
     ],
 )
 def test_a_loss_s_number_is_checked(record, number, kind, message):
@@ -285,6 +308,10 @@ def test_defaults_of_the_optimizers():
     assert fn.AdamW() == fn.AdamW(learning_rate=0.001, **betas, weight_decay=0.01)
     assert fn.Nadam() == fn.Nadam(learning_rate=0.002, **betas)
     assert fn.RAdam() == fn.RAdam(learning_rate=0.001, **betas)
+    assert fn.Adadelta() == fn.Adadelta(learning_rate=1.0, rho=0.9, epsilon=1e-6)
+    assert fn.Adamax() == fn.Adamax(learning_rate=0.002, **betas)
+    assert fn.AMSGrad() == fn.AMSGrad(learning_rate=0.001, **betas)
+    assert fn.Lion() == fn.Lion(learning_rate=0.0001, beta_1=0.9, beta_2=0.99, weight_decay=0.0)
     assert fn.Rprop() == fn.Rprop(
         learning_rate=0.01, decrease=0.5, increase=1.2, smallest=1e-6, largest=50.0
     )
@@ -299,6 +326,11 @@ def test_defaults_of_the_optimizers():
         (fn.AdamW, {"weight_decay": -1.0}, "weight_decay must be"),
         (fn.AdamW, {"beta_1": 1.0}, "beta_1 must be"),
         (fn.Nadam, {"beta_2": -0.1}, "beta_2 must be"),
+        (fn.AMSGrad, {"beta_1": 1.0}, "beta_1 must be"),
+        (fn.Adamax, {"epsilon": 0.0}, "epsilon must be"),
+        (fn.Adadelta, {"rho": 1.0}, "rho must be"),
+        (fn.Lion, {"weight_decay": -1.0}, "weight_decay must be"),
+        (fn.Lion, {"beta_2": 1.0}, "beta_2 must be"),
         (fn.RAdam, {"epsilon": -1.0}, "epsilon must be"),
         (fn.Rprop, {"decrease": 1.0}, "decrease must be"),
         (fn.Rprop, {"increase": 1.0}, "increase must be"),

@@ -15,7 +15,7 @@ import pytest
 from numba.core import types
 
 from fastnn.activations import ACTIVATIONS
-from fastnn.kernels import codes, curves, elementwise, output, simd, vector_math
+from fastnn.kernels import codes, curves, elementwise, output, records, simd, vector_math
 from fastnn.losses import LOSSES as TABLE
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -483,20 +483,28 @@ def test_no_library_is_called(name, dtype):
 WIDTHS = (1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 32, 33, 40, 64, 100)
 COUNTS = (0, 1, 2, 3, 5, 8, 9, 16, 17, 33)
 
-# Code, form of the targets, and the loss's own number, or its limit.
+# Code, form of the targets, and the loss's numbers.
 LOSSES = {
-    "squares": (codes.MEAN_SQUARED_ERROR, "values", 0.0),
-    "binary": (codes.BINARY_CROSS_ENTROPY, "values", np.inf),
-    "labels": (codes.CROSS_ENTROPY, "labels", np.inf),
-    "probabilities": (codes.CROSS_ENTROPY, "values", np.inf),
-    "absolute": (codes.MEAN_ABSOLUTE_ERROR, "values", 0.0),
-    "huber": (codes.HUBER, "values", 0.7),
-    "log_cosh": (codes.LOG_COSH, "values", 0.0),
-    "poisson": (codes.POISSON, "values", 0.0),
-    "quantile": (codes.QUANTILE, "values", 0.8),
-    "gaussian": (codes.GAUSSIAN_NLL, "values", 0.0),
-    "hinge": (codes.HINGE, "values", 0.0),
-    "one-against-the-rest": (codes.HINGE, "labels", 0.0),
+    "squares": (codes.MEAN_SQUARED_ERROR, "values", {}),
+    "binary": (codes.BINARY_CROSS_ENTROPY, "values", {}),
+    "labels": (codes.CROSS_ENTROPY, "labels", {}),
+    "smoothed": (codes.CROSS_ENTROPY, "labels", {"label_smoothing": 0.1}),
+    "smoothed-binary": (codes.BINARY_CROSS_ENTROPY, "values", {"label_smoothing": 0.2}),
+    "focal": (codes.FOCAL, "labels", {"gamma": 2.0}),
+    "focal-probabilities": (codes.FOCAL, "values", {"gamma": 0.5}),
+    "binary-focal": (codes.BINARY_FOCAL, "values", {"gamma": 2.0}),
+    "gamma": (codes.GAMMA, "values", {}),
+    "tweedie": (codes.TWEEDIE, "values", {"power": 1.5}),
+    "tweedie-far": (codes.TWEEDIE, "values", {"power": 3.0}),
+    "probabilities": (codes.CROSS_ENTROPY, "values", {}),
+    "absolute": (codes.MEAN_ABSOLUTE_ERROR, "values", {}),
+    "huber": (codes.HUBER, "values", {"delta": 0.7}),
+    "log_cosh": (codes.LOG_COSH, "values", {}),
+    "poisson": (codes.POISSON, "values", {}),
+    "quantile": (codes.QUANTILE, "values", {"quantile": 0.8}),
+    "gaussian": (codes.GAUSSIAN_NLL, "values", {}),
+    "hinge": (codes.HINGE, "values", {}),
+    "one-against-the-rest": (codes.HINGE, "labels", {}),
 }
 
 TOLERANCE = {"float32": 3e-6, "float64": 3e-15}
@@ -513,8 +521,15 @@ def run_activation_backward(dZ, A, Z, code):
 
 
 @numba.njit
-def run_loss(losses, D, S, labels, Y, picks, shares, code, number):
-    output.output_loss(losses, D, S, labels, Y, picks, shares, code, number)
+def planned_loss(losses, D, S, labels, Y, picks, shares, plans):
+    output.output_loss(losses, D, S, labels, Y, picks, shares, plans[0])
+
+
+def run_loss(losses, D, S, labels, Y, picks, shares, code, numbers):
+    plans = np.zeros(1, records.PLAN)
+    for name, number in {"loss": code, "loss_limit": np.inf, **numbers}.items():
+        plans[name] = number
+    planned_loss(losses, D, S, labels, Y, picks, shares, plans)
 
 
 def softmax(Z):
@@ -669,21 +684,32 @@ def problem(kind, rows, width, dtype, seed=0):
 
 def expected_loss(kind, S, labels, Y, picks, shares):
     """Return losses and gradient in float64."""
-    code, form, number = LOSSES[kind]
+    code, form, numbers = LOSSES[kind]
     width = S.shape[1]
     S, shares = S.astype(float), shares.astype(float)[:, np.newaxis]
     y = np.eye(width)[labels[picks]] if form == "labels" else Y[picks].astype(float)
     if code == codes.CROSS_ENTROPY:
         shifted = S - S.max(axis=1, initial=-np.inf, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        smoothing = numbers.get("label_smoothing", 0.0)
+        y = (1 - smoothing) * y + smoothing / width
         slopes = np.exp(log_p) * y.sum(axis=1, keepdims=True) - y
         return -np.sum(y * log_p, axis=1), shares * slopes
+    if code == codes.FOCAL:
+        gamma, p = numbers["gamma"], softmax(S)
+        off = -np.expm1(np.minimum(np.log(p), -1e-300))
+        by_p = y * (gamma * off ** (gamma - 1) * np.log(p) - off**gamma / p)
+        slopes = p * (by_p - np.sum(p * by_p, axis=1, keepdims=True))
+        return -np.sum(y * off**gamma * np.log(p), axis=1), shares * slopes
     if code == codes.GAUSSIAN_NLL:
         m = width // 2
         e, s = S[:, :m] - y, S[:, m:]
         slopes = np.hstack([e / np.exp(s), 0.5 - e**2 / np.exp(s) / 2]) / m
         return np.mean(s + e**2 / np.exp(s), axis=1) / 2, shares * slopes
     e, t = S - y, 2 * y - 1
+    number = next(iter(numbers.values()), 0.0)
+    p, q = 1 / (1 + np.exp(-S)), 1 / (1 + np.exp(S))
+    wanted = (1 - number) * y + number / 2
     values, slopes = {
         codes.MEAN_SQUARED_ERROR: lambda: (e**2, 2 * e),
         codes.MEAN_ABSOLUTE_ERROR: lambda: (np.abs(e), np.sign(e)),
@@ -693,13 +719,23 @@ def expected_loss(kind, S, labels, Y, picks, shares):
         ),
         codes.LOG_COSH: lambda: (np.log(np.cosh(e)), np.tanh(e)),
         codes.BINARY_CROSS_ENTROPY: lambda: (
-            np.logaddexp(0, S) - S * y,
-            1 / (1 + np.exp(-S)) - y,
+            np.logaddexp(0, S) - S * wanted,
+            p - wanted,
         ),
         codes.POISSON: lambda: (np.exp(S) - y * S, np.exp(S) - y),
         codes.QUANTILE: lambda: (
             np.maximum(-number * e, (1 - number) * e),
             np.where(e > 0, 1 - number, -number),
+        ),
+        codes.BINARY_FOCAL: lambda: (
+            -y * q**number * np.log(p) - (1 - y) * p**number * np.log(q),
+            y * q**number * (number * p * np.log(p) - q)
+            - (1 - y) * p**number * (number * q * np.log(q) - p),
+        ),
+        codes.GAMMA: lambda: (S + y * np.exp(-S), 1 - y * np.exp(-S)),
+        codes.TWEEDIE: lambda: (
+            np.exp((2 - number) * S) / (2 - number) - y * np.exp((1 - number) * S) / (1 - number),
+            np.exp((2 - number) * S) - y * np.exp((1 - number) * S),
         ),
         codes.HINGE: lambda: (np.maximum(0, 1 - t * S), np.where(t * S < 1, -t, 0)),
     }[code]()
@@ -713,7 +749,7 @@ def test_every_loss_is_tried():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", LOSSES)
 def test_losses_and_their_gradients(kind, dtype):
-    code, _, number = LOSSES[kind]
+    code, _, numbers = LOSSES[kind]
     for rows in COUNTS:
         for width in WIDTHS:
             S, labels, Y, picks, shares = problem(kind, rows, width, dtype)
@@ -721,7 +757,7 @@ def test_losses_and_their_gradients(kind, dtype):
             around = np.full(rows + 2, 9, dtype)
             field = np.full((rows + 2, S.shape[1]), 9, dtype)
             losses, D = around[1:-1], field[1:-1]
-            run_loss(losses, D, S, labels, Y, picks, shares, code, number)
+            run_loss(losses, D, S, labels, Y, picks, shares, code, numbers)
             exact_losses, exact_D = expected_loss(kind, S, labels, Y, picks, shares)
             close(losses, exact_losses, dtype)
             close(D, exact_D, dtype)
@@ -729,28 +765,28 @@ def test_losses_and_their_gradients(kind, dtype):
             assert (field[[0, -1]] == 9).all()
 
             alone = np.full_like(losses, np.nan)
-            run_loss(alone, D[:0], S, labels, Y, picks, shares, code, number)
+            run_loss(alone, D[:0], S, labels, Y, picks, shares, code, numbers)
             assert alone.tobytes() == losses.tobytes()
             for i in range(rows):
                 one, d = np.empty(1, dtype), np.empty((1, S.shape[1]), dtype)
                 part = slice(i, i + 1)
-                run_loss(one, d, S[part], labels, Y, picks[part], shares[part], code, number)
+                run_loss(one, d, S[part], labels, Y, picks[part], shares[part], code, numbers)
                 assert one.tobytes() == losses[part].tobytes()
                 assert d.tobytes() == D[part].tobytes()
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_rows_may_lie_apart(kind):
-    code, _, number = LOSSES[kind]
+    code, _, numbers = LOSSES[kind]
     for width in (3, 40):
         S, labels, Y, picks, shares = problem(kind, 11, width, "float32")
         outputs = S.shape[1]
         losses, D = np.empty(11, "float32"), np.empty((11, outputs), "float32")
-        run_loss(losses, D, S, labels, Y, picks, shares, code, number)
+        run_loss(losses, D, S, labels, Y, picks, shares, code, numbers)
         wide, far = np.full((11, 99), 5, "float32"), np.full((11, 99), 5, "float32")
         wide[:, :outputs] = S
         again = np.empty_like(losses)
-        arguments = labels, Y, picks, shares, code, number
+        arguments = labels, Y, picks, shares, code, numbers
         run_loss(again, far[:, :outputs], wide[:, :outputs], *arguments)
         assert again.tobytes() == losses.tobytes()
         assert far[:, :outputs].tobytes() == D.tobytes()
@@ -764,7 +800,7 @@ def test_log_cosh_of_small_and_of_large_errors_is_exact(dtype):
     S = S.astype(dtype)[:, np.newaxis]
     losses, D, Y = np.empty(len(S), dtype), np.empty_like(S), np.zeros_like(S)
     nothing, picks, shares = np.empty(0, np.int64), np.arange(len(S)), np.ones(len(S), dtype)
-    run_loss(losses, D, S, nothing, Y, picks, shares, codes.LOG_COSH, 0.0)
+    run_loss(losses, D, S, nothing, Y, picks, shares, codes.LOG_COSH, {})
     x = S.ravel().astype(float)
     exact = np.where(
         x < 1, np.log1p(2 * np.sinh(np.minimum(x, 1) / 2) ** 2), np.logaddexp(x, -x) - np.log(2)
@@ -776,12 +812,12 @@ def test_log_cosh_of_small_and_of_large_errors_is_exact(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", LOSSES)
 def test_nan_in_an_output_is_nan_in_loss_and_gradient(kind, dtype):
-    code, _, number = LOSSES[kind]
+    code, _, numbers = LOSSES[kind]
     for width in (3, 40):
         S, labels, Y, picks, shares = problem(kind, 5, width, dtype)
         S[2, 1] = np.nan
         losses, D = np.empty(5, dtype), np.empty_like(S)
-        run_loss(losses, D, S, labels, Y, picks, shares, code, number)
+        run_loss(losses, D, S, labels, Y, picks, shares, code, numbers)
         assert np.isnan(losses).tolist() == [False, False, True, False, False]
         assert np.isnan(D[2, 1])
         assert np.isfinite(D[[0, 1, 3, 4]]).all()
@@ -796,7 +832,7 @@ def test_losses_stay_finite_and_honest(width, dtype):
     none, labels = np.empty((0, width), dtype), np.zeros(4, np.int64)
     losses, D = np.empty(4, dtype), np.empty_like(S)
     with np.errstate(all="ignore"):
-        run_loss(losses, D, S, labels, none, picks, shares, codes.CROSS_ENTROPY, np.inf)
+        run_loss(losses, D, S, labels, none, picks, shares, codes.CROSS_ENTROPY, {})
         assert losses[0] == 0
         assert losses[1] == pytest.approx(1e4 + np.log(width - 1))
         assert np.isfinite(D[:2]).all()
@@ -805,7 +841,7 @@ def test_losses_stay_finite_and_honest(width, dtype):
 
         Y, nobody = np.zeros((4, width), dtype), np.empty(0, np.int64)
         Y[:, 0] = 1
-        run_loss(losses, D, S, nobody, Y, picks, shares, codes.BINARY_CROSS_ENTROPY, np.inf)
+        run_loss(losses, D, S, nobody, Y, picks, shares, codes.BINARY_CROSS_ENTROPY, {})
         rest = (width - 1) * np.log(2)
         assert losses[0] == pytest.approx(rest / width)
         assert losses[1] == pytest.approx((1e4 + rest) / width)
@@ -866,14 +902,16 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numba
 from numba import float32, float64, int64
-from test_vector_math import SWEEPS, run_activation, run_loss
+from fastnn.kernels.records import PLAN
+from test_vector_math import SWEEPS, planned_loss, run_activation
+plans = numba.from_dtype(PLAN)[::1]
 for kind in (float32, float64):
     row, matrix, whole = kind[::1], kind[:, ::1], int64[::1]
     for sweep in SWEEPS.values():
         sweep.compile((row, row))
     run_activation.compile((matrix, matrix, int64))
-    run_loss.compile((row, matrix, matrix, whole, matrix, whole, row, int64, float64))
-for function in (*SWEEPS.values(), run_activation, run_loss):
+    planned_loss.compile((row, matrix, matrix, whole, matrix, whole, row, plans))
+for function in (*SWEEPS.values(), run_activation, planned_loss):
     for code in function.inspect_asm().values():
         print(code)
         print("NEXT")

@@ -265,7 +265,7 @@ class Perceptron(Fitted, ABC):
         weights, power = scaled(self._weigh(y, targets, sample_weight))
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if held is not None and validation is not None:
-            numeric = self._objective.row.targets in ("real", "counts")
+            numeric = self._objective.row.numeric
             warn_of_scales(known, held.known, validation.names, numeric and not is_classifier(self))
         if self.early_stopping and held is None and strategy.steps:
             known, held = self._split(known, y, weights)

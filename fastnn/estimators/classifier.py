@@ -25,7 +25,7 @@ from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.increment import labels_at_once, numbers_at_once, repeating
 from fastnn.estimators.judge import accuracy
-from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective, method_words
+from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective, method_words, plain
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
 from fastnn.hints import advised, tell_arguments
@@ -60,7 +60,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     solver : str, default "adam"
         How weights are found: "adam", "sgd" for stochastic gradient descent, or "lbfgs" for
         SciPy's L-BFGS-B on all examples at once; more than scikit-learn: "adamw", "nadam",
-        "radam", "rmsprop", "adagrad" and "rprop", the library's.
+        "radam", "rmsprop", "adagrad", "rprop", "adadelta", "adamax", "amsgrad" and "lion", the
+        library's.
     alpha : float, default 0.0001
         L2 regularisation, ``alpha / 2 * sum(W**2)``, divided by the examples of each batch (or
         their weights).
@@ -155,12 +156,16 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         steps but for rounding; the library's takes less time.  With "continued" it is the
         library's, and a warm start begins with the curvature that the last fit has found, not with
         none as in scikit-learn, so that many short fits are one long fit.
-    loss : str or Huber, default "log_loss"
+    loss : str, Huber or Focal, default "log_loss"
         What is minimised.  "log_loss" is scikit-learn's: cross-entropy, of softmax or logistic
         outputs.  The library's "mean_squared_error" (the Brier score), "mean_absolute_error",
         "huber" or ``fn.Huber(delta)``, and "log_cosh" compare the same outputs with 0 and 1.
         "hinge" asks of identity outputs that they lie beyond 1 or -1, each class against the
-        rest; it gives `decision_function` and no probabilities.
+        rest; it gives `decision_function` and no probabilities.  ``fn.Focal(gamma)`` counts
+        examples less that are classified well already.
+    label_smoothing : float, default 0.0
+        How much of each target is spread over all classes, at least 0 and less than 1; see
+        `CrossEntropy`.  Only with ``loss="log_loss"``.
 
     Attributes
     ----------
@@ -222,6 +227,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     # Defaults of a subclass that calls no __init__ of ours.
     class_weight: Any = None
     loss: Any = "log_loss"
+    label_smoothing: Any = 0.0
 
     def __init__(
         self,
@@ -264,6 +270,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         n_threads: Any = None,
         search: Any = "own",
         loss: Any = "log_loss",
+        label_smoothing: Any = 0.0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -303,6 +310,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.n_threads = n_threads
         self.search = search
         self.loss = loss
+        self.label_smoothing = label_smoothing
 
     # Learning.
 
@@ -372,7 +380,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     @property
     def _objective(self) -> Objective:
-        return class_objective(self.loss, self._label_binarizer.y_type_ == "multiclass")
+        several = self._label_binarizer.y_type_ == "multiclass"
+        return class_objective(self.loss, several, plain(self.label_smoothing, "label_smoothing"))
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(

@@ -30,7 +30,7 @@ from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import draw_key
 from fastnn.kept import Step
 from fastnn.layout import capacity
-from fastnn.losses import Huber, Quantile
+from fastnn.losses import RECORDS
 from fastnn.notices import warn
 from fastnn.sharing import next_turn, this_thread
 
@@ -42,8 +42,8 @@ Order = NDArray[np.int64]
 
 # Values that cannot change while they stay the same object; a RandomState changes by being drawn
 # from, which every call does alike.
-_FIXED = (
-    str, int, float, bool, type(None), type, np.generic, Huber, Quantile, np.random.RandomState
+_FIXED: tuple[type[Any], ...] = (
+    str, int, float, bool, type(None), type, np.generic, np.random.RandomState, *RECORDS.values()
 )  # fmt: skip
 
 # Parameters that no call after the first one reads.

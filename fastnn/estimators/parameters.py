@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,13 +19,26 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Opt
 from fastnn.activations import ACTIVATIONS
 from fastnn.callbacks import Callback
 from fastnn.conventions import Conventions
-from fastnn.losses import Huber, Loss, LossLike, Quantile, resolve_loss
+from fastnn.losses import (
+    RECORDS,
+    CrossEntropy,
+    Focal,
+    Huber,
+    Loss,
+    LossLike,
+    activation_for,
+    resolve_loss,
+)  # fmt: skip
 from fastnn.names import describe, lookup, several
 from fastnn.optimizers import (
     SGD,
+    Adadelta,
     Adagrad,
     Adam,
+    Adamax,
     AdamW,
+    AMSGrad,
+    Lion,
     Nadam,
     Optimizer,
     RAdam,
@@ -73,7 +86,7 @@ class Objective:
 
     Attributes
     ----------
-    loss : str, Huber or Quantile
+    loss : str or record
         Its row in `fastnn.losses`, by name or record.
     out_activation : str
         Activation of the last layer, by scikit-learn's name.
@@ -130,6 +143,8 @@ OBJECTIVES: dict[str, Objective] = {
     "log_cosh": Objective("log_cosh", "identity"),
     "quantile": Objective("quantile", "identity"),
     "gaussian_nll": Objective("gaussian_nll", "identity"),
+    "gamma": Objective("gamma", "exp"),
+    "tweedie": Objective("tweedie", "exp"),
     "poisson": Objective("poisson", "exp", lambda m: (float(m), float(m)), _deviance),
     "multiclass": Objective("cross_entropy", "softmax"),
     "binary": Objective("binary_cross_entropy", "logistic", lambda m: (float(m), float(m))),
@@ -140,10 +155,16 @@ OBJECTIVES: dict[str, Objective] = {
 _OF_PROBABILITIES = ("mean_squared_error", "mean_absolute_error", "huber", "log_cosh")
 
 
-def class_objective(loss: Any, several: bool) -> Objective:
+def class_objective(loss: Any, several: bool, label_smoothing: float = 0.0) -> Objective:
     """Return the row of a classifier's loss, where one of several classes is right or not."""
     if isinstance(loss, str) and loss == "log_loss":
-        return OBJECTIVES["multiclass" if several else "binary"]
+        row = OBJECTIVES["multiclass" if several else "binary"]
+        return replace(row, loss=CrossEntropy(label_smoothing)) if label_smoothing else row
+    if label_smoothing:
+        raise ValueError(
+            "label_smoothing must be 0 unless loss is 'log_loss'; "
+            f"got label_smoothing={label_smoothing!r} and loss={loss!r}."
+        )
     if isinstance(loss, str) and loss == "hinge":
         return Objective("hinge", "identity")
     return Objective(loss, "softmax" if several else "logistic")
@@ -151,7 +172,7 @@ def class_objective(loss: Any, several: bool) -> Objective:
 
 def objective_of(loss: Any) -> Objective:
     """Return the row of a regressor's loss, or one for a record of the library's."""
-    return OBJECTIVES[loss] if isinstance(loss, str) else Objective(loss, "identity")
+    return OBJECTIVES[loss] if isinstance(loss, str) else Objective(loss, activation_for(loss))
 
 
 def _sgd(estimator: Any, dtype: DTypeLike) -> Optimizer:
@@ -194,6 +215,10 @@ SOLVERS: dict[str, Callable[[Any, DTypeLike], Optimizer] | None] = {
     "rmsprop": _reads(RMSprop, "rho", "epsilon"),
     "adagrad": _reads(Adagrad, "epsilon"),
     "rprop": _reads(Rprop),
+    "adadelta": _reads(Adadelta, "rho"),
+    "adamax": _reads(Adamax, *_OF_ADAM),
+    "amsgrad": _reads(AMSGrad, *_OF_ADAM),
+    "lion": _reads(Lion, "weight_decay"),
 }
 
 
@@ -305,9 +330,13 @@ COMMON: dict[str, Any] = {
 
 CLASSIFIER: dict[str, Any] = COMMON | {
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
-    "loss": [StrOptions({"log_loss", "hinge", *_OF_PROBABILITIES}), Huber],
+    "loss": [StrOptions({"log_loss", "hinge", *_OF_PROBABILITIES}), Huber, Focal],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
 }
 
 REGRESSOR: dict[str, Any] = COMMON | {
-    "loss": [StrOptions(set(OBJECTIVES) - {"multiclass", "binary"}), Huber, Quantile]
+    "loss": [
+        StrOptions(set(OBJECTIVES) - {"multiclass", "binary"}),
+        *(record for record in RECORDS.values() if record not in (CrossEntropy, Focal)),
+    ]
 }

@@ -44,12 +44,13 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : str, Huber or Quantile, default "squared_error"
+    loss : str, Huber, Quantile or Tweedie, default "squared_error"
         "squared_error" is scikit-learn's: half of it, and for several outputs the loss is their
         mean but its gradient that of their sum.  "poisson" predicts through an exponential, for
         y of at least 0.  More than scikit-learn: the library's "mean_squared_error",
         "mean_absolute_error", "huber", "log_cosh" and "quantile", whose gradients are those of
-        the loss; ``fn.Huber(delta)`` and ``fn.Quantile(quantile)`` set their numbers; and
+        the loss; ``fn.Huber(delta)`` and ``fn.Quantile(quantile)`` set their numbers;
+        "gamma", "tweedie" and ``fn.Tweedie(power)``, which predict through an exponential; and
         "gaussian_nll", which learns the variance of each output beside its mean.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init
         As in `MLPClassifier`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.entries import gather_entries
 from fastnn.kernels.output import output_loss
@@ -84,9 +83,6 @@ def row_losses(
             shares[i] = M.dtype.type(float(weights[chosen[i]]) / total * scale)
     else:
         shares[:] = M.dtype.type(1.0 / total * scale)
-    code, number = plan.loss, plan.loss_number
-    if code == codes.CROSS_ENTROPY or code == codes.BINARY_CROSS_ENTROPY:
-        number = plan.loss_limit
     wanted = last - first if top.dresult >= 0 else 0
     # Threads may be in different layers, so the stride between rows is the widest layer's.
     flat = plan.flat_at + first * plan.widest
@@ -100,7 +96,7 @@ def row_losses(
         unpack(matrix(M, flat, last - first, outputs), M, top.result + first * panel, height)
     S = rows_apart(M, flat, last - first, outputs, pitch)
     D = rows_apart(M, dflat, wanted, outputs, pitch)
-    output_loss(losses, D, S, labels, values, chosen, shares, code, number)
+    output_loss(losses, D, S, labels, values, chosen, shares, plan)
     if outputs > panel:
         pack(M, top.dresult + first * panel, height, matrix(M, dflat, wanted, outputs))
 

@@ -62,7 +62,11 @@ POISSON: Final = 7
 QUANTILE: Final = 8
 GAUSSIAN_NLL: Final = 9
 HINGE: Final = 10
-LOSS_CODES: Final = range(HINGE + 1)
+FOCAL: Final = 11
+BINARY_FOCAL: Final = 12
+GAMMA: Final = 13
+TWEEDIE: Final = 14
+LOSS_CODES: Final = range(TWEEDIE + 1)
 
 # Optimizers.
 SGD: Final = 0
@@ -73,7 +77,11 @@ ADAMW: Final = 4
 NADAM: Final = 5
 RADAM: Final = 6
 RPROP: Final = 7
-OPTIMIZERS: Final = range(RPROP + 1)
+ADADELTA: Final = 8
+ADAMAX: Final = 9
+AMSGRAD: Final = 10
+LION: Final = 11
+OPTIMIZERS: Final = range(LION + 1)
 
 # What one call of the engine does.
 FORWARD: Final = 0  # predictions of all rows

@@ -17,7 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastnn.kernels import codes, simd, vector_math
+from fastnn.kernels import codes, records, simd, vector_math
 from fastnn.kernels._jit import intrinsic
 from fastnn.kernels.pointwise import POINTWISE
 from fastnn.kernels.rows import Matrix, Walk, walk_rows
@@ -28,29 +28,63 @@ __all__ = ["output_loss"]
 _ir: Any = ir
 _cgutils: Any = cgutils
 
+_FIELDS: Any = records.PLAN.fields
+_DOUBLE: Any = _ir.DoubleType()
+
+
+class _Plain:
+    """The numbers of a plan as NumPy takes them, by name, in a dtype."""
+
+    def __init__(self, plan: Any, dtype: Any) -> None:
+        self._plan, self._dtype = plan, dtype
+
+    def __getitem__(self, name: str) -> Any:
+        return self._dtype.type(self._plan[name])
+
+
+def _known(y: Any, plan: Any) -> tuple[Any, Any]:
+    """Return how many targets each row has, as numbers of their type, and which are missing."""
+    gone = np.isnan(y) if plan["missing"] else np.zeros(y.shape, bool)
+    return np.maximum((~gone).sum(axis=1, keepdims=True), 1).astype(y.dtype), gone
+
 
 def _output_loss(
-    losses: Any, D: Any, S: Any, labels: Any, Y: Any, picks: Any, shares: Any, code: int,
-    number: float,
-) -> None:  # fmt: skip
+    losses: Any, D: Any, S: Any, labels: Any, Y: Any, picks: Any, shares: Any, plan: Any
+) -> None:
     """Compute it in NumPy."""
     y = np.eye(S.shape[1], dtype=S.dtype)[labels[picks]] if labels.size else Y[picks]
-    if code == codes.CROSS_ENTROPY:
+    code, numbers = int(plan["loss"]), _Plain(plan, S.dtype)
+    if code in (codes.CROSS_ENTROPY, codes.FOCAL):
         shifted = S - S.max(axis=1, keepdims=True)
         E = np.exp(shifted)
         total = E.sum(axis=1, keepdims=True)
-        L = np.sum(y * (np.log(total) - shifted), axis=1, where=y != 0)
-        L = np.minimum(L, S.dtype.type(number))
+        logs = shifted - np.log(total)
+    if code == codes.CROSS_ENTROPY:
+        smoothing = numbers["label_smoothing"]
+        y = (1 - smoothing) * y + smoothing / S.dtype.type(y.shape[1])
+        L = np.sum(-y * logs, axis=1, where=y != 0)
+        L = np.minimum(L, numbers["loss_limit"])
         gradient = E / total * y.sum(axis=1, keepdims=True) - y
+    elif code == codes.FOCAL:
+        gamma = numbers["gamma"]
+        rest = np.maximum(-np.expm1(logs), np.finfo(S.dtype).tiny)
+        weight = rest**gamma
+        L = np.sum(-y * weight * logs, axis=1, where=y != 0)
+        pull = y * (weight - gamma * weight / rest * np.exp(logs) * logs)
+        gradient = np.exp(logs) * pull.sum(axis=1, keepdims=True) - pull
     elif code == codes.GAUSSIAN_NLL:
         m = y.shape[1]
         error, logs = S[:, :m] - y, S[:, m:]
         squares = error * error * np.exp(-logs)
-        L = np.mean(logs + squares, axis=1) / 2
-        gradient = np.hstack([error * np.exp(-logs), (1 - squares) / 2]) / m
+        count, gone = _known(y, plan)
+        L = np.where(gone, 0, logs + squares).sum(axis=1) / count[:, 0] / 2
+        slopes = np.hstack([error * np.exp(-logs), (1 - squares) / 2])
+        gradient = np.where(np.hstack([gone, gone]), 0, slopes) / count
     else:
-        values, slopes = POINTWISE[code].twin(S, y, S.dtype.type(number))
-        L, gradient = values.mean(axis=1), slopes / S.shape[1]
+        values, slopes = POINTWISE[code].twin(S, y, numbers)
+        count, gone = _known(y, plan)
+        L = np.where(gone, 0, values).sum(axis=1) / count[:, 0]
+        gradient = np.where(gone, 0, slopes) / count
     losses[:] = L
     if D.size:
         D[:] = shares[:, np.newaxis] * gradient
@@ -59,15 +93,16 @@ def _output_loss(
 @intrinsic(_output_loss)
 def output_loss(
     typing: Any, losses: Any, D: Any, S: Any, labels: Any, Y: Any, picks: Any, shares: Any,
-    code: Any, number: Any,
+    plan: Any,
 ) -> Any:  # fmt: skip
     """Compute the loss of each example, and the gradient of the batch's mean with respect to S.
 
     Reads: S (rows, outputs), which is Z for a matched loss and A for the others; picks (rows,),
     the example of each row; labels (examples,) where targets are integer classes, else
-    Y (examples, targets), the other one being empty; shares (rows,), each row's part in the mean;
-    number, the loss's parameter, or a cross-entropy's upper bound per output (its gradient is
-    not bounded).
+    Y (examples, targets), the other one being empty, NaN there being no target where the plan
+    says so, and the loss the mean over those that there are; shares (rows,), each row's part in
+    the mean; in the plan, the loss and its numbers, and a cross-entropy's upper bound per output
+    (its gradient is not bounded).
     Writes: losses (rows,); D (rows, outputs), or nothing where it is (0, outputs).
     May overwrite: nothing else.
     """
@@ -83,8 +118,8 @@ def output_loss(
         )
         lengths = [simd.data_length(context, builder, kinds[n], arguments[n]) for n in (1, 3)]
         wanted, labelled = (builder.icmp_signed(">", length, simd.int64(0)) for length in lengths)
-        code = arguments[7]
-        number = context.cast(builder, arguments[8], types.float64, S.dtype)
+        at = builder.bitcast(arguments[7], _ir.IntType(8).as_pointer())
+        code, missing = (_loaded(builder, at, name, simd.int64) for name in ("loss", "missing"))
 
         def rows(walk: Walk) -> None:
             examples = walk.numbers(picks_at)
@@ -103,7 +138,8 @@ def output_loss(
                 count=v.splat(builder.sitofp(y_all.columns, v.element)),
                 targets=y_all.columns,
                 code=code,
-                number=number,
+                plan=at,
+                missing=builder.icmp_signed("!=", missing, simd.int64(0)),
             )
             loss = simd.variable(builder, v.constant(0.0))
 
@@ -118,7 +154,34 @@ def output_loss(
         walk_rows(v, s_all, rows)
         return context.get_dummy_value()
 
-    return types.void(losses, D, S, labels, Y, picks, shares, types.intp, types.float64), generate
+    return types.void(losses, D, S, labels, Y, picks, shares, plan), generate
+
+
+def _loaded(builder: Any, plan: Any, name: str, kind: Any) -> Any:
+    """Load a field of the plan that begins at an address."""
+    place = builder.gep(plan, [simd.int64(_FIELDS[name][1])])
+    return builder.load(builder.bitcast(place, kind.as_pointer()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """A loss's numbers, by name, in all lanes of a vector; NumPy twins take them as plain ones.
+
+    Attributes
+    ----------
+    v : Vectors
+        Where the instructions go.
+    plan : llvmlite value
+        Address of the plan.
+    """
+
+    v: simd.Vectors
+    plan: Any
+
+    def __getitem__(self, name: str) -> Any:
+        build, element = self.v.builder, self.v.element
+        number = _loaded(build, self.plan, name, _DOUBLE)
+        return self.v.splat(number if self.v.bits == 64 else build.fptrunc(number, element))
 
 
 @dataclass(frozen=True)
@@ -134,7 +197,35 @@ class _Work:
     count: Any  # targets of a row, as a number of the rows' type
     targets: Any  # the same as int64
     code: Any
-    number: Any  # the loss's own
+    plan: Any  # its address
+    missing: Any  # whether NaN among the targets stands for none
+
+    def known(self) -> Any:
+        """Emit how many targets each row has, at least 1."""
+        v, build = self.walk.v, self.walk.v.builder
+        held = simd.variable(build, self.count)
+        one = v.constant(1.0)
+
+        def term(place: Any) -> list[Any]:
+            y = self.y.load(place)
+            return [build.select(build.fcmp_ordered("ord", y, y), one, v.constant(0.0))]
+
+        with build.if_then(self.missing):
+            (total,) = self.walk.first(self.targets).total(term)
+            build.store(v.greater(total, one), held)
+        return build.load(held)
+
+    def gone(self, y: Any) -> Any:
+        """Emit the mask of the targets that are missing."""
+        v, build = self.walk.v, self.walk.v.builder
+        wide = build.select(self.missing, v.constant(1.0), v.constant(0.0))
+        asked = build.fcmp_ordered("!=", wide, v.constant(0.0))
+        return build.and_(build.fcmp_unordered("uno", y, y), asked)
+
+    @property
+    def numbers(self) -> _Numbers:
+        """The numbers of the plan, by name."""
+        return _Numbers(self.walk.v, self.plan)
 
 
 def _pointwise(work: _Work) -> Any:
@@ -142,29 +233,31 @@ def _pointwise(work: _Work) -> Any:
     v = work.walk.v
     build = v.builder
     pair = _ir.LiteralStructType([v.type, v.type])
-    kinds = [v.type, v.type, v.element, simd.int64]
+    kinds = [v.type, v.type, work.plan.type, simd.int64]
     function = simd.outlined(build, f"fastnn.pointwise.{v.element}", kinds, _values, pair)
-    scale = build.fdiv(work.share, work.count)
+    count, zero = work.known(), v.constant(0.0)
+    scale = build.fdiv(work.share, count)
 
     def term(place: Any) -> list[Any]:
         s, y = work.s.load(place), work.y.load(place)
         value, slope = _cgutils.unpack_tuple(
-            build, build.call(function, [s, y, work.number, work.code]), 2
+            build, build.call(function, [s, y, work.plan, work.code]), 2
         )
-        work.d.store(build.fmul(scale, slope), place)
-        return [value]
+        gone = work.gone(y)
+        work.d.store(build.fmul(scale, build.select(gone, zero, slope)), place)
+        return [build.select(gone, zero, value)]
 
     (total,) = work.walk.total(term)
-    return build.fdiv(total, work.count)
+    return build.fdiv(total, count)
 
 
-def _values(builder: Any, s: Any, y: Any, number: Any, code: Any) -> Any:
+def _values(builder: Any, s: Any, y: Any, plan: Any, code: Any) -> Any:
     """Emit value and slope of a vector of outputs, by the code."""
     v = simd.Vectors(builder, s.type.element)
     results = [simd.variable(builder, v.constant(0.0)) for _ in range(2)]
 
     def arm(row: int) -> None:
-        pair = POINTWISE[row].emit(v, s, y, v.splat(number))
+        pair = POINTWISE[row].emit(v, s, y, _Numbers(v, plan))
         for result, held in zip(pair, results, strict=True):
             builder.store(result, held)
 
@@ -178,12 +271,17 @@ def _cross_entropy(work: _Work) -> Any:
     build = v.builder
     zero = v.constant(0.0)
     highest = work.walk.largest(work.s)
+    smoothing = work.numbers["label_smoothing"]
+    kept, spread = build.fsub(v.constant(1.0), smoothing), build.fdiv(smoothing, work.count)
+
+    def wanted(place: Any) -> Any:
+        return v.fma(kept, work.y.load(place), spread)
 
     def terms(place: Any) -> list[Any]:
         shifted = build.fsub(work.s.load(place), highest)
         e = vector_math.exp(v, shifted)
         work.d.store(e, place)
-        y = work.y.load(place)
+        y = wanted(place)
         asked = build.fcmp_unordered("!=", y, zero)
         return [e, y, build.select(asked, build.fmul(y, shifted), zero)]
 
@@ -191,38 +289,90 @@ def _cross_entropy(work: _Work) -> Any:
     factor = build.fdiv(build.fmul(work.share, mass), total)
 
     def step(place: Any) -> None:
-        asked = build.fmul(work.share, work.y.load(place))
+        asked = build.fmul(work.share, wanted(place))
         work.d.store(v.fma(factor, work.d.load(place), build.fneg(asked)), place)
 
     with build.if_then(work.wanted):
         work.walk.each(step)
-    loss, limit = v.fma(mass, vector_math.log(v, total), build.fneg(along)), v.splat(work.number)
+    loss, limit = (
+        v.fma(mass, vector_math.log(v, total), build.fneg(along)),
+        work.numbers["loss_limit"],
+    )
     return v.select_greater(loss, limit, limit, loss)
+
+
+def _focal(work: _Work) -> Any:
+    """Emit -sum_j y_j (1 - p_j)^gamma log p_j for p = softmax(s).
+
+    The gradient is p_j times the sum of all pulls, less the pull of its own, where that is
+    y_j ((1 - p_j)^gamma - gamma (1 - p_j)^(gamma - 1) p_j log p_j).
+    """
+    v = work.walk.v
+    build = v.builder
+    zero, gamma = v.constant(0.0), work.numbers["gamma"]
+    least = v.constant(2.0**-126 if v.bits == 32 else 2.0**-1022)
+    highest = work.walk.largest(work.s)
+    (total,) = work.walk.total(
+        lambda place: [vector_math.exp(v, build.fsub(work.s.load(place), highest))]
+    )
+    level = vector_math.log(v, total)
+
+    def logarithm(place: Any) -> Any:
+        return build.fsub(build.fsub(work.s.load(place), highest), level)
+
+    def terms(place: Any) -> list[Any]:
+        y, log_p = work.y.load(place), logarithm(place)
+        # 1 - p, exact where p is near 1.
+        rest = v.greater(least, build.fneg(vector_math.expm1(v, log_p)))
+        weight = vector_math.exp(v, build.fmul(gamma, vector_math.log(v, rest)))
+        weighted = build.fmul(weight, log_p)
+        bend = build.fdiv(build.fmul(build.fmul(gamma, weighted), vector_math.exp(v, log_p)), rest)
+        asked = build.fcmp_unordered("!=", y, zero)
+        loss = build.select(asked, build.fmul(y, weighted), zero)
+        pull = build.select(asked, build.fmul(y, build.fsub(weight, bend)), zero)
+        work.d.store(pull, place)
+        return [loss, pull]
+
+    along, pulls = work.walk.total(terms, count=2)
+
+    def step(place: Any) -> None:
+        p = vector_math.exp(v, logarithm(place))
+        slope = v.fma(p, pulls, build.fneg(work.d.load(place)))
+        work.d.store(build.fmul(work.share, slope), place)
+
+    with build.if_then(work.wanted):
+        work.walk.each(step)
+    return build.fneg(along)
 
 
 def _gaussian_nll(work: _Work) -> Any:
     """Emit sum_j (r_j + (s_j - y_j)^2 e^(-r_j)) / (2 targets), where the r follow the s."""
     v = work.walk.v
     build = v.builder
-    half = v.constant(0.5)
-    scale = build.fdiv(work.share, work.count)
+    half, zero = v.constant(0.5), v.constant(0.0)
+    count = work.known()
+    scale = build.fdiv(work.share, count)
 
     def term(place: Any) -> list[Any]:
         behind = work.walk.moved(place, work.targets)
         logs = work.s.load(behind)
         precision = vector_math.exp(v, build.fneg(logs))
-        error = build.fsub(work.s.load(place), work.y.load(place))
+        y = work.y.load(place)
+        gone = work.gone(y)
+        error = build.fsub(work.s.load(place), y)
         weighted = build.fmul(error, precision)
-        work.d.store(build.fmul(scale, weighted), place)
         square = build.fmul(weighted, error)
-        work.d.store(build.fmul(scale, v.fma(square, build.fneg(half), half)), behind)
-        return [build.fadd(logs, square)]
+        slopes = weighted, v.fma(square, build.fneg(half), half)
+        for slope, where in zip(slopes, (place, behind), strict=True):
+            work.d.store(build.fmul(scale, build.select(gone, zero, slope)), where)
+        return [build.select(gone, zero, build.fadd(logs, square))]
 
     (total,) = work.walk.first(work.targets).total(term)
-    return build.fdiv(build.fmul(total, half), work.count)
+    return build.fdiv(build.fmul(total, half), count)
 
 
 _LOSSES = {
     codes.CROSS_ENTROPY: _cross_entropy,
+    codes.FOCAL: _focal,
     codes.GAUSSIAN_NLL: _gaussian_nll,
 }

@@ -140,10 +140,16 @@ PLAN: Final = np.dtype(
         ("values_at", np.int64),
         ("weights_at", np.int64),
         # How a loss, its gradient and a penalty count.
-        ("loss_number", np.float64),  # the loss's own
         ("loss_scale", np.float64),  # times every loss
         ("gradient_scale", np.float64),  # times every gradient of a loss
+        ("missing", np.int64),  # 1 where NaN among the targets' values stands for none
         ("loss_limit", np.float64),  # upper bound of a cross-entropy, per output
+        # Numbers of losses, by the names that their records give them.
+        ("delta", np.float64),
+        ("quantile", np.float64),
+        ("label_smoothing", np.float64),
+        ("gamma", np.float64),
+        ("power", np.float64),
         ("shared_penalty", np.int64),  # 1 where L2 is divided by the weight of the batch
         # 1 where `loss_sum` counts a batch by its examples, not by their weights.
         ("by_examples", np.int64),

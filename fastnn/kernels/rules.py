@@ -76,6 +76,20 @@ def prepare_rates(rates: Any, numbers: Any, plan: Any) -> None:
         rates[2] = dtype(numbers.increase)
         rates[3] = dtype(numbers.smallest)
         rates[4] = dtype(numbers.largest)
+    elif code == codes.ADADELTA:
+        rates[0] = dtype(eta)
+        rates[1] = dtype(1.0 - numbers.rho)
+        rates[2] = dtype(numbers.epsilon)
+    elif code == codes.ADAMAX:
+        rates[0] = dtype(eta / (1.0 - numbers.beta_1**t))
+        rates[1] = dtype(1.0 - numbers.beta_1)
+        rates[2] = dtype(numbers.beta_2)
+        rates[3] = dtype(numbers.epsilon)
+    elif code == codes.LION:
+        rates[0] = dtype(eta)
+        rates[1] = dtype(1.0 - numbers.beta_1)
+        rates[2] = dtype(1.0 - numbers.beta_2)
+        rates[3] = dtype(1.0)
     else:
         of_mean, of_gradient, adaptive = adam_sizes(numbers, code)
         rates[0] = dtype(eta * of_mean)
@@ -94,6 +108,8 @@ def prepare_rates(rates: Any, numbers: Any, plan: Any) -> None:
         rates[codes.RATES + place] = rates[place]
     if code == codes.ADAMW:
         rates[6] = dtype(1.0 - eta * numbers.weight_decay)
+    elif code == codes.LION:
+        rates[3] = dtype(1.0 - eta * numbers.weight_decay)
 
 
 @kernel
@@ -185,6 +201,56 @@ def rprop_rule(
     return [b.fsub(w, b.fmul(sign(v, counted), size)), counted, size]
 
 
+def amsgrad_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as Adam does, by the largest running mean of g^2 so far in place of the present one."""
+    of_mean, of_gradient, new_1, new_2, correction, epsilon, kept = rates
+    b = v.builder
+    m = v.fma(new_1, b.fsub(g, moments[0]), moments[0])
+    s = v.fma(new_2, b.fsub(b.fmul(g, g), moments[1]), moments[1])
+    # Were s NaN, the greater of both would be it.
+    most = v.greater(moments[2], s)
+    root = b.fadd(v.root(b.fmul(most, correction)), epsilon)
+    step = v.quotient(v.fma(of_gradient, g, b.fmul(of_mean, m)), root)
+    return [v.fma(w, kept, b.fneg(step)), m, s, most]
+
+
+def adamax_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as Adamax does: u = max(beta_2 u, |g| + epsilon), w -= eta m / u."""
+    eta, new, beta_2, epsilon = rates
+    b = v.builder
+    m = v.fma(new, b.fsub(g, moments[0]), moments[0])
+    u = v.greater(b.fmul(beta_2, moments[1]), b.fadd(v.call("llvm.fabs", g), epsilon))
+    return [b.fsub(w, v.quotient(b.fmul(eta, m), u)), m, u]
+
+
+def adadelta_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as Adadelta does: by the root of the mean of past steps' squares, over that of g^2."""
+    eta, new, epsilon = rates
+    b = v.builder
+    s = v.fma(new, b.fsub(b.fmul(g, g), moments[0]), moments[0])
+    size = v.quotient(v.root(b.fadd(moments[1], epsilon)), v.root(b.fadd(s, epsilon)))
+    step = b.fmul(size, g)
+    past = v.fma(new, b.fsub(b.fmul(step, step), moments[1]), moments[1])
+    return [b.fsub(w, b.fmul(eta, step)), s, past]
+
+
+def lion_rule(
+    v: Vectors, w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]
+) -> list[Any]:
+    """Step as Lion does: w = kept w - eta sign(beta_1 m + (1 - beta_1) g), then m by beta_2."""
+    eta, new_1, new_2, kept = rates
+    b = v.builder
+    apart = b.fsub(g, moments[0])
+    side = sign(v, v.fma(new_1, apart, moments[0]))
+    return [v.fma(w, kept, b.fneg(b.fmul(eta, side))), v.fma(new_2, apart, moments[0])]
+
+
 # Twins.
 
 
@@ -223,10 +289,47 @@ def _rprop(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list
     return [w - np.sign(counted) * size, counted, size]
 
 
+def _amsgrad(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    of_mean, of_gradient, new_1, new_2, correction, epsilon, kept = rates
+    m = moments[0] + new_1 * (g - moments[0])
+    s = moments[1] + new_2 * (g * g - moments[1])
+    most = np.maximum(moments[2], s)
+    root = np.sqrt(most * correction) + epsilon
+    return [w * kept - (of_mean * m + of_gradient * g) / root, m, s, most]
+
+
+def _adamax(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    eta, new, beta_2, epsilon = rates
+    m = moments[0] + new * (g - moments[0])
+    u = np.maximum(beta_2 * moments[1], np.abs(g) + epsilon)
+    return [w - eta * m / u, m, u]
+
+
+def _adadelta(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    eta, new, epsilon = rates
+    s = moments[0] + new * (g * g - moments[0])
+    step = np.sqrt((moments[1] + epsilon) / (s + epsilon)) * g
+    return [w - eta * step, s, moments[1] + new * (step * step - moments[1])]
+
+
+def _lion(w: Any, g: Any, moments: Sequence[Any], rates: Sequence[Any]) -> list[Any]:
+    """Compute it in NumPy."""
+    eta, new_1, new_2, kept = rates
+    apart = g - moments[0]
+    return [w * kept - eta * np.sign(moments[0] + new_1 * apart), moments[0] + new_2 * apart]
+
+
 #: By the code of the first optimizer in the table that uses the rule.
 RULES: dict[int, Rule] = {
     codes.SGD: Rule(sgd_rule, _sgd, moments=1, rates=3),
     codes.ADAM: Rule(adam_rule, _adam, moments=2, rates=7),
     codes.RMSPROP: Rule(scaled_rule, _scaled, moments=1, rates=4),
     codes.RPROP: Rule(rprop_rule, _rprop, moments=2, rates=5),
+    codes.ADADELTA: Rule(adadelta_rule, _adadelta, moments=2, rates=3),
+    codes.ADAMAX: Rule(adamax_rule, _adamax, moments=2, rates=4),
+    codes.AMSGRAD: Rule(amsgrad_rule, _amsgrad, moments=3, rates=7),
+    codes.LION: Rule(lion_rule, _lion, moments=1, rates=4),
 }

@@ -20,7 +20,11 @@ from fastnn.kernels.rules import RULES
 __all__ = ["blend", "span", "squares", "update_span"]
 
 # Only a name of the module's own counts as a literal in a kernel.
+_ADADELTA = codes.ADADELTA
 _ADAM = codes.ADAM
+_ADAMAX = codes.ADAMAX
+_AMSGRAD = codes.AMSGRAD
+_LION = codes.LION
 _RMSPROP = codes.RMSPROP
 _RPROP = codes.RPROP
 _SGD = codes.SGD
@@ -103,6 +107,14 @@ def update_span(
         return span(_RMSPROP, M, w, g, state, count, pitch, rates)
     if code == codes.RPROP:
         return span(_RPROP, M, w, g, state, count, pitch, rates)
+    if code == codes.ADADELTA:
+        return span(_ADADELTA, M, w, g, state, count, pitch, rates)
+    if code == codes.ADAMAX:
+        return span(_ADAMAX, M, w, g, state, count, pitch, rates)
+    if code == codes.AMSGRAD:
+        return span(_AMSGRAD, M, w, g, state, count, pitch, rates)
+    if code == codes.LION:
+        return span(_LION, M, w, g, state, count, pitch, rates)
     return span(_ADAM, M, w, g, state, count, pitch, rates)
 
 
