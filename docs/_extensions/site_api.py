@@ -16,6 +16,7 @@ GROUPS = (
     ("Losses", "Losses with settings of their own; the others go by [name](tables.md)."),
     ("Optimizers", "How a step follows from a gradient."),
     ("Schedules", "How the learning rate changes during a fit."),
+    ("Metrics", "Metrics with settings of their own; the others go by [name](tables.md)."),
     ("Callbacks", "What runs between epochs."),
     ("Results", "What fits and inspections return."),
     ("Errors and warnings", "What they say stands on [a page of its own](../errors.md)."),
@@ -42,6 +43,8 @@ def group_of(name: str, thing: Any) -> str:
             return title
     if inspect.isclass(thing) and issubclass(thing, Exception):
         return "Errors and warnings"
+    if inspect.isclass(thing) and issubclass(thing, fastnn.Callback):
+        return "Callbacks"
     if name.startswith("MLP"):
         return "Estimators"
     if name in {"Sequential", "load"}:
@@ -51,7 +54,7 @@ def group_of(name: str, thing: Any) -> str:
     home = thing.__module__.removeprefix("fastnn.").split(".")[0]
     homes = {"callbacks": "Callbacks", "schedules": "Schedules", "losses": "Losses"}
     homes |= dict.fromkeys(("layers", "activations", "norms"), "Layers")
-    homes |= {"optimizers": "Optimizers"}
+    homes |= {"optimizers": "Optimizers", "metrics": "Metrics"}
     return homes.get(home, "Results")
 
 
