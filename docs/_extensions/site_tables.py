@@ -75,7 +75,7 @@ def losses() -> Rows:
     }
     yield "name", "loss of one example", "targets", "last layer", "with settings", "source"
     for row in LOSSES.values():
-        record = linked(row.record) if row.record is not None else ""
+        record = linked(type(row.given)) if row.given is not None else ""
         last = code(row.activation) if row.activation else "any"
         wanted = targets.get(row.targets, row.targets)
         yield names(row), code(row.formula), wanted, last, record, row.source
