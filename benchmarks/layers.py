@@ -9,21 +9,22 @@ from fastnn.layers import Layer
 
 from .cores import keep_to, physical_cores
 
-# What follows each of the three layers.
-KINDS: dict[str, tuple[Layer, ...]] = {
-    "nothing": (),
-    "LayerNorm": (fn.LayerNorm(),),
-    "RMSNorm": (fn.RMSNorm(),),
-    "PReLU": (fn.PReLU(),),
-}
 _ROWS, _BATCH, _WIDTH, _FEATURES = 2048, 256, 256, 256
+_DENSE = fn.Dense(_WIDTH, "relu")
+
+# What stands for each of the three layers.
+KINDS: dict[str, tuple[Layer, ...]] = {
+    "nothing": (_DENSE,),
+    "LayerNorm": (_DENSE, fn.LayerNorm()),
+    "RMSNorm": (_DENSE, fn.RMSNorm()),
+    "PReLU": (_DENSE, fn.PReLU()),
+    "Residual": (fn.Residual([_DENSE]),),
+}
 
 
 def network(kind: str, dtype: str = "float32") -> fn.Sequential:
-    """Return three layers of 256, each with a kind of layer behind it, and ten classes."""
-    layers: list[Layer] = []
-    for _ in range(3):
-        layers += [fn.Dense(_WIDTH, "relu"), *KINDS[kind]]
+    """Return three layers of 256, a kind of layer behind or around each, and ten classes."""
+    layers = KINDS[kind] * 3
     return fn.Sequential([*layers, fn.Dense(10, "softmax")], inputs=_FEATURES, dtype=dtype)
 
 

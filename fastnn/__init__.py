@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from fastnn.prediction import Trace as Trace
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
+    from fastnn.residual import Residual as Residual
     from fastnn.scaling import Standardize as Standardize
     from fastnn.schedules import ConstantRate as ConstantRate
     from fastnn.schedules import CosineDecay as CosineDecay
@@ -121,6 +122,7 @@ _HOMES = {
     "RMSprop": "optimizers",
     "Recall": "metrics",
     "ReduceOnPlateau": "schedules",
+    "Residual": "residual",
     "Rprop": "optimizers",
     "SGD": "optimizers",
     "Sequential": "network",

@@ -84,7 +84,7 @@ def _about_weights(layers: Sequence[Dense], layout: Layout, parameters: Floats) 
         drawn, here = norm(W), norm(layout.view(parameters, block.W))
         if here > _GROWN * drawn > 0.0:
             return (
-                f", smaller weights (those of layer {block.place} are {here / drawn:.2g} times as "
+                f", smaller weights (those of layer {block.name} are {here / drawn:.2g} times as "
                 "large as their initializer draws them)"
             )
     return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kinds import kind_of
+from fastnn.kinds import check_widths, kind_of
 from fastnn.layers import Layer
 
 __all__ = ["Described", "described", "summary"]
@@ -28,27 +28,34 @@ class Described:
         How many columns it writes; None where that is not known yet.
     parameters : int or None
         How many numbers it has; None where that is not known yet.
+    name : str
+        Its place, with dots, such as "1.0", inside another layer.
     """
 
     kind: str
     said: str
     outputs: int | None
     parameters: int | None
+    name: str
 
 
-def described(layers: Sequence[Layer], inputs: int | None) -> list[Described]:
-    """Describe every layer of a network with so many inputs, or a number that is not known yet."""
+def described(layers: Sequence[Layer], inputs: int | None, above: str = "") -> list[Described]:
+    """Describe every layer of a network with so many inputs, or a number that is not known yet.
+
+    Those inside another one come behind it.
+    """
     found = []
     width: Any = inputs
-    for layer in layers:
+    for place, layer in enumerate(layers):
         kind, count = kind_of(layer), None
         said = kind.say(layer)
         if not getattr(layer, "trainable", True):
             said += ", frozen" if said else "measured"
         if width is not None or kind.form == codes.NO_PARAMETERS:
             count = sum(math.prod(one.shape) for one in kind.parameters(layer, width))
-        width = kind.outputs(layer, width)
-        found.append(Described(type(layer).__name__, said, width, count))
+        name, before, width = f"{above}{place}", width, check_widths([layer], width)
+        found.append(Described(type(layer).__name__, said, width, count, name))
+        found += described(layer.inside, before, f"{name}.")
     return found
 
 
@@ -56,10 +63,11 @@ def summary(layers: Sequence[Layer], inputs: int | None, dtype: Any) -> str:
     """Write a line per layer, and one of the whole; see `Sequential.summary`."""
     rows = [("layer", "kind", "activation", "output", "parameters")]
     known = described(layers, inputs)
-    for place, one in enumerate(known):
+    for one in known:
         width = "?" if one.outputs is None else one.outputs
         count = "?" if one.parameters is None else str(one.parameters)
-        rows.append((str(place), one.kind, one.said, f"(n, {width})", count))
+        kind = "  " * one.name.count(".") + one.kind
+        rows.append((one.name, kind, one.said, f"(n, {width})", count))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [
         f"{row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  "

@@ -59,8 +59,8 @@ class LayerReport:
 
     Attributes
     ----------
-    place : int
-        Place in the network's layer list.
+    place : int or str
+        Place in the network's layer list; a text such as "1.0" for one inside another layer.
     units : int
         Width of the layer.
     activation : str
@@ -80,7 +80,7 @@ class LayerReport:
         step overflows.
     """
 
-    place: int
+    place: int | str
     units: int
     activation: str
     mean: float
@@ -232,7 +232,7 @@ def _layer(
     low, high = row.saturation or (0.0, 0.0)
     with np.errstate(all="ignore"):
         return LayerReport(
-            place=block.place,
+            place=block.label,
             units=block.outputs,
             activation=block.activation,
             mean=float(A.mean()),
@@ -268,7 +268,7 @@ def _alike_findings(facts: Facts) -> list[str]:
             sizes = np.linalg.svd(W, compute_uv=False)
             one_way = sizes[1] <= _ALIKE * sizes[0]
         if same or one_way:
-            alike.append(str(block.place))
+            alike.append(block.name)
     if not alike:
         return []
     many = len(alike) > 1

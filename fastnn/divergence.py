@@ -50,14 +50,14 @@ def divergence(
     """Say where a step went wrong, at an epoch and a step of it, and what may help."""
     epoch, step = at
     block, what = _where_it_began(job, batch, after, trouble)
-    place = f"layer {block.place} ({_named(block)})"
+    place = f"layer {block.name} ({_named(block)})"
     return DivergenceError(
         f"training turned non-finite in epoch {epoch + 1}, step {step + 1} of "
         f"{job.steps}: {what.format(place=place)}. The network holds its last finite "
         f"weights, from before that step. {_remedy(job)}",
         epoch=epoch + 1,
         step=step + 1,
-        layer=f"layer {block.place}",
+        layer=f"layer {block.name}",
         history=history,
     )
 

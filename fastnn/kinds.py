@@ -5,21 +5,23 @@ To add one, see "Adding a layer" in ``docs/architecture.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, fields
 from typing import Any
 
 from fastnn import reference_kinds, reference_norms, reference_scaling, reference_slopes
 from fastnn.kernels import codes
-from fastnn.layers import Dense, Dropout, Layer
+from fastnn.layers import Dense, Dropout, Layer, named
 from fastnn.names import describe, lookup, several
 from fastnn.norms import LayerNorm, RMSNorm
 from fastnn.reference_kinds import Equations
+from fastnn.residual import Residual
 from fastnn.scaling import Standardize, measured
 from fastnn.slopes import PReLU
 
 __all__ = [
-    "KINDS", "LAYERS", "Array", "Kind", "check_layers", "from_dict", "kind_of", "to_dict",
+    "KINDS", "LAYERS", "Array", "Kind", "check_layers", "check_widths", "from_dict", "kind_of",
+    "spelt", "to_dict",
 ]  # fmt: skip
 
 
@@ -181,6 +183,10 @@ _ROWS = (
         parameters=lambda layer, inputs: (Array("slope", (inputs,), layer.initial),),
         form=codes.SPANS,
     ),
+    Kind(
+        Residual, codes.RESIDUAL, reference_kinds.RESIDUAL,
+        say=lambda layer: "sum",
+    ),
 )  # fmt: skip
 
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
@@ -213,12 +219,16 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
             raise TypeError(
                 f"layers[{place}] must be a layer, one of {known}; got {describe(layer)}."
             )
-    for place, layer in enumerate(found):
-        if place and kind_of(layer).measured is not None:
+    for name, layer in named(found):
+        if type(layer).__name__ not in KINDS:
+            raise TypeError(f"{spelt(name)} must be a layer of fastnn's; got {describe(layer)}.")
+        if name != "0" and kind_of(layer).measured is not None:
+            first = "a block" if "." in name else repr(found[int(name) - 1])
             raise ValueError(
-                f"layers[{place}] is {layer!r}, which measures the features and so must be the "
-                f"first layer; before it stands {found[place - 1]!r}."
+                f"{spelt(name)} is {layer!r}, which measures the features and so must be the "
+                f"first layer; before it stands {first}."
             )
+    check_widths(found, None)
     if not isinstance(found[-1], Dense):
         raise ValueError(
             "layers must end with a Dense layer, which gives the predictions; "
@@ -227,13 +237,44 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
     return found
 
 
+def spelt(name: str) -> str:
+    """Return a layer's place, such as "1.0", as an expression in Python."""
+    return ".".join(f"layers[{place}]" for place in name.split("."))
+
+
+def check_widths(layers: Sequence[Layer], inputs: int | None, above: str = "") -> int | None:
+    """Return how many columns layers give, None where that is not known yet.
+
+    Refuses a sum of columns that are not as many.
+    """
+    for place, layer in enumerate(layers):
+        name, width = f"{above}{place}", inputs
+        if layer.inside:
+            width = check_widths(layer.inside, inputs, f"{name}.")
+            if None not in (inputs, width) and width != inputs:
+                raise ValueError(
+                    f"{spelt(name)} adds its input, {_columns(inputs)}, to what its layers give, "
+                    f"{_columns(width)}; both must be as wide."
+                )
+        give: Any = kind_of(layer).outputs
+        inputs = give(layer, width)
+    return inputs
+
+
+def _columns(count: int | None) -> str:
+    """Return a number of columns in words."""
+    return f"{count} column{'' if count == 1 else 's'}"
+
+
 def to_dict(layer: Layer) -> dict[str, Any]:
     """Return a layer as plain data, for files; as files of before have it where that says all."""
-    plain: dict[str, Any] = asdict(layer)  # type: ignore[call-overload]
+    plain: dict[str, Any] = {"layer": type(layer).__name__}
     for one in fields(layer):  # type: ignore[arg-type]
-        if one.metadata.get("later") and plain[one.name] == one.default:
-            del plain[one.name]
-    return {"layer": type(layer).__name__, **plain}
+        value = getattr(layer, one.name)
+        if one.metadata.get("later") and value == one.default:
+            continue
+        plain[one.name] = [to_dict(part) for part in layer.inside] if layer.inside else value
+    return plain
 
 
 def from_dict(data: object) -> Layer:
@@ -248,5 +289,7 @@ def from_dict(data: object) -> Layer:
         raise ValueError(
             f"a layer must be described by {', '.join(wanted)}; got {', '.join(given)}."
         )
+    if isinstance(given.get("layers"), list):
+        given["layers"] = [from_dict(part) for part in given["layers"]]
     layer: Layer = record(**given)
     return layer

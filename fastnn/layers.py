@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fastnn import words
@@ -12,13 +12,18 @@ from fastnn.hints import understands
 from fastnn.initializers import Start, check_initializer
 from fastnn.names import check_bool, check_integer, check_real, lookup
 
-__all__ = ["Dense", "Dropout", "Layer", "later", "starts"]
+__all__ = ["Dense", "Dropout", "Layer", "later", "named", "starts"]
 
 
 class Layer:
     """What every record of a layer is; `kinds` says what there is to know of each."""
 
     __slots__ = ()
+
+    @property
+    def inside(self) -> tuple[Layer, ...]:
+        """The layers that it is made of; most are made of none."""
+        return ()
 
     def __repr__(self) -> str:
         """Return the call that makes it; fields that came later are left out at their default."""
@@ -143,24 +148,55 @@ class Dropout(Layer):
         object.__setattr__(self, "rate", rate)
 
 
+def named(layers: Sequence[Layer], above: str = "") -> Iterator[tuple[str, Layer]]:
+    """Give all layers with their places, such as "1.0"; those inside one come behind it."""
+    for place, layer in enumerate(layers):
+        yield f"{above}{place}", layer
+        yield from named(layer.inside, f"{above}{place}.")
+
+
 def starts(layers: Sequence[Layer]) -> list[Start]:
     """Return how every Dense layer begins; "auto" hangs on its place and on the layer below."""
-    dense = [layer for layer in layers if isinstance(layer, Dense)]
+    every = [layer for _, layer in named(layers)]
+    count = sum(isinstance(layer, Dense) for layer in every)
+    share = max(1, sum(bool(layer.inside) for layer in every)) ** -0.5
     found: list[Start] = []
-    for place, layer in enumerate(dense):
-        row = ACTIVATIONS[layer.activation]
-        last = place == len(dense) - 1
-        if layer.initializer != "auto":
-            start = Start(layer.initializer)
-        elif not last and row.initializer not in ("isometry", "pairs"):
-            start = Start(row.initializer)
-        else:
-            start = Start(
-                "isometry",
-                gain=1.0 if last else row.gain,
-                reads_pairs=place > 0 and found[-1].makes_pairs,
-                makes_pairs=not last and row.initializer == "pairs",
-                spread=place == 0 and not last and layer.activation != "identity",
-            )
-        found.append(start)
+    _begin(layers, False, found, count, 1.0, share)
     return found
+
+
+def _begin(
+    layers: Sequence[Layer], pairs: bool, found: list[Start], count: int, factor: float,
+    share: float,
+) -> bool:  # fmt: skip
+    """Add how the Dense layers of a chain begin; say whether it ends in pairs, as it may begin.
+
+    The last of them is multiplied by a factor, that of a block by its share.
+    """
+    last = max((n for n, layer in enumerate(layers) if isinstance(layer, Dense)), default=-1)
+    for place, layer in enumerate(layers):
+        if layer.inside:
+            # A sum of pairs is one of pairs.
+            pairs = _begin(layer.inside, pairs, found, count, share, share) and pairs
+        elif isinstance(layer, Dense):
+            found.append(_start(layer, pairs, not found, len(found) == count - 1))
+            pairs = found[-1].makes_pairs
+            if place == last and factor != 1.0 and found[-1].initializer == "isometry":
+                found[-1] = replace(found[-1], gain=found[-1].gain * factor)
+    return pairs
+
+
+def _start(layer: Dense, pairs: bool, first: bool, last: bool) -> Start:
+    """Return how a layer begins that reads pairs or not, and is the first or last one or not."""
+    row = ACTIVATIONS[layer.activation]
+    if layer.initializer != "auto":
+        return Start(layer.initializer)
+    if not last and row.initializer not in ("isometry", "pairs"):
+        return Start(row.initializer)
+    return Start(
+        "isometry",
+        gain=1.0 if last else row.gain,
+        reads_pairs=pairs,
+        makes_pairs=not last and row.initializer == "pairs",
+        spread=first and not last and layer.activation != "identity",
+    )

@@ -10,6 +10,7 @@ This file is long because names, table and workspace describe the same offsets.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,19 +21,23 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn import tuning
 from fastnn.activations import ACTIVATIONS, Activation
 from fastnn.kernels import codes, records
-from fastnn.kinds import KINDS, Array, Kind, kind_of
+from fastnn.kinds import KINDS, Array, Kind, check_widths, kind_of
 from fastnn.layers import Layer
 from fastnn.losses import Loss
 from fastnn.system import pages
 
-__all__ = ["Entry", "Layout", "Operation", "Program", "Tiling", "aligned_zeros", "capacity"]
+__all__ = [
+    "Entry", "Layout", "Operation", "Program", "Tiling", "aligned_zeros", "capacity", "seconds",
+]  # fmt: skip
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any current CPU
 _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 
 # What is private to a thread where threads share no chunk.
-_PRIVATE_IN_TABLE = ("source", "Z", "result", "dsource", "dresult", "scratch")
+_PRIVATE_IN_TABLE = (
+    "source", "Z", "result", "dsource", "dresult", "scratch", "other", "plus", "carry", "carried",
+)  # fmt: skip
 _PRIVATE_IN_PLAN = ("flat_at", "dflat_at", "losses", "shares", "entries")
 _PRIVATE_INTEGERS = ("beginnings", "row_starts")
 
@@ -99,13 +104,19 @@ class Operation:
     layer : Layer
         Its record.
     place : int
-        Place in the network's layer list.
+        Place in the network's layer list; of a layer inside another one a number of its own.
     inputs, outputs : int
         Columns read and written.
     parameters : tuple of Entry
         Where its parameters lie: W and b of a fully connected layer.
     buffers : tuple of Entry
         Where its buffers lie.
+    name : str
+        Place in the layer list, such as "1"; with dots, such as "1.0", inside another layer.
+    number : int
+        How many operations stand before it in the network.
+    since : int or None
+        Of a sum, the number of the first operation inside; what that reads is added.
     """
 
     kind: Kind
@@ -115,6 +126,14 @@ class Operation:
     outputs: int
     parameters: tuple[Entry, ...] = ()
     buffers: tuple[Entry, ...] = ()
+    name: str = ""
+    number: int = 0
+    since: int | None = None
+
+    @property
+    def label(self) -> int | str:
+        """Its place as reports have it: a number, but inside another layer."""
+        return self.name if "." in self.name else self.place
 
     def begin(
         self, layout: Layout, parameters: NDArray[np.floating], buffers: NDArray[np.floating]
@@ -192,16 +211,10 @@ class Layout:
     @classmethod
     def of(cls, inputs: int, layers: Sequence[Layer]) -> Layout:
         """Lay out the layers of a network of so many inputs."""
-        operations = []
-        size = buffer_size = 0
-        for place, layer in enumerate(layers):
-            kind = kind_of(layer)
-            parameters, size = _entries(place, kind.parameters(layer, inputs), size)
-            buffers, buffer_size = _entries(place, kind.buffers(layer, inputs), buffer_size)
-            outputs = kind.outputs(layer, inputs)
-            operations.append(Operation(kind, layer, place, inputs, outputs, parameters, buffers))
-            inputs = outputs
-        return cls(operations)
+        check_widths(layers, inputs)
+        laid = _Laid(len(layers))
+        laid.chain(inputs, layers)
+        return cls(laid.operations)
 
     def without_training(self) -> Layout:
         """Return the same without what is done in training only."""
@@ -264,13 +277,61 @@ class Layout:
         return [None if block.b is None else self.view(vector, block.b) for block in self.blocks]
 
 
-def _entries(place: int, arrays: Sequence[Array], offset: int) -> tuple[tuple[Entry, ...], int]:
+class _Laid:
+    """Operations in a row, and where their arrays end.
+
+    Parameters
+    ----------
+    inner : int
+        The place of the first layer inside another one.
+    """
+
+    def __init__(self, inner: int) -> None:
+        self.operations: list[Operation] = []
+        self._inner, self._size, self._buffer_size = inner, 0, 0
+
+    def chain(self, width: int, layers: Sequence[Layer], above: str = "") -> int:
+        """Add layers that read so many columns; return how many they give."""
+        for n, layer in enumerate(layers):
+            kind, name, since = kind_of(layer), f"{above}{n}", None
+            place = n if not above else self._inner
+            self._inner += bool(above)
+            if layer.inside:
+                since = len(self.operations)
+                width = self.chain(width, layer.inside, f"{name}.")
+            parameters, self._size = _entries(name, kind.parameters(layer, width), self._size)
+            buffers, self._buffer_size = _entries(
+                name, kind.buffers(layer, width), self._buffer_size
+            )
+            inputs, width = width, kind.outputs(layer, width)
+            self.operations.append(
+                Operation(
+                    kind, layer, place, inputs, width, parameters, buffers, name,
+                    len(self.operations), since,
+                )
+            )  # fmt: skip
+        return width
+
+
+def _entries(name: str, arrays: Sequence[Array], offset: int) -> tuple[tuple[Entry, ...], int]:
     """Return where a layer's arrays lie from an offset on, and where the next ones begin."""
     found = []
     for one in arrays:
-        found.append(Entry(f"{place}.{one.name}", offset, one.shape))
+        found.append(Entry(f"{name}.{one.name}", offset, one.shape))
         offset += found[-1].size
     return tuple(found), offset
+
+
+def seconds(operations: Sequence[Operation]) -> list[int | None]:
+    """Return where the second operation that a sum reads stands, -1 for X; None of all others.
+
+    The operations may be some of a network's: what is done in training only leaves a sum with its
+    block as it is.
+    """
+    numbers = [one.number for one in operations]
+    return [
+        None if one.since is None else bisect_left(numbers, one.since) - 1 for one in operations
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +491,8 @@ class _Planner:
     def __init__(self, operations: Sequence[Operation], tiling: Tiling, asked: Asked) -> None:
         self.operations = [one for one in operations if asked.dropping or not one.kind.in_training]
         self.asked, self.tiling = asked, tiling
+        # Where the second operation that a sum reads stands.
+        self.seconds = seconds(self.operations)
         self.table = records.operations(len(self.operations))
         self.plan = np.zeros((), records.PLAN)
         self.room, self.integers = _Room(), _Room()
@@ -531,13 +594,19 @@ class _Planner:
         source = codes.NONE
         if asked.entries is None:
             source = self.room(self.tiling.panels(height, self.operations[0].inputs))
-        original = True
-        for row, one in zip(self.table, self.operations, strict=True):
+        given, original = source, True
+        # From here on the inputs are read again by a sum.
+        held = min((one.since for one in self.operations if one.since is not None), default=None)
+        for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
             size = self.tiling.panels(height, one.outputs)
             row["source"] = source
+            second = self.seconds[place]
+            if second is not None:
+                row["other"] = self.table[second]["result"] if second >= 0 else given
             # The original inputs are not needed again; a layer's output is, for its derivative.
-            original = original and one.kind.in_place
-            row["result"] = row["Z"] = source if original else self.room(size)
+            original = original and one.kind.in_place and (held is None or one.number < held)
+            shared = original or (not asked.keep and self._is_handed_on(place))
+            row["result"] = row["Z"] = source if shared else self.room(size)
             if asked.keep or (asked.gradient and self._activation(one).derivative_from == "Z"):
                 row["Z"] = row["result"] if one.kind.in_place else self.room(size)
             if one.kind.scratch:
@@ -553,9 +622,8 @@ class _Planner:
         for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
             row["dsource"] = dsource if learning else codes.NONE
             row["below"] = below
-            row["dresult"] = (
-                dsource if one.kind.in_place else self.room(tiling.panels(height, one.outputs))
-            )
+            shared = one.kind.in_place or self._is_handed_on(place)
+            row["dresult"] = dsource if shared else self.room(tiling.panels(height, one.outputs))
             matrix = one.kind.form == codes.MATRIX and not row["narrow"]
             if matrix and row["dsource"] != codes.NONE:
                 row["transposed"] = self.room(tiling.panels(one.outputs, one.inputs))
@@ -563,6 +631,36 @@ class _Planner:
             learning = learning or one.trainable or self.asked.keep
             dsource = row["dresult"]
             below = codes.NONE if row["activation"] == codes.IDENTITY else place
+        self._place_sums()
+
+    def _is_handed_on(self, place: int) -> bool:
+        """Say whether an operation is a sum that writes over what the last layer inside gives.
+
+        Nothing else reads that, nor changes its gradient, if it is a product or a sum.
+        """
+        one = self.operations[place]
+        if one.since is None or place == 0:
+            return False
+        last = self.operations[place - 1]
+        plain = last.kind.form == codes.MATRIX or last.since is not None
+        return plain and last.number >= one.since and last.activation == "identity"
+
+    def _place_sums(self) -> None:
+        """Say which gradients of sums are added to those of what they read beside."""
+        height, tiling = int(self.plan["height"]), self.tiling
+        # The outer ones of several that read the same come first.
+        for place in reversed(range(len(self.operations))):
+            second = self.seconds[place]
+            if second is None:
+                continue
+            row, first = self.table[place], self.table[second + 1]
+            if first["dsource"] == codes.NONE:
+                continue
+            given = int(row["dresult"])
+            if first["plus"] != codes.NONE:
+                row["carried"] = first["plus"]
+                given = row["carry"] = self.room(tiling.panels(height, int(row["outputs"])))
+            first["plus"] = given
 
     def _end_in_loss(self) -> None:
         """Write the loss, and allocate what the last operation's result is turned into."""

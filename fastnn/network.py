@@ -36,9 +36,9 @@ from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_start
 from fastnn.kernels import codes
-from fastnn.kinds import check_layers, from_dict, kind_of, to_dict
+from fastnn.kinds import check_layers, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
-from fastnn.layers import Dense, Layer, starts
+from fastnn.layers import Dense, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import MetricLike, resolve
@@ -77,6 +77,8 @@ _ESTIMATOR = "fastnn-estimator"  # what the estimators' files say in its place
 _FORMAT_VERSION = 1
 # A file of more arrays must describe a network that has as many, before they are looked at.
 _FEW_ARRAYS = 100
+# As far as is known before a description is read.
+_ARRAYS_OF_A_LAYER = 2
 _OTHER_ARRAYS = "its arrays are not those of its layers."
 
 
@@ -101,7 +103,7 @@ class Sequential:
 
     Parameters
     ----------
-    layers : list of Dense and Dropout
+    layers : list of layers
         At least one; the last one is a Dense and gives the predictions.
     inputs : int, optional
         Number of features, p.  Left out, it is taken from X at the first fit.  From then on it
@@ -114,7 +116,7 @@ class Sequential:
 
     Attributes
     ----------
-    layers : tuple of Dense and Dropout
+    layers : tuple of layers
         As given.
     inputs : int or None
         Number of features; None before it is known.
@@ -205,7 +207,7 @@ class Sequential:
 
     def _check_numbers(self) -> None:
         """Refuse numbers of layers that would become infinite, or 0, in the network's dtype."""
-        for place, layer in enumerate(self.layers):
+        for place, layer in named(self.layers):
             if kind_of(layer).form != codes.SPANS:
                 continue
             for name, value in to_dict(layer).items():
@@ -215,7 +217,7 @@ class Sequential:
                     held = abs(self.dtype.type(value))
                 if not 0.0 < held < math.inf:
                     raise ValueError(
-                        f"{name} of layers[{place}] must be a number that fits {self.dtype}; "
+                        f"{name} of {spelt(place)} must be a number that fits {self.dtype}; "
                         f"got {value!r}."
                     )
 
@@ -1298,22 +1300,23 @@ class Sequential:
                 if not (one.kind.answered or one.kind.in_training):
                     raise ValueError(
                         f"{method} computes networks of Dense and Dropout layers; got a "
-                        f"{one.kind.name} as layer {one.place}. net(x), net.predict and "
+                        f"{one.kind.name} as layer {one.name}. net(x), net.predict and "
                         "net.freeze() compute every network."
                     )
             embedded = self._embedded = compiled.Embedded(layout, self.dtype)
         return embedded
 
-    def hidden(self, X: ArrayLike, layer: int = -2, *, backend: str | None = None) -> Floats:
+    def hidden(self, X: ArrayLike, layer: int | str = -2, *, backend: str | None = None) -> Floats:
         """Return the output of a layer, counted in the layer list.
 
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
             Examples, one per row.
-        layer : int, default -2
+        layer : int or str, default -2
             Place of the layer; negative places count from the end, so that -2 is the last
-            hidden layer and -1 gives the predictions.
+            hidden layer and -1 gives the predictions.  A text such as "1.0" names the first layer
+            inside the one at place 1.
         backend : {None, "native", "reference"}, default None
             Which path computes.
 
@@ -1335,17 +1338,9 @@ class Sequential:
         (1, 5)
         """
         layout = self.layout
-        count = len(self.layers)
-        place = check_integer(layer, "layer", -count)
-        if place >= count:
-            raise ValueError(
-                f"layer must be a place in a list of {count} layers, {-count} to {count - 1}; "
-                f"got {describe(layer).removesuffix(' (int)')}."
-            )
+        wanted = _place_of(layer, len(self.layers), [one.name for one in layout.operations])
         features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))
-        chosen = [
-            one for one in layout.without_training().operations if one.place <= range(count)[place]
-        ]
+        chosen = [one for one in layout.operations[: wanted + 1] if not one.kind.in_training]
         if not chosen:
             # A dropout of inputs leaves them as they are.
             return features.toarray() if isinstance(features, SparseRows) else features.copy()
@@ -1650,7 +1645,7 @@ class Sequential:
             columns.append(Columns.of("y", exact.values, self.dtype))
         facts = Facts(
             layout=layout,
-            layers=tuple(layer for layer in self.layers if isinstance(layer, Dense)),
+            layers=tuple(layer for _, layer in named(self.layers) if isinstance(layer, Dense)),
             parameters=before,
             stepped=after,
             trial=tuple(trial),
@@ -1982,6 +1977,22 @@ class Sequential:
         return PlainNetwork.of(layout, parameters, self._classes), rows
 
 
+def _place_of(layer: int | str, count: int, names: Sequence[str]) -> int:
+    """Return which of the operations is that of a layer: one of so many, or by its name."""
+    if isinstance(layer, str):
+        if layer not in names:
+            known = ", ".join(sorted(names, key=lambda name: [int(n) for n in name.split(".")]))
+            raise ValueError(f"layer must name a layer, one of {known}; got {describe(layer)}.")
+        return names.index(layer)
+    place = check_integer(layer, "layer", -count)
+    if place >= count:
+        raise ValueError(
+            f"layer must be a place in a list of {count} layers, {-count} to {count - 1}; "
+            f"got {describe(layer).removesuffix(' (int)')}."
+        )
+    return names.index(str(range(count)[place]))
+
+
 def _begin_fit(fitting: dict[int, object], process: int, me: object) -> None:
     """Take a network's turn to be fitted, or refuse a second fit at the same time.
 
@@ -2030,8 +2041,9 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         nonlocal saved
         if count > _FEW_ARRAYS:
             _check_kind(path, texts)
-            # No layer has more than two arrays, or one without numbers.
-            if count * _LEAST_BYTES > room or count > 2 * texts["network"].count('"layer"'):
+            # No layer has many arrays, or one without numbers.
+            most = _ARRAYS_OF_A_LAYER * texts["network"].count('"layer"')
+            if count * _LEAST_BYTES > room or count > most:
                 raise _not_ours(path, _OTHER_ARRAYS)
             saved = _described(path, texts, room, count)
             if count != len(saved.layout) + len(saved.layout.buffers):
@@ -2085,9 +2097,10 @@ def _described(
 ) -> _Saved:
     """Return what a file of so many bytes of data in so many arrays says of its network."""
     try:
-        # Layers without arrays, such as dropout, are few beside the others; the network and
-        # its labels are objects too.  There is an output for each label, a number for each output.
-        objects, most = 2 * count + _FEW_ARRAYS, room // _LEAST_BYTES
+        # Layers without arrays, such as dropouts and blocks, are not many beside the others; the
+        # network and its labels are objects too.  There is an output for each label, a number for
+        # each output.
+        objects, most = 4 * count + _FEW_ARRAYS, room // _LEAST_BYTES
         text = texts["network"].encode()
         return _saved(safetensors.parse(text, "the description", objects, most))
     except (TypeError, ValueError, KeyError) as problem:

@@ -20,7 +20,7 @@ from fastnn import reference_walk, tuning
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes, records
-from fastnn.layout import Layout, Operation, Program, aligned_zeros, capacity
+from fastnn.layout import Layout, Operation, Program, aligned_zeros, capacity, seconds
 from fastnn.losses import Loss
 from fastnn.predictor import SPARSE_FACTOR, Predictor, slices, tiling_of
 from fastnn.reference_walk import Drops, Walk
@@ -789,7 +789,7 @@ def textbook_trace(
         value = walk.mean_loss(passed)
         slopes = walk.backward(passed)
         gradient = walk.gradient(slopes, 1.0, 0.0)
-        dX = reference_walk.below(layout, parameters, operations[:1], passed[:1], slopes[0].dZ, D)
+        dX = reference_walk.below(layout, parameters, operations, passed, slopes[-1].dZ, D)
     dense = [place for place, one in enumerate(operations) if one.kind.form == codes.MATRIX]
     return Trace(
         loss=value,
@@ -828,10 +828,14 @@ def trace(
     # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
     A[-1] = predictions(layout, parameters, data.X, backend=backend)
     # No step asks for it, so that the engine does not compute it.
-    before = operations[: operations.index(layout.blocks[0])]
+    first = operations.index(layout.blocks[0])
+    before = operations[:first]
     with np.errstate(all="ignore"):
         dX = dZ[0] @ layout.weights(parameters)[0].T
-        if before:
+        if any(second is not None and second < first for second in seconds(operations)):
+            # A sum reads X, or what comes of it before the first product.
+            dX = textbook_trace(layout, parameters, loss, data).dX
+        elif before:
             X = data.columns(layout.outputs)[0]
             passed = reference_walk.outputs(layout, parameters, X, before)
             dX = reference_walk.below(layout, parameters, before, passed, dX.T).T

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from fastnn import reference
 from fastnn.reference_tables import Array
 
-__all__ = ["DENSE", "DROPOUT", "Equations", "Parameters"]
+__all__ = ["DENSE", "DROPOUT", "RESIDUAL", "Equations", "Parameters"]
 
 Parameters: TypeAlias = tuple[Array, ...]
 
@@ -25,9 +25,10 @@ class Equations(NamedTuple):
     Attributes
     ----------
     forward : callable
-        ``forward(layer, parameters, A, D)`` gives Z; D is what dropout does to A, or None.
+        ``forward(layer, parameters, A, D)`` gives Z; D is what dropout does to A, or what is added
+        to A, or None.
     backward : callable
-        ``backward(layer, parameters, A, Z, dZ, D)`` gives dA.
+        ``backward(layer, parameters, A, Z, dZ, D)`` gives dA; what is added has dZ too.
     gradient : callable
         ``gradient(layer, parameters, A, Z, dZ)`` gives the gradient of each parameter.
     """
@@ -59,5 +60,11 @@ DENSE = Equations(
 DROPOUT = Equations(
     lambda layer, parameters, A, D: reference.dropped(A, D),
     lambda layer, parameters, A, Z, dZ, D: reference.dropped(dZ, D),
+    lambda layer, parameters, A, Z, dZ: (),
+)
+
+RESIDUAL = Equations(
+    lambda layer, parameters, A, D: A + D,
+    lambda layer, parameters, A, Z, dZ, D: dZ,
     lambda layer, parameters, A, Z, dZ: (),
 )

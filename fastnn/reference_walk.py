@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fastnn import reference
 from fastnn.kernels import codes
-from fastnn.layout import Layout, Operation
+from fastnn.layout import Layout, Operation, seconds
 from fastnn.losses import Loss
 
 __all__ = ["Drops", "Passed", "Slopes", "Walk", "below", "clipped", "outputs", "step"]
@@ -67,13 +67,40 @@ def outputs(
 ) -> list[Passed]:
     """Return what every operation reads and gives; D is what dropouts do, by their places."""
     passed: list[Passed] = []
-    for one in operations:
+    for one, second in zip(operations, seconds(operations), strict=True):
         source = passed[-1].A if passed else X
-        mask = None if D is None else D.get(one.place)
+        beside = None if D is None else D.get(one.place)
+        if second is not None:
+            beside = passed[second].A if second >= 0 else X
         equations = one.kind.equations
-        Z = equations.forward(one.layer, columns(layout, vector, one), source, mask)
+        Z = equations.forward(one.layer, columns(layout, vector, one), source, beside)
         passed.append(Passed(source, Z, _activated(one, Z)))
     return passed
+
+
+def _back(
+    layout: Layout, vector: Floats, operations: Sequence[Operation], passed: Sequence[Passed],
+    dZ: Floats, D: Drops, through: bool,
+) -> tuple[list[Floats], Floats]:  # fmt: skip
+    """Return the dZ of every operation, from the last one's; and dX if that is asked for."""
+    beside = seconds(operations)
+    found = [dZ]
+    # The derivatives of sums by the operations that they read beside, -1 for X.
+    added: dict[int, Floats] = {}
+    for place in reversed(range(0 if through else 1, len(operations))):
+        one, seen, second = operations[place], passed[place], beside[place]
+        parameters = columns(layout, vector, one)
+        mask = None if D is None else D.get(one.place)
+        dA = one.kind.equations.backward(one.layer, parameters, seen.source, seen.Z, dZ, mask)
+        if second is not None:
+            added[second] = added[second] + dZ if second in added else dZ
+        if place - 1 in added:
+            dA = dA + added[place - 1]
+        if place == 0:
+            return found[::-1], dA
+        dZ = _deactivated(operations[place - 1], dA, passed[place - 1])
+        found.append(dZ)
+    return found[::-1], dZ
 
 
 def below(
@@ -81,15 +108,7 @@ def below(
     dZ: Floats, D: Drops = None,
 ) -> Floats:  # fmt: skip
     """Return the derivative by what the first operation reads, from the last one's dZ."""
-    for place in reversed(range(len(operations))):
-        one, seen = operations[place], passed[place]
-        parameters = columns(layout, vector, one)
-        mask = None if D is None else D.get(one.place)
-        dA = one.kind.equations.backward(one.layer, parameters, seen.source, seen.Z, dZ, mask)
-        if place == 0:
-            return dA
-        dZ = _deactivated(operations[place - 1], dA, passed[place - 1])
-    return dZ
+    return _back(layout, vector, operations, passed, dZ, D, True)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +151,18 @@ class Walk:
         )  # fmt: skip
 
     def backward(self, passed: Sequence[Passed]) -> list[Slopes]:
-        """Return every operation's derivatives, from the last one down."""
+        """Return every operation's derivatives."""
         operations, (_, Y, w), last = self.layout.operations, self.batch, passed[-1]
         dZ = reference.output_gradient(
             self.loss.name, operations[-1].activation, last.Z, last.A, Y, w, **self.loss.settings
         )
+        every, _ = _back(self.layout, self.vector, operations, passed, dZ, self.D, False)
         found: list[Slopes] = []
-        for place in reversed(range(len(operations))):
-            one, seen = operations[place], passed[place]
+        for one, seen, slope in zip(operations, passed, every, strict=True):
             parameters = columns(self.layout, self.vector, one)
-            gradients = one.kind.equations.gradient(one.layer, parameters, seen.source, seen.Z, dZ)
-            found.append(Slopes(dZ, gradients))
-            if place:
-                dA = below(self.layout, self.vector, [one], [seen], dZ, self.D)
-                dZ = _deactivated(operations[place - 1], dA, passed[place - 1])
-        return found[::-1]
+            gradient = one.kind.equations.gradient
+            found.append(Slopes(slope, gradient(one.layer, parameters, seen.source, seen.Z, slope)))
+        return found
 
     def penalty(self, share: float) -> float:
         """Return the L2 penalty of all weights, of which a share counts."""

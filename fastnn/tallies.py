@@ -25,7 +25,7 @@ __all__ = ["Counting", "Watch"]
 
 Floats = NDArray[np.floating]
 
-_PRIVATE_IN_TABLE = ("source", "Z", "result", "scratch")
+_PRIVATE_IN_TABLE = ("source", "Z", "result", "scratch", "other")
 _PRIVATE_IN_PLAN = ("flat_at", "losses", "shares")
 _HELD_ARRAYS = ("x_at", "labels_at", "values_at", "weights_at")
 

@@ -220,6 +220,7 @@ ALLOWED = {
     "reference_search": {"kernels.codes"},
     "reference_slopes": {"reference_kinds"},
     "reference_walk": {"kernels.codes", "layout", "losses", "reference"},
+    "residual": {"hints", "layers", "names"},
     "reference_tables": set(),
     "scales": {"sparse"},
     "rates": {"errors", "losses", "names", "network", "optimizers"},
@@ -250,7 +251,7 @@ ALLOWED = {
     },
     "kinds": {
         "kernels.codes", "layers", "names", "norms", "reference_kinds", "reference_norms",
-        "reference_scaling", "reference_slopes", "scaling", "slopes",
+        "reference_scaling", "reference_slopes", "residual", "scaling", "slopes",
     },
     "leftovers": set(),
     "loggers": {"callbacks", "names"},
@@ -345,7 +346,7 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.entries",
-        "kernels.norms", "kernels.prelu", "kernels.scaling",
+        "kernels.norms", "kernels.prelu", "kernels.scaling", "kernels.sums",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
@@ -366,6 +367,7 @@ ALLOWED = {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
     },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
+    "kernels.sums": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     # Only what the system calls the functions by which a thread waits.
     "kernels.parking": {"kernels._jit", "kernels.simd", "system"},
     "kernels.team": {"kernels._jit", "kernels.parking", "kernels.simd"},
@@ -416,6 +418,7 @@ GENERATORS = {
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
     "kernels.update", "kernels.vectors", "kernels.views",
+    "kernels.sums", "kernels.update", "kernels.views",
 }  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 

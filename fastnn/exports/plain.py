@@ -85,7 +85,7 @@ class PlainNetwork:
             if not (one.kind.answered or one.kind.in_training):
                 raise ValueError(
                     "a network of Dense and Dropout layers can be exported; got a "
-                    f"{one.kind.name} as layer {one.place}."
+                    f"{one.kind.name} as layer {one.name}."
                 )
         held = parameters.copy()
         arrays = zip(layout.blocks, layout.weights(held), layout.biases(held), strict=True)

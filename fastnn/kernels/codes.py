@@ -19,7 +19,8 @@ LAYER_NORM: Final = 2
 STANDARDIZE: Final = 3
 RMS_NORM: Final = 4
 PRELU: Final = 5
-OPERATIONS: Final = range(PRELU + 1)
+RESIDUAL: Final = 6
+OPERATIONS: Final = range(RESIDUAL + 1)
 
 NONE: Final = -1
 

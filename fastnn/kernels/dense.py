@@ -211,10 +211,11 @@ def dense_backward(
 ) -> None:
     """Compute dA = dZ W^T of some rows, and dZ = dA f'(Z) of the operation below.
 
-    A softmax below needs whole rows and is left to `deactivate_rows`.
+    A sum that reads what the operation reads adds its gradient to dA.  A softmax below needs whole
+    rows and is left to `deactivate_rows`.
 
-    Reads: the operation's `dresult` and the transpose of its weights; the activation to apply the
-    derivative of, and what the operation below, which has it, left.
+    Reads: the operation's `dresult`, `plus` and the transpose of its weights; the activation to
+    apply the derivative of, and what the operation below, which has it, left.
     Writes: its `dsource`, of rows rounded up to whole tiles.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
@@ -237,8 +238,11 @@ def dense_backward(
                 c = row.dsource + j * height + at
                 b = turned + j * deep + k * panel
                 e = below.result + j * height + at
-                start = c if k else codes.NONE
-                pitch = panel if k else 0
+                start, pitch = codes.NONE, 0
+                if k:
+                    start, pitch = c, panel
+                elif row.plus >= 0:
+                    start, pitch = row.plus + j * height + at, panel
                 strip(
                     M, c, a, b, start, pitch, finish, e, height, rows, depth, inputs - j,
                     b + deep * panel,

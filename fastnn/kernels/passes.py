@@ -17,6 +17,7 @@ from fastnn.kernels.entries import drop_entries
 from fastnn.kernels.norms import norm_backward, norm_forward
 from fastnn.kernels.prelu import prelu_backward, prelu_forward
 from fastnn.kernels.scaling import standardize_forward
+from fastnn.kernels.sums import add_gradient, residual_backward, residual_forward
 
 __all__ = ["backward", "forward"]
 
@@ -54,6 +55,8 @@ def forward(
             standardize_forward(M, row, height, first, last)
         elif operation == codes.PRELU:
             prelu_forward(M, row, height, first, last)
+        elif operation == codes.RESIDUAL:
+            residual_forward(M, row, height, first, last)
 
 
 @kernel
@@ -89,7 +92,7 @@ def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int,
             dense_backward(M, row, below, slope, height, first, last)
             applied = slope != codes.SOFTMAX
         elif operation == codes.DROPOUT:
-            if slope == codes.RELU:
+            if slope == codes.RELU and row.plus < 0:
                 dropped_relu_backward(M, row, number, height, first, last)
                 applied = True
             else:
@@ -98,5 +101,10 @@ def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int,
             norm_backward(M, row, height, first, last)
         elif operation == codes.PRELU:
             prelu_backward(M, row, height, first, last)
+        elif operation == codes.RESIDUAL:
+            residual_backward(M, row, slope, below.result, height, first, last)
+            applied = slope == codes.RELU and row.plus < 0
+        if row.plus >= 0 and operation != codes.DENSE:
+            add_gradient(M, row, height, first, last)
         if slope != codes.IDENTITY and not applied:
             deactivate_rows(M, below, flat, dflat, height, first, last)

@@ -45,6 +45,14 @@ OPERATION: Final = np.dtype(
         ("form", np.int64),  # how the operation's parameters lie; see below
         # Workspace: what it notes of every row of a chunk, column by column, or NONE.
         ("scratch", np.int64),
+        ("other", np.int64),  # workspace: of a sum, its second source
+        # Workspace: the gradient of a sum that reads the operation's source too, to be added to
+        # `dsource`, or NONE.
+        ("plus", np.int64),
+        # Workspace: of a sum within another that reads the same, where both gradients are added,
+        # and that of the other one; or NONE.
+        ("carry", np.int64),
+        ("carried", np.int64),
         ("l2", np.float64),
         ("number", np.float64),  # the operation's own: what a dropout multiplies by where it keeps
     ],
