@@ -168,7 +168,7 @@ class Sequential:
         self._shown = Shown()
         # The thread that fits it, by process: a fit of the parent does not block a forked child.
         self._fitting: dict[int, object] = {}
-        self._predictor: prediction.Predictor | prediction.WalkingPredictor | None = None
+        self._predictor: prediction.AnyPredictor | None = None
         self._plans: kept.Plans | None = None
         self._embedded: compiled.Embedded | None = None
 
@@ -1014,9 +1014,9 @@ class Sequential:
             self._parameters,
         )
 
-    def _predictor_of(self, layout: Layout) -> prediction.Predictor | prediction.WalkingPredictor:
+    def _predictor_of(self, layout: Layout) -> prediction.AnyPredictor:
         """Return what keeps the room that predictions take."""
-        predictor: prediction.Predictor | prediction.WalkingPredictor | None
+        predictor: prediction.AnyPredictor | None
         predictor = self.__dict__["_predictor"]
         if predictor is None or predictor.layout is not layout:
             predictor = self._predictor = prediction.predictor_of(layout, self.dtype)

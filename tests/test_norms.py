@@ -192,6 +192,17 @@ def test_predictions_are_the_same_bits_however_they_are_asked_for(stack, dtype):
     assert (net.hidden(X, -1) == wanted).all()
 
 
+def test_rows_in_any_order_of_sizes_are_predicted_from_the_weights_as_they_are():
+    net, (X, _) = network("after a Dense", "float32"), examples(3000)
+    X = X.astype(np.float32)
+    for n in (1, 700, 3, 3000, 1, 500, 64):
+        net.parameters[:] *= np.float32(0.9)
+        wanted = net.predict(X[:n], backend="reference")
+        assert error(net(X[:n]), wanted) <= 1e-5
+        assert error(net.predict(X[:n]), wanted) <= 1e-5
+        assert error(net(X[n - 1]), wanted[-1]) <= 1e-5
+
+
 @pytest.mark.parametrize("stack", STACKS)
 def test_traces_evaluations_and_reports_are_those_of_the_reference(stack):
     net, (X, y) = network(stack), examples()

@@ -150,7 +150,7 @@ ALLOWED = {
         "errors", "exports.onnx_graph", "labels", "layers", "names", "network", "system",
     },
     "exports.onnx_out": {"exports.onnx_answers", "exports.onnx_graph", "exports.plain", "labels"},
-    "exports.plain": {"layout", "reference"},
+    "exports.plain": {"kernels.codes", "layout", "reference"},
     "exports.python_source": {"exports.plain"},
     "exports.torch_in": {"activations", "layers", "names", "network"},
     "exports.torch_out": {"exports.plain", "layers"},
@@ -171,6 +171,7 @@ ALLOWED = {
         "activations", "kernels.codes", "kernels.records", "kinds", "layers", "losses", "system",
         "tuning",
     },
+    "leading": {"kernels._load", "kernels.codes", "layout", "predictor", "sparse"},
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
     "measuring": {
         "data", "kernels.codes", "layout", "losses", "metrics", "prediction", "reference",
@@ -196,8 +197,8 @@ ALLOWED = {
     },
     "pictures": set(),
     "prediction": {
-        "conventions", "data", "kernels.codes", "kernels.records", "layout", "losses", "predictor",
-        "reference_walk", "sparse", "system", "tallies", "threads", "tuning",
+        "conventions", "data", "kernels.codes", "kernels.records", "layout", "leading", "losses",
+        "predictor", "reference_walk", "sparse", "system", "tallies", "threads", "tuning",
     },
     "frozen": {"backends", "gate", "layout", "prediction", "predictor"},
     "predictor": {
@@ -356,7 +357,7 @@ ALLOWED = {
     "kernels.records": {"kernels.codes"},
     "kernels.rows": {"kernels.simd", "kernels.turning"},
     "kernels.rules": {"kernels._jit", "kernels.codes", "kernels.simd", "kernels.vector_math"},
-    "kernels.scaling": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.scaling": {"kernels._jit", "kernels.panels", "kernels.simd", "kernels.subnormals"},
     "kernels.simd": set(),
     "kernels.single": {"kernels._jit", "kernels.simd"},
     "kernels.spans": {
@@ -393,6 +394,7 @@ LAZY = {
         "kernels.answers", "kernels.embedded", "kernels.epoch", "kernels.first_layer",
         "kernels.once", "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
     },
+    "leading": {"kernels.scaling"},
     "estimators.onnx_files": {"exports.onnx_out"},
     "history": {"drawing", "pictures"},
     "network": {"exports.onnx_out", "exports.torch_out"},
@@ -408,7 +410,7 @@ LAZY = {
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
-MEETING = {"compiled", "prediction", "predictor", "quasi_newton", "steppers"}
+MEETING = {"compiled", "leading", "prediction", "predictor", "quasi_newton", "steppers"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",
@@ -418,7 +420,7 @@ GENERATORS = {
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
     "kernels.update", "kernels.vectors", "kernels.views",
-    "kernels.sums", "kernels.update", "kernels.views",
+    "kernels.sums",
 }  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import runpy
 
 import numpy as np
 import pytest
@@ -120,12 +121,12 @@ def test_gradients_are_those_of_central_differences():
     assert error(seen[0].dX, seen[1].dX) <= 1e-12
 
 
-@pytest.mark.parametrize("rows", [1, 2, 5, 90])
+@pytest.mark.parametrize("rows", [1, 2, 5, 90, 3000])
 def test_every_way_to_predict_gives_the_same(rows, tmp_path):
     X, y = examples(dtype="float32")
     net = network(dtype="float32")
     net.fit(X, y, epochs=2)
-    some = np.ascontiguousarray(X[:rows])
+    some = np.ascontiguousarray(np.resize(X, (rows, 6)))
     wanted = net.predict(some)
     assert (net(some) == wanted).all()
     assert (net.freeze()(some) == wanted).all()
@@ -135,6 +136,35 @@ def test_every_way_to_predict_gives_the_same(rows, tmp_path):
         assert twin.layers[0] == fn.Standardize()
         assert (twin.predict(some) == wanted).all()
     assert error(net.predict(some, backend="reference"), wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_exports_have_it_in_the_first_weights(bias, dtype, tmp_path):
+    X, y = examples(dtype=dtype)
+    layers = [fn.Standardize(), fn.Dropout(0.1), fn.Dense(9, "tanh", bias=bias),
+              fn.Dense(3, "softmax")]  # fmt: skip
+    net = fn.Sequential(layers, dtype=dtype)
+    net.fit(X, y, epochs=2, progress=False)
+    net.to_python(tmp_path / "net.py", X)
+    written = runpy.run_path(str(tmp_path / "net.py"))["predict"]
+    limit = 2e-5 if dtype == "float32" else 1e-12
+    assert error(written(X), net.predict(X)) <= limit
+    with pytest.raises(ValueError, match="got a Standardize as layer 0"):
+        net.jitted()
+    torch = pytest.importorskip("torch")
+    module = net.to_torch()
+    assert [type(part).__name__ for part in module] == [
+        "Dropout", "Linear", "Tanh", "Linear", "Softmax"
+    ]  # fmt: skip
+    assert error(module(torch.from_numpy(X)).detach().numpy(), net.predict(X)) <= limit
+
+
+def test_weights_that_it_would_make_infinite_are_not_exported(tmp_path):
+    net = fn.Sequential([fn.Standardize(), fn.Dense(2, initializer=1e20)], inputs=1)
+    net.adapt([[0.0], [1e-25]])
+    with pytest.raises(ValueError, match="a Standardize can be exported where the first weights"):
+        net.to_python(tmp_path / "net.py")
 
 
 def test_a_network_that_measured_nothing_yet_takes_features_as_they_are():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference
+from fastnn.kernels import codes
 from fastnn.layout import Layout
 
 __all__ = ["PlainLayer", "PlainNetwork", "Quantized", "Trial"]
@@ -48,10 +49,33 @@ class PlainLayer:
         """Number of outputs."""
         return int(self.W.shape[1])
 
+    def behind(self, mean: Floats, deviation: Floats) -> PlainLayer:
+        """Return a layer that gives of features what this one gives of them at unit scale.
+
+        ``(X - mean) / deviation W + b`` is ``X (W / deviation) + (b - mean (W / deviation))``,
+        taken in float64.
+
+        Raises
+        ------
+        ValueError
+            If a weight or bias of it is no number of the dtype.
+        """
+        spread = np.where(deviation > 0, deviation, 1).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            W = self.W / spread[:, np.newaxis]
+            b = (0 if self.b is None else self.b) - mean.astype(np.float64) @ W
+            W, b = W.astype(self.W.dtype), b.astype(self.W.dtype)
+        if not (np.isfinite(W).all() and np.isfinite(b).all()):
+            raise ValueError(
+                "a Standardize can be exported where the first weights over its deviations are "
+                f"finite in {self.W.dtype}; got some that are not. Compute in float64."
+            )
+        return PlainLayer(W, b, self.activation)
+
 
 @dataclass(frozen=True, slots=True)
 class PlainNetwork:
-    """Dense layers in order; dropouts are omitted.
+    """Dense layers in order; dropouts are omitted, and a Standardize is in the first weights.
 
     Attributes
     ----------
@@ -81,16 +105,21 @@ class PlainNetwork:
                 "a network can be exported if all of its parameters are finite; "
                 f"got {np.count_nonzero(~np.isfinite(parameters))} that are not."
             )
-        for one in layout.operations:
-            if not (one.kind.answered or one.kind.in_training):
+        first, *rest = layout.without_training().operations
+        scaled = first.kind.code == codes.STANDARDIZE
+        for one in rest if scaled else (first, *rest):
+            if not one.kind.answered:
                 raise ValueError(
-                    "a network of Dense and Dropout layers can be exported; got a "
-                    f"{one.kind.name} as layer {one.name}."
+                    "a network of Dense and Dropout layers, with or without a Standardize before "
+                    f"them, can be exported; got a {one.kind.name} as layer {one.name}."
                 )
         held = parameters.copy()
         arrays = zip(layout.blocks, layout.weights(held), layout.biases(held), strict=True)
-        layers = tuple(PlainLayer(W, b, block.activation) for block, W, b in arrays)
-        return cls(layers, parameters.dtype, None if classes is None else classes.copy())
+        layers = [PlainLayer(W, b, block.activation) for block, W, b in arrays]
+        if scaled:
+            mean, deviation = (layout.view(held, entry) for entry in first.parameters)
+            layers[0] = layers[0].behind(mean, deviation)
+        return cls(tuple(layers), parameters.dtype, None if classes is None else classes.copy())
 
     @property
     def inputs(self) -> int:

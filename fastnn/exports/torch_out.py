@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fastnn.exports.plain import PlainNetwork
-from fastnn.layers import Dropout, Layer
+from fastnn.layers import Dense, Dropout, Layer
 
 __all__ = ["Exp", "Sin", "to_torch"]
 
@@ -57,6 +57,9 @@ def to_torch(network: PlainNetwork, layers: Sequence[Layer]) -> torch.nn.Sequent
     for layer in layers:
         if isinstance(layer, Dropout):
             modules.append(torch.nn.Dropout(layer.rate))
+            continue
+        if not isinstance(layer, Dense):
+            # A Standardize, which the first Dense has in its weights.
             continue
         plain = next(dense)
         linear = torch.nn.Linear(plain.inputs, plain.outputs, plain.b is not None, dtype=dtype)

@@ -11,10 +11,11 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import simd
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import entry, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
-__all__ = ["standardize_forward"]
+__all__ = ["scale_examples", "standardize_forward"]
 
 
 def _scale_rows(M: Any, to: int, at: int, mean: int, deviation: int, rows: int, pitch: int) -> None:
@@ -77,3 +78,28 @@ def standardize_forward(M: Any, row: Any, height: int, first: int, last: int) ->
                 M, row.result + at + half - j, row.source + at + half - j,
                 row.packed + half, row.biases + half, last - first, panel,
             )  # fmt: skip
+
+
+@entry
+def scale_examples(P: Any, mean: int, deviation: int, columns: int, x: Any, out: Any) -> None:
+    """Bring features to their scale, with the bits of `standardize_forward`.
+
+    Parameters
+    ----------
+    P : (size,)
+        The parameters, with means from `mean` on and deviations from `deviation` on.
+    x : (rows * columns,)
+        Examples, read only.
+    out : (rows * columns,)
+        Written.
+    """
+    control = flush_subnormals()
+    one = P.dtype.type(1)
+    for k in range(columns):
+        spread, middle = P[deviation + k], P[mean + k]
+        factor = one
+        if spread > 0:
+            factor = one / spread
+        for at in range(k, x.size, columns):
+            out[at] = (x[at] - middle) * factor
+    restore_subnormals(control)
