@@ -20,7 +20,10 @@ from .measures import unit
 from .workloads import NETWORKS, WORKLOADS
 
 _FITS = ["8-32-32-1 b32", "64-100-10 b200", "784-128-10 b128", "4-32-16-4 tanh full"]
-_PREDICTIONS = list(NETWORKS)
+# Networks and rows.
+_PREDICTIONS = {name: (name, 10_000) for name in NETWORKS} | {
+    f"784-512-512-10, {rows} rows": ("784-512-512-10", rows) for rows in (16, 1000)
+}
 
 # Seconds for both numbers of threads together, and rounds at least.
 _SECONDS, _ROUNDS = 3.0, 5
@@ -66,9 +69,10 @@ def _fit(work: str) -> Callable[[int | None], Any]:
 
 
 def _prediction(work: str) -> Callable[[int | None], Any]:
-    """Return what predicts 10 000 rows in so many threads."""
-    workload = NETWORKS[work]
-    net, (X, _) = workload.network(), workload.data()
+    """Return what predicts some rows in so many threads."""
+    name, rows = _PREDICTIONS[work]
+    workload = NETWORKS[name]
+    net, X = workload.network(), workload.data()[0][:rows].copy()
 
     def predict(threads: int | None) -> None:
         fn.set_threads(threads)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fastnn import tuning
 from fastnn.activations import ACTIVATIONS
-from fastnn.helpers import shared
+from fastnn.crew import crew
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
 from fastnn.layout import Layout, Operation, Tiling, aligned_zeros
@@ -39,19 +39,20 @@ SPARSE_FACTOR = 4
 # Sparse rows whose first layer is computed in one call of its kernel, at the least.
 _FEWEST_ROWS = 16
 
-# Nanoseconds for which a thread that is through looks for the others' last rows before it sleeps.
-_LOOKING = 50_000
-
-# Shares of the rows per thread where several compute, so that they end at about the same time; and
-# rows of the smallest share.
-_SHARES = 4
+# Rows per thread at the least where several divide them.
 _SMALLEST_SHARE = 8
+
+# Columns of a layer whose outputs threads divide, at the least, in panels.
+_FEWEST_PANELS = 4
 
 # Seconds for which a thread waits for one that keeps its core, at the most.
 _SHARE_AT_MOST = 0.0003
 
 # Bytes of weights that certainly stay in the L2 cache from one call to the next.
 _NEAR = 1 << 19
+
+# Bytes of a cache line.
+_LINE = 64
 
 # Rows at a distance of a multiple of so many bytes would map to a few sets of the L1 cache.
 _SAME_PLACE = 1024
@@ -98,12 +99,30 @@ class Table:
         Elements of the packed weights: part of the workspace, or a vector of its own.
     room : int
         Elements of the workspace that a thread needs.
+    dtype : dtype
+        Of everything.
     """
 
     rows: NDArray[np.int64]
     plan: NDArray[np.int64]
     packed: int
     room: int
+    dtype: np.dtype[Any]
+
+    def parts(self, rows: int) -> int:
+        """Return into how many parts so many rows can be divided, for a thread each."""
+        if rows <= self.plan[codes.SHARE] and self.plan[codes.PHASES]:
+            return codes.LARGEST_TEAM
+        return min(-(-rows // _SMALLEST_SHARE), codes.HELPERS + 1)
+
+    def several(self, size: int, code: int, board: int) -> tuple[NDArray[np.int64], Floats]:
+        """Return the plan for so many threads, and the rooms of all of them."""
+        plan = self.plan.copy()
+        lines = -(-self.room * self.dtype.itemsize // _LINE)
+        stride = lines * _LINE // self.dtype.itemsize
+        plan[codes.TEAM], plan[codes.STRIDE] = size, stride
+        plan[codes.CODE], plan[codes.BOARD] = code, board
+        return plan, aligned_zeros(size * stride, self.dtype)
 
     @classmethod
     def of(cls, blocks: Sequence[Operation], dtype: np.dtype[Any], frozen: bool = False) -> Table:
@@ -141,11 +160,18 @@ class Table:
         plan = np.zeros(codes.ANSWER_ENTRIES, np.int64)
         plan[codes.SHARE] = SHARE_ROWS
         plan[codes.FROZEN] = frozen
+        plan[codes.ITEM] = dtype.itemsize
+        divided = (
+            block.outputs >= _FEWEST_PANELS * panel
+            and (block.activation != "softmax" or block is blocks[-1])
+            for block in blocks[: codes.MOST_PHASES]
+        )
+        plan[codes.PHASES] = sum(1 for _ in takewhile(bool, divided))
         weights = sum(block.W.size for block in blocks) * dtype.itemsize
         plan[codes.FAR] = weights > _NEAR and not frozen
         plan[codes.ROOM] = start
         plan[codes.HALF] = half
-        return cls(rows, plan, end, start + 2 * half)
+        return cls(rows, plan, end, start + 2 * half, dtype)
 
 
 class Predictor:
@@ -173,7 +199,7 @@ class Predictor:
         frozen: bool = False,
     ) -> None:
         load_kernels()
-        from fastnn.kernels.answers import answer
+        from fastnn.kernels.answers import answer, machine_code
 
         self.layout = layout
         self._blocks = layout.blocks if blocks is None else tuple(blocks)
@@ -181,92 +207,108 @@ class Predictor:
         self.outputs = self._blocks[-1].outputs
         self.row = (self.inputs,)
         self._dtype = dtype
-        self._answer = answer
+        self._answer, self._machine_code = answer, machine_code
         self._table = Table.of(self._blocks, dtype, frozen)
         self._rows = self._table.rows
         self._work = sum(2 * block.W.size for block in self._blocks)
         self._plan = self._table.plan
-        self._rooms: list[tuple[NDArray[np.int64], Floats]] = []
-        self._single_rooms: list[Floats] = []
+        self._rooms: list[Floats] = []
+        # What several threads need, by their number.
+        self._shared: dict[int, list[tuple[NDArray[np.int64], Floats]]] = {}
+        self._code = 0  # where the kernel's machine code lies, once it is compiled
         self._rest: Predictor | None = None  # of the layers behind the first one
         self.forget()
         tuning.forget_with(self)
 
     def forget(self) -> None:
-        """Find anew up to how many rows go through in one call of one thread."""
-        helped = int(2 * tuning.current.helper_share / self._work)
-        self._most = min(_slice_rows(self._blocks), max(1, helped))
+        """Find anew up to how many rows go through in one call, and of those in one thread."""
+        figures = tuning.current
+        self._slice = _slice_rows(self._blocks)
+        self._alone = min(self._slice, int(2 * figures.awake_share / self._work))
+        # More are worth waking a helper.
+        self._most = min(self._slice, int(2 * figures.helper_share / self._work))
 
     @property
     def most(self) -> int:
-        """The most rows that go through in one call of one thread."""
-        return self._most
+        """The most rows that are not worth waking a thread; one in any case."""
+        return max(1, self._most)
 
     def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict for one row, or for several, into an array of the results' shape."""
         x, out = x.reshape(-1), out.reshape(-1)
-        if len(x) <= self._most * self.inputs:
-            self.one(parameters, x if x.flags.writeable else as_if_writeable(x), out)
+        if not x.flags.writeable:
+            x = as_if_writeable(x)
+        if len(x) <= self._alone * self.inputs:
+            self.one(parameters, x, out)
         else:
             self.many(parameters, x, out)
 
     def single(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict for one row, which must be writeable, from a flat vector: the least latency.
+        """Predict for one row, which must be writeable, from a flat vector: the least latency."""
+        if not self._alone:
+            self.some(parameters, x, out)
+            return
+        # As `one`: to call it would take a thirtieth of this.
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = aligned_zeros(self._table.room, self._dtype)
+        self._answer(self._rows, self._plan, parameters, room, x, out)
+        self._rooms.append(room)
+
+    def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict in this thread for the rows of one vector, which must be writeable.
 
         The kernel only reads the plan then, so that all calls share one.
         """
         try:
-            room = self._single_rooms.pop()
+            room = self._rooms.pop()
         except IndexError:
             room = aligned_zeros(self._table.room, self._dtype)
         self._answer(self._rows, self._plan, parameters, room, x, out)
-        self._single_rooms.append(room)
-
-    def one(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict in this thread for the rows of one vector, which must be writeable."""
-        try:
-            mine = self._rooms.pop()
-        except IndexError:
-            mine = self._table.plan.copy(), aligned_zeros(self._table.room, self._dtype)
-        mine[0][0] = 0
-        self._answer(self._rows, mine[0], parameters, mine[1], x, out)
-        self._rooms.append(mine)
+        self._rooms.append(room)
 
     def many(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict for the rows of one vector, in as many threads as are worth it."""
+        """Predict for the rows of one vector, slice by slice."""
         p, m = self.inputs, self.outputs
+        if len(x) <= self._slice * p:
+            self.some(parameters, x, out)
+            return
         for rows in slices(len(x) // p, self._blocks):
             some = x[rows.start * p : rows.stop * p]
-            some = some if some.flags.writeable else as_if_writeable(some)
-            results = out[rows.start * m : rows.stop * m]
-            count = len(some) // p
-            worth = int(self._work * count / tuning.current.helper_share)
-            size = min(worth, -(-count // _SMALLEST_SHARE))
-            size = crowd.limit(min(recent_ceiling(), size)) if size > 1 else 1
-            if size == 1:
-                self.one(parameters, some, results)
-            else:
-                self._together(size, parameters, some, results)
+            self.some(parameters, some, out[rows.start * m : rows.stop * m])
+
+    def some(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict for the rows of one vector, in as many threads as are worth it."""
+        count = len(x) // self.inputs
+        size = 1
+        if crew.worth(count > self._most):
+            worth = int(self._work * count / tuning.current.awake_share)
+            size = min(worth, self._table.parts(count))
+            if size > 1:
+                size = crowd.limit(min(recent_ceiling(), size))
+        if size < 2 or not self._code:
+            self.one(parameters, x, out)
+            if size > 1:
+                given = self._rows, self._plan, parameters, parameters, x, out
+                self._code = self._machine_code(*given)
+        else:
+            self._together(size, parameters, x, out)
 
     def _together(self, size: int, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict in several threads, each of which takes rows until there are no more."""
-        plan = self._table.plan.copy()
-        share = -(-len(x) // self.inputs // (size * _SHARES))
-        plan[codes.WAIT] = _LOOKING
-        plan[codes.SHARE] = min(max(share, _SMALLEST_SHARE), plan[codes.SHARE])
-        rooms = self._rooms
-
-        def call() -> None:
-            try:
-                mine = rooms.pop()
-            except IndexError:
-                mine = self._table.plan.copy(), aligned_zeros(self._table.room, self._dtype)
-            self._answer(self._rows, plan, parameters, mine[1], x, out)
-            rooms.append(mine)
-
+        """Predict in several threads, as far as helpers come."""
+        waiting = self._shared.get(size)
+        if waiting is None:
+            waiting = self._shared.setdefault(size, [])
+        try:
+            plan, room = waiting.pop()
+        except IndexError:
+            plan, room = self._table.several(size, self._code, crew.address)
         began = time.perf_counter()
-        rows = len(x) // self.inputs
-        waited = shared(size, call, lambda: bool(plan[codes.DONE] == rows))
+        crew.ready(size)
+        self._answer(self._rows, plan, parameters, room, x, out)
+        waited = 1e-9 * float(plan[codes.WAITED])
+        waiting.append((plan, room))
         if waited > max(_SHARE_AT_MOST, 0.5 * (time.perf_counter() - began)):
             crowd.disturbed(1, waited)
 
@@ -310,7 +352,7 @@ class Predictor:
     def pack(self, parameters: Floats) -> Floats:
         """Return a flat vector's weights as a frozen predictor reads them."""
         packed = aligned_zeros(self._table.packed, self._dtype)
-        plan = self._table.plan.copy()
+        plan = self._plan.copy()
         plan[codes.FROZEN] = 0
         nothing = np.zeros(0, self._dtype)
         self._answer(self._rows, plan, parameters, packed, nothing, nothing)

@@ -323,12 +323,17 @@ def usable_cores(_root: Path = _ROOT) -> int:
     return cores if quota is None else min(cores, quota)
 
 
-def free_cores(_root: Path = _ROOT) -> int | None:
+def free_cores(_root: Path = _ROOT, *, idle: int = 0) -> int | None:
     """Count the cores on which nothing runs except this thread.
 
     On Linux the system reports how many threads on the whole machine run or wait for a core
     (``/proc/loadavg``): those of other processes, and those of this one that spin, as BLAS
     libraries let theirs do for a while after a product.
+
+    Parameters
+    ----------
+    idle : int, default 0
+        Threads that run, or wait for a core, and do not count.
 
     Returns
     -------
@@ -361,7 +366,7 @@ def free_cores(_root: Path = _ROOT) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     # This thread runs; where that is not counted, nothing is.
-    return max(1, cores - running + 1) if running > 0 else None
+    return min(max(1, cores - running + 1 + idle), cores) if running > 0 else None
 
 
 def current_core() -> int | None:

@@ -221,7 +221,8 @@ class Crowd:
     """
 
     def __init__(self, count: Callable[[], int | None] = free_cores) -> None:
-        self._count = count
+        #: Counts the cores that are free.
+        self.count = count
         self._size = 1
         self._until = -math.inf
         self._wait = 0.0
@@ -246,12 +247,12 @@ class Crowd:
 
     def _counted_anew(self, most: int) -> int | None:
         """Count the cores that are free; again where they have just become too few."""
-        free = self._count()
+        free = self.count()
         if self._free is not None and self._free >= most:
             for _ in range(tuning.current.recounts):
                 if free is None or free >= most:
                     break
-                free = self._count()
+                free = self.count()
         return free
 
     def disturbed(self, stayed: int, lost: float) -> None:

@@ -60,6 +60,15 @@ class Tuning:
     helper_share : float
         Floating-point operations of a prediction, for each thread, that pay for waking a kept
         helper: 50 microseconds' work, as much as it takes a core that sleeps to be there.
+    awake_share : float
+        Floating-point operations of a prediction, for each thread, that pay for giving a part of it
+        to a helper that is awake: some 5 microseconds' work, several times what it takes two cores
+        to pass something on and back.
+    linger : float
+        Seconds for which a helper stays awake after a prediction.  Longer ones find it awake more
+        often, and keep a core busy in vain as long after the last one.
+    idle : float
+        Seconds after which a helper that had nothing to do ends.
     sure_call : float
         As `sure_share`, for calls of one step, which start threads for it: 10 ms of work.
     trial_share : float
@@ -154,6 +163,9 @@ class Tuning:
     sure_share: float = 5_000_000
     call_share: float = 20_000_000
     helper_share: float = 5_000_000
+    awake_share: float = 600_000
+    linger: float = 0.0002
+    idle: float = 60.0
     sure_call: float = 1_000_000_000
     trial_share: float = 30
     timing: float = 0.0005

@@ -38,7 +38,7 @@ WAYS = {
 def eager(monkeypatch, tuned):
     """Use as many threads as are asked for, however little there is to do, on any machine."""
     monkeypatch.setattr(threads, "usable_cores", lambda: 64)
-    tuned(step_share=1e-9, call_share=1e-9, helper_share=1e-9)
+    tuned(step_share=1e-9, call_share=1e-9, helper_share=1e-9, awake_share=1e-9)
 
 
 def network(hidden="tanh", dtype="float64", rates=(0.2, 0.5, 0.1), l2=0.01, shape=SHAPE, rng=3):

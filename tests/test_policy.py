@@ -44,6 +44,7 @@ ALLOWED = {
     },
     "constant": {"losses", "reference", "reference_losses"},
     "conventions": set(),
+    "crew": {"layout", "system", "threads", "tuning"},
     "cures": {"initializers", "layers", "layout"},
     "data": {"gate", "sparse"},
     "decisions": {"gate", "pictures"},
@@ -202,7 +203,7 @@ ALLOWED = {
     },
     "frozen": {"backends", "gate", "layout", "prediction", "predictor"},
     "predictor": {
-        "activations", "helpers", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
+        "activations", "crew", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
         "tuning",
     },
     "private": {"system"},
@@ -279,9 +280,8 @@ ALLOWED = {
     "kernels._load": {"tested", "uninterrupted"},
     "kernels._parts": {"uninterrupted"},
     "kernels.answers": {
-        "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.elementwise", "kernels.narrow",
-        "kernels.panels", "kernels.parking", "kernels.single", "kernels.subnormals",
-        "kernels.team", "kernels.views",
+        "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.crew", "kernels.elementwise",
+        "kernels.narrow", "kernels.panels", "kernels.single", "kernels.subnormals", "kernels.views",
     },
     "kernels.blocks": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -291,6 +291,9 @@ ALLOWED = {
     },
     "kernels.codes": set(),
     "kernels.counts": {"kernels._jit", "kernels.codes", "kernels.micro_kernels"},
+    "kernels.crew": {
+        "kernels._jit", "kernels.codes", "kernels.parking", "kernels.team", "kernels.views",
+    },
     "kernels.measures": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.counts", "kernels.elementwise",
         "kernels.figures", "kernels.micro_kernels", "kernels.panels", "kernels.passes",
@@ -317,7 +320,7 @@ ALLOWED = {
         "kernels.sparse_products",
     },
     "kernels.norms": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
-    "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch"},
+    "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch", "kernels.views"},
     "kernels.epoch": {
         "kernels._jit", "kernels.chunk", "kernels.codes",
         "kernels.measures", "kernels.micro_kernels", "kernels.narrow", "kernels.order",
@@ -389,10 +392,12 @@ ALLOWED = {
 LAZY = {
     "__init__": {"hints", "uninterrupted", "words"},
     "compiled": {"kernels.embedded", "kernels.thunks"},
+    "crew": {"kernels.crew"},
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
         "kernels.answers", "kernels.embedded", "kernels.epoch", "kernels.first_layer",
         "kernels.once", "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
+        "kernels.crew",
     },
     "leading": {"kernels.scaling"},
     "estimators.onnx_files": {"exports.onnx_out"},
@@ -410,11 +415,12 @@ LAZY = {
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
-MEETING = {"compiled", "leading", "prediction", "predictor", "quasi_newton", "steppers"}
+MEETING = {"compiled", "crew", "leading", "prediction", "predictor", "quasi_newton", "steppers"}
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
-    "kernels._parts", "kernels.blocks", "kernels.dropout", "kernels.sparse_products",
-    "kernels.elementwise", "kernels.embedded", "kernels.frames", "kernels.matmul",
+    "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.dropout",
+    "kernels.sparse_products", "kernels.elementwise", "kernels.embedded", "kernels.frames",
+    "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",
     "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",

@@ -352,7 +352,7 @@ def test_answers_leave_nothing_behind_and_take_no_room_of_their_own():
     rows = np.repeat(x[None], 500, axis=0)
     one, many = np.empty(3, np.float32), np.empty((500, 3), np.float32)
     calls = (
-        (lambda: net(x, out=one), 1500), (lambda: net(x), 1500),
+        (lambda: net(x, out=one), 3000), (lambda: net(x), 3000),
         (lambda: net(rows, out=many), 30_000), (lambda: net.predict(rows, out=many), 30_000),
     )  # fmt: skip
     for call, most in calls:

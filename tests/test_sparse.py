@@ -113,7 +113,7 @@ def team(monkeypatch, count, **figures):
     """Use so many threads, however little there is to do, on any machine."""
     with (
         monkeypatch.context() as patch,
-        tuning(step_share=1e-9, call_share=1e-9, helper_share=1e-9, **figures),
+        tuning(step_share=1e-9, call_share=1e-9, helper_share=1e-9, awake_share=1e-9, **figures),
     ):
         patch.setattr(threads, "usable_cores", lambda: 64)
         fn.set_threads(count)

@@ -81,7 +81,7 @@ def test_they_count_as_zero(dtype):
 
 def test_all_threads_of_a_team_treat_them_alike(monkeypatch, tuned):
     monkeypatch.setattr(threads, "usable_cores", lambda: 4)
-    tuned(step_share=1e-9, call_share=1e-9, helper_share=1e-9)
+    tuned(step_share=1e-9, call_share=1e-9, helper_share=1e-9, awake_share=1e-9)
     rng = np.random.default_rng(0)
     X, y = 1e-21 * rng.standard_normal((96, 5)), rng.integers(0, 3, 96)
     bits = set()

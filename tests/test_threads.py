@@ -20,7 +20,7 @@ from cases import DTYPES, JIT, RULES, Shape, data, network, through
 
 import fastnn as fn
 from fastnn import layout, prediction, threads
-from fastnn.helpers import shared
+from fastnn.crew import crew
 from fastnn.kernels import team
 from fastnn.kernels._jit import entry
 from fastnn.layout import Program
@@ -72,6 +72,7 @@ def eager(monkeypatch, tuned):
         step_share=1e-9,
         call_share=1e-9,
         helper_share=1e-9,
+        awake_share=1e-9,
         sure_share=1e-9,
         sure_call=1e-9,
         trial_share=math.inf,
@@ -112,11 +113,13 @@ def teams(monkeypatch):
     monkeypatch.setattr(prediction, "together", watched)
     monkeypatch.setattr("fastnn.predictor.together", watched)
 
-    def helped(size, *call):
-        found.asked.append(size)
-        return shared(size, *call)
+    ready = crew.ready
 
-    monkeypatch.setattr("fastnn.predictor.shared", helped)
+    def helped(size):
+        found.asked.append(size)
+        ready(size)
+
+    monkeypatch.setattr(crew, "ready", helped)
     monkeypatch.setattr(team, "dismiss", seen)
     return found
 
@@ -276,7 +279,7 @@ from fastnn import threads
 from fastnn.tuning import tuning
 
 threads.usable_cores = lambda: 64
-eager = tuning(step_share=1e-9, call_share=1e-9, helper_share=1e-9)
+eager = tuning(step_share=1e-9, call_share=1e-9, helper_share=1e-9, awake_share=1e-9)
 eager.__enter__()
 
 
@@ -800,7 +803,7 @@ def test_beside_busy_processes_all_comes_to_its_end_with_the_same_bits(told, as_
     """Loops that do nothing on every core, teams that ask for more cores than there are."""
     crowd.forget()
     if not told:
-        monkeypatch.setattr(crowd, "_count", lambda: None)
+        monkeypatch.setattr(crowd, "count", lambda: None)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(2000, 64)).astype("f4"), rng.integers(0, 10, 2000)
     start = fn.Sequential([fn.Dense(100, "relu"), fn.Dense(10, "softmax")], inputs=64, rng=0)

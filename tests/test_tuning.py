@@ -85,20 +85,14 @@ def test_predictions_are_planned_by_the_figures_in_force(monkeypatch):
     net, X = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy").X
     expected, sizes = net.predict(X), []
 
-    def watched(size, call, *more):
-        sizes.append(size)
-        for _ in range(size):
-            call()
-        return 0.0
-
-    monkeypatch.setattr("fastnn.predictor.shared", watched)
+    monkeypatch.setattr("fastnn.predictor.crew.ready", sizes.append)
     # Whatever else runs on the machine.
     calm = SimpleNamespace(limit=lambda most: most, disturbed=lambda *what: None)
     monkeypatch.setattr("fastnn.predictor.crowd", calm)
     monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 4)
     fn.set_threads(4)
     try:
-        for figures in ({}, {"step_share": 1e-9, "call_share": 1e-9, "helper_share": 1e-9}, {}):
+        for figures in ({}, {"helper_share": 1e-9, "awake_share": 1e-9}, {}):
             sizes.clear()
             with tuning(**figures):
                 assert net.predict(X).tobytes() == expected.tobytes()

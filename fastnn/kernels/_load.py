@@ -43,6 +43,7 @@ def _load() -> None:
         check_version("numba", numba.__version__)
         from fastnn.kernels import (  # noqa: F401
             answers,
+            crew,
             embedded,
             epoch,
             first_layer,

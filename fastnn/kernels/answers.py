@@ -13,22 +13,25 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import entry, kernel
+from fastnn.kernels._jit import address_of, entry, kernel
 from fastnn.kernels.blocks import TALLEST, copy_rows, rows_times_few, rows_times_strip
+from fastnn.kernels.crew import BOARD, finish, left, post, take_part, take_rows, wait_for
 from fastnn.kernels.elementwise import activation_forward
 from fastnn.kernels.narrow import pack_narrow, row_times_few
 from fastnn.kernels.panels import PANEL_BYTES
-from fastnn.kernels.parking import clock
 from fastnn.kernels.single import FEW_ROWS, few_times_matrix
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastnn.kernels.team import add, read
-from fastnn.kernels.views import matrix
+from fastnn.kernels.views import array_at, matrix
 
-__all__ = ["SHARE_ROWS", "answer"]
+__all__ = ["SHARE_ROWS", "answer", "machine_code"]
 
 # Rows that go through the network together: their activations between two layers stay in the L2
 # cache, and so does the block of weights that they read.
 SHARE_ROWS = 64
+
+# Shares of the rows per thread where several divide them, and rows of the smallest share.
+_SHARES = 4
+_SMALLEST_SHARE = 8
 
 # The block of the inner index, for more rows than a register block has: the block of the rows stays
 # in the L2 cache, a strip of weights in L1.
@@ -48,39 +51,74 @@ def apply(M: Any, at: int, rows: int, columns: int, activation: int) -> None:
 
 
 @kernel
-def prepare(table: Any, P: Any, Q: Any) -> None:
-    """Pack the weights that are not read in place.
+def apply_part(
+    M: Any, at: int, rows: int, pitch: int, activation: int, first: int, last: int
+) -> None:
+    """Compute f(Z) in place of some columns.  Reads and writes: M from at, rows a pitch apart."""
+    for r in range(rows):
+        # A literal number would specialise, and so compile, a second version of the kernel.
+        apply(M, at + r * pitch + first, min(rows, 1), last - first, activation)
+
+
+@kernel
+def prepare(table: Any, P: Any, Q: Any, begin: int, streaming: bool) -> None:
+    """Pack the weights that are not read in place, of the layers from `begin` on.
+
+    Reads: table; P (size,).  Writes: in Q, what `prepare_little` does, and PACKED of the others
+    unless weights are streamed.
+    """
+    if begin == 0:
+        prepare_little(table, P, Q)
+    if not streaming:
+        for n in range(begin, table.shape[0]):
+            row = table[n]
+            pack_strips(row, P, Q, row[codes.PACKED_FROM], row[codes.OUTPUTS])
+
+
+@kernel
+def prepare_little(table: Any, P: Any, Q: Any) -> None:
+    """Pack biases, and layers of few outputs.
 
     Reads: table; P (size,).  Writes: in Q, each layer's BIASES, padded to whole vectors, zero where
-    it has none; and PACKED: the transpose for a layer of few outputs, else the strips from column
-    PACKED_FROM on, the last one padded with zeros.
+    it has none, and PACKED of layers of few outputs: the transpose.
+    """
+    for row in table:
+        if row[codes.B] >= 0:
+            copy_rows(Q, row[codes.BIASES], 0, P, row[codes.B], 0, 1, row[codes.OUTPUTS], True)
+        if row[codes.NARROW]:
+            W = matrix(P, row[codes.W], row[codes.INPUTS], row[codes.OUTPUTS])
+            pack_narrow(Q, row[codes.PACKED], W)
+
+
+@kernel
+def pack_strips(row: Any, P: Any, Q: Any, first: int, last: int) -> None:
+    """Pack the strips of a layer's weights between two columns, from PACKED_FROM on.
+
+    Reads: P (size,).  Writes: in Q, PACKED, the last strip padded with zeros; nothing of a layer of
+    few outputs.
     """
     panel = PANEL_BYTES // Q.itemsize
-    for row in table:
-        inputs, outputs, at = row[codes.INPUTS], row[codes.OUTPUTS], row[codes.PACKED]
-        if row[codes.B] >= 0:
-            copy_rows(Q, row[codes.BIASES], 0, P, row[codes.B], 0, 1, outputs, True)
-        if row[codes.NARROW]:
-            pack_narrow(Q, at, matrix(P, row[codes.W], inputs, outputs))
-            continue
-        begin = row[codes.PACKED_FROM]
-        for j in range(begin, outputs, panel):
-            columns, to = min(panel, outputs - j), at + (j - begin) * inputs
-            copy_rows(Q, to, panel, P, row[codes.W] + j, outputs, inputs, columns, True)
+    inputs, outputs, begin = row[codes.INPUTS], row[codes.OUTPUTS], row[codes.PACKED_FROM]
+    if row[codes.NARROW]:
+        return
+    for j in range(max(first, begin), last, panel):
+        columns, to = min(panel, outputs - j), row[codes.PACKED] + (j - begin) * inputs
+        copy_rows(Q, to, panel, P, row[codes.W] + j, outputs, inputs, columns, True)
 
 
 @kernel
 def product(
     C: Any, c: int, c_pitch: int, A: Any, a: int, a_pitch: int, P: Any, Q: Any, row: Any,
-    rows: int, waiting: bool,
+    rows: int, waiting: bool, first: int, last: int,
 ) -> None:  # fmt: skip
-    """Compute Z = A W + b of some rows, and apply relu where that is the layer's activation.
+    """Compute columns of Z = A W + b of some rows, and apply relu where that is the activation.
 
     With few rows, and weights too large for the L2 cache, the product is bound by memory, and the
     weights are streamed in the order in which they lie.
 
     Reads: A (rows, inputs) from a; P and Q as in `answer`.  Writes: C (rows, outputs) from c,
-    padded to whole vectors; rows are a pitch apart.  May overwrite: nothing else.
+    from column first, where a strip begins, to before last; padded to whole vectors; rows are a
+    pitch apart.  All columns of a layer of few outputs.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // C.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
@@ -91,10 +129,13 @@ def product(
         )  # fmt: skip
         return
     if waiting:
-        W, b = row[codes.W], row[codes.B]
-        few_times_matrix(C, c, c_pitch, A, a, a_pitch, P, W, b, rows, inputs, outputs)
+        W, b = row[codes.W] + first, row[codes.B]
+        b = b + first if b >= 0 else b
+        few_times_matrix(
+            C, c + first, c_pitch, A, a, a_pitch, P, W, outputs, b, rows, inputs, last - first
+        )
         if row[codes.ACTIVATION] == codes.RELU:
-            apply(C, c, rows, c_pitch, row[codes.ACTIVATION])
+            apply_part(C, c, rows, c_pitch, row[codes.ACTIVATION], first, last)
         return
     begin = row[codes.PACKED_FROM]
     depth = inputs if rows <= TALLEST else _DEPTH
@@ -103,7 +144,7 @@ def product(
         floor = -np.inf
         if k + deep == inputs and row[codes.ACTIVATION] == codes.RELU:
             floor = 0.0
-        for j in range(0, outputs, panel):
+        for j in range(first, last, panel):
             S, start, start_pitch = Q, row[codes.BIASES] + j, 0
             if k > 0:
                 S, start, start_pitch = C, c + j, c_pitch
@@ -142,32 +183,57 @@ def is_done(row: Any) -> bool:
 
 @kernel
 def answer_rows(
-    table: Any, plan: Any, P: Any, Q: Any, room: Any, x: Any, out: Any, first: int, last: int
-) -> None:
-    """Compute the predictions for the rows from first to before last; see `answer`."""
+    table: Any, plan: Any, P: Any, Q: Any, room: Any, x: Any, out: Any, first: int, last: int,
+    begin: int,
+) -> None:  # fmt: skip
+    """Compute the predictions for the rows from first to before last; see `answer`.
+
+    The layers before `begin` are computed already; their result lies where they would have left it.
+    """
     lanes = PANEL_BYTES // room.itemsize // 2
     layers, rows = table.shape[0], last - first
-    waiting = rows <= FEW_ROWS and plan[codes.FAR] != 0
-    A, a, a_pitch = x, first * table[0, codes.INPUTS], table[0, codes.INPUTS]
-    to, other = plan[codes.ROOM], plan[codes.ROOM] + plan[codes.HALF]
-    for n in range(layers - 1):
+    waiting = streams(plan, rows)
+    end = first * table[layers - 1, codes.OUTPUTS]
+    for n in range(begin, layers):
         row = table[n]
-        product(room, to, row[codes.PITCH], A, a, a_pitch, P, Q, row, rows, waiting)
-        activate(room, row, to, other, rows)
-        A, a, a_pitch = room, to, row[codes.PITCH]
-        to, other = other, to
+        A, a, a_pitch = source_of(table, plan, room, x, first, n)
+        C, c, c_pitch = room, place_of(plan, n), row[codes.PITCH]
+        if n == layers - 1 and (row[codes.OUTPUTS] % lanes == 0 or row[codes.NARROW]):
+            C, c, c_pitch = out, end, row[codes.OUTPUTS]
+        product(C, c, c_pitch, A, a, a_pitch, P, Q, row, rows, waiting, 0, row[codes.OUTPUTS])
+        if n < layers - 1:
+            activate(room, row, c, place_of(plan, n + 1), rows)
     row = table[layers - 1]
     outputs = row[codes.OUTPUTS]
-    end = first * outputs
-    C, c, c_pitch = out, end, outputs
-    through = outputs % lanes != 0 and not row[codes.NARROW]
-    if through:
-        C, c, c_pitch = room, to, row[codes.PITCH]
-    product(C, c, c_pitch, A, a, a_pitch, P, Q, row, rows, waiting)
-    if through:
-        copy_rows(out, end, outputs, room, to, row[codes.PITCH], rows, outputs, False)
+    if begin == layers or not (outputs % lanes == 0 or row[codes.NARROW]):
+        place = place_of(plan, layers - 1)
+        copy_rows(out, end, outputs, room, place, row[codes.PITCH], rows, outputs, False)
     if not is_done(row):
         apply(out, end, rows, outputs, row[codes.ACTIVATION])
+
+
+@kernel
+def streams(plan: Any, rows: int) -> bool:
+    """Return whether so few rows are computed by streaming the weights."""
+    return rows <= FEW_ROWS and plan[codes.FAR] != 0
+
+
+@kernel
+def place_of(plan: Any, layer: int) -> int:
+    """Return where a layer's result lies in the room."""
+    place: int = plan[codes.ROOM] + layer % 2 * plan[codes.HALF]
+    return place
+
+
+@kernel
+def source_of(
+    table: Any, plan: Any, room: Any, x: Any, first: int, layer: int
+) -> tuple[Any, int, int]:
+    """Return what a layer reads for the rows from `first` on, where it begins, and its pitch."""
+    if layer == 0:
+        inputs = table[0, codes.INPUTS]
+        return x, first * inputs, inputs
+    return room, place_of(plan, layer - 1), table[layer - 1, codes.PITCH]
 
 
 @kernel
@@ -181,7 +247,7 @@ def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> No
         if row[codes.NARROW]:
             row_times_few(room, to, A, a, P, W, b, inputs, outputs)
         else:
-            few_times_matrix(room, to, 0, A, a, 0, P, W, b, 1, inputs, outputs)
+            few_times_matrix(room, to, 0, A, a, 0, P, W, outputs, b, 1, inputs, outputs)
         # A literal number would specialise, and so compile, a second version of the kernel.
         apply(room, to, x.size // table[0, codes.INPUTS], outputs, row[codes.ACTIVATION])
         A, a = room, to
@@ -191,19 +257,92 @@ def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> No
         out[j] = room[a + j]
 
 
+@kernel
+def answer_part(
+    table: Any, plan: Any, P: Any, Q: Any, room: Any, x: Any, layer: int, part: int
+) -> None:
+    """Compute some outputs of a layer for all rows, one part of as many as the team has threads."""
+    row, rows, size = table[layer], plan[codes.ROWS], plan[codes.TEAM]
+    panel, outputs = PANEL_BYTES // room.itemsize, row[codes.OUTPUTS]
+    strips = (outputs + panel - 1) // panel
+    first = (part * strips + size - 1) // size * panel
+    last = min(((part + 1) * strips + size - 1) // size * panel, outputs)
+    waiting = streams(plan, rows)
+    if not waiting and not plan[codes.FROZEN]:
+        pack_strips(row, P, Q, first, last)
+    A, a, a_pitch = source_of(table, plan, room, x, 0, layer)
+    c, pitch = place_of(plan, layer), row[codes.PITCH]
+    product(room, c, pitch, A, a, a_pitch, P, Q, row, rows, waiting, first, last)
+    if layer < table.shape[0] - 1 and not is_done(row):
+        apply_part(room, c, rows, pitch, row[codes.ACTIVATION], first, last)
+
+
+@kernel
+def by_columns(
+    board: Any, job: int, table: Any, plan: Any, P: Any, Q: Any, room: Any, x: Any
+) -> None:
+    """Compute what there is to take of the layers whose outputs are divided.
+
+    Each thread begins with a part of its own, the same in every call, so that the weights stay in
+    its core's cache.
+    """
+    team, number = plan[codes.TEAM], plan[codes.NUMBER]
+    for layer in range(plan[codes.PHASES]):
+        for turn in range(team):
+            part = (number + turn) % team
+            if take_part(board, job, layer, part):
+                answer_part(table, plan, P, Q, room, x, layer, part)
+                left(board, layer, 1)
+        plan[codes.WAITED] += wait_for(board, job, layer, team)
+
+
+@kernel
+def by_rows(
+    board: Any, job: int, table: Any, plan: Any, P: Any, Q: Any, room: Any, x: Any, out: Any,
+    rows: int, begin: int,
+) -> None:  # fmt: skip
+    """Compute the layers from `begin` on for the rows that there are to take.
+
+    These are all where there is no job, or where other layers were computed by columns.
+    """
+    shared = job != 0 and begin == 0
+    share = plan[codes.TAKEN] if shared else plan[codes.SHARE]
+    first = take_rows(board, job, share, rows) if shared else 0
+    if first < rows and plan[codes.FROZEN] == 0:
+        prepare(table, P, Q, begin, streams(plan, rows))
+    while first < rows:
+        last = min(first + share, rows)
+        answer_rows(table, plan, P, Q, room, x, out, first, last, begin)
+        if shared:
+            left(board, 0, last - first)
+            last = take_rows(board, job, share, rows)
+        first = last
+
+
+@kernel
+def divide(plan: Any, rows: int) -> None:
+    """Decide what threads divide, and how.  Writes: plan."""
+    plan[codes.ROWS], plan[codes.WAITED] = rows, 0
+    plan[codes.BY_COLUMNS] = rows <= plan[codes.SHARE] and plan[codes.PHASES] > 0
+    # Several shares per thread, so that they end at about the same time.
+    parts = plan[codes.TEAM] * _SHARES
+    plan[codes.TAKEN] = min(max((rows + parts - 1) // parts, _SMALLEST_SHARE), plan[codes.SHARE])
+
+
 @entry
 def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
     """Compute the prediction for each row of x; or, where there is none, pack weights.
 
-    Threads that share the rows call this with the same plan, each with a workspace of its own; each
-    takes the next rows that no thread has taken, until there are no more.
+    Where the plan has a board, helpers take part, which are called with the same arguments, but a
+    copy of the plan and, where they divide rows, a room of their own.  A helper touches nothing but
+    its plan and the board before it has taken something; see `crew`.
 
     Parameters
     ----------
     table : int64 (layers, codes.TABLE_COLUMNS)
         From `predictor.Table`.
     plan : int64 (codes.ANSWER_ENTRIES,)
-        From there too; its NEXT and DONE are written.
+        From there too; written only where it has a board.
     P : (size,)
         The parameters, as in a network's flat vector; or, where the plan says FROZEN, as packed by
         an earlier call.
@@ -215,24 +354,32 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
         Written.
     """
     control = flush_subnormals()
-    rows, share = x.size // table[0, codes.INPUTS], plan[codes.SHARE]
-    if rows == 1 and not plan[codes.FROZEN]:
+    helping, job, begin = plan[codes.NUMBER] > 0, plan[codes.JOB], 0
+    board = array_at(plan, plan[codes.BOARD], BOARD, 0)
+    rows = plan[codes.ROWS] if helping else x.size // table[0, codes.INPUTS]
+    Q = P if plan[codes.FROZEN] else room
+    if plan[codes.BOARD] != 0 and not helping:
+        if plan[codes.FROZEN] == 0:
+            prepare_little(table, P, Q)
+        divide(plan, rows)
+        job = post(board, table, plan, P, room, x, out)
+    if job != 0 and plan[codes.BY_COLUMNS]:
+        by_columns(board, job, table, plan, P, Q, room, x)
+        begin = plan[codes.PHASES]
+        if not helping:
+            finish(board)
+    if rows == 0 and not helping:
+        prepare(table, P, Q, 0, False)
+    elif rows == 1 and plan[codes.FROZEN] == 0 and job == 0:
         answer_one(table, plan, P, room, x, out)
-    else:
-        Q = room
-        if plan[codes.FROZEN]:
-            Q = P
-        else:
-            prepare(table, P, room)
-        first = add(plan, codes.NEXT, share)
-        while first < rows:
-            last = min(first + share, rows)
-            answer_rows(table, plan, P, Q, room, x, out, first, last)
-            add(plan, codes.DONE, last - first)
-            first = add(plan, codes.NEXT, share)
-        if plan[codes.WAIT] > 0:
-            # To be woken up takes longer than the rest of the others' last rows, mostly.
-            end = clock() + plan[codes.WAIT]
-            while read(plan, codes.DONE) < rows and clock() < end:
-                pass
+    elif not helping or begin == 0:
+        by_rows(board, job, table, plan, P, Q, room, x, out, rows, begin)
+        if job != 0 and begin == 0 and not helping:
+            plan[codes.WAITED] = wait_for(board, job, 0, rows)
+            finish(board)
     restore_subnormals(control)
+
+
+def machine_code(*arguments: Any) -> int:
+    """Return where the code of `answer` for such arguments lies, once it is compiled; else 0."""
+    return address_of(answer, arguments)

@@ -105,15 +105,32 @@ PITCH: Final = 9  # elements from one row of the result to the next
 TABLE_COLUMNS: Final = 10
 
 # Entries of the plan of predictions.
-NEXT: Final = 0  # the first row that no thread has taken
-SHARE: Final = 1  # rows that a thread takes at a time
-FROZEN: Final = 2  # 1 where all weights are packed
-ROOM: Final = 3  # place of the room for what lies between two layers
-HALF: Final = 4  # elements of its half
-FAR: Final = 5  # 1 where weights are too many to stay in the second-level cache, and lie unpacked
-DONE: Final = 6  # rows whose answers stand in the result
-WAIT: Final = 7  # nanoseconds that a thread which finds no more rows looks for those of the others
-ANSWER_ENTRIES: Final = 8
+SHARE: Final = 0  # rows that go through the network together at the most
+FROZEN: Final = 1  # 1 where all weights are packed
+ROOM: Final = 2  # place of the room for what lies between two layers
+HALF: Final = 3  # elements of its half
+FAR: Final = 4  # 1 where weights are too many to stay in the second-level cache, and lie unpacked
+PHASES: Final = 5  # how many layers, from the first on, have outputs that threads may divide
+# The rest where several threads compute; see `kernels.crew`.
+BOARD: Final = 6  # address of what they share; 0 for one thread
+CODE: Final = 7  # address of the machine code that all of them run
+TEAM: Final = 8  # threads at the most
+NUMBER: Final = 9  # of this thread; 0 is the one that asked
+STRIDE: Final = 10  # elements from one thread's room to the next one's, where each has one
+ITEM: Final = 11  # bytes of an element
+# Written when they begin.
+ROWS: Final = 12  # of the call
+BY_COLUMNS: Final = 13  # 1 where they divide the outputs of each layer, 0 where they divide rows
+TAKEN: Final = 14  # rows that are taken together
+JOB: Final = 15  # of a helper: the number of the job that it saw
+WAITED: Final = 16  # nanoseconds that the asking thread waited for the others
+ANSWER_ENTRIES: Final = 17
+
+# Helpers of predictions at the most, threads that divide outputs (a bit for each), and layers whose
+# outputs they divide.
+HELPERS: Final = 63
+LARGEST_TEAM: Final = 8
+MOST_PHASES: Final = 32
 
 RATES: Final = 7  # room for what a step's rule derives from them, once for weights, once for biases
 

@@ -157,7 +157,7 @@ def keep_layers(table: Any, P: Any, room: Any, pitch: int, x: Any) -> None:
         if row[codes.NARROW]:
             row_times_few(room, z, A, a, P, W, b, inputs, outputs)
         else:
-            few_times_matrix(room, z, 0, A, a, 0, P, W, b, one, inputs, outputs)
+            few_times_matrix(room, z, 0, A, a, 0, P, W, outputs, b, one, inputs, outputs)
         Z = matrix(room, z, one, outputs)
         activation_forward(matrix(room, z + pitch, one, outputs), Z, row[codes.ACTIVATION])
         A, a = room, z + pitch

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fastnn.kernels import codes
 from fastnn.kernels._jit import address_of, entry, intrinsic, kernel
 from fastnn.kernels.epoch import engine, load, store
+from fastnn.kernels.views import call_at
 
 __all__ = ["once", "written_down"]
 
@@ -96,21 +97,13 @@ def _no_twin(*arguments: Any) -> None:
     raise NotImplementedError
 
 
-def _called(context: Any, builder: Any, address: Any, kinds: Any, arguments: Any) -> None:
-    """Call compiled code that returns nothing at an address."""
-    convention = context.call_conv
-    function = convention.get_function_type(types.none, kinds)
-    pointer = builder.inttoptr(address, function.as_pointer())
-    convention.call_function(builder, pointer, types.none, kinds, arguments)
-
-
 @intrinsic(_no_twin)
 def call_packing(typing: Any, address: Any, table: Any, M: Any, shift: Any, vector: Any) -> Any:
     """Call `load` or `store` at an address."""
     given = address, table, M, types.intp, vector
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _called(context, builder, arguments[0], signature.args[1:], arguments[1:])
+        call_at(context, builder, arguments[0], signature.args[1:], arguments[1:])
         return context.get_dummy_value()
 
     return types.void(*given), generate
@@ -148,7 +141,7 @@ def call_engine(typing: Any, words: Any, M: Any) -> Any:
                 strides=strides, itemsize=context.get_constant(types.intp, size), meminfo=None,
             )  # fmt: skip
             given.append(array._getvalue())
-        _called(context, builder, word(_ENGINE), kinds, given)
+        call_at(context, builder, word(_ENGINE), kinds, given)
         return context.get_dummy_value()
 
     return types.void(words, M), generate

@@ -29,31 +29,31 @@ _ABREAST = 4
 
 
 def _few_times_matrix(
-    z: Any, to: int, z_pitch: int, a: Any, source: int, a_pitch: int, P: Any, W: int, b: int,
-    rows: int, inputs: int, outputs: int,
+    z: Any, to: int, z_pitch: int, a: Any, source: int, a_pitch: int, P: Any, W: int, w_pitch: int,
+    b: int, rows: int, inputs: int, outputs: int,
 ) -> None:  # fmt: skip
     """Compute it in NumPy."""
     for r in range(rows):
         total = P[b : b + outputs].copy() if b >= 0 else P[:0].dtype.type(0) * P[W : W + outputs]
         for k in range(inputs):
             factor = a[source + r * a_pitch + k]
-            total += factor * P[W + k * outputs : W + (k + 1) * outputs]
+            total += factor * P[W + k * w_pitch :][:outputs]
         z[to + r * z_pitch :][:outputs] = total
 
 
 @intrinsic(_few_times_matrix)
 def few_times_matrix(
     typing: Any, z: Any, to: Any, z_pitch: Any, a: Any, source: Any, a_pitch: Any, P: Any, W: Any,
-    b: Any, rows: Any, inputs: Any, outputs: Any,
+    w_pitch: Any, b: Any, rows: Any, inputs: Any, outputs: Any,
 ) -> Any:  # fmt: skip
     """Compute z = a W + b for at most FEW_ROWS rows.
 
-    Reads: a (rows, inputs) from source; in P, W (inputs, outputs) row by row, and b (outputs,)
-    unless its place is negative.  Writes: z (rows, outputs) from to.  Rows of a and z are a pitch
-    apart.  May overwrite: nothing else.
+    Reads: a (rows, inputs) from source; in P, W (inputs, outputs), and b (outputs,) unless its
+    place is negative.  Writes: z (rows, outputs) from to.  Rows of a, W and z are a pitch apart.
+    May overwrite: nothing else.
     """
     place = types.intp
-    signature = types.void(z, place, place, a, place, place, P, *[place] * 5)
+    signature = types.void(z, place, place, a, place, place, P, *[place] * 6)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         to, z_pitch, source, a_pitch = (arguments[n] for n in (1, 2, 4, 5))
@@ -72,25 +72,25 @@ def few_times_matrix(
 
 
 def _by_count(
-    builder: Any, z: Any, z_pitch: Any, a: Any, a_pitch: Any, P: Any, W: Any, b: Any, rows: Any,
-    inputs: Any, outputs: Any,
+    builder: Any, z: Any, z_pitch: Any, a: Any, a_pitch: Any, P: Any, W: Any, w_pitch: Any, b: Any,
+    rows: Any, inputs: Any, outputs: Any,
 ) -> None:  # fmt: skip
     """Emit the product for every number of rows."""
     v = simd.Vectors(builder, z.type.pointee)
 
     def arm(count: int) -> None:
-        _stream(v, count, (z, z_pitch), (a, a_pitch), P, W, b, inputs, outputs)
+        _stream(v, count, (z, z_pitch), (a, a_pitch), (P, W, w_pitch), b, inputs, outputs)
 
     simd.switch(builder, rows, {count: partial(arm, count) for count in _DEEP})
 
 
 def _stream(
-    v: simd.Vectors, count: int, result: Any, factors: Any, P: Any, W: Any, b: Any, inputs: Any,
+    v: simd.Vectors, count: int, result: Any, factors: Any, matrix: Any, b: Any, inputs: Any,
     outputs: Any,
 ) -> None:  # fmt: skip
     """Emit the product for one number of rows; a matrix is its first element and its pitch."""
     build, number = v.builder, simd.int64
-    (z, z_pitch), (a, a_pitch) = result, factors
+    (z, z_pitch), (a, a_pitch), (P, W, w_pitch) = result, factors, matrix
     targets = [build.gep(z, [build.mul(z_pitch, number(r))]) for r in range(count)]
     sources = [build.gep(a, [build.mul(a_pitch, number(r))]) for r in range(count)]
     biased = build.icmp_signed(">=", b, number(0))
@@ -105,7 +105,7 @@ def _stream(
     def add(k: Any, deep: int) -> None:
         """Accumulate some rows of the matrix into all results."""
         places = [build.add(k, number(n)) for n in range(deep)]
-        rows = [build.add(W, build.mul(place, outputs)) for place in places]
+        rows = [build.add(W, build.mul(place, w_pitch)) for place in places]
         scales = [
             [v.splat(build.load(build.gep(source, [place]))) for place in places]
             for source in sources

@@ -113,6 +113,27 @@ def set_(typing: Any, signals: Any, place: Any, number: Any) -> Any:
     return types.void(signals, types.intp, types.int64), generate
 
 
+def _replace(signals: Any, place: int, known: int, number: int) -> int:
+    """Replace in Python."""
+    with _alone:
+        before = int(signals[place])
+        if before == known:
+            signals[place] = number
+    return before
+
+
+@intrinsic(_replace)
+def replace(typing: Any, signals: Any, place: Any, known: Any, number: Any) -> Any:
+    """Set a signal if it is what is known, in one step; return what it was before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at = builder.gep(simd.data_pointer(context, builder, signals, arguments[0]), [arguments[1]])
+        found = builder.cmpxchg(at, arguments[2], arguments[3], "seq_cst", "seq_cst")
+        return builder.extract_value(found, 0)
+
+    return types.int64(signals, types.intp, types.int64, types.int64), generate
+
+
 @kernel
 def publish(signals: Any, place: int, number: int) -> None:
     """Set a signal on which threads may have parked, and wake them."""

@@ -16,7 +16,7 @@ from numba.np import arrayobj
 
 from fastnn.kernels._jit import intrinsic
 
-__all__ = ["array_at", "matrix", "rows_apart"]
+__all__ = ["array_at", "call_at", "matrix", "rows_apart"]
 
 # Numba's helpers carry no types.
 _arrayobj: Any = arrayobj
@@ -90,6 +90,14 @@ def rows_apart(typing: Any, buffer: Any, offset: Any, rows: Any, columns: Any, p
         return _view(context, builder, buffer, result, arguments[0], *places)
 
     return result(buffer, offset, rows, columns, pitch), generate
+
+
+def call_at(context: Any, builder: Any, address: Any, kinds: Any, arguments: Any) -> None:
+    """Call compiled code that returns nothing at an address."""
+    convention = context.call_conv
+    function = convention.get_function_type(types.none, kinds)
+    pointer = builder.inttoptr(address, function.as_pointer())
+    convention.call_function(builder, pointer, types.none, kinds, arguments)
 
 
 def _integers(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
