@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastnn.backends import backend as backend
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
+    from fastnn.checkpoints import Checkpoint as Checkpoint
     from fastnn.diagnosis import Diagnosis as Diagnosis
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FitWarning as FitWarning
@@ -92,6 +93,7 @@ _HOMES = {
     "CSVLogger": "loggers",
     "Adamax": "optimizers",
     "Callback": "callbacks",
+    "Checkpoint": "checkpoints",
     "ConstantRate": "schedules",
     "CosineDecay": "schedules",
     "CrossEntropy": "losses",

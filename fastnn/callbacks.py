@@ -38,6 +38,9 @@ class Trainable(Protocol):
     @parameters.setter
     def parameters(self, values: NDArray[np.floating[Any]]) -> None: ...
 
+    def _write(self, path: str, parameters: NDArray[np.floating[Any]], state: Any) -> None:
+        """Write a file with other parameters in their place, and with a fit's state."""
+
 
 class Run(Protocol):
     """A fit in progress, as callbacks see it."""
@@ -132,6 +135,25 @@ class Callback:
         ----------
         run : Run
             The fit, as the last epoch left it.
+        """
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what this callback knows of the fit, for one that goes on; nothing here.
+
+        Returns
+        -------
+        dict
+            Of numbers, texts, lists and arrays by name, which files can hold.
+        """
+        return {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned, after `on_fit_begin`; does nothing here.
+
+        Parameters
+        ----------
+        state : mapping
+            From a file, it may be anything that files can hold.
         """
 
 
@@ -247,6 +269,50 @@ class EarlyStopping(Callback):
         if self._best_parameters is not None:
             run.network.parameters = self._best_parameters
             self._best_parameters = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what was seen so far, the best weights included.
+
+        Returns
+        -------
+        dict
+            Sharing memory with this.
+        """
+        return {
+            "best": self._best,
+            "to_beat": self._to_beat,
+            "waited": self._waited,
+            "best_epoch": self._best_epoch,
+            "best_parameters": self._best_parameters,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned.
+
+        Parameters
+        ----------
+        state : mapping
+            It is left as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no such state.
+        """
+        found, expected = set(state), set(self.get_state())
+        if found != expected:
+            raise ValueError(f"a state must have {sorted(expected)}; got {sorted(found)}.")
+        best, to_beat = state["best"], state["to_beat"]
+        if not isinstance(best, float) or not isinstance(to_beat, float):
+            raise TypeError("best and to_beat must be floats.")
+        self._best, self._to_beat = best, to_beat
+        self._waited = names.check_integer(state["waited"], "waited", 0)
+        epoch, parameters = state["best_epoch"], state["best_parameters"]
+        self._best_epoch = None if epoch is None else names.check_integer(epoch, "best_epoch", 1)
+        if parameters is not None and not isinstance(parameters, np.ndarray):
+            raise TypeError("best_parameters must be an array or None.")
+        # It is written into.
+        self._best_parameters = None if parameters is None else parameters.copy()
 
     def watch(self) -> Watch:
         """Return what the engine shall watch, once a fit has begun; training calls this."""

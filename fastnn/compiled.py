@@ -32,7 +32,7 @@ _STACK = 1 << 18
 # Rows for a weight vector are computed one by one, without packing the weights, up to this number
 # and where they are up to so much work (8-64-64-2: packing pays from 20 rows on, 64-256-256-10:
 # from 5 on).
-_FEW = 4
+_FEW_ROWS = 4
 _LITTLE_WORK = 200_000
 
 # A multiplication or addition for one row takes about as long as so many for many rows, as it is
@@ -123,7 +123,7 @@ class Embedded:
             Written.
         """
         rows = X.shape[1]
-        one_by_one = rows <= _FEW or rows * self._work <= _LITTLE_WORK
+        one_by_one = rows <= _FEW_ROWS or rows * self._work <= _LITTLE_WORK
         work = self._work * rows * (_ROW_FACTOR if one_by_one else 1)
         size = min(int(work * len(P) / tuning.current.helper_share), len(P))
         size = crowd.limit(min(recent_ceiling(), size)) if size > 1 else 1

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from fastnn import tuning
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
+from fastnn.jobs import Job
 from fastnn.kernels import records
 from fastnn.orders import Source
 from fastnn.snapshots import Saved, reached
 from fastnn.states import TrainingState
-from fastnn.steppers import STEPPERS, Job, Slice, Stepper
+from fastnn.steppers import STEPPERS, Slice, Stepper
 
 __all__ = ["Bad", "Descent", "Policy", "mean"]
 
@@ -157,6 +158,19 @@ class Descent:
         # Whether the stepper has taken steps that the parameters do not show.
         self._ahead = False
         self._under_way: tuple[Leg, Records] | None = None
+
+    def go_on(self, epochs: int, step: int, record: Records, counts: NDArray[np.float64]) -> None:
+        """Begin after so many epochs, and steps of another, with what was summed up of it."""
+        self.ended = [None] * epochs
+        self._step, self._record = step, record
+        if step:
+            self.stepper.counts[:] = counts
+            self._source.arrange(self.stepper.order, epochs, self._source.order)
+
+    @property
+    def place(self) -> tuple[int, Records]:
+        """How many steps of the present epoch are taken, and what was summed up of it."""
+        return self._step, self._record
 
     def run(self) -> bool:
         """Take steps as long as the policy wants; return False where Ctrl-C ended that.

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
 from fastnn.history import History
+from fastnn.jobs import Job
 from fastnn.kernels import codes
 from fastnn.layout import Operation
 from fastnn.prediction import textbook_trace
 from fastnn.sparse import SparseRows
 from fastnn.states import TrainingState
-from fastnn.steppers import Job, dropped
+from fastnn.steppers import dropped
 
 __all__ = ["check_finite", "divergence"]
 

@@ -51,7 +51,7 @@ Array = NDArray[Any]
 
 # Up to so many are squared and added to see whether all are finite; for more, the BLAS that does it
 # would wake its thread pool.
-_FEW = 1 << 12
+_SMALL = 1 << 12
 
 # Up to so many are added by Python, which takes half as long.
 _FEWER = 1 << 5
@@ -487,7 +487,7 @@ def lies_ready(X: Array, inputs: int, dtype: np.dtype[Any]) -> bool:
         X.dtype is dtype
         and X.ndim == 2
         and X.shape[1] == inputs
-        and 0 < X.size <= _FEW
+        and 0 < X.size <= _SMALL
         and X.flags.carray
         and _is_finite(X)
     )
@@ -1331,7 +1331,7 @@ def _ragged(value: object, error: Exception) -> str:
 
 def _as_it_is(array: Array) -> Array | None:
     """Return a locked view of a few finite numbers that lie as they should, else None."""
-    if not 0 < array.size <= _FEW or not array.flags.carray or not _is_finite(array):
+    if not 0 < array.size <= _SMALL or not array.flags.carray or not _is_finite(array):
         return None
     view = array.view()
     view.flags.writeable = False
@@ -1377,7 +1377,7 @@ def _read_only(array: Array) -> Array:
 
 def _is_finite(array: Array) -> bool:
     """Return whether all is certainly finite; a sum that overflows decides nothing."""
-    if array.size <= _FEW:
+    if array.size <= _SMALL:
         # In a quarter of the time of what follows, or less.
         few = array.size <= _FEWER
         if math.isfinite(sum(array.ravel().tolist()) if few else np.vdot(array, array)):

@@ -21,20 +21,24 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastnn import backends, compiled, gate, kept, notices, pickles, prediction, training, words
 from fastnn.callbacks import CallbackLike
+from fastnn.checkpoints import newest
 from fastnn.data import Data
 from fastnn.decisions import plot_decision
 from fastnn.description import summary
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
 from fastnn.drawing import Svg, diagram, network_html
+from fastnn.epochs import metric_values
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
 from fastnn.exports.c_source import c_source, check_identifier
 from fastnn.exports.plain import PlainNetwork, Quantized, Trial
 from fastnn.exports.python_source import python_source
+from fastnn.fitstate import FitState, Resumed
 from fastnn.formats import safetensors
 from fastnn.frozen import Frozen
 from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_start
+from fastnn.jobs import Job
 from fastnn.kernels import codes
 from fastnn.kinds import check_layers, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
@@ -51,7 +55,6 @@ from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
 from fastnn.splitting import split
 from fastnn.states import Streams, TrainingState
-from fastnn.steppers import Job
 from fastnn.system import write_atomically
 from fastnn.validation import Given, given, warn_of_scales
 
@@ -70,7 +73,7 @@ _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 _OWN = {
     "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
     "_shown",
-    "_fitting", "_predictor", "_plans", "_classes", "_embedded",
+    "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded",
 }  # fmt: skip
 _FORMAT = "fastnn"
 _ESTIMATOR = "fastnn-estimator"  # what the estimators' files say in its place
@@ -79,6 +82,8 @@ _FORMAT_VERSION = 1
 _FEW_ARRAYS = 100
 # As far as is known before a description is read.
 _ARRAYS_OF_A_LAYER = 2
+# What the names of a fit's arrays begin with.
+_OF_FIT = "fit."
 _OTHER_ARRAYS = "its arrays are not those of its layers."
 
 
@@ -155,6 +160,7 @@ class Sequential:
         self._weights_rng, *others = _streams(rng)
         self._streams = Streams(*(int(other.integers(2**64, dtype=np.uint64)) for other in others))
         self._state: TrainingState | None = None
+        self._fit_state: FitState | None = None
         self._classes: NDArray[Any] | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
@@ -452,6 +458,7 @@ class Sequential:
         backend: str | None = None,
         measure: Literal["during", "after"] = "during",
         missing_targets: Literal["error", "ignore"] = "error",
+        resume: bool | str | os.PathLike[str] = False,
     ) -> History:
         """Train on examples, from the present parameters, with a fresh optimizer state.
 
@@ -541,6 +548,14 @@ class Sequential:
             outputs "balanced" or a list with a dict for each, whose factors are multiplied.
             Examples held out by ``validation_fraction`` are weighed like the rest; those given to
             validate on count as ``sample_weight_val`` says.
+        resume : bool or path-like, default False
+            Where to begin.  False: from the present parameters, with a fresh state.  True: where
+            this network's last fit ended, with its optimizer's state, orders and history, for so
+            many ``epochs`` more: ten fits of one epoch are one of ten, bit for bit.  Without such
+            a fit, or after a step of `train_on_batch`, it begins afresh.  A path: where the fit
+            was whose state `Checkpoint`, or ``save(path, state=True)``, wrote there, up to
+            ``epochs`` in all, to the bits of the fit that was never interrupted.  The other
+            arguments and the examples must be those of that fit.
 
         Returns
         -------
@@ -552,9 +567,12 @@ class Sequential:
         Raises
         ------
         TypeError, ValueError
-            If an argument is not of its kind, shape or range.
+            If an argument is not of its kind, shape or range; if the fit that ``resume`` names is
+            another in its network, optimizer, settings or examples: the message says in what.
         DivergenceError
             If training turns non-finite; the last finite weights are kept.
+        ModelFileError, OSError
+            If the file that ``resume`` names is damaged, of another kind, or cannot be read.
         RuntimeError
             If this network is being fitted already.
 
@@ -601,18 +619,24 @@ class Sequential:
                 held = self._held_out(theirs, asked.fraction, asked.loss, data, missing)
                 if self._layout is None:
                     self._build(data.X.shape[1])
-                if asked.fraction > 0.0:
-                    data, held = split(
-                        data, asked.loss, asked.fraction, self._streams, backend=asked.backend
-                    )
-                self._state = None
+                resumed, epochs = self._resumed(resume, asked.epochs)
+                split_at, data, held = self._parted(asked, data, held, resumed)
+                self._state = self._fit_state = None
                 streams, shown = self._streams, self._shown
                 job = asked.job(self.layout, self._parameters, data, held, streams, shown)
-                run = training.begin(job, self, asked.epochs, asked.callbacks, progress)
+                state = None
+                if resumed is not None:
+                    job, state = resumed.job(job), resumed.state
+                run = training.begin(job, self, epochs, asked.callbacks, progress, state)
+                run.split_at = split_at
                 self._warn_if_hopeless(data, asked.loss)
+            if resumed is not None:
+                self._take_over(resumed)
             if self._unmeasured:
                 self._measure(data.X, data.weights)
-            return training.fit(job, run, self._streams)
+            history = training.fit(job, run, self._streams)
+            self._fit_state = run.state
+            return history
         finally:
             # No call may stand here, as one that a signal follows would not be undone.
             if process in fitting and fitting[process] is me:
@@ -689,6 +713,7 @@ class Sequential:
             shown.turn = 0
             vector[:] = parameters
             mine["_state"] = after
+            mine["_fit_state"] = None
             streams.steps = steps
             shown.turn = turn
             if room is not None:
@@ -846,13 +871,59 @@ class Sequential:
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Take back what getting ready did, should an argument be refused."""
         kept = (self._layout, self._parameters, self._buffers, self._weights_rng)
-        state, streams = self._state, replace(self._streams)
+        state, fit, streams = self._state, self._fit_state, replace(self._streams)
         try:
             yield
         except BaseException:
             self._layout, self._parameters, self._buffers, self._weights_rng = kept
-            self._state, self._streams = state, streams
+            self._state, self._fit_state, self._streams = state, fit, streams
             raise
+
+    def _resumed(self, resume: object, epochs: int) -> tuple[Resumed | None, int]:
+        """Return where a fit goes on, None for its beginning, and to which epoch."""
+        if resume is False:
+            return None, epochs
+        if resume is True:
+            if self._fit_state is None:
+                return None, epochs
+            found = Resumed.here(self._fit_state, self._parameters, self._buffers)
+            return found, found.state.history.epochs + epochs
+        if not isinstance(resume, (str, os.PathLike)):
+            raise TypeError(f"resume must be True, False or a path; got {describe(resume)}.")
+        path = newest(resume)
+        other = load(path)
+        if other._fit_state is None:
+            raise ValueError(
+                f"resume must name a file with the state of a fit, as Checkpoint and "
+                f"save(path, state=True) write it; {path} has a network alone. Read it with "
+                "fastnn.load(path), and fit that."
+            )
+        state, present = other._fit_state, other._parameters
+        return Resumed(state, state.beginning(present), other._buffers, path), epochs
+
+    def _parted(
+        self, asked: Settings, data: Data, held: Data | None, resumed: Resumed | None
+    ) -> tuple[int, Data, Data | None]:
+        """Hold out examples to validate on where that is asked; say by which order."""
+        if resumed is not None:
+            self._streams = replace(resumed.state.streams, drawn=resumed.state.split_at)
+        split_at = self._streams.drawn
+        if asked.fraction > 0.0:
+            data, held = split(
+                data, asked.loss, asked.fraction, self._streams, backend=asked.backend
+            )
+        if resumed is not None:
+            self._streams = replace(resumed.state.streams)
+        return split_at, data, held
+
+    def _take_over(self, resumed: Resumed) -> None:
+        """Begin with the parameters of a fit that goes on."""
+
+        def write() -> None:
+            self._parameters[:] = resumed.parameters
+            self._buffers[:] = resumed.buffers
+
+        self._shown.write(write)
 
     def _warn_if_hopeless(self, data: Data, loss: Loss) -> None:
         """Warn of examples of a scale that no first fit gets along with."""
@@ -1402,9 +1473,7 @@ class Sequential:
             # Functions of the user's are called once.
             parameters = self._shown.copied(self._parameters.copy)
             value = prediction.mean_loss(layout, parameters, row, data, path)
-            return {"loss": value} | training.metric_values(
-                measured, layout, parameters, data, backend=path
-            )
+            return {"loss": value} | metric_values(measured, layout, parameters, data, backend=path)
         if path == "native" and kept.Plans.suit(data):
             plans = self._plans_of()
             value = self._shown.read(
@@ -1685,7 +1754,10 @@ class Sequential:
         >>> bool(net.parameters.any())
         True
         """
-        return copy.deepcopy(self)
+        twin = copy.deepcopy(self)
+        # Nothing writes to it.
+        twin._fit_state = self._fit_state
+        return twin
 
     def __copy__(self) -> Sequential:
         return self.copy()
@@ -1729,6 +1801,7 @@ class Sequential:
             *(state[name] for name in ("order_key", "mask_key", "orders_drawn", "steps_taken"))
         )
         self._state = pickles.state_of(state["training"])
+        self._fit_state = None
         self._classes = state["classes"]
         self._share_with_nobody()
         inputs, values = state["inputs"], state["parameters"]
@@ -1739,7 +1812,7 @@ class Sequential:
         self._buffers = aligned_zeros(held.size, values.dtype)
         self._buffers[:] = held
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
         """Write architecture, parameters, dtype and `classes` to a file that holds no code.
 
         The file is a safetensors container: an 8-byte length, a JSON header, raw data.  It is
@@ -1749,13 +1822,19 @@ class Sequential:
         ----------
         path : path-like
             Where to write.
+        state : bool, default False
+            Whether to write the state of the last fit too: moments, orders, history and what
+            callbacks know, so that a fit may go on from it (``resume``), here or in a network
+            that was read from the file.
 
         Raises
         ------
         OSError
             If the file cannot be written.
+        TypeError
+            If a callback's state holds what no file can.
         ValueError
-            If the network has no weights yet.
+            If the network has no weights yet, or ``state`` is asked for and there is none.
 
         Examples
         --------
@@ -1768,12 +1847,30 @@ class Sequential:
         ...     bool((fn.load(path).parameters == net.parameters).all())
         True
         """
-        layout = self.layout
+        check_bool(state, "state")
+        known = self._fit_state if state else None
+        if state and known is None:
+            raise ValueError(
+                "state must be False for a network that keeps no state of a fit: there was none, "
+                "it failed, steps of train_on_batch came after it, or a pickle left it out."
+            )
         # One state, whatever another thread trains meanwhile: sums are taken, and bytes written,
         # of the same copy.
         parameters, buffers, streams = self._shown.copied(
             lambda: (self._parameters.copy(), self._buffers.copy(), replace(self._streams))
         )
+        self._write_file(path, parameters, buffers, streams, known)
+
+    def _write(self, path: str, parameters: Floats, state: FitState) -> None:
+        """Write a file with other parameters in their place, and with a fit's state."""
+        self._write_file(path, parameters, self._buffers.copy(), state.streams, state)
+
+    def _write_file(
+        self, path: str | os.PathLike[str], parameters: Floats, buffers: Floats, streams: Streams,
+        state: FitState | None,
+    ) -> None:  # fmt: skip
+        """Write these parts into a file."""
+        layout = self.layout
         description = {
             "version": _FORMAT_VERSION,
             "layers": [to_dict(layer) for layer in self.layers],
@@ -1787,10 +1884,16 @@ class Sequential:
         }
         if self._classes is not None:
             description["classes"] = labels_to_plain(self._classes)
-        tensors = {entry.name: layout.view(parameters, entry) for entry in layout}
+        tensors: dict[str, NDArray[Any]] = {
+            entry.name: layout.view(parameters, entry) for entry in layout
+        }
         for entry in layout.buffers.values():
             tensors[entry.name] = layout.view(buffers, entry)
-        safetensors.write(path, tensors, {"format": _FORMAT, "network": json.dumps(description)})
+        texts = {"format": _FORMAT, "network": json.dumps(description)}
+        if state is not None:
+            texts["fit"], arrays = state.to_plain()
+            tensors |= {f"{_OF_FIT}{name}": array for name, array in arrays.items()}
+        safetensors.write(path, tensors, texts)
 
     def to_c(
         self,
@@ -2039,6 +2142,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     def accept(texts: dict[str, str], room: int, count: int) -> bool:
         # A file of few arrays may first say that it is damaged; many cost time and memory.
         nonlocal saved
+        # Those of a fit are few beside the network's.
+        count -= _FEW_ARRAYS if "fit" in texts else 0
         if count > _FEW_ARRAYS:
             _check_kind(path, texts)
             # No layer has many arrays, or one without numbers.
@@ -2046,19 +2151,25 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             if count * _LEAST_BYTES > room or count > most:
                 raise _not_ours(path, _OTHER_ARRAYS)
             saved = _described(path, texts, room, count)
-            if count != len(saved.layout) + len(saved.layout.buffers):
+            if count > len(saved.layout) + len(saved.layout.buffers):
                 raise _not_ours(path, _OTHER_ARRAYS)
         # What is not ours is told so first, whatever else it lacks.
         return texts.get("format") == _FORMAT
 
     tensors, texts = safetensors.read(path, accept)
+    fit = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_OF_FIT)}
     if saved is None:
         _check_kind(path, texts)
         room = sum(array.nbytes for array in tensors.values())
         saved = _described(path, texts, room, len(tensors))
     try:
-        return _rebuilt(saved, tensors)
-    except (TypeError, ValueError) as problem:
+        net = _rebuilt(saved, tensors)
+        if fit or "fit" in texts:
+            known = {name.removeprefix(_OF_FIT): array for name, array in fit.items()}
+            plain = safetensors.parse(texts["fit"].encode(), "the fit's state")
+            net._fit_state = FitState.of_plain(plain, known, net._parameters)
+        return net
+    except (TypeError, ValueError, KeyError) as problem:
         raise _not_ours(path, problem) from problem
 
 

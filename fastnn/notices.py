@@ -8,8 +8,9 @@ from types import FrameType
 
 __all__ = ["warn"]
 
-# Packages whose calls lie between a user's line and a warning: this one, and those that call it.
-_BETWEEN = frozenset({"fastnn", "joblib", "sklearn", "scipy"})
+# Packages whose calls lie between a user's line and a warning: this one, and those that call or
+# load it.
+_BETWEEN = frozenset({"fastnn", "importlib", "joblib", "sklearn", "scipy"})
 
 
 def warn(message: str, category: type[Warning] = UserWarning, module: str | None = None) -> None:

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.jobs import Job
 from fastnn.states import Streams
-from fastnn.steppers import Job, draw_order
+from fastnn.steppers import draw_order
 
 __all__ = ["Drawn", "Given", "Source"]
 
@@ -44,18 +45,25 @@ class Drawn:
         What is trained.
     streams : Streams
         Of orders and dropout; advanced.
+    first : int or None, default None
+        Number of the first epoch's order, where it is not the next one of the stream.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first epoch's order.
     """
 
     order = None
 
-    def __init__(self, job: Job, streams: Streams) -> None:
+    def __init__(self, job: Job, streams: Streams, first: int | None = None) -> None:
         self._job, self._streams = job, streams
-        self._first = streams.drawn
+        self.first = streams.drawn if first is None else first
 
     def reach(self, epochs: int) -> None:
         """Note that so many epochs are begun."""
         if self._job.shuffle:
-            self._streams.drawn = self._first + epochs
+            self._streams.drawn = self.first + epochs
 
     def stepped(self) -> None:
         """Note that steps were taken."""
@@ -63,12 +71,12 @@ class Drawn:
 
     def number(self, epoch: int) -> int:
         """Return the number of an epoch's order, by which steps draw it."""
-        return self._first + epoch
+        return self.first + epoch
 
     def arrange(self, into: Order, epoch: int, order: Order | None) -> None:
         """Write an epoch's order anew."""
         if self._job.shuffle:
-            draw_order(into, self._job.order_key, self._first + epoch, self._job.backend)
+            draw_order(into, self._job.order_key, self.first + epoch, self._job.backend)
 
 
 class Given:

@@ -28,11 +28,12 @@ from fastnn.reference_walk import Drops, Walk
 from fastnn.sparse import SparseRows
 from fastnn.system import usable_cores
 from fastnn.tallies import Counting, Room
-from fastnn.threads import Outcome, Pace, crowd, fitting, together
+from fastnn.threads import Outcome, ThreadTuner, crowd, fitting, together
 
 __all__ = [
     "AnyPredictor",
     "MeanLoss",
+    "Packed",
     "Predictor",
     "Run",
     "Slope",
@@ -106,6 +107,31 @@ class Trace:
     dW: list[Floats]
     db: list[Floats | None]
     dX: Floats
+
+
+class Packed:
+    """Moments as a run left them, in its own form: unpacking them takes time and new memory.
+
+    Parameters
+    ----------
+    run : Run
+        Of which the workspace is kept, and no examples.
+    shape : tuple of int
+        How many vectors of moments there are, and their length.
+    """
+
+    def __init__(self, run: Run, shape: tuple[int, ...]) -> None:
+        self.shape, self.dtype = shape, run.dtype
+        self._table, self._workspace, self._state = run.program.table[0], run.workspace, run.state
+
+    def unpacked(self) -> Floats:
+        """Return them, a new array."""
+        from fastnn.kernels.epoch import store
+
+        moments = np.empty(self.shape, self.dtype)
+        for place, moment in enumerate(moments, 1):
+            store(self._table, self._workspace, place * self._state, moment)
+        return moments
 
 
 class Run:
@@ -201,7 +227,9 @@ class Run:
         training = order is not None
         # A call of one step starts threads for that step.
         sure = None if training else tuning.current.sure_call
-        self._pace = Pace.of((kind, dtype.char, batch, gradient, training, self._work), step, sure)
+        self._tuner = ThreadTuner.of(
+            (kind, dtype.char, batch, gradient, training, self._work), step, sure
+        )
         self._nowhere = np.zeros((0, 0), dtype)
         self._out = self._nowhere
         self._picks = np.zeros((most, height), np.int64)
@@ -276,7 +304,7 @@ class Run:
         left : int, optional
             How many are to come, where that is known.
         """
-        return self._pace.ration(self._allowed(self._most), left)
+        return self._tuner.ration(self._allowed(self._most), left)
 
     def suits(self, examples: int) -> bool:
         """Say whether a batch of so many has room, as have all threads that may now take part."""
@@ -390,6 +418,14 @@ class Run:
         """From now on take examples in this order; in their own where it is empty."""
         self._order = order
 
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """What was counted of the present epoch's training examples so far; of length 0 if none."""
+        if self._counting is None:
+            return self._sums[:0]
+        begin = int(self._plan["counts_so_far"][0])
+        return self._sums[begin : begin + int(self._plan["tally"][0])]
+
     def measure_no_more(self) -> None:
         """Take steps as if nothing were measured."""
         for name in ("measures", "counted", "watching"):
@@ -434,7 +470,7 @@ class Run:
         step = self._work * examples + self._beside
         wanted = fitting(self._limit, step, last - first, self.program.parts)
         most = min(self._most, wanted)
-        size = self._pace.choose(self._allowed(most))
+        size = self._tuner.choose(self._allowed(most))
         signals = np.zeros(team.SIGNALS, np.int64)
         plan["mode"] = mode
         plan["first_step"] = first
@@ -476,11 +512,11 @@ class Run:
         if size == 1:
             call(True)
             if most > 1:
-                self._pace.note(1, share, time.perf_counter() - began)
+                self._tuner.note(1, share, time.perf_counter() - began)
             return record
         self._set_terms(signals, size, last - first)
         together(size, call, lambda: team.dismiss(signals))
-        self._pace.judge(
+        self._tuner.judge(
             size, share, time.perf_counter() - began, mode == codes.TRAIN, Outcome(
                 int(signals[team.CAME]), team.stayed(signals),
                 1e-9 * int(signals[team.WAITED]), 1e-9 * int(signals[team.LOST]),
@@ -490,7 +526,7 @@ class Run:
 
     def _allowed(self, most: int) -> int:
         """Return how many threads may be tried now; ask only where there would be several."""
-        return crowd.limit(most) if self._pace.choose(most) > 1 else most
+        return crowd.limit(most) if self._tuner.choose(most) > 1 else most
 
     def _set_terms(self, signals: NDArray[np.int64], size: int, steps: int) -> None:
         """Write a team's terms into its signals."""
@@ -500,7 +536,7 @@ class Run:
         rows = min(int(plan["batch"]), len(self._data))
         chunks = 1 if plan["groups"] > 1 else -(-rows // int(plan["chunk"]))
         ways = 1 if plan["loss"] == codes.NO_LOSS else 2
-        terms = self._pace.terms(size, steps, ways * chunks)
+        terms = self._tuner.terms(size, steps, ways * chunks)
         signals[team.PATIENCE], signals[team.CREDIT] = terms.patience, terms.credit
         signals[team.GAIN], signals[team.CAP] = terms.gain, terms.most
         signals[team.CORES] = usable_cores()

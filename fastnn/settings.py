@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastnn import backends
 from fastnn.callbacks import Callback, as_callbacks
 from fastnn.data import Data
+from fastnn.jobs import Job
 from fastnn.layers import Dense
 from fastnn.layout import Layout
 from fastnn.losses import Loss, resolve_loss
@@ -20,7 +21,6 @@ from fastnn.optimizers import Optimizer, resolve_optimizer
 from fastnn.schedules import Schedule, resolve_schedule
 from fastnn.sharing import Shown
 from fastnn.states import Streams, TrainingState
-from fastnn.steppers import Job
 
 __all__ = ["Settings"]
 

@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.jobs import Job
 from fastnn.kernels import records
 from fastnn.states import TrainingState
-from fastnn.steppers import Job, Stepper
+from fastnn.steppers import Stepper
 
 __all__ = ["Aside", "InPlace", "Saved", "reached"]
 

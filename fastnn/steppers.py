@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference, reference_draws, reference_walk
-from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
+from fastnn.jobs import Job
 from fastnn.kernels import codes, records
 from fastnn.kernels._load import load_kernels
 from fastnn.layers import Dropout
-from fastnn.layout import Layout
-from fastnn.losses import Loss
-from fastnn.metrics import Metric
 from fastnn.optimizers import hyperparameters, row_of
-from fastnn.prediction import Run
-from fastnn.predictor import slices
+from fastnn.prediction import Packed, Run
 from fastnn.reference_walk import Drops, Walk
-from fastnn.schedules import Schedule
-from fastnn.sharing import Shown
-from fastnn.sparse import SparseRows
-from fastnn.states import TrainingState
-from fastnn.tallies import Counting, Watch
 
 __all__ = [
     "STEPPERS", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "draw_order",
@@ -34,79 +25,6 @@ __all__ = [
 ]  # fmt: skip
 
 Floats = NDArray[np.floating]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The inputs and settings of one fit."""
-
-    layout: Layout
-    parameters: Floats
-    loss: Loss
-    data: Data
-    validation: Data | None
-    metrics: tuple[Metric, ...]
-    batch_size: int
-    state: TrainingState
-    backend: str
-    shuffle: bool = False
-    order_key: int = 0
-    mask_key: int = 0
-    steps_before: int = 0  # in the stream of dropout's masks, before the state's first one
-    clip_norm: float | None = None
-    threads: int | None = None
-    conventions: Conventions = OWN
-    schedule: Schedule | None = None
-    shown: Shown = field(default_factory=Shown)
-    measured_after: bool = False  # metrics of the training examples, not by the way
-    counting: Counting | None = None  # what the engine measures by itself
-
-    @property
-    def outputs(self) -> Floats:
-        """Room for what training predicts for each example, if metrics are made of it here."""
-        elsewhere = self.measured_after or not self.metrics or self.counting is not None
-        rows = 0 if elsewhere else len(self.data)
-        return np.zeros((rows, self.layout.outputs), self.parameters.dtype)
-
-    @property
-    def steps(self) -> int:
-        """Steps per epoch; the last batch may be short."""
-        return -(-len(self.data) // self.batch_size)
-
-    @property
-    def step(self) -> int:
-        """Number of the next step in the stream of dropout's masks."""
-        return (self.steps_before + self.state.steps) % 2**64
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the values that every epoch records."""
-        names = ("loss", *(row.name for row in self.metrics))
-        return names if self.validation is None else (*names, *(f"val_{name}" for name in names))
-
-    @property
-    def measured(self) -> tuple[str, ...]:
-        """What the engine gives of every epoch, in the order of names."""
-        if self.counting is None:
-            return ("loss",)
-        return tuple(name for name in self.names if name in self.counting.places)
-
-    def counted(self, watch: Watch | None) -> Job:
-        """Return the same with all that the engine can measure left to it, and a value watched."""
-        if self.backend == "reference" or (len(self.names) == 1 and watch is None):
-            return self
-        held = self.validation
-        if held is not None and (
-            isinstance(held.X, SparseRows) or len(slices(len(held), self.layout.operations)) > 1
-        ):
-            # The second would put off Ctrl-C.
-            held = None
-        counting = Counting.of(
-            self.metrics, self.loss, self.layout, self.data, held, training=not self.measured_after
-        )
-        if counting is not None and watch is not None and watch.name in counting.places:
-            counting = counting.watching(watch)
-        return replace(self, counting=counting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +59,8 @@ class Stepper(Protocol):
     rates: NDArray[np.float64]  # learning rates of the next steps to take; empty for the record's
     outputs: Floats  # what the steps predicted last, for each example; empty where nobody asks
 
+    counts: NDArray[np.float64]  # what was counted of the present epoch so far; may be empty
+
     @property
     def best_value(self) -> float:
         """The best of what is watched, times its sign; infinity before the first."""
@@ -162,6 +82,12 @@ class Stepper(Protocol):
 
     def store(self, parameters: Floats, moments: Floats) -> None:
         """Write parameters and moments as they are now, without showing them."""
+
+    def store_moments(self, moments: Floats) -> None:
+        """Write moments as they are now."""
+
+    def leave_moments(self) -> Floats | Packed:
+        """Return the moments, after the last step."""
 
     def store_best(self, parameters: Floats) -> None:
         """Write the parameters of the best epoch, where the job's counting keeps them."""
@@ -190,6 +116,7 @@ class NativeStepper:
         self.rates = np.zeros(0)
         self.outputs = job.outputs
         self._run.hand_out_to(self.outputs)
+        self.counts = self._run.counts
         # Before a first step the moments are zeros, as is the room that they get.
         self.take(moments=job.state.steps > 0)
 
@@ -220,8 +147,7 @@ class NativeStepper:
         job = self._job
         job.shown.write(lambda: self._run.store(job.parameters))
         if moments:
-            for place, moment in enumerate(job.state.moments, 1):
-                self._run.store(moment, place)
+            self.store_moments(job.state.moments)
 
     def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
         """Take over parameters and moments that are not the job's."""
@@ -232,8 +158,16 @@ class NativeStepper:
     def store(self, parameters: Floats, moments: Floats) -> None:
         """Write parameters and moments as they are now, without showing them."""
         self._run.store(parameters)
+        self.store_moments(moments)
+
+    def store_moments(self, moments: Floats) -> None:
+        """Write moments as they are now."""
         for place, moment in enumerate(moments, 1):
             self._run.store(moment, place)
+
+    def leave_moments(self) -> Floats | Packed:
+        """Return the moments, after the last step."""
+        return Packed(self._run, self._job.state.moments.shape)
 
     def store_best(self, parameters: Floats) -> None:
         """Write the parameters of the best epoch, where the job's counting keeps them."""
@@ -250,7 +184,7 @@ class ReferenceStepper:
     def __init__(self, job: Job) -> None:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros((), records.REPORT)
-        self.rates = np.zeros(0)
+        self.rates = self.counts = np.zeros(0)
         self.outputs = job.outputs
         self._job = job
         self._parameters = job.parameters.copy()
@@ -314,7 +248,15 @@ class ReferenceStepper:
     def store(self, parameters: Floats, moments: Floats) -> None:
         """Write parameters and moments as they are now, without showing them."""
         parameters[:] = self._parameters
+        self.store_moments(moments)
+
+    def store_moments(self, moments: Floats) -> None:
+        """Write moments as they are now."""
         moments[:] = self._moments
+
+    def leave_moments(self) -> Floats | Packed:
+        """Return the moments, after the last step."""
+        return self._moments
 
     def store_best(self, parameters: Floats) -> None:
         """Do nothing: here epochs end in Python."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Final, NamedTuple
+
+from fastnn.notices import warn
 
 __all__ = ["TESTED", "Range", "check_version"]
 
@@ -79,12 +80,11 @@ def check_version(package: str, version: str) -> None:
         )
     if place > 0 and package not in _told:
         _told.add(package)
-        warnings.warn(
+        warn(
             f"{tested.title} {version} is newer than what this version of fastnn was tested with "
             f"({tested.oldest} to {tested.newest}). If something fails, look for a newer fastnn. "
             f"{advice(package)}",
             RuntimeWarning,
-            stacklevel=2,
         )
 
 

@@ -25,8 +25,8 @@ from fastnn.system import core_apart, current_core, free_cores, usable_cores
 __all__ = [
     "Crowd",
     "Outcome",
-    "Pace",
     "Terms",
+    "ThreadTuner",
     "ceiling",
     "crowd",
     "fitting",
@@ -240,7 +240,7 @@ class Crowd:
         if now < self._until:
             most = min(most, self._size)
         if self._free is not None:
-            # Only numbers that a `Pace` tries.
+            # Only numbers that a `ThreadTuner` tries.
             while most > max(self._free, 1):
                 most = (most + 1) // 2
         return most
@@ -274,7 +274,7 @@ class Crowd:
 crowd = Crowd()
 
 
-class Pace:
+class ThreadTuner:
     """Finds, during training, how many threads are the fastest.
 
     The cost of a barrier differs between machines by a factor of ten, and with what else runs
@@ -291,7 +291,7 @@ class Pace:
 
     Examples
     --------
-    >>> pace = Pace(1e6)
+    >>> pace = ThreadTuner(1e6)
     >>> def run(seconds):
     ...     size = pace.choose(4)
     ...     pace.note(size, steps=100, seconds=seconds[size])
@@ -300,7 +300,7 @@ class Pace:
     [1, 4, 4, 2, 2, 4, 4]
     """
 
-    _known: ClassVar[OrderedDict[Hashable, Pace]] = OrderedDict()
+    _known: ClassVar[OrderedDict[Hashable, ThreadTuner]] = OrderedDict()
 
     def __init__(self, step: float, sure: float | None = None) -> None:
         self._step = step
@@ -312,7 +312,7 @@ class Pace:
         self._again, self._wait = -math.inf, 0.0
 
     @classmethod
-    def of(cls, kind: Hashable, step: float, sure: float | None = None) -> Pace:
+    def of(cls, kind: Hashable, step: float, sure: float | None = None) -> ThreadTuner:
         """Return the timings of steps of a kind, including those of earlier fits or predictions."""
         # By the figures in force too: they decide how a step is cut, and so how long it takes.
         known, kind = cls._known, (kind, tuning.current)

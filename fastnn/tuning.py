@@ -49,7 +49,7 @@ class Tuning:
         Floating-point operations of a step, for each thread, above which another thread may pay.
         A microsecond of work at 100 GFLOP/s: about the cost of a step's barriers between cores
         that share a cache (a fifth of a microsecond each).  Above it, the trials of
-        `threads.Pace` decide.
+        `threads.ThreadTuner` decide.
     sure_share : float
         Floating-point operations of a step, for each thread, above which several threads pay on
         any machine, so that they are started without a trial: 50 us of work, many times the cost

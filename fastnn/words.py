@@ -511,5 +511,5 @@ MODULE: Final = {
     "ExponentialLR": "ExponentialDecay",
     "CosineAnnealingLR": "CosineDecay",
     "OneCycleLR": "OneCycle",
-    "ModelCheckpoint": "EarlyStopping keeps the best weights; files are written by net.save(path).",
+    "ModelCheckpoint": "Checkpoint writes a fit's state; EarlyStopping keeps the best weights.",
 }

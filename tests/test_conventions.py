@@ -9,7 +9,7 @@ import pytest
 from cases import DTYPES, JIT, PAIRS, Shape, data, error, fitted, network
 
 import fastnn as fn
-from fastnn import prediction, states, steppers
+from fastnn import jobs, prediction, states, steppers
 from fastnn.conventions import OWN, Conventions
 from fastnn.kernels import records
 from fastnn.losses import LOSSES
@@ -38,7 +38,7 @@ def job(net, examples, loss, weights, backend, conventions, optimizer):
         weights.flags.writeable = False
         known = type(known)(known.X, known.targets, weights)
     state = states.TrainingState.fresh(optimizer, parameters)
-    return steppers.Job(
+    return jobs.Job(
         net.layout, parameters, row, known, None, (), BATCH, state, backend,
         conventions=conventions,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from cases import (
 from numba.core.event import install_recorder
 
 import fastnn as fn
-from fastnn import reference_draws, states, steppers
+from fastnn import jobs, reference_draws, states, steppers
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes, records
 from fastnn.kernels.answers import answer
@@ -68,9 +68,7 @@ def stepper(
     state = states.TrainingState.fresh(optimizer, net.parameters)
     row = LOSSES[loss]
     known = net._data(examples.X, examples.y, row, weights, net.inputs)
-    job = steppers.Job(
-        net.layout, net.parameters, row, known, None, (), batch, state, "native", **job
-    )
+    job = jobs.Job(net.layout, net.parameters, row, known, None, (), batch, state, "native", **job)
     return steppers.NativeStepper(job), state
 
 
@@ -623,7 +621,8 @@ from fastnn.losses import LOSSES
 from fastnn.prediction import Run
 from fastnn.predictor import Table
 from fastnn.states import TrainingState
-from fastnn.steppers import Job, NativeStepper
+from fastnn.jobs import Job
+from fastnn.steppers import NativeStepper
 from fastnn.tuning import tuning
 
 # Not even a handle for an array that Python hands over: kernels count no references.

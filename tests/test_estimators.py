@@ -687,6 +687,12 @@ def test_an_interruption_does_not_hide_a_divergence(monkeypatch):
     assert np.array_equal(one._optimizer.state.moments, other._optimizer.state.moments)
 
 
+def test_a_checkpoint_is_for_networks(tmp_path):
+    one = KINDS["regressor"](**SMALL, callbacks=fn.Checkpoint(tmp_path / "state"))
+    with pytest.raises(TypeError, match="must not hold a Checkpoint"):
+        one.fit(X, _f)
+
+
 def test_weights_that_a_callback_writes_before_it_raises_stay():
     def fail(run):
         run.network.parameters[:] = 0.5

@@ -28,7 +28,7 @@ from fastnn.system import current_core
 from fastnn.threads import (
     Crowd,
     Outcome,
-    Pace,
+    ThreadTuner,
     ceiling,
     crowd,
     fitting,
@@ -82,9 +82,9 @@ def eager(monkeypatch, tuned):
     monkeypatch.setattr(prediction, "crowd", threads.crowd)
     monkeypatch.setattr("fastnn.predictor.crowd", threads.crowd)
     set_threads(None)
-    Pace._known.clear()
+    ThreadTuner._known.clear()
     yield
-    Pace._known.clear()
+    ThreadTuner._known.clear()
     set_threads(None)
     assert not ours(), "no thread is left behind"
 
@@ -377,25 +377,25 @@ def timed(pace, seconds, turns, most=8):
 
 def test_the_fastest_number_of_threads_is_found_by_trying(as_it_is):
     seconds = {8: 0.4, 4: 0.3, 2: 0.5, 1: 0.9}
-    assert timed(Pace(1e6), seconds, 9) == [1, 8, 8, 4, 4, 2, 2, 4, 4]
-    assert timed(Pace(1e6), {3: 0.6, 2: 0.4, 1: 0.6}, 7, most=3) == [1, 3, 3, 2, 2, 2, 2]
+    assert timed(ThreadTuner(1e6), seconds, 9) == [1, 8, 8, 4, 4, 2, 2, 4, 4]
+    assert timed(ThreadTuner(1e6), {3: 0.6, 2: 0.4, 1: 0.6}, 7, most=3) == [1, 3, 3, 2, 2, 2, 2]
     # Where more threads are slower all the way down, one is left.
     slower = {8: 2.0, 4: 1.6, 2: 1.3, 1: 1.0}
-    assert timed(Pace(1e6), slower, 9) == [1, 8, 8, 4, 4, 2, 2, 1, 1]
+    assert timed(ThreadTuner(1e6), slower, 9) == [1, 8, 8, 4, 4, 2, 2, 1, 1]
     # Where a step is large all are sent at once, and one is timed later.
-    assert timed(Pace(1e9), seconds, 9) == [8, 1, 8, 4, 4, 2, 2, 4, 4]
-    assert Pace(1e6).choose(1) == 1
+    assert timed(ThreadTuner(1e9), seconds, 9) == [8, 1, 8, 4, 4, 2, 2, 4, 4]
+    assert ThreadTuner(1e6).choose(1) == 1
 
 
 def test_what_was_found_is_asked_again_when_it_has_become_slower(as_it_is):
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     assert timed(pace, {2: 0.5, 1: 0.9}, 5, most=2) == [1, 2, 2, 2, 2]
     assert timed(pace, {2: 5.0, 1: 0.9}, 5, most=2) == [2, 1, 1, 1, 1]
     assert timed(pace, {2: 0.5, 1: 1.8}, 6, most=2) == [1, 2, 2, 2, 2, 2]
 
 
 def test_a_trial_of_several_threads_is_short(as_it_is):
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     assert pace.ration(2) is None
     pace.note(1, 1000, 0.1)
     # A millisecond, as steps of one thread, and six.
@@ -406,12 +406,12 @@ def test_a_trial_of_several_threads_is_short(as_it_is):
     pace.note(2, 60, 0.007)
     assert (pace.choose(2), pace.ration(2)) == (1, None)
     # Where several are hopeless, once is enough.
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     pace.note(1, 1000, 0.1)
     pace.note(2, 40, 0.013)
     assert (pace.choose(2), pace.ration(2)) == (1, None)
     # Where a step is large, all are sent at once, and one thread takes a step when there is time.
-    pace = Pace(1e9)
+    pace = ThreadTuner(1e9)
     assert (pace.choose(2), pace.ration(2)) == (2, None)
     pace.note(2, 10, 0.05)
     assert (pace.choose(2), pace.ration(2)) == (2, None)
@@ -419,13 +419,13 @@ def test_a_trial_of_several_threads_is_short(as_it_is):
     assert pace.choose(2) == 1
     # Where steps are slow, a trial still has the work that several threads are given for.
     for most in (2, 16):
-        pace = Pace(3e6)
+        pace = ThreadTuner(3e6)
         pace.note(1, 10, 0.05)
         assert fitting(most, 3e6, pace.ration(most), 1000) == most
 
 
 def test_a_trial_is_a_small_part_of_the_work(as_it_is):
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     pace.note(1, 1000, 0.001)
     assert (pace.ration(2, left=1000), pace.choose(2)) == (None, 1)
     # Of a long fit it is, and of many short ones.
@@ -438,21 +438,21 @@ def test_a_trial_is_a_small_part_of_the_work(as_it_is):
 
 
 def test_what_steps_of_a_kind_take_is_remembered(as_it_is):
-    Pace._known.clear()
-    assert timed(Pace.of("a kind", 1e6), {2: 0.5, 1: 0.9}, 3, most=2) == [1, 2, 2]
-    assert Pace.of("a kind", 1e6).choose(2) == 2
-    assert Pace.of("another kind", 1e6).choose(2) == 1
+    ThreadTuner._known.clear()
+    assert timed(ThreadTuner.of("a kind", 1e6), {2: 0.5, 1: 0.9}, 3, most=2) == [1, 2, 2]
+    assert ThreadTuner.of("a kind", 1e6).choose(2) == 2
+    assert ThreadTuner.of("another kind", 1e6).choose(2) == 1
     for number in range(1000):
-        Pace.of(number, 1e6)
-    assert len(Pace._known) < 1000
-    assert Pace.of("a kind", 1e6).choose(2) == 1
-    Pace._known.clear()
+        ThreadTuner.of(number, 1e6)
+    assert len(ThreadTuner._known) < 1000
+    assert ThreadTuner.of("a kind", 1e6).choose(2) == 1
+    ThreadTuner._known.clear()
 
 
 def test_several_threads_that_were_too_slow_are_tried_again_later(as_it_is, monkeypatch):
     moment = SimpleNamespace(now=0.0)
     monkeypatch.setattr(threads.time, "perf_counter", lambda: moment.now)
-    pace, slow = Pace(1e6), {2: 1.1, 1: 1.0}
+    pace, slow = ThreadTuner(1e6), {2: 1.1, 1: 1.0}
     assert timed(pace, slow, 5, most=2) == [1, 2, 2, 1, 1]
     found = []
     for _ in range(60):
@@ -542,7 +542,7 @@ def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch, tuned):
     told = []
     monkeypatch.setattr(threads.crowd, "disturbed", lambda *what: told.append(what), raising=False)
     tuned(sure_share=5e6)
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     pace.note(1, 100, 0.1)
     pace.judge(4, 100, 0.05, True, Outcome(came=4, stayed=4, waited=0.0, lost=0.0))
     assert told == []
@@ -555,7 +555,7 @@ def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch, tuned):
 
 
 def test_the_terms_of_a_team_follow_what_it_gains():
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     pace.note(1, 100, 0.1)
     few, many = pace.terms(2, 1, 4), pace.terms(2, 1000, 4)
     assert few.patience < many.patience <= 1_000_000
@@ -568,15 +568,17 @@ def test_the_terms_of_a_team_follow_what_it_gains():
 @pytest.mark.jit
 def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch, tuned):
     tuned(sure_share=1e12, trial_share=1)
-    counts, note = [], Pace.note
+    counts, note = [], ThreadTuner.note
 
     def seen(self, size, steps, seconds):
         counts.append((size, steps))
         note(self, size, steps, 10.0 * seconds if size > 1 else seconds)
 
-    monkeypatch.setattr(Pace, "note", seen)
+    monkeypatch.setattr(ThreadTuner, "note", seen)
     # Nor is what came together disturbed.
-    monkeypatch.setattr(Pace, "judge", lambda self, size, steps, *more: seen(self, size, steps, 1))
+    monkeypatch.setattr(
+        ThreadTuner, "judge", lambda self, size, steps, *more: seen(self, size, steps, 1)
+    )
     fitted(2, epochs=3000)
     tried = [steps for size, steps in counts if size == 2]
     assert len(tried) >= 1
@@ -585,14 +587,14 @@ def test_a_fit_tries_several_threads_for_a_short_while(monkeypatch, tuned):
 
 
 def test_one_bad_beginning_does_not_condemn_several_threads(as_it_is):
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     pace.note(1, 100, 1000.0)
     assert timed(pace, {2: 25.0, 1: 10.0}, 1, most=2) == [2]
     assert timed(pace, {2: 5.0, 1: 10.0}, 3, most=2) == [2, 2, 2]
 
 
 def test_calls_that_took_no_time_to_speak_of_tell_something_together(as_it_is):
-    pace = Pace(1e6)
+    pace = ThreadTuner(1e6)
     pace.note(1, 1000, 1.0)
     chosen = []
     for _ in range(30):

@@ -12,7 +12,7 @@ from cases import JIT, Shape, data, network
 
 import fastnn as fn
 from fastnn import tuning as room
-from fastnn.threads import Pace
+from fastnn.threads import ThreadTuner
 from fastnn.tuning import Tuning, tuning
 
 SHAPE = Shape(60, 5, 7, 6, 3) if JIT else Shape(13, 3, 3, 2, 2)
@@ -104,11 +104,11 @@ def test_predictions_are_planned_by_the_figures_in_force(monkeypatch):
 
 def test_what_steps_take_is_remembered_for_the_figures_in_force():
     kind = "steps whose speed depends on how they are cut"
-    Pace.of(kind, 1e6).note(1, 100, 0.1)
-    assert Pace.of(kind, 1e6).alone() == pytest.approx(0.001)
+    ThreadTuner.of(kind, 1e6).note(1, 100, 0.1)
+    assert ThreadTuner.of(kind, 1e6).alone() == pytest.approx(0.001)
     with tuning(chunk_elements=64):
-        assert Pace.of(kind, 1e6).alone() < 0.0005
-    assert Pace.of(kind, 1e6).alone() == pytest.approx(0.001)
+        assert ThreadTuner.of(kind, 1e6).alone() < 0.0005
+    assert ThreadTuner.of(kind, 1e6).alone() == pytest.approx(0.001)
 
 
 def test_objects_that_are_gone_are_not_kept_count_of():

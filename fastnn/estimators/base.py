@@ -42,8 +42,8 @@ from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
 from fastnn.gate import Targets
 from fastnn.hints import hint_for
+from fastnn.jobs import Job
 from fastnn.notices import warn
-from fastnn.steppers import Job
 from fastnn.tallies import Counting
 from fastnn.validation import Given, warn_of_scales
 from fastnn.validation import given as given_to_validate

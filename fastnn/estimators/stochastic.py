@@ -23,10 +23,10 @@ from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
+from fastnn.jobs import Job
 from fastnn.notices import warn
 from fastnn.orders import Given
 from fastnn.snapshots import InPlace
-from fastnn.steppers import Job
 
 __all__ = ["NOT_FINITE", "Epochs"]
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastnn.callbacks import as_callbacks
+from fastnn.checkpoints import Checkpoint
+from fastnn.epochs import FitRun
 from fastnn.history import History
 from fastnn.network import Sequential
 from fastnn.progress import Progress
-from fastnn.training import FitRun
 
 __all__ = ["Watchers"]
 
@@ -50,6 +51,11 @@ class Watchers:
         run = tasks = None
         if estimator.callbacks is not None:
             called = as_callbacks(estimator.callbacks)
+            if any(isinstance(one, Checkpoint) for one in called):
+                raise TypeError(
+                    "callbacks of an estimator must not hold a Checkpoint, which writes the state "
+                    "of a network's fit. Its save keeps what partial_fit and warm_start go on from."
+                )
             shown = Progress(False, steps, names)
             run = FitRun(network, steps, names, History(names), called, shown)
             for callback in called:

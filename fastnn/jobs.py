@@ -1,0 +1,97 @@
+"""What a fit trains on what: network, examples, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.conventions import OWN, Conventions
+from fastnn.data import Data
+from fastnn.layout import Layout
+from fastnn.losses import Loss
+from fastnn.metrics import Metric
+from fastnn.predictor import slices
+from fastnn.schedules import Schedule
+from fastnn.sharing import Shown
+from fastnn.sparse import SparseRows
+from fastnn.states import TrainingState
+from fastnn.tallies import Counting, Watch
+
+__all__ = ["Job"]
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The inputs and settings of one fit."""
+
+    layout: Layout
+    parameters: Floats
+    loss: Loss
+    data: Data
+    validation: Data | None
+    metrics: tuple[Metric, ...]
+    batch_size: int
+    state: TrainingState
+    backend: str
+    shuffle: bool = False
+    order_key: int = 0
+    mask_key: int = 0
+    steps_before: int = 0  # in the stream of dropout's masks, before the state's first one
+    clip_norm: float | None = None
+    threads: int | None = None
+    conventions: Conventions = OWN
+    schedule: Schedule | None = None
+    shown: Shown = field(default_factory=Shown)
+    measured_after: bool = False  # metrics of the training examples, not by the way
+    counting: Counting | None = None  # what the engine measures by itself
+
+    @property
+    def outputs(self) -> Floats:
+        """Room for what training predicts for each example, if metrics are made of it here."""
+        elsewhere = self.measured_after or not self.metrics or self.counting is not None
+        rows = 0 if elsewhere else len(self.data)
+        return np.zeros((rows, self.layout.outputs), self.parameters.dtype)
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch; the last batch may be short."""
+        return -(-len(self.data) // self.batch_size)
+
+    @property
+    def step(self) -> int:
+        """Number of the next step in the stream of dropout's masks."""
+        return (self.steps_before + self.state.steps) % 2**64
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the values that every epoch records."""
+        names = ("loss", *(row.name for row in self.metrics))
+        return names if self.validation is None else (*names, *(f"val_{name}" for name in names))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What the engine gives of every epoch, in the order of names."""
+        if self.counting is None:
+            return ("loss",)
+        return tuple(name for name in self.names if name in self.counting.places)
+
+    def counted(self, watch: Watch | None) -> Job:
+        """Return the same with all that the engine can measure left to it, and a value watched."""
+        if self.backend == "reference" or (len(self.names) == 1 and watch is None):
+            return self
+        held = self.validation
+        if held is not None and (
+            isinstance(held.X, SparseRows) or len(slices(len(held), self.layout.operations)) > 1
+        ):
+            # The second would put off Ctrl-C.
+            held = None
+        counting = Counting.of(
+            self.metrics, self.loss, self.layout, self.data, held, training=not self.measured_after
+        )
+        if counting is not None and watch is not None and watch.name in counting.places:
+            counting = counting.watching(watch)
+        return replace(self, counting=counting)
