@@ -954,6 +954,7 @@ CHEAPEST = {
     "PredictSparse": ("predict, 20,000 sparse-(100)-5, one row", "float32"),
     "PredictWithEstimator": ("predict, 64-(100)-10, one row", "float32"),
     "Products": ("32 x 32", "step", "float32", 1),
+    "Resuming": ("8-32-32-1",),
     "RuleStep": ("Lion", "float32"),
     "SomeRows": ("8-64-64-2", 4, "float32", 1),
     "Width": (8,),
@@ -1000,6 +1001,8 @@ def test_a_suite_runs(monkeypatch, name):
             found.setup(*CHEAPEST[name])
         value = getattr(found, method)(*CHEAPEST[name])
         assert value is None or value > 0.0
+        if hasattr(found, "teardown"):
+            found.teardown(*CHEAPEST[name])
 
 
 @pytest.mark.jit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -533,6 +534,7 @@ def any_architecture(rng, dtype):
     last, loss = PAIRS[rng.integers(len(PAIRS))]
     names = list(ACTIVATIONS)
     shape = Shape(*(int(number) for number in rng.integers(1, 40, size=5)))
+    shape = replace(shape, m=shape.m * LOSSES[loss].outputs)
     layers = [
         fn.Dense(
             int(rng.integers(1, 40)), names[rng.integers(len(names))],

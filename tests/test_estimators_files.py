@@ -67,7 +67,7 @@ LABELS = {
 MODELS = {
     **{solver: lambda solver=solver: classifier(SIDES, solver=solver)
        for solver in ("adam", "sgd", "lbfgs", "adamw", "nadam", "radam", "rmsprop", "adagrad",
-                      "rprop")},
+                      "rprop", "adadelta", "adamax", "amsgrad", "lion")},
     **{name: lambda name=name: classifier(SIDES, learning_rate=name) for name in SCHEDULES},
     **{f"labels: {name}": lambda y=y: classifier(y[THIRDS]) for name, y in LABELS.items()},
     "two texts": lambda: classifier(np.array(["no", "yes"])[SIDES]),
@@ -105,6 +105,9 @@ MODELS = {
     "quantile": lambda: regressor(loss=fn.Quantile(0.9)),
     "deviations": lambda: regressor(loss="gaussian_nll"),
     "poisson": lambda: regressor(np.arange(40.0), loss="poisson"),
+    "tweedie": lambda: regressor(np.arange(40.0), loss=fn.Tweedie(1.3)),
+    "focal": lambda: classifier(SIDES, loss=fn.Focal(1.5)),
+    "smoothed": lambda: classifier(SIDES, label_smoothing=0.1),
     "one by one": lambda: fn.MLPClassifier(4, random_state=1).partial_fit(
         X, SIDES, classes=[0, 1]).partial_fit(X, SIDES),
 }  # fmt: skip

@@ -296,7 +296,7 @@ def test_which_way_is_better():
 def test_everything_public_is_listed():
     assert set(metrics.__all__) == {
         "F1", "METRICS", "Metric", "MetricLike", "Precision", "Recall", "TopK",
-        "greater_is_better", "resolve",
+        "greater_is_better", "of_known", "resolve",
     }  # fmt: skip
 
 

