@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fastnn.exports.onnx_in import from_onnx as from_onnx
     from fastnn.exports.torch_in import from_torch as from_torch
     from fastnn.formats.torch_files import load_torch as load_torch
+    from fastnn.gradient_check import check_gradients as check_gradients
     from fastnn.history import History as History
     from fastnn.layers import Dense as Dense
     from fastnn.layers import Dropout as Dropout
@@ -81,6 +82,8 @@ if TYPE_CHECKING:
     from fastnn.threads import set_threads as set_threads
     from fastnn.versions import show_versions as show_versions
     from fastnn.warming import warmup as warmup
+    from fastnn.whole_batch import LBFGS as LBFGS
+    from fastnn.whole_batch import LevenbergMarquardt as LevenbergMarquardt
 
 __version__ = "0.1.0"
 
@@ -109,8 +112,10 @@ _HOMES = {
     "History": "history",
     "Huber": "losses",
     "InverseScaling": "schedules",
+    "LBFGS": "whole_batch",
     "LayerNorm": "norms",
     "LearningRates": "rates",
+    "LevenbergMarquardt": "whole_batch",
     "MLflowLogger": "loggers",
     "Lion": "optimizers",
     "ModelFileError": "errors",
@@ -138,6 +143,7 @@ _HOMES = {
     "Tweedie": "losses",
     "Warmup": "schedules",
     "backend": "backends",
+    "check_gradients": "gradient_check",
     "find_learning_rate": "rates",
     "from_onnx": "exports.onnx_in",
     "from_torch": "exports.torch_in",

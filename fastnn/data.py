@@ -45,6 +45,14 @@ class Data:
         """Return examples that share no memory with these."""
         return self.take(np.arange(len(self)))
 
+    def astype(self, dtype: Any) -> Data:
+        """Return the same in another dtype, read-only; sparse examples become dense."""
+        X = self.X.toarray() if isinstance(self.X, SparseRows) else self.X
+        parts = [part.astype(dtype) for part in (X, self.targets.values, self.weights)]
+        for part in parts:
+            part.flags.writeable = False
+        return Data(parts[0], Targets(self.targets.labels, parts[1]), parts[2])
+
     def part(self, rows: slice) -> Data:
         """Return views of consecutive examples."""
         mine = self.targets

@@ -28,9 +28,10 @@ from fastnn.errors import DivergenceError
 from fastnn.jobs import Job
 from fastnn.kernels import records
 from fastnn.orders import Source
+from fastnn.searching import stepper_of
 from fastnn.snapshots import Saved, reached
 from fastnn.states import TrainingState
-from fastnn.steppers import STEPPERS, Slice, Stepper
+from fastnn.steppers import Slice, Stepper
 
 __all__ = ["Bad", "Descent", "Policy", "mean"]
 
@@ -148,7 +149,7 @@ class Descent:
 
     def __init__(self, job: Job, source: Source, policy: Policy, saved: Saved) -> None:
         self._job, self._source, self._policy, self._saved = job, source, policy, saved
-        self.stepper: Stepper = STEPPERS[job.backend](job)
+        self.stepper: Stepper = stepper_of(job)
         self.ended: list[Any] = []
         self._length = 1
         self._step = 0  # of the present epoch, the next one to take

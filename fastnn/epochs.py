@@ -133,7 +133,10 @@ class Epochs:
 
     def goes_on(self, descent: Descent) -> bool:
         """Return whether to take more steps."""
-        return self._fit.epoch < self._fit.epochs and self._fit.history.stopped is None
+        search, history = self._job.search, self._fit.history
+        if search is not None and search.ended and history.stopped is None:
+            history.stopped = search.ended
+        return self._fit.epoch < self._fit.epochs and history.stopped is None
 
     def horizon(self, epoch: int) -> tuple[int, int | None]:
         """Return through how many epochs steps may go from one on, and how many are to come."""

@@ -18,6 +18,7 @@ from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
 from fastnn.states import TrainingState
 from fastnn.tallies import Counting, Watch
+from fastnn.whole_batch import Searched
 
 __all__ = ["Job"]
 
@@ -48,6 +49,7 @@ class Job:
     shown: Shown = field(default_factory=Shown)
     measured_after: bool = False  # metrics of the training examples, not by the way
     counting: Counting | None = None  # what the engine measures by itself
+    search: Searched | None = None  # what takes iterations over all examples in place of steps
 
     @property
     def outputs(self) -> Floats:
@@ -82,6 +84,8 @@ class Job:
     def counted(self, watch: Watch | None) -> Job:
         """Return the same with all that the engine can measure left to it, and a value watched."""
         if self.backend == "reference" or (len(self.names) == 1 and watch is None):
+            return self
+        if self.search is not None:
             return self
         held = self.validation
         if held is not None and (

@@ -26,6 +26,7 @@ from fastnn.data import Data
 from fastnn.decisions import plot_decision
 from fastnn.description import summary
 from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
+from fastnn.differentiable import Differentiable
 from fastnn.drawing import Svg, diagram, network_html
 from fastnn.epochs import metric_values
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
@@ -103,7 +104,7 @@ _OTHER_ARRAYS = "its arrays are not those of its layers."
         "predict_many": words.PREDICT,
     },
 )
-class Sequential:
+class Sequential(Differentiable):
     """A multilayer perceptron: layers, one after the other.
 
     Parameters
@@ -481,7 +482,9 @@ class Sequential:
             these pairs, and mean squared error for identity and the others.
         optimizer : SGD, Adam, RMSprop, Adagrad, AdamW, Nadam, RAdam, Rprop or str, default Adam()
             The update rule and its numbers; a name, such as "adam", stands for the record with
-            its defaults.
+            its defaults.  Or a search over all examples at once, `LBFGS` or `LevenbergMarquardt`:
+            an epoch is an iteration, whatever ``batch_size`` and ``shuffle`` say, metrics are
+            measured after it, and the fit ends where the search does.
         epochs : int, default 10
             How often to go through the examples.
         batch_size : int, default 32
@@ -619,7 +622,7 @@ class Sequential:
                 held = self._held_out(theirs, asked.fraction, asked.loss, data, missing)
                 if self._layout is None:
                     self._build(data.X.shape[1])
-                resumed, epochs = self._resumed(resume, asked.epochs)
+                resumed, epochs = self._resumed(resume, asked)
                 split_at, data, held = self._parted(asked, data, held, resumed)
                 self._state = self._fit_state = None
                 streams, shown = self._streams, self._shown
@@ -635,7 +638,7 @@ class Sequential:
             if self._unmeasured:
                 self._measure(data.X, data.weights)
             history = training.fit(job, run, self._streams)
-            self._fit_state = run.state
+            self._fit_state = run.state if asked.search is None else None
             return history
         finally:
             # No call may stand here, as one that a signal follows would not be undone.
@@ -879,10 +882,12 @@ class Sequential:
             self._state, self._fit_state, self._streams = state, fit, streams
             raise
 
-    def _resumed(self, resume: object, epochs: int) -> tuple[Resumed | None, int]:
+    def _resumed(self, resume: object, asked: Settings) -> tuple[Resumed | None, int]:
         """Return where a fit goes on, None for its beginning, and to which epoch."""
+        epochs = asked.epochs
         if resume is False:
             return None, epochs
+        asked.check_resumable("resume")
         if resume is True:
             if self._fit_state is None:
                 return None, epochs

@@ -18,6 +18,7 @@ from fastnn import words
 from fastnn.hints import understands
 from fastnn.kernels import codes, records
 from fastnn.names import check_bool, check_real, describe, lookup
+from fastnn.whole_batch import WholeBatch
 
 __all__ = [
     "OPTIMIZERS",
@@ -593,7 +594,7 @@ Optimizer = (
     SGD | Adam | RMSprop | Adagrad | AdamW | Nadam | RAdam | Rprop | AMSGrad | Adamax | Adadelta
     | Lion
 )  # fmt: skip
-OptimizerLike: TypeAlias = Optimizer | str
+OptimizerLike: TypeAlias = Optimizer | WholeBatch | str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,19 @@ from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation, seconds
 from fastnn.losses import Loss
 
-__all__ = ["Drops", "Passed", "Slopes", "Walk", "below", "clipped", "outputs", "step"]
+__all__ = [
+    "Drops",
+    "Passed",
+    "Slopes",
+    "Walk",
+    "below",
+    "clipped",
+    "columns",
+    "deactivated",
+    "outputs",
+    "slopes",
+    "step",
+]
 
 Floats: TypeAlias = NDArray[np.floating]
 Drops: TypeAlias = Mapping[int, Floats] | None
@@ -55,7 +67,7 @@ def _activated(one: Operation, Z: Floats) -> Floats:
     return Z if one.activation == "identity" else reference.ACTIVATIONS[one.activation][0](Z)
 
 
-def _deactivated(one: Operation, dA: Floats, seen: Passed) -> Floats:
+def deactivated(one: Operation, dA: Floats, seen: Passed) -> Floats:
     """Return ``dZ = dA f'(Z)``."""
     if one.activation == "identity":
         return dA
@@ -98,7 +110,7 @@ def _back(
             dA = dA + added[place - 1]
         if place == 0:
             return found[::-1], dA
-        dZ = _deactivated(operations[place - 1], dA, passed[place - 1])
+        dZ = deactivated(operations[place - 1], dA, passed[place - 1])
         found.append(dZ)
     return found[::-1], dZ
 
@@ -109,6 +121,14 @@ def below(
 ) -> Floats:  # fmt: skip
     """Return the derivative by what the first operation reads, from the last one's dZ."""
     return _back(layout, vector, operations, passed, dZ, D, True)[1]
+
+
+def slopes(
+    layout: Layout, vector: Floats, operations: Sequence[Operation], passed: Sequence[Passed],
+    dZ: Floats, D: Drops = None,
+) -> list[Floats]:  # fmt: skip
+    """Return the dZ of every operation, from the last one's."""
+    return _back(layout, vector, operations, passed, dZ, D, False)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +176,7 @@ class Walk:
         dZ = reference.output_gradient(
             self.loss.name, operations[-1].activation, last.Z, last.A, Y, w, **self.loss.settings
         )
-        every, _ = _back(self.layout, self.vector, operations, passed, dZ, self.D, False)
+        every = slopes(self.layout, self.vector, operations, passed, dZ, self.D)
         found: list[Slopes] = []
         for one, seen, slope in zip(operations, passed, every, strict=True):
             parameters = columns(self.layout, self.vector, one)

@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 
 from fastnn import backends
 from fastnn.callbacks import Callback, as_callbacks
+from fastnn.checkpoints import Checkpoint
 from fastnn.data import Data
 from fastnn.jobs import Job
 from fastnn.layers import Dense
 from fastnn.layout import Layout
 from fastnn.losses import Loss, resolve_loss
 from fastnn.metrics import Metric, resolve
-from fastnn.names import check_bool, check_integer, check_real, lookup
-from fastnn.optimizers import Optimizer, resolve_optimizer
+from fastnn.names import check_bool, check_integer, check_real, describe, lookup
+from fastnn.optimizers import SGD, Optimizer, resolve_optimizer
 from fastnn.schedules import Schedule, resolve_schedule
+from fastnn.searching import check_search
 from fastnn.sharing import Shown
 from fastnn.states import Streams, TrainingState
+from fastnn.whole_batch import Searched, searched
 
 __all__ = ["Settings"]
 
@@ -44,6 +47,7 @@ class Settings:
     threads: int | None
     backend: str
     schedule: Schedule | None
+    search: Searched | None = None
 
     @classmethod
     def of(
@@ -53,14 +57,23 @@ class Settings:
     ) -> Settings:  # fmt: skip
         """Check what was asked of a network with such a last layer."""
         row = resolve_loss(loss, last.activation)
+        search = searched(optimizer)
+        for name, value in (("schedule", schedule), ("clip_norm", clip_norm)):
+            if search is not None and value is not None:
+                raise ValueError(
+                    f"{name} is for optimizers that take steps; {type(search.record).__name__} "
+                    f"finds its own. Leave it out; got {describe(value)}."
+                )
         check_bool(shuffle, "shuffle")
         if clip_norm is not None:
             clip_norm = check_real(clip_norm, "clip_norm", low=0.0, low_open=True)
-        return cls(
+        asked = as_callbacks(callbacks)
+        found = cls(
             loss=row,
-            optimizer=resolve_optimizer(optimizer),
+            optimizer=SGD() if search is not None else resolve_optimizer(optimizer),
+            search=search,
             metrics=resolve(metrics, row.targets, row.width(last.units)),
-            callbacks=as_callbacks(callbacks),
+            callbacks=asked,
             epochs=check_integer(epochs, "epochs", 1),
             batch_size=check_integer(batch_size, "batch_size", 1),
             fraction=check_real(
@@ -73,12 +86,29 @@ class Settings:
             backend=backends.in_force(backend),
             schedule=None if schedule is None else resolve_schedule(schedule),
         )
+        if any(isinstance(one, Checkpoint) for one in asked):
+            found.check_resumable("Checkpoint")
+        return found
+
+    def check_resumable(self, asked: str) -> None:
+        """Refuse what needs a state that a file can hold, where a search has none."""
+        if self.search is not None:
+            raise ValueError(
+                f"{asked} is for optimizers that take steps; {type(self.search.record).__name__} "
+                "begins anew at the weights that it finds."
+            )
 
     def job(
         self, layout: Layout, parameters: Floats, data: Data, held: Data | None, streams: Streams,
         shown: Shown,
     ) -> Job:  # fmt: skip
-        """Return what to train: a network's parameters, on data, with others to validate on."""
+        """Return what to train: a network's parameters, on data, with others to validate on.
+
+        A search takes all examples at once, whose metrics are measured after each iteration.
+        """
+        search = self.search
+        if search is not None:
+            check_search(search.record, layout, self.loss, data)
         return Job(
             layout=layout,
             parameters=parameters,
@@ -86,10 +116,10 @@ class Settings:
             data=data,
             validation=held,
             metrics=self.metrics,
-            batch_size=min(self.batch_size, len(data)),
+            batch_size=min(self.batch_size, len(data)) if search is None else len(data),
             state=TrainingState.fresh(self.optimizer, parameters),
             backend=self.backend,
-            shuffle=self.shuffle,
+            shuffle=self.shuffle and search is None,
             order_key=streams.order_key,
             mask_key=streams.mask_key,
             steps_before=streams.steps,
@@ -97,5 +127,6 @@ class Settings:
             threads=self.threads,
             schedule=self.schedule,
             shown=shown,
-            measured_after=self.measured_after,
+            measured_after=self.measured_after or search is not None,
+            search=search,
         )

@@ -935,6 +935,7 @@ def suites():
 CHEAPEST = {
     "Batch": (8,),
     "Depth": (1,),
+    "Derivative": ("jacobian",),
     "Epoch": ("8-32-32-1 b32", "float32", 1),
     "EpochEnd": ("20-50-1, 100 rows", "float32", 1, "validation"),
     "Examples": (1024,),
@@ -956,6 +957,7 @@ CHEAPEST = {
     "Products": ("32 x 32", "step", "float32", 1),
     "Resuming": ("8-32-32-1",),
     "RuleStep": ("Lion", "float32"),
+    "Search": ("wave", "lbfgs"),
     "SomeRows": ("8-64-64-2", 4, "float32", 1),
     "Width": (8,),
 }

@@ -38,6 +38,7 @@ ALLOWED = {
     "__main__": {"", "backends", "demo", "versions", "warming"},
     "about": {"data", "jobs", "layout", "losses", "optimizers", "schedules", "sparse"},
     "activations": {"kernels.codes"},
+    "attribution": set(),
     "backends": {"names"},
     "callbacks": {"hints", "history", "metrics", "names", "tallies", "words"},
     "checkpoints": {"callbacks", "names", "notices", "system"},
@@ -51,9 +52,13 @@ ALLOWED = {
     "data": {"gate", "sparse"},
     "decisions": {"gate", "pictures"},
     "demo": {""},
+    "derivatives": {
+        "activations", "kernels._load", "kernels.codes", "layout", "predictor",
+        "reference_derivatives", "threads",
+    },
     "descent": {
-        "data", "errors", "jobs", "kernels.records", "orders", "snapshots", "states", "steppers",
-        "tuning",
+        "data", "errors", "jobs", "kernels.records", "orders", "searching", "snapshots", "states",
+        "steppers", "tuning",
     },
     "description": {"kernels.codes", "kinds", "layers"},
     "diagnosis": {
@@ -61,6 +66,10 @@ ALLOWED = {
         "scales",
     },
     "distances": set(),
+    "differentiable": {
+        "attribution", "backends", "data", "derivatives", "gate", "layout", "losses", "names",
+        "prediction", "reference_curvature", "reference_walk", "sharing",
+    },
     "divergence": {
         "data", "errors", "history", "jobs", "kernels.codes", "layout", "prediction", "sparse",
         "states", "steppers",
@@ -175,12 +184,13 @@ ALLOWED = {
         "errors", "formats.plain_pickle", "formats.safetensors", "names", "system",
     },
     "gate": {"names", "sparse", "tuning"},
+    "gradient_check": {"losses", "names", "prediction"},
     "hints": {"names"},
     "history": {"progress"},
     "initializers": {"names"},
     "jobs": {
         "conventions", "data", "layout", "losses", "metrics", "predictor", "schedules", "sharing",
-        "sparse", "states", "tallies",
+        "sparse", "states", "tallies", "whole_batch",
     },
     "labels": {"names"},
     "layers": {"activations", "hints", "initializers", "names", "words"},
@@ -189,6 +199,10 @@ ALLOWED = {
         "tuning",
     },
     "leading": {"kernels._load", "kernels.codes", "layout", "predictor", "sparse"},
+    "least_squares": {
+        "data", "derivatives", "kernels.codes", "layers", "layout", "losses", "prediction",
+        "reference_derivatives", "sparse", "whole_batch",
+    },
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
     "measuring": {
         "data", "kernels.codes", "layout", "losses", "metrics", "prediction", "reference",
@@ -197,16 +211,16 @@ ALLOWED = {
     "names": set(),
     "network": {
         "backends", "callbacks", "checkpoints", "compiled", "data", "decisions", "description",
-        "diagnosis", "drawing", "epochs", "errors", "exports.c_source", "exports.plain",
-        "exports.python_source", "fitstate", "formats.safetensors", "frozen", "gate", "hints",
-        "history", "initializers", "jobs", "kept", "kernels.codes", "kinds", "labels", "layers",
-        "layout", "losses", "metrics", "names", "notices", "optimizers", "pickles", "prediction",
-        "scales", "schedules", "settings", "sharing", "sparse", "splitting", "states", "system",
-        "training", "validation", "words",
+        "diagnosis", "differentiable", "drawing", "epochs", "errors", "exports.c_source",
+        "exports.plain", "exports.python_source", "fitstate", "formats.safetensors", "frozen",
+        "gate", "hints", "history", "initializers", "jobs", "kept", "kernels.codes", "kinds",
+        "labels", "layers", "layout", "losses", "metrics", "names", "notices", "optimizers",
+        "pickles", "prediction", "scales", "schedules", "settings", "sharing", "sparse",
+        "splitting", "states", "system", "training", "validation", "words",
     },
     "norms": {"hints", "layers", "names"},
     "notices": set(),
-    "optimizers": {"hints", "kernels.codes", "kernels.records", "names", "words"},
+    "optimizers": {"hints", "kernels.codes", "kernels.records", "names", "whole_batch", "words"},
     "orders": {"jobs", "states", "steppers"},
     "pickles": {
         "callbacks", "errors", "history", "kinds", "losses", "names", "optimizers", "schedules",
@@ -229,6 +243,8 @@ ALLOWED = {
         "kernels._load", "kernels.codes", "kernels.records", "layout", "reference_search",
     },
     "reference": {"reference_losses", "reference_optimizers", "reference_tables"},
+    "reference_derivatives": {"layout", "reference_walk"},
+    "reference_curvature": {"layout", "losses", "reference", "reference_tables", "reference_walk"},
     "reference_draws": set(),
     "reference_kinds": {"reference", "reference_tables"},
     "reference_losses": {"reference_tables"},
@@ -244,9 +260,14 @@ ALLOWED = {
     "rates": {"errors", "losses", "names", "network", "optimizers"},
     "scaling": {"hints", "layers"},
     "schedules": {"hints", "metrics", "names", "words"},
+    "searching": {
+        "data", "errors", "jobs", "kernels.codes", "kernels.records", "layout", "least_squares",
+        "losses", "prediction", "quasi_newton", "steppers", "whole_batch",
+    },
     "settings": {
-        "backends", "callbacks", "data", "jobs", "layers", "layout", "losses", "metrics", "names",
-        "optimizers", "schedules", "sharing", "states",
+        "backends", "callbacks", "checkpoints", "data", "jobs", "layers", "layout", "losses",
+        "metrics", "names", "optimizers", "schedules", "searching", "sharing", "states",
+        "whole_batch",
     },
     "sharing": set(),
     "slopes": {"hints", "layers", "names"},
@@ -287,6 +308,7 @@ ALLOWED = {
     "validation": {"data", "errors", "names", "notices"},
     "versions": {"", "backends", "system"},
     "warming": {"layers", "names", "network"},
+    "whole_batch": {"names"},
     "words": set(),
     "kernels.__init__": set(),
     "kernels._cache": {"private", "system", "tuning"},
@@ -318,6 +340,10 @@ ALLOWED = {
         "kernels._jit", "kernels.codes", "kernels.elementwise", "kernels.matmul",
         "kernels.micro_kernels", "kernels.narrow", "kernels.panels",
         "kernels.sparse_products", "kernels.tiles", "kernels.views",
+    },
+    "kernels.derivatives": {
+        "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.elementwise", "kernels.panels",
+        "kernels.simd", "kernels.subnormals", "kernels.team", "kernels.views",
     },
     "kernels.dropout": {"kernels._jit", "kernels.order", "kernels.panels", "kernels.simd"},
     "kernels.elementwise": {
@@ -355,6 +381,9 @@ ALLOWED = {
     "kernels.micro_kernels": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.narrow": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
+    },
+    "kernels.normal_equations": {
+        "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.panels",
     },
     "kernels.order": {"kernels._jit"},
     "kernels.output": {
@@ -407,13 +436,15 @@ LAZY = {
     "__init__": {"hints", "uninterrupted", "words"},
     "compiled": {"kernels.embedded", "kernels.thunks"},
     "crew": {"kernels.crew"},
+    "derivatives": {"kernels.derivatives"},
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
-        "kernels.answers", "kernels.embedded", "kernels.epoch", "kernels.first_layer",
-        "kernels.once", "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
-        "kernels.crew",
+        "kernels.answers", "kernels.crew", "kernels.derivatives", "kernels.embedded",
+        "kernels.epoch", "kernels.first_layer", "kernels.normal_equations", "kernels.once",
+        "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
     },
     "leading": {"kernels.scaling"},
+    "least_squares": {"kernels.normal_equations"},
     "estimators.onnx_files": {"exports.onnx_out"},
     "history": {"drawing", "pictures"},
     "network": {"exports.onnx_out", "exports.torch_out"},
@@ -429,10 +460,13 @@ LAZY = {
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
-MEETING = {"compiled", "crew", "leading", "prediction", "predictor", "quasi_newton", "steppers"}
+MEETING = {
+    "compiled", "crew", "derivatives", "leading", "least_squares", "prediction", "predictor",
+    "quasi_newton", "steppers",
+}  # fmt: skip
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
-    "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.dropout",
+    "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.derivatives", "kernels.dropout",
     "kernels.sparse_products", "kernels.elementwise", "kernels.embedded", "kernels.frames",
     "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",

@@ -7,7 +7,7 @@ import sys
 from fastnn.tested import advice, check_version
 from fastnn.uninterrupted import in_one_piece
 
-__all__ = ["load_kernels", "load_search"]
+__all__ = ["load_derivatives", "load_kernels", "load_search"]
 
 _loaded = False
 
@@ -68,6 +68,17 @@ def load_search() -> None:
 def _load_search() -> None:
     """Load them; in the worker's thread."""
     from fastnn.kernels import quasi_newton  # noqa: F401
+
+
+def load_derivatives() -> None:
+    """Load the kernels of derivatives, beside the others."""
+    load_kernels()
+    in_one_piece(_load_derivatives)
+
+
+def _load_derivatives() -> None:
+    """Load them; in the worker's thread."""
+    from fastnn.kernels import derivatives, normal_equations  # noqa: F401
 
 
 def _explained(half: bool, problem: Exception) -> str:

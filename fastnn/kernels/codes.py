@@ -213,6 +213,43 @@ START_GRADIENT: Final = 3
 DIRECTION: Final = 4
 SEARCH_ROWS: Final = 5
 
+# Columns of a symmetric matrix that are factorised together: whole panels of them on any machine.
+FACTORISED: Final = 32
+
+# Columns of the table that derivatives go by: sizes, then places in the packed weights, in the
+# workspace, and of the parameters in the flat vector.
+D_INPUTS: Final = 0
+D_OUTPUTS: Final = 1
+D_ACTIVATION: Final = 2
+D_PITCH: Final = 3  # of rows of outputs
+D_BELOW: Final = 4  # of rows of inputs
+D_W: Final = 5
+D_B: Final = 6
+D_TURNED: Final = 7  # the weights' transpose
+D_Z: Final = 8
+D_A: Final = 9
+D_SLOPES: Final = 10
+D_OWN_W: Final = 11
+D_OWN_B: Final = 12  # or NONE
+D_COLUMNS: Final = 13
+
+# Entries of their plan.
+D_MODE: Final = 0
+D_COUNT: Final = 1  # outputs that go back together
+D_SHARE: Final = 2  # rows that go through together
+D_BACK: Final = 3  # workspace: what goes back
+D_OTHER: Final = 4
+D_SCRATCH: Final = 5
+D_NOTHING: Final = 6  # packed weights: zeros, as many as the widest row
+D_SIZE: Final = 7  # parameters
+D_ENTRIES: Final = 8
+
+# Their modes.
+JACOBIAN: Final = 0
+VJP: Final = 1
+JVP: Final = 2
+PARAMETERS: Final = 3
+
 
 def known(kind: str, code: int, codes: range) -> int:
     """Return a code that the kernels have an arm for, or say that there is none.

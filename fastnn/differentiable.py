@@ -1,0 +1,350 @@
+"""Derivatives of a network, as methods: what `Sequential` has beside training and predicting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastnn import attribution, backends, gate, prediction, reference_curvature
+from fastnn.attribution import Attribution
+from fastnn.data import Data
+from fastnn.derivatives import derived
+from fastnn.layout import Layout
+from fastnn.losses import Loss, LossLike
+from fastnn.names import check_integer, lookup
+from fastnn.reference_walk import Walk
+from fastnn.sharing import Shown
+
+__all__ = ["Differentiable"]
+
+Floats = NDArray[np.floating]
+
+_METHODS = {name: name for name in ("integrated_gradients", "expected_gradients")}
+
+
+class Differentiable:
+    """What a network tells of its derivatives; a base of `Sequential`."""
+
+    dtype: np.dtype[Any]
+    _shown: Shown
+    _parameters: Floats
+
+    @property
+    def layout(self) -> Layout:
+        """Names, offsets and shapes of the parameters."""
+        raise NotImplementedError
+
+    def _asked(
+        self, X: object, y: object, loss: object, sample_weight: object, backend: str | None,
+        dense: bool = False,
+    ) -> tuple[Loss, Data, str]:  # fmt: skip
+        raise NotImplementedError
+
+    def _derived(self, X: object, name: str, V: Floats | None, backend: str | None) -> Floats:
+        """Return derivatives of one state of the parameters."""
+        layout, path = self.layout, backends.in_force(backend)
+        rows = gate.features(X, self.dtype, layout.inputs)
+        return self._shown.read(
+            lambda parameters: derived(layout, parameters, rows, name, V, path), self._parameters
+        )
+
+    def _beside(self, X: object, V: object, columns: int, argument: str) -> Floats:
+        """Return vectors that are multiplied, one for each row of X."""
+        rows = len(gate.features(X, self.dtype, self.layout.inputs))
+        return gate.parameters(V, (rows, columns), self.dtype, argument)
+
+    def jacobian(self, X: ArrayLike, *, backend: str | None = None) -> Floats:
+        """Return the derivatives of all outputs by all features, example by example.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one per row.
+        backend : {None, "native", "reference"}, default None
+            Which path computes.  Networks with other layers than Dense and Dropout go by the
+            textbook: right, and slower.
+
+        Returns
+        -------
+        ndarray, shape (n, m, p)
+            ``[i, k, j]`` is the derivative of output k by feature j at example i.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.jacobian([[1.0, 2.0]])
+        array([[[0.5, 0.5]]], dtype=float32)
+        """
+        return self._derived(X, "jacobian", None, backend)
+
+    def jvp(self, X: ArrayLike, V: ArrayLike, *, backend: str | None = None) -> Floats:
+        """Return ``J v`` for each example: how the outputs change along v.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one per row.
+        V : array-like, shape (n, p)
+            A direction for each.
+        backend
+            As in `jacobian`.
+
+        Returns
+        -------
+        ndarray, shape (n, m)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.jvp([[1.0, 2.0]], [[2.0, 4.0]])
+        array([[3.]], dtype=float32)
+        """
+        return self._derived(X, "jvp", self._beside(X, V, self.layout.inputs, "V"), backend)
+
+    def vjp(self, X: ArrayLike, U: ArrayLike, *, backend: str | None = None) -> Floats:
+        """Return ``u' J`` for each example: the gradient by the features of ``u' f(x)``.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one per row.
+        U : array-like, shape (n, m)
+            A weight for each output.
+        backend
+            As in `jacobian`.
+
+        Returns
+        -------
+        ndarray, shape (n, p)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.vjp([[1.0, 2.0]], [[3.0]])
+        array([[1.5, 1.5]], dtype=float32)
+        """
+        return self._derived(X, "vjp", self._beside(X, U, self.layout.outputs, "U"), backend)
+
+    def parameter_jacobian(self, X: ArrayLike, *, backend: str | None = None) -> Floats:
+        """Return the derivatives of all outputs by all parameters, example by example.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one per row.
+        backend
+            As in `jacobian`.
+
+        Returns
+        -------
+        ndarray, shape (n, m, parameters)
+            In the order of `parameters`.  It takes ``n * m * parameters`` numbers.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not fit, or the network has no weights yet.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> net.parameter_jacobian([[1.0, 2.0]])
+        array([[[1., 2., 1.]]], dtype=float32)
+        """
+        return self._derived(X, "parameter_jacobian", None, backend)
+
+    def hessian_vector_product(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        v: ArrayLike,
+        loss: LossLike = "auto",
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> Floats:
+        """Return ``H v`` for the Hessian H of the training loss, without computing H.
+
+        Computed in float64.  Where a layer or the loss has no second derivatives here, it is a
+        central difference of two gradients, right to some eight digits.
+
+        Parameters
+        ----------
+        X, y, loss, sample_weight
+            As in `fit`, X dense; the examples are taken as one batch, without dropout.
+        v : array-like, shape (parameters,)
+            In the order of `parameters`.  What belongs to frozen layers counts as 0.
+
+        Returns
+        -------
+        ndarray, shape (parameters,)
+            L2 included; 0 for frozen layers.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        References
+        ----------
+        Pearlmutter 1994, Fast exact multiplication by the Hessian.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=1)
+        >>> net.hessian_vector_product([[3.0]], [0.0], [1.0, 0.0])
+        array([18.,  6.], dtype=float32)
+        """
+        row, data, _ = self._asked(X, y, loss, sample_weight, None, dense=True)
+        vector = gate.parameters(v, (self.layout.size,), np.float64, "v")
+        X64, Y, w = (
+            None if one is None else np.asarray(one, np.float64)
+            for one in data.columns(self.layout.outputs)
+        )
+        assert X64 is not None
+        assert Y is not None
+        layout, batch = self.layout.without_training(), (X64, Y, w)
+
+        def product(parameters: Floats) -> Floats:
+            at = parameters.astype(np.float64)
+            if not reference_curvature.knows(layout, row):
+                return _differences(layout, at, row, batch, vector)
+            return reference_curvature.hessian_product(layout, at, row, batch, vector)
+
+        with np.errstate(all="ignore"):
+            found = self._shown.read(product, self._parameters)
+            return np.asarray(found.astype(self.dtype))
+
+    def attribute(
+        self,
+        X: ArrayLike,
+        baseline: ArrayLike | None = None,
+        method: str = "integrated_gradients",
+        *,
+        output: int | None = None,
+        steps: int | None = None,
+        rng: int | np.random.Generator | None = 0,
+        backend: str | None = None,
+    ) -> Attribution:
+        """Return what each feature has contributed to an output.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, p)
+            Examples, one per row.
+        baseline : array-like, shape (p,) or (b, p), optional
+            What the examples are compared with; zeros by default.  Of several the mean counts.
+        method : {"integrated_gradients", "expected_gradients"}
+            The first takes ``steps`` gradients on the line from each baseline to each example; the
+            second one at a drawn place on each line, for many baselines, such as a hundred
+            examples of the training data.
+        output : int, optional
+            Which output; it may be left out where there is one.
+        steps : int, optional
+            Gradients on each line; 32 for the first, 1 for the second.
+        rng : int or Generator, default 0
+            Where places are drawn from.
+        backend
+            As in `jacobian`.
+
+        Returns
+        -------
+        Attribution
+            Its ``values`` (n, p) sum to the output less that of the baseline, but for ``gap``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+
+        References
+        ----------
+        Sundararajan, Taly & Yan 2017, Axiomatic attribution for deep networks; Erion and others
+        2021, Improving performance of deep learning models with axiomatic attribution priors and
+        expected gradients.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, "exp", initializer=1.0)], inputs=2, dtype="float64")
+        >>> found = net.attribute([[1.0, 0.0]])
+        >>> found.values.round(3).tolist()
+        [[1.718, 0.0]]
+        """
+        layout, path = self.layout, backends.in_force(backend)
+        rows = gate.features(X, self.dtype, layout.inputs)
+        bases = np.zeros((1, layout.inputs), self.dtype)
+        if baseline is not None:
+            given = np.asarray(baseline)
+            bases = gate.features(given[None] if given.ndim == 1 else given, self.dtype,
+                                  layout.inputs)  # fmt: skip
+        method = lookup(_METHODS, method, "method")
+        if output is None and layout.outputs > 1:
+            raise ValueError(
+                f"output must be one of the {layout.outputs} outputs, from 0; got None."
+            )
+        chosen = check_integer(0 if output is None else output, "output", 0)
+        if chosen >= layout.outputs:
+            raise ValueError(f"output must be below {layout.outputs}; got {chosen}.")
+        integrated = method == "integrated_gradients"
+        count = (32 if integrated else 1) if steps is None else check_integer(steps, "steps", 1)
+
+        def found(parameters: Floats) -> Attribution:
+            def gradient(points: Floats) -> Floats:
+                units = np.zeros((len(points), layout.outputs), self.dtype)
+                units[:, chosen] = 1.0
+                return derived(layout, parameters, points, "vjp", units, path)
+
+            if integrated:
+                values = attribution.integrated_gradients(gradient, rows, bases, count)
+            else:
+                drawn = np.random.default_rng(rng)
+                values = attribution.expected_gradients(gradient, rows, bases, count, drawn)
+            at = prediction.predictions(layout, parameters, bases, backend=path)[:, chosen]
+            outputs = prediction.predictions(layout, parameters, rows, backend=path)[:, chosen]
+            base = float(at.mean(dtype=np.float64))
+            return Attribution(values.astype(self.dtype), base, outputs)
+
+        return self._shown.read(found, self._parameters)
+
+
+def _differences(
+    layout: Layout, at: Floats, loss: Loss, batch: Any, v: Floats
+) -> Floats:  # fmt: skip
+    """Return ``H v`` as a central difference of two gradients."""
+    moving = np.zeros(layout.size)
+    for one in layout.operations:
+        for entry in one.parameters:
+            moving[entry.offset : entry.offset + entry.size] = one.trainable
+    v = v * moving
+    length = float(np.sqrt((v**2).sum()))
+    if length == 0.0:
+        return np.zeros_like(at)
+    step = np.cbrt(np.finfo(np.float64).eps) * max(1.0, float(np.abs(at).max())) / length
+
+    def gradient(parameters: Floats) -> Floats:
+        walk = Walk(layout, parameters, loss, batch)
+        return walk.gradient(walk.backward(walk.forward()), 1.0, 1.0)
+
+    return np.asarray((gradient(at + step * v) - gradient(at - step * v)) / (2.0 * step))
