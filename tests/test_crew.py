@@ -38,6 +38,8 @@ def eager(monkeypatch, tuned):
     monkeypatch.setattr("fastnn.predictor.crowd", Calm())
     monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 64)
     tuned(helper_share=1e-9, awake_share=1e-9)
+    # Of other tests some may be left, which end only after a while.
+    crew.dismiss()
     yield
     fn.set_threads(None)
     crew.dismiss()
