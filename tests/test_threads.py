@@ -614,10 +614,11 @@ def test_a_small_fit_starts_no_thread(as_it_is, monkeypatch):
     fitted(64)
 
 
+@pytest.mark.jit
 def test_a_limit_holds_for_what_begins_after_it(teams):
     """Also for a network that has kept room for predictions under another limit."""
     net, X = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy").X
-    parts = 16 if JIT else 2
+    parts = 16
     expected = net.predict(X).tobytes()
     for limit in (1, parts, 2, None, 1):
         set_threads(limit)
