@@ -41,7 +41,9 @@ class TargetLoss(Callback):
     >>> import fastnn as fn
     >>> net = fn.Sequential([fn.Dense(1)], inputs=1, rng=0)
     >>> enough = fn.TargetLoss(0.01)
-    >>> history = net.fit([[1.0], [2.0]], [1.0, 2.0], epochs=5000, callbacks=enough)
+    >>> history = net.fit(
+    ...     [[1.0], [2.0]], [1.0, 2.0], optimizer=fn.Adam(0.01), epochs=5000, callbacks=enough
+    ... )
     >>> history["loss"][-1] <= 0.01, history.stopped, history.epochs < 5000
     (True, 'target reached', True)
     """

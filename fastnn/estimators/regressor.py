@@ -280,10 +280,10 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         >>> rng = np.random.default_rng(0)
         >>> X = rng.uniform(-1, 1, (1000, 1))
         >>> y = X[:, 0] + np.where(X[:, 0] > 0, 0.5, 0.1) * rng.normal(size=1000)
-        >>> reg = fn.MLPRegressor("gaussian_nll", 20, solver="lbfgs", max_iter=2000, random_state=0)
+        >>> reg = fn.MLPRegressor("gaussian_nll", 20, learning_rate_init=0.01, random_state=0)
         >>> means, deviations = reg.fit(X, y).predict([[-0.5], [0.5]], return_std=True)
-        >>> deviations.round(1)
-        array([0.1, 0.5])
+        >>> bool(deviations[0] < 0.25 < deviations[1])
+        True
         """
         found = self._forward(X)
         parts = np.split(found, found.shape[1] // self.n_outputs_, axis=1)
