@@ -362,10 +362,9 @@ ALLOWED = {
     "kernels.norms": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch", "kernels.views"},
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes",
-        "kernels.measures", "kernels.micro_kernels", "kernels.narrow", "kernels.order",
-        "kernels.panels", "kernels.passes", "kernels.rules", "kernels.spans",
-        "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.measures", "kernels.narrow",
+        "kernels.order", "kernels.panels", "kernels.rules", "kernels.steps", "kernels.subnormals",
+        "kernels.team", "kernels.tiles", "kernels.views",
     },
     "kernels.figures": {"kernels._jit", "kernels.codes"},
     "kernels.first_layer": {
@@ -412,6 +411,11 @@ ALLOWED = {
     },
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
+    },
+    "kernels.steps": {
+        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.measures",
+        "kernels.micro_kernels", "kernels.panels", "kernels.passes", "kernels.spans",
+        "kernels.team", "kernels.tiles",
     },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
     "kernels.sums": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},

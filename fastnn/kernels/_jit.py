@@ -43,7 +43,8 @@ from fastnn.tested import advice
 from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
 __all__ = [
-    "address_of", "embeddable", "entry", "external", "intrinsic", "kernel", "pointer_entry",
+    "address_of", "embeddable", "entry", "external", "intrinsic", "kernel", "phase",
+    "pointer_entry",
 ]  # fmt: skip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -61,7 +62,7 @@ _FLAGS: dict[str, Any] = {
 }
 
 # Options that kernels can be compiled without.
-_OPTIONAL = "_nrt", "no_cpython_wrapper", "no_cfunc_wrapper"
+_OPTIONAL = "_nrt", "no_cpython_wrapper", "no_cfunc_wrapper", "forceinline"
 
 # Objects that are allocated during compiling between two runs of Python's garbage collector.
 _OBJECTS = 10_000
@@ -132,7 +133,24 @@ def _compiled(function: Function, **options: Any) -> Function:
 
 def kernel(function: Function) -> Function:
     """Compile a function that other kernels call: a part of theirs, never run by itself."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    # Said, or what a phase calls would be compiled as a phase too.
+    return _part(function, forceinline=False)
+
+
+def phase(function: Function) -> Function:
+    """Compile a part that is called from one or two places only, and write its code there.
+
+    An array is handed over as eight numbers, a record as one more; a step of the smallest network
+    took 1.3 times as long where its phases were called.
+    """
+    return _part(function, forceinline=True)
+
+
+def _part(function: Function, forceinline: bool) -> Function:
+    """Compile a function that other kernels call."""
+    options: dict[str, Any] = {
+        "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": forceinline,
+    }  # fmt: skip
     if _PartCompiler is None:
         return _compiled(function, **options)
     part = _compiled(function, **options, pipeline_class=_PartCompiler)

@@ -118,7 +118,7 @@ def count_held(
     tiles = (examples + BATCH_ROWS - 1) // BATCH_ROWS
     begin, end = tiles * low // room, tiles * high // room
     operations, top = table[: plan.table_rows], table[plan.table_rows - 1]
-    # No literal; see `sum_groups`.
+    # No literal; see `steps.pass_groups`.
     begun = examples - examples
     total = batch_weight(weights, order, begun, examples)
     width = plan.tally
