@@ -65,7 +65,6 @@ if TYPE_CHECKING:
     from fastnn.optimizers import RAdam as RAdam
     from fastnn.optimizers import RMSprop as RMSprop
     from fastnn.optimizers import Rprop as Rprop
-    from fastnn.prediction import Trace as Trace
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
     from fastnn.residual import Residual as Residual
@@ -80,6 +79,7 @@ if TYPE_CHECKING:
     from fastnn.schedules import Warmup as Warmup
     from fastnn.slopes import PReLU as PReLU
     from fastnn.threads import set_threads as set_threads
+    from fastnn.tracing import Trace as Trace
     from fastnn.versions import show_versions as show_versions
     from fastnn.warming import warmup as warmup
     from fastnn.whole_batch import LBFGS as LBFGS
@@ -139,7 +139,7 @@ _HOMES = {
     "TensorBoardLogger": "loggers",
     "TimeLimit": "limits",
     "TopK": "metrics",
-    "Trace": "prediction",
+    "Trace": "tracing",
     "Tweedie": "losses",
     "Warmup": "schedules",
     "backend": "backends",

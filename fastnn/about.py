@@ -49,7 +49,7 @@ class About:
         return cls(
             job.layout, job.parameters.dtype, job.loss, job.state.optimizer, len(job.data),
             job.batch_size, job.shuffle, job.clip_norm, job.schedule, names,
-            job.measured_after, 0 if held is None else len(held), job.backend,
+            job.measured_after, 0 if held is None else len(held), job.path.name,
             _fingerprint(job.data),
         )  # fmt: skip
 

@@ -16,8 +16,9 @@ from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
-from fastnn.prediction import Run, Slope
+from fastnn.path import Slope
 from fastnn.predictor import as_if_writeable
+from fastnn.runs import Run, mean_of
 from fastnn.sparse import SparseRows
 
 __all__ = ["NAN", "Batch", "Call", "OneCall", "batch_of"]
@@ -110,7 +111,7 @@ class Call:
         run = self.run
         record = run.once(self._mode, data)
         # A step that turned non-finite has recorded nothing.
-        loss = _mean(record) if int(run.report["trouble"]) == codes.FINE else NAN
+        loss = mean_of(record) if int(run.report["trouble"]) == codes.FINE else NAN
         if self._once is None and run.is_alone:
             self._once = self._planned(data)
         return loss
@@ -174,8 +175,3 @@ def batch_of(data: Data) -> Batch:
         as_if_writeable(X.view()), as_if_writeable(targets.labels.view()),
         as_if_writeable(targets.values.view()), as_if_writeable(weights.view()),
     )  # fmt: skip
-
-
-def _mean(record: NDArray[np.void]) -> float:
-    """Return the mean loss of a record's only epoch."""
-    return float(record["loss_sum"][0] / record["weight_sum"][0])

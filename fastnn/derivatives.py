@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference_derivatives
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_derivatives
@@ -17,7 +16,7 @@ from fastnn.layout import Entry, Layout, Operation, aligned_zeros
 from fastnn.predictor import as_if_writeable, slices, tiling_of
 from fastnn.threads import crowd, fitting, together
 
-__all__ = ["MODES", "Derivatives", "derived"]
+__all__ = ["MODES", "Derivatives"]
 
 Floats = NDArray[np.floating]
 
@@ -191,42 +190,3 @@ class Derivatives:
             call(True)
         else:
             together(size, call, lambda: taken.fill(len(X)))
-
-
-def derived(
-    layout: Layout, parameters: Floats, X: Floats, name: str, V: Floats | None, backend: str
-) -> Floats:
-    """Return derivatives of the outputs for every example.
-
-    Parameters
-    ----------
-    layout : Layout
-        The network's.
-    parameters : ndarray (size,)
-        Its parameters.
-    X : ndarray (n, p)
-        Examples.
-    name : {"jacobian", "vjp", "jvp", "parameter_jacobian"}
-        What is asked for.
-    V : ndarray (n, m) for "vjp", (n, p) for "jvp", or None
-        What is multiplied.
-    backend : {"native", "reference"}
-        Which path computes; what the kernels do not know goes by the textbook.
-
-    Returns
-    -------
-    ndarray
-        (n, m, p), (n, p), (n, m) or (n, m, size).
-    """
-    n, m = len(X), layout.outputs
-    shape = {
-        "jacobian": (n, m, layout.inputs), "vjp": (n, layout.inputs), "jvp": (n, m),
-        "parameter_jacobian": (n, m, layout.size),
-    }[name]  # fmt: skip
-    out = np.empty(shape, parameters.dtype)
-    if backend == "native" and Derivatives.serve(layout) and layout.blocks:
-        Derivatives(layout, parameters, MODES[name])(X, V, out)
-    else:
-        with np.errstate(all="ignore"):
-            out[...] = getattr(reference_derivatives, name)(layout, parameters, X, V)
-    return out

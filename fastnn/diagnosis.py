@@ -18,8 +18,8 @@ from fastnn.drawing import diagnosis_html
 from fastnn.layers import Dense
 from fastnn.layout import Layout, Operation
 from fastnn.losses import Loss
-from fastnn.prediction import Trace
 from fastnn.scales import Columns
+from fastnn.tracing import Trace
 
 __all__ = ["TRIAL_STEPS", "Diagnosis", "Facts", "LayerReport", "diagnose"]
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn import attribution, backends, gate, prediction, reference_curvature
+from fastnn import attribution, gate, paths, reference_curvature
 from fastnn.attribution import Attribution
 from fastnn.data import Data
-from fastnn.derivatives import derived
 from fastnn.layout import Layout
 from fastnn.losses import Loss, LossLike
 from fastnn.names import check_integer, lookup
+from fastnn.path import Path
 from fastnn.reference_walk import Walk
 from fastnn.sharing import Shown
 
@@ -39,15 +39,15 @@ class Differentiable:
     def _asked(
         self, X: object, y: object, loss: object, sample_weight: object, backend: str | None,
         dense: bool = False,
-    ) -> tuple[Loss, Data, str]:  # fmt: skip
+    ) -> tuple[Loss, Data, Path]:  # fmt: skip
         raise NotImplementedError
 
     def _derived(self, X: object, name: str, V: Floats | None, backend: str | None) -> Floats:
         """Return derivatives of one state of the parameters."""
-        layout, path = self.layout, backends.in_force(backend)
+        layout, path = self.layout, paths.asked(backend)
         rows = gate.features(X, self.dtype, layout.inputs)
         return self._shown.read(
-            lambda parameters: derived(layout, parameters, rows, name, V, path), self._parameters
+            lambda parameters: path.derivatives(layout, parameters, rows, name, V), self._parameters
         )
 
     def _beside(self, X: object, V: object, columns: int, argument: str) -> Floats:
@@ -292,7 +292,7 @@ class Differentiable:
         >>> found.values.round(3).tolist()
         [[1.718, 0.0]]
         """
-        layout, path = self.layout, backends.in_force(backend)
+        layout, path = self.layout, paths.asked(backend)
         rows = gate.features(X, self.dtype, layout.inputs)
         bases = np.zeros((1, layout.inputs), self.dtype)
         if baseline is not None:
@@ -314,15 +314,15 @@ class Differentiable:
             def gradient(points: Floats) -> Floats:
                 units = np.zeros((len(points), layout.outputs), self.dtype)
                 units[:, chosen] = 1.0
-                return derived(layout, parameters, points, "vjp", units, path)
+                return path.derivatives(layout, parameters, points, "vjp", units)
 
             if integrated:
                 values = attribution.integrated_gradients(gradient, rows, bases, count)
             else:
                 drawn = np.random.default_rng(rng)
                 values = attribution.expected_gradients(gradient, rows, bases, count, drawn)
-            at = prediction.predictions(layout, parameters, bases, backend=path)[:, chosen]
-            outputs = prediction.predictions(layout, parameters, rows, backend=path)[:, chosen]
+            at = path.predictions(layout, parameters, bases)[:, chosen]
+            outputs = path.predictions(layout, parameters, rows)[:, chosen]
             base = float(at.mean(dtype=np.float64))
             return Attribution(values.astype(self.dtype), base, outputs)
 

@@ -11,10 +11,10 @@ from fastnn.history import History
 from fastnn.jobs import Job
 from fastnn.kernels import codes
 from fastnn.layout import Operation
-from fastnn.prediction import textbook_trace
 from fastnn.sparse import SparseRows
 from fastnn.states import TrainingState
 from fastnn.steppers import dropped
+from fastnn.textbook import textbook_trace
 
 __all__ = ["check_finite", "divergence"]
 

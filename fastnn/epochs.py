@@ -23,8 +23,9 @@ from fastnn.layout import Layout
 from fastnn.measuring import Group, Validation
 from fastnn.metrics import Metric, of_known
 from fastnn.orders import Drawn
-from fastnn.prediction import Packed, predictions
+from fastnn.path import Path
 from fastnn.progress import Progress
+from fastnn.runs import Packed
 from fastnn.snapshots import reached
 from fastnn.states import Streams
 
@@ -41,13 +42,13 @@ def metric_values(
     parameters: Floats,
     data: Data,
     *,
-    backend: str,
+    path: Path,
     prefix: str = "",
 ) -> dict[str, float]:
     """Return each metric of the predictions for the data."""
     if not metrics:
         return {}
-    predicted = predictions(layout, parameters, data.X, backend=backend)
+    predicted = path.predictions(layout, parameters, data.X)
     wanted = data.targets.as_rows(layout.outputs, parameters.dtype)
     weights = data.weights if data.weights.size else None
     # Where a loss takes more outputs than targets, the first ones are the predictions.
@@ -296,10 +297,10 @@ class Measures:
         measured = job.measured
         missing = [name for name in job.names if name not in measured]
         self._after = bool(job.metrics) and job.metrics[0].name in missing and not len(outputs)
-        self._training = Group(*asked, job.data, job.backend) if len(outputs) else None
+        self._training = Group(*asked, job.data, job.path) if len(outputs) else None
         self._held = None
         if job.validation is not None and "val_loss" in missing:
-            self._held = Validation(*asked, job.validation, job.backend, job.parameters)
+            self._held = Validation(*asked, job.validation, job.path, job.parameters)
         self.present = bool(missing)
 
     def __call__(self) -> dict[str, float]:
@@ -309,7 +310,7 @@ class Measures:
             measured = self._training.values(self._outputs)
         elif self._after:
             measured = metric_values(
-                job.metrics, job.layout, job.parameters, job.data, backend=job.backend
+                job.metrics, job.layout, job.parameters, job.data, path=job.path
             )
         if self._held is None:
             return measured

@@ -22,7 +22,7 @@ from fastnn.history import History
 from fastnn.jobs import Job
 from fastnn.names import check_integer, describe
 from fastnn.optimizers import Optimizer
-from fastnn.prediction import Packed
+from fastnn.runs import Packed
 from fastnn.states import Streams, TrainingState
 
 __all__ = ["FitState", "Resumed", "callbacks_of", "give_back"]

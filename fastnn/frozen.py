@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import backends, gate, prediction
+from fastnn import backends, gate, paths
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.predictor import Predictor
+from fastnn.walking import predictor_of
 
 __all__ = ["Frozen"]
 
@@ -52,7 +53,7 @@ class Frozen:
         self._layout, self._parameters = layout, aligned_zeros(layout.size, parameters.dtype)
         self._parameters[:] = parameters
         # A single row is answered soonest from weights that lie as in the network.
-        self._lone = self._predictor = prediction.predictor_of(layout, parameters.dtype)
+        self._lone = self._predictor = predictor_of(layout, parameters.dtype)
         if isinstance(self._lone, Predictor):
             self._predictor = Predictor(layout, parameters.dtype, frozen=True)
         self._packed = self._predictor.pack(parameters)
@@ -115,12 +116,10 @@ class Frozen:
         if backends.natively():
             self._predictor(self._packed, rows, out)
         else:
-            out[...] = prediction.predictions(
-                self._layout,
-                self._parameters,
-                rows.reshape(-1, self.inputs),
-                backend=backends.in_force(),
-            ).reshape(out.shape)
+            found = paths.asked().predictions(
+                self._layout, self._parameters, rows.reshape(-1, self.inputs)
+            )
+            out[...] = found.reshape(out.shape)
         return out
 
     def __repr__(self) -> str:

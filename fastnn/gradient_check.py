@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastnn import prediction
 from fastnn.losses import LossLike
 from fastnn.names import check_integer
 
@@ -77,10 +76,10 @@ def check_gradients(
     layout = net.layout
     parameters = net.parameters.astype(np.float64)
     wide = data.astype(np.float64)
-    _, gradient = prediction.loss_and_gradient(layout, parameters, row, wide, path)
+    _, gradient = path.slope(layout, parameters, row, wide)()
     gradient = gradient.copy()
     tried = parameters.copy()
-    slope = prediction.Slope(layout, tried, row, wide, path)
+    slope = path.slope(layout, tried, row, wide)
     errors, checked = {}, 0
     for one in layout.operations:
         for entry in one.parameters:

@@ -12,6 +12,7 @@ from fastnn.data import Data
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
+from fastnn.path import Path
 from fastnn.predictor import slices
 from fastnn.schedules import Schedule
 from fastnn.sharing import Shown
@@ -37,7 +38,7 @@ class Job:
     metrics: tuple[Metric, ...]
     batch_size: int
     state: TrainingState
-    backend: str
+    path: Path
     shuffle: bool = False
     order_key: int = 0
     mask_key: int = 0
@@ -83,7 +84,7 @@ class Job:
 
     def counted(self, watch: Watch | None) -> Job:
         """Return the same with all that the engine can measure left to it, and a value watched."""
-        if self.backend == "reference" or (len(self.names) == 1 and watch is None):
+        if not self.path.by_engine or (len(self.names) == 1 and watch is None):
             return self
         if self.search is not None:
             return self

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import gate, prediction, tuning
+from fastnn import gate, tuning
 from fastnn.compiled_call import NAN, Batch, Call, batch_of
 from fastnn.data import Data
 from fastnn.kernels import codes, records
@@ -20,7 +20,8 @@ from fastnn.layout import Layout, capacity
 from fastnn.losses import Loss
 from fastnn.names import describe
 from fastnn.optimizers import row_of
-from fastnn.prediction import Run
+from fastnn.path import Path
+from fastnn.runs import Run
 from fastnn.states import TrainingState
 
 __all__ = ["Objective", "Plans", "Step"]
@@ -326,21 +327,21 @@ class Objective:
         The row.
     data : Data
         The examples, which no other code writes to.
-    backend : str
-        Which path computes.
+    path : Path
+        Which computes.
     """
 
     def __init__(
-        self, layout: Layout, dtype: np.dtype[Any], loss: Loss, data: Data, backend: str
+        self, layout: Layout, dtype: np.dtype[Any], loss: Loss, data: Data, path: Path
     ) -> None:
         self._layout = layout
         self._dtype = dtype
         self._loss = loss
         self._data = data
-        self._backend = backend
+        self._path = path
         self._shape = (layout.size,)
         self._plans = Plans(layout, dtype)
-        self._native = backend == "native" and data.is_plain
+        self._native = path.by_engine and data.is_plain
         self._batch = batch_of(data) if self._native else None
 
     def __call__(self, vector: Any) -> tuple[float, Floats]:
@@ -379,9 +380,7 @@ class Objective:
                 parameters[:] = vector
         if self._native:
             return self._plans.loss_and_gradient_of(parameters, self._loss, self._data, self._batch)
-        return prediction.loss_and_gradient(
-            self._layout, parameters, self._loss, self._data, self._backend
-        )
+        return self._path.slope(self._layout, parameters, self._loss, self._data)()
 
     def _numbers(self, vector: Any) -> NDArray[Any]:
         """Return an array of numbers, or say that there is none."""
@@ -394,5 +393,5 @@ class Objective:
         raise TypeError(f"vector must be a vector of real numbers; got {describe(vector)}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made_of = self._layout, self._dtype, self._loss, self._data, self._backend
+        made_of = self._layout, self._dtype, self._loss, self._data, self._path
         return type(self), made_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import prediction, reference_derivatives
+from fastnn import reference_derivatives, reference_walk
 from fastnn.data import Data
 from fastnn.derivatives import Derivatives
 from fastnn.kernels import codes
@@ -15,9 +15,13 @@ from fastnn.layers import Dense
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.sparse import SparseRows
+from fastnn.walking import predictor_of
 from fastnn.whole_batch import LevenbergMarquardt
 
-__all__ = ["LeastSquares"]
+if TYPE_CHECKING:
+    from fastnn.path import Path
+
+__all__ = ["LeastSquares", "NativeSquares", "Squares", "TextbookSquares", "check_squares"]
 
 Vector = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -50,8 +54,8 @@ class LeastSquares:
         The examples.
     record : LevenbergMarquardt
         The numbers.
-    backend : {"native", "reference"}
-        Which path computes.
+    path : Path
+        Which computes.
 
     Attributes
     ----------
@@ -75,10 +79,10 @@ class LeastSquares:
         loss: Loss,
         data: Data,
         record: LevenbergMarquardt,
-        backend: str,
+        path: Path,
     ) -> None:
         check_squares(layout, loss, data, record)
-        self._layout, self._record, self._backend = layout, record, backend
+        self._record = record
         X: Any = data.X
         self._X = np.ascontiguousarray(X, np.float64)
         self._y = np.asarray(data.targets.as_rows(layout.outputs, np.float64), np.float64)
@@ -94,17 +98,7 @@ class LeastSquares:
             if one.l2:
                 self._l2[one.W.offset : one.W.offset + one.W.size] = one.l2
         self._damping, self._growth = 0.0, 2.0
-        size, m = layout.size, layout.outputs
-        self._rows = min(part_rows(size, m), len(data))
-        self._pitch = padded(size + 1)
-        self._derive = self._predictor = None
-        if backend == "native":
-            start = np.zeros(size)
-            self._derive = Derivatives(layout, start, codes.PARAMETERS, self._pitch)
-            self._predictor = prediction.predictor_of(layout, start.dtype)
-            self._J = np.zeros((self._rows * m, self._pitch))
-            self._factor = np.empty((size, self._pitch))
-            self._room = np.empty(size * codes.FACTORISED)
+        self._squares = path.squares(layout, self._X)
         self.restart(parameters)
 
     def restart(self, parameters: Floats) -> None:
@@ -117,11 +111,7 @@ class LeastSquares:
 
     def _errors_at(self, point: Vector) -> Vector:
         """Return all residuals, weighted, (n, m)."""
-        if self._predictor is None:
-            found = prediction.predictions(self._layout, point, self._X, backend="reference")
-        else:
-            found = np.empty(self._y.shape)
-            self._predictor(point, self._X, found)
+        found = self._squares.predictions(point)
         return np.asarray((found - self._y) * self._roots[:, None])
 
     def _loss(self, point: Vector, errors: Vector) -> float:
@@ -134,7 +124,7 @@ class LeastSquares:
         if self.ended:
             return False
         if self._products is None:
-            self._products = self._summed()
+            self._products = self._squares.products(self.point, self._errors, self._roots)
         size = self.point.size
         products, g = self._products, self._products[size, :size] + self._l2 * self.point
         g[~self._moving] = 0.0
@@ -172,53 +162,111 @@ class LeastSquares:
         self.point, self.loss, self._errors, self._products = point, loss, errors, None
         return True
 
-    def _summed(self) -> Vector:
+    def _solved(self, products: Vector, g: Vector) -> Vector | None:
+        """Return the damped step; None where the matrix is not positive."""
+        step = self._squares.solve(products, self._damping + self._l2, g)
+        if step is None:
+            return None
+        step[~self._moving] = 0.0
+        return step if np.isfinite(step).all() else None
+
+
+class Squares(Protocol):
+    """Predictions for fixed examples, products of their Jacobian, and damped steps."""
+
+    def predictions(self, point: Vector) -> Vector:
+        """Return the outputs for all examples, (n, m), at a point of float64."""
+
+    def products(self, point: Vector, errors: Vector, roots: Vector) -> Vector:
         """Return the lower triangle of the products of J's columns and the residuals.
 
-        Its last row is ``r' J``.
+        J is of all outputs of all examples, its rows times the roots, (n,).  The last row is
+        ``r' J`` for the errors r, (n, m).  There may be more columns.
         """
-        size = self.point.size
-        total = np.zeros((size + 1, self._pitch))
-        if self._derive is not None:
-            self._derive.pack(self.point)
+
+    def solve(self, products: Vector, damping: Vector, g: Vector) -> Vector | None:
+        """Return the s of ``(J'J + diag(damping)) s = -g``; None where that is not positive."""
+
+
+class TextbookSquares:
+    """By the textbook's derivatives and NumPy's solver; see `Squares`."""
+
+    def __init__(self, layout: Layout, X: Floats) -> None:
+        self._layout, self._X = layout, X
+        self._rows = part_rows(layout.size, layout.outputs)
+
+    def predictions(self, point: Vector) -> Vector:
+        """Return the outputs for all examples."""
+        layout = self._layout
+        with np.errstate(all="ignore"):
+            passed = reference_walk.outputs(layout, point, self._X.T, layout.operations)
+        return np.asarray(passed[-1].A.T, np.float64)
+
+    def products(self, point: Vector, errors: Vector, roots: Vector) -> Vector:
+        """Return the lower triangle of the products, and ``r' J``."""
+        size = point.size
+        total = np.zeros((size + 1, size + 1))
         for start in range(0, len(self._X), self._rows):
             part = slice(start, start + self._rows)
-            errors, roots = self._errors[part].ravel(), self._roots[part, np.newaxis]
-            if self._derive is None:
-                J = reference_derivatives.parameter_jacobian(
-                    self._layout, self.point, self._X[part]
-                )
-                J *= roots[:, np.newaxis]
-                whole = np.column_stack([J.reshape(-1, size), errors])
-                total[:, : size + 1] += whole.T @ whole
-                continue
-            from fastnn.kernels.normal_equations import add_products
+            J = reference_derivatives.parameter_jacobian(self._layout, point, self._X[part])
+            J *= roots[part, np.newaxis, np.newaxis]
+            whole = np.column_stack([J.reshape(-1, size), errors[part].ravel()])
+            total += whole.T @ whole
+        return total
 
-            rows = self._J[: len(errors)]
-            self._derive(self._X[part], roots, rows)
-            rows[:, size] = errors
+    def solve(self, products: Vector, damping: Vector, g: Vector) -> Vector | None:
+        """Return the damped step."""
+        size = g.size
+        lower = np.tril(products[:size, :size])
+        A = lower + lower.T + np.diag(damping - np.diag(lower))
+        try:
+            return np.asarray(np.linalg.solve(A, -g))
+        except np.linalg.LinAlgError:
+            return None
+
+
+class NativeSquares:
+    """By the kernels of derivatives, blocked products and a Cholesky factor; see `Squares`."""
+
+    def __init__(self, layout: Layout, X: Floats) -> None:
+        size, m = layout.size, layout.outputs
+        self._X, self._outputs = X, m
+        self._rows = min(part_rows(size, m), len(X))
+        self._pitch = padded(size + 1)
+        self._derive = Derivatives(layout, np.zeros(size), codes.PARAMETERS, self._pitch)
+        self._predictor = predictor_of(layout, np.dtype(np.float64))
+        self._J = np.zeros((self._rows * m, self._pitch))
+        self._factor = np.empty((size, self._pitch))
+        self._room = np.empty(size * codes.FACTORISED)
+
+    def predictions(self, point: Vector) -> Vector:
+        """Return the outputs for all examples."""
+        found = np.empty((len(self._X), self._outputs))
+        self._predictor(point, self._X, found)
+        return found
+
+    def products(self, point: Vector, errors: Vector, roots: Vector) -> Vector:
+        """Return the lower triangle of the products, and ``r' J``."""
+        from fastnn.kernels.normal_equations import add_products
+
+        size = point.size
+        total = np.zeros((size + 1, self._pitch))
+        self._derive.pack(point)
+        for start in range(0, len(self._X), self._rows):
+            part = slice(start, start + self._rows)
+            some = errors[part].ravel()
+            rows = self._J[: len(some)]
+            self._derive(self._X[part], roots[part, np.newaxis], rows)
+            rows[:, size] = some
             add_products(np.ascontiguousarray(rows[:, : size + 1].T), rows, total)
         return total
 
-    def _solved(self, products: Vector, g: Vector) -> Vector | None:
-        """Return the damped step; None where the matrix is not positive."""
-        size = g.size
-        if self._backend == "native":
-            from fastnn.kernels.normal_equations import solve_damped
+    def solve(self, products: Vector, damping: Vector, g: Vector) -> Vector | None:
+        """Return the damped step."""
+        from fastnn.kernels.normal_equations import solve_damped
 
-            step: NDArray[Any] = np.empty(size)
-            damping = self._damping + self._l2
-            if not solve_damped(products, damping, g, self._factor, self._room, step):
-                return None
-        else:
-            lower = np.tril(products[:size, :size])
-            A = lower + lower.T + np.diag(self._l2 + self._damping - np.diag(lower))
-            try:
-                step = np.linalg.solve(A, -g)
-            except np.linalg.LinAlgError:
-                return None
-        step[~self._moving] = 0.0
-        return step if np.isfinite(step).all() else None
+        step: NDArray[Any] = np.empty(g.size)
+        return step if solve_damped(products, damping, g, self._factor, self._room, step) else None
 
 
 def padded(columns: int) -> int:

@@ -18,7 +18,7 @@ from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric, of_known
-from fastnn.prediction import MeanLoss
+from fastnn.path import Path
 
 __all__ = ["Group", "Validation"]
 
@@ -38,16 +38,16 @@ class Group:
         Of the network.
     data : Data
         The examples.
-    backend : {"native", "reference"}
-        Which path gives the outputs.
+    path : Path
+        Which gives the outputs.
     """
 
     def __init__(
-        self, metrics: Sequence[Metric], loss: Loss, layout: Layout, data: Data, backend: str
+        self, metrics: Sequence[Metric], loss: Loss, layout: Layout, data: Data, path: Path
     ) -> None:
         self._metrics = metrics
         self._last = layout.blocks[-1].activation
-        self._finished = loss.activation is None or backend == "reference"
+        self._finished = loss.activation is None or not path.by_engine
         self._targets = data.targets.as_rows(loss.width(layout.outputs), data.X.dtype)
         self._weights = data.weights if data.weights.size else None
         self._missing = data.targets.missing
@@ -112,13 +112,13 @@ class Validation:
         loss: Loss,
         layout: Layout,
         data: Data,
-        backend: str,
+        path: Path,
         parameters: Floats,
     ) -> None:
         self._outputs = np.zeros((len(data) if metrics else 0, layout.outputs), parameters.dtype)
         out = self._outputs if metrics else None
-        self._loss = MeanLoss(layout, parameters, loss, data, backend, out=out)
-        self._group = Group(metrics, loss, layout, data, backend) if metrics else None
+        self._loss = path.mean_loss(layout, parameters, loss, data, out=out)
+        self._group = Group(metrics, loss, layout, data, path) if metrics else None
 
     def __call__(self) -> tuple[float, dict[str, float]]:
         """Return the loss, and metrics by their names with ``val_`` in front."""

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Never, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import backends, compiled, gate, kept, notices, pickles, prediction, training, words
+from fastnn import backends, compiled, gate, kept, notices, paths, pickles, training, words
 from fastnn.callbacks import CallbackLike
 from fastnn.checkpoints import newest
 from fastnn.data import Data
@@ -49,6 +49,8 @@ from fastnn.losses import Loss, LossLike, resolve_loss
 from fastnn.metrics import MetricLike, resolve
 from fastnn.names import check_bool, check_integer, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
+from fastnn.path import Path
+from fastnn.predictor import Predictor
 from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike
 from fastnn.settings import Settings
@@ -57,7 +59,9 @@ from fastnn.sparse import SparseRows
 from fastnn.splitting import split
 from fastnn.states import Streams, TrainingState
 from fastnn.system import write_atomically
+from fastnn.tracing import Trace
 from fastnn.validation import Given, given, warn_of_scales
+from fastnn.walking import AnyPredictor, predictor_of
 
 __all__ = ["Sequential", "load"]
 
@@ -175,7 +179,7 @@ class Sequential(Differentiable):
         self._shown = Shown()
         # The thread that fits it, by process: a fit of the parent does not block a forked child.
         self._fitting: dict[int, object] = {}
-        self._predictor: prediction.AnyPredictor | None = None
+        self._predictor: AnyPredictor | None = None
         self._plans: kept.Plans | None = None
         self._embedded: compiled.Embedded | None = None
 
@@ -702,7 +706,7 @@ class Sequential(Differentiable):
                     "class_weight='balanced' needs all examples at once, which train_on_batch "
                     "does not see. Give a dict from class to weight."
                 )
-            path = backends.in_force(backend)
+            path = paths.asked(backend)
             value, parameters, after, room = self._stepped(
                 row, rule, path, (X, y, sample_weight, class_weight), missing_targets
             )
@@ -728,7 +732,12 @@ class Sequential(Differentiable):
                 del fitting[process]
 
     def _stepped(
-        self, loss: Loss, rule: Optimizer, path: str, given: tuple[Any, Any, Any, Any], missing: str
+        self,
+        loss: Loss,
+        rule: Optimizer,
+        path: Path,
+        given: tuple[Any, Any, Any, Any],
+        missing: str,
     ) -> tuple[float, Floats, TrainingState, tuple[kept.Step, Floats] | None]:
         """Return what a step on the examples given leads to; nothing is written.
 
@@ -737,7 +746,7 @@ class Sequential(Differentiable):
         mine, (X, y, sample_weight, class_weight) = self.__dict__, given
         batch, data, taken = None, None, None
         plain = sample_weight is None and class_weight is None and missing == "error"
-        if plain and path == "native" and mine["_layout"] is not None:
+        if plain and path.by_engine and mine["_layout"] is not None:
             batch = self._plans_of().batch(X, y, loss)
         if batch is None:
             data = self._data(
@@ -760,7 +769,7 @@ class Sequential(Differentiable):
             if taken is None:
                 # The first of its kind, or something is wrong with it.
                 data = self._data(X, y, loss, None, self.inputs)
-        if data is not None and path == "native" and kept.Plans.suit(data):
+        if data is not None and path.by_engine and kept.Plans.suit(data):
             room = self._plans_of().step(loss, len(data), parameters, state)
             taken = room.take(parameters, state, data, streams.mask_key, streams.steps)
         if taken is None:
@@ -842,7 +851,7 @@ class Sequential(Differentiable):
         self._shown.write(write)
 
     def _single_step(
-        self, loss: Loss, data: Data, state: TrainingState, path: str
+        self, loss: Loss, data: Data, state: TrainingState, path: Path
     ) -> tuple[float, Floats, TrainingState]:
         """Return what a step leads to, or say where it went wrong."""
         streams = self._streams
@@ -855,7 +864,7 @@ class Sequential(Differentiable):
             metrics=(),
             batch_size=len(data),
             state=state,
-            backend=path,
+            path=path,
             mask_key=streams.mask_key,
             steps_before=streams.steps - state.steps,
         )
@@ -914,9 +923,7 @@ class Sequential(Differentiable):
             self._streams = replace(resumed.state.streams, drawn=resumed.state.split_at)
         split_at = self._streams.drawn
         if asked.fraction > 0.0:
-            data, held = split(
-                data, asked.loss, asked.fraction, self._streams, backend=asked.backend
-            )
+            data, held = split(data, asked.loss, asked.fraction, self._streams, path=asked.path)
         if resumed is not None:
             self._streams = replace(resumed.state.streams)
         return split_at, data, held
@@ -1068,7 +1075,7 @@ class Sequential(Differentiable):
         ):
             # Chunks are written while later rows are still to be read.
             features = features.copy()
-        if backends.in_force(backend) == "native":
+        if paths.asked(backend).by_engine:
             predictor, shown = self._predictor_of(layout), self._shown
             answer: Callable[..., None] = (
                 predictor.sparse if isinstance(features, SparseRows) else predictor
@@ -1084,18 +1091,16 @@ class Sequential(Differentiable):
         """Return the reference's predictions of one state."""
         layout = self.layout
         return self._shown.read(
-            lambda parameters: prediction.predictions(
-                layout, parameters, features, backend="reference", out=out
-            ),
+            lambda parameters: paths.TEXTBOOK.predictions(layout, parameters, features, out=out),
             self._parameters,
         )
 
-    def _predictor_of(self, layout: Layout) -> prediction.AnyPredictor:
+    def _predictor_of(self, layout: Layout) -> AnyPredictor:
         """Return what keeps the room that predictions take."""
-        predictor: prediction.AnyPredictor | None
+        predictor: AnyPredictor | None
         predictor = self.__dict__["_predictor"]
         if predictor is None or predictor.layout is not layout:
-            predictor = self._predictor = prediction.predictor_of(layout, self.dtype)
+            predictor = self._predictor = predictor_of(layout, self.dtype)
         return predictor
 
     def __call__(self, x: Floats, out: Floats | None = None) -> Floats:
@@ -1346,7 +1351,7 @@ class Sequential(Differentiable):
         array([2., 5.], dtype=float32)
         """
         layout = self.layout
-        chosen = backends.in_force(backend)
+        path = paths.asked(backend)
         P = gate.parameter_vectors(parameters, layout.size, self.dtype)
         rows = gate.rows_for_each(X, len(P), self.dtype, layout.inputs)
         shape = (len(P), rows.shape[1], self.outputs)
@@ -1357,15 +1362,15 @@ class Sequential(Differentiable):
             P, rows = (
                 given.copy() if np.may_share_memory(out, given) else given for given in (P, rows)
             )
-        if chosen == "native":
+        if path.by_engine:
             embedded, predictor = self._embedded_in("predict_many"), self._predictor_of(layout)
             # As all of its layers are known.
-            assert isinstance(predictor, prediction.Predictor)
+            assert isinstance(predictor, Predictor)
             embedded.each(predictor, P, rows, out)
         else:
             for k, vector in enumerate(P):
                 features = rows[k if len(rows) > 1 else 0]
-                prediction.predictions(layout, vector, features, backend=chosen, out=out[k])
+                path.predictions(layout, vector, features, out=out[k])
         return out
 
     def _embedded_in(self, method: str) -> compiled.Embedded:
@@ -1420,11 +1425,9 @@ class Sequential(Differentiable):
         if not chosen:
             # A dropout of inputs leaves them as they are.
             return features.toarray() if isinstance(features, SparseRows) else features.copy()
-        path = backends.in_force(backend)
+        path = paths.asked(backend)
         return self._shown.read(
-            lambda parameters: prediction.predictions(
-                layout, parameters, features, backend=path, operations=chosen
-            ),
+            lambda parameters: path.predictions(layout, parameters, features, operations=chosen),
             self._parameters,
         )
 
@@ -1477,16 +1480,16 @@ class Sequential(Differentiable):
         if measured:
             # Functions of the user's are called once.
             parameters = self._shown.copied(self._parameters.copy)
-            value = prediction.mean_loss(layout, parameters, row, data, path)
-            return {"loss": value} | metric_values(measured, layout, parameters, data, backend=path)
-        if path == "native" and kept.Plans.suit(data):
+            value = path.mean_loss(layout, parameters, row, data)()
+            return {"loss": value} | metric_values(measured, layout, parameters, data, path=path)
+        if path.by_engine and kept.Plans.suit(data):
             plans = self._plans_of()
             value = self._shown.read(
                 lambda parameters: plans.mean_loss_of(parameters, row, data), self._parameters
             )
         else:
             value = self._shown.read(
-                lambda parameters: prediction.mean_loss(layout, parameters, row, data, path),
+                lambda parameters: path.mean_loss(layout, parameters, row, data)(),
                 self._parameters,
             )
         return {"loss": value}
@@ -1505,18 +1508,18 @@ class Sequential(Differentiable):
         backend: str | None,
         dense: bool = False,
         missing: str = "error",
-    ) -> tuple[Loss, Data, str]:
+    ) -> tuple[Loss, Data, Path]:
         """Return the loss's row, the examples and the path that a question is answered with."""
         inputs = self.layout.inputs
         row = resolve_loss(loss, self._last.activation)
-        path = backends.in_force(backend)
+        path = paths.asked(backend)
         missing = _check_missing(missing)
         data = self._data(X, y, row, sample_weight, inputs, dense=dense, missing=missing)
         return row, data, path
 
     def trace(
         self, X: ArrayLike, y: ArrayLike, loss: LossLike = "auto", *, backend: str | None = None
-    ) -> prediction.Trace:
+    ) -> Trace:
         """Return the textbook's intermediates of one forward and backward pass.
 
         Parameters
@@ -1543,9 +1546,9 @@ class Sequential(Differentiable):
         >>> t.A[-1], t.dZ[-1]
         (array([[0.5]], dtype=float32), array([[-0.5]], dtype=float32))
         """
-        asked = self._asked(X, y, loss, None, backend, dense=True)
+        row, data, path = self._asked(X, y, loss, None, backend, dense=True)
         return self._shown.read(
-            lambda parameters: prediction.trace(self.layout, parameters, *asked), self._parameters
+            lambda parameters: path.trace(self.layout, parameters, row, data), self._parameters
         )
 
     def loss_and_gradient(
@@ -1591,17 +1594,15 @@ class Sequential(Differentiable):
                 value, gradient = plans.loss_and_gradient(self._parameters, row, batch)
                 if value == value and turn and shown.turn is turn:
                     return value, gradient
-        asked = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
-        row, data, path = asked
-        if path == "native" and kept.Plans.suit(data):
+        row, data, path = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
+        if path.by_engine and kept.Plans.suit(data):
             plans = self._plans_of()
             return self._shown.read(
                 lambda parameters: plans.loss_and_gradient_of(parameters, row, data),
                 self._parameters,
             )
         return self._shown.read(
-            lambda parameters: prediction.loss_and_gradient(self.layout, parameters, *asked),
-            self._parameters,
+            lambda parameters: path.slope(self.layout, parameters, row, data)(), self._parameters
         )
 
     def objective(
@@ -1692,20 +1693,19 @@ class Sequential(Differentiable):
         """
         layout = self.layout
         rule = resolve_optimizer(optimizer)
-        asked = self._asked(X, y, loss, None, backend, dense=True)
-        row, data, path = asked
+        row, data, path = self._asked(X, y, loss, None, backend, dense=True)
         stepped = self.copy()
         if stepped._unmeasured:
             stepped._measure(data.X, data.weights)
         before = stepped.parameters.copy()
-        seen = prediction.trace(layout, before, *asked)
+        seen = path.trace(layout, before, row, data)
         stepped._state = None
         # Steps without dropout, as all else here is measured without it.
         stepped._layout = layout.without_training()
         after, trial = None, []
         try:
             for _ in range(TRIAL_STEPS + 1):
-                trial.append(stepped.train_on_batch(X, y, loss, rule, backend=path))
+                trial.append(stepped.train_on_batch(X, y, loss, rule, backend=path.name))
                 after = stepped._parameters.copy() if after is None else after
         except DivergenceError:
             trial += [math.inf] * (TRIAL_STEPS + 1 - len(trial))

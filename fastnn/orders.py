@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from fastnn.jobs import Job
 from fastnn.states import Streams
-from fastnn.steppers import draw_order
 
 __all__ = ["Drawn", "Given", "Source"]
 
@@ -76,7 +75,7 @@ class Drawn:
     def arrange(self, into: Order, epoch: int, order: Order | None) -> None:
         """Write an epoch's order anew."""
         if self._job.shuffle:
-            draw_order(into, self._job.order_key, self.first + epoch, self._job.backend)
+            self._job.path.draw_order(into, self._job.order_key, self.first + epoch)
 
 
 class Given:

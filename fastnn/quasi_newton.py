@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from fastnn.kernels import codes, records
 from fastnn.kernels._load import load_search
 from fastnn.layout import aligned_zeros
-from fastnn.reference_search import Curvature, Textbook
+from fastnn.reference_search import Curvature
 
-__all__ = ["Curvature", "Search", "search_from"]
+__all__ = ["REDUCTION", "Curvature", "NativeSearch", "Search"]
 
 Vector = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Search(Protocol):
         """What the search remembers, as copies."""
 
 
-class Native:
+class NativeSearch:
     """A search whose vectors compiled code works on."""
 
     def __init__(
@@ -117,31 +117,3 @@ class Native:
             self._pairs[0, order], self._pairs[1, order], self._products[0, order],
             float(self._search["scale"]),
         )  # fmt: skip
-
-
-def search_from(
-    start: NDArray[np.floating[Any]],
-    memory: int,
-    tolerance: float,
-    *,
-    backend: str,
-    known: Curvature | None = None,
-) -> Search:
-    """Return a search that begins at a point.
-
-    Parameters
-    ----------
-    start : ndarray (n,)
-        It is copied.
-    memory : int
-        Pairs that are kept.
-    tolerance : float
-        The search ends where no element of the gradient is larger.
-    backend : {"native", "reference"}
-        Which path computes.
-    known : Curvature, optional
-        What an earlier search has learnt; left out where it is of another size.
-    """
-    if backend == "reference":
-        return Textbook(start, memory, tolerance, REDUCTION, known)
-    return Native(start, memory, tolerance, REDUCTION, known)

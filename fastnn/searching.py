@@ -14,9 +14,8 @@ from fastnn.kernels import codes, records
 from fastnn.layout import Layout
 from fastnn.least_squares import LeastSquares, check_squares
 from fastnn.losses import Loss
-from fastnn.prediction import Slope
-from fastnn.quasi_newton import search_from
-from fastnn.steppers import STEPPERS, Slice, Stepper
+from fastnn.path import Path
+from fastnn.steppers import Slice, Stepper
 from fastnn.whole_batch import LBFGS, WholeBatch
 
 __all__ = ["QuasiNewton", "SearchStepper", "check_search", "stepper_of"]
@@ -43,20 +42,18 @@ class QuasiNewton:
         loss: Loss,
         data: Data,
         record: LBFGS,
-        backend: str,
+        path: Path,
         threads: int | None,
     ) -> None:
-        self._record, self._backend = record, backend
+        self._record, self._path = record, path
         self._vector = parameters.copy()
-        self._slope = Slope(layout, self._vector, loss, data, backend, threads=threads)
+        self._slope = path.slope(layout, self._vector, loss, data, threads=threads)
         self._evaluations = 0
         self.restart(parameters)
 
     def restart(self, parameters: Floats) -> None:
         """Begin anew at other parameters, without a memory."""
-        self._search = search_from(
-            parameters, self._record.memory, self._record.tolerance, backend=self._backend
-        )
+        self._search = self._path.search(parameters, self._record.memory, self._record.tolerance)
         self.ended = ""
         self._tell()
 
@@ -109,8 +106,8 @@ def solver_of(job: Job) -> LeastSquares | QuasiNewton:
     record = job.search.record
     given = job.layout, job.parameters, job.loss, job.data
     if isinstance(record, LBFGS):
-        return QuasiNewton(*given, record, job.backend, job.threads)
-    return LeastSquares(*given, record, job.backend)
+        return QuasiNewton(*given, record, job.path, job.threads)
+    return LeastSquares(*given, record, job.path)
 
 
 class SearchStepper:
@@ -196,4 +193,4 @@ class SearchStepper:
 
 def stepper_of(job: Job) -> Stepper:
     """Return what takes a job's steps."""
-    return STEPPERS[job.backend](job) if job.search is None else SearchStepper(job)
+    return job.path.stepper(job) if job.search is None else SearchStepper(job)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import backends
+from fastnn import paths
 from fastnn.callbacks import Callback, as_callbacks
 from fastnn.checkpoints import Checkpoint
 from fastnn.data import Data
@@ -19,6 +19,7 @@ from fastnn.losses import Loss, resolve_loss
 from fastnn.metrics import Metric, resolve
 from fastnn.names import check_bool, check_integer, check_real, describe, lookup
 from fastnn.optimizers import SGD, Optimizer, resolve_optimizer
+from fastnn.path import Path
 from fastnn.schedules import Schedule, resolve_schedule
 from fastnn.searching import check_search
 from fastnn.sharing import Shown
@@ -45,7 +46,7 @@ class Settings:
     measured_after: bool
     clip_norm: float | None
     threads: int | None
-    backend: str
+    path: Path
     schedule: Schedule | None
     search: Searched | None = None
 
@@ -83,7 +84,7 @@ class Settings:
             measured_after=lookup({"during": False, "after": True}, measure, "measure"),
             clip_norm=clip_norm,
             threads=None if threads is None else check_integer(threads, "threads", 1),
-            backend=backends.in_force(backend),
+            path=paths.asked(backend),
             schedule=None if schedule is None else resolve_schedule(schedule),
         )
         if any(isinstance(one, Checkpoint) for one in asked):
@@ -118,7 +119,7 @@ class Settings:
             metrics=self.metrics,
             batch_size=min(self.batch_size, len(data)) if search is None else len(data),
             state=TrainingState.fresh(self.optimizer, parameters),
-            backend=self.backend,
+            path=self.path,
             shuffle=self.shuffle and search is None,
             order_key=streams.order_key,
             mask_key=streams.mask_key,

@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from fastnn.data import Data
 from fastnn.gate import Targets
 from fastnn.losses import Loss
+from fastnn.path import Path
 from fastnn.states import Streams
-from fastnn.steppers import draw_order
 
 __all__ = ["split"]
 
 
 def split(
-    data: Data, loss: Loss, fraction: float, streams: Streams, *, backend: str
+    data: Data, loss: Loss, fraction: float, streams: Streams, *, path: Path
 ) -> tuple[Data, Data]:
     """Split data into training and validation; stratified where targets are classes.
 
     Drawn from the network's stream of orders, once, before the first epoch.
     """
     order = np.empty(len(data), np.int64)
-    draw_order(order, streams.order_key, streams.drawn, backend)
+    path.draw_order(order, streams.order_key, streams.drawn)
     streams.drawn += 1
     classes = _classes(data.targets, loss)[order]
     members = [order[classes == label] for label in np.unique(classes)]

@@ -13,15 +13,13 @@ from fastnn import reference, reference_draws, reference_walk
 from fastnn.data import Data
 from fastnn.jobs import Job
 from fastnn.kernels import codes, records
-from fastnn.kernels._load import load_kernels
 from fastnn.layers import Dropout
 from fastnn.optimizers import hyperparameters, row_of
-from fastnn.prediction import Packed, Run
 from fastnn.reference_walk import Drops, Walk
+from fastnn.runs import Packed, Run
 
 __all__ = [
-    "STEPPERS", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "draw_order",
-    "dropped",
+    "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "dropped",
 ]  # fmt: skip
 
 Floats = NDArray[np.floating]
@@ -322,20 +320,3 @@ def dropped(job: Job, examples: int) -> Drops:
         kept = reference_draws.kept(job.mask_key, job.step, one.place, one.inputs, examples, rate)
         drops[one.place] = kept * job.parameters.dtype.type(1.0 / (1.0 - rate))
     return drops
-
-
-STEPPERS: dict[str, type[NativeStepper] | type[ReferenceStepper]] = {
-    "native": NativeStepper,
-    "reference": ReferenceStepper,
-}
-
-
-def draw_order(order: NDArray[np.int64], key: int, number: int, backend: str) -> None:
-    """Write an order of examples, the same on both paths."""
-    if backend == "reference":
-        order[:] = reference_draws.permutation(key, number, len(order))
-        return
-    load_kernels()
-    from fastnn.kernels.order import draw_order
-
-    draw_order(order, np.array([key, number], np.uint64))

@@ -23,7 +23,6 @@ from fastnn.orders import Drawn
 from fastnn.progress import Progress
 from fastnn.snapshots import Aside
 from fastnn.states import Streams, TrainingState
-from fastnn.steppers import STEPPERS
 
 __all__ = ["Stepped", "begin", "fit", "single_step"]
 
@@ -169,7 +168,7 @@ def single_step(job: Job) -> Stepped:
     """
     # The engine counts steps in the state.
     ahead = replace(job.state, numbers=records.copied(job.state.numbers))
-    stepper = STEPPERS[job.backend](replace(job, state=ahead))
+    stepper = job.path.stepper(replace(job, state=ahead))
     record = np.zeros(1, records.RECORD)
     done = stepper.run(0, 1, 0, record)
     parameters, moments = np.empty_like(job.parameters), np.empty_like(ahead.moments)

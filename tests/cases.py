@@ -12,11 +12,15 @@ import numpy as np
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
 from fastnn.losses import LOSSES
+from fastnn.steppers import NativeStepper, ReferenceStepper
 
 # Without the compiler a kernel is a Python loop: the same tests, on the smallest shapes.
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 DTYPES = ("float32", "float64")
+
+# What takes the steps of a fit on each path.
+STEPPERS = {"native": NativeStepper, "reference": ReferenceStepper}
 
 
 def through(chunk_elements, smallest_chunk, fewest_groups):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import backends, compiled, compiled_call, prediction, reference, states
+from fastnn import backends, compiled, compiled_call, predictor, reference, runs, states
 from fastnn.backends import in_force
 
 BACKENDS = ("native", "reference")
@@ -63,8 +63,8 @@ def taken(monkeypatch):
         return linear(*arguments)
 
     room_and_name = (
-        (prediction.Run, "__call__"), (prediction.Run, "once"), (prediction.Predictor, "one"),
-        (prediction.Predictor, "single"), (compiled_call.Call, "at_once"),
+        (runs.Run, "__call__"), (runs.Run, "once"), (predictor.Predictor, "one"),
+        (predictor.Predictor, "single"), (compiled_call.Call, "at_once"),
         (compiled.Embedded, "each"),
     )  # fmt: skip
     for room, name in room_and_name:

@@ -9,7 +9,7 @@ import pytest
 from cases import DTYPES, JIT, PAIRS, Shape, data, error, fitted, network
 
 import fastnn as fn
-from fastnn import jobs, prediction, states, steppers
+from fastnn import jobs, paths, states
 from fastnn.conventions import OWN, Conventions
 from fastnn.kernels import records
 from fastnn.losses import LOSSES
@@ -39,7 +39,7 @@ def job(net, examples, loss, weights, backend, conventions, optimizer):
         known = type(known)(known.X, known.targets, weights)
     state = states.TrainingState.fresh(optimizer, parameters)
     return jobs.Job(
-        net.layout, parameters, row, known, None, (), BATCH, state, backend,
+        net.layout, parameters, row, known, None, (), BATCH, state, paths.asked(backend),
         conventions=conventions,
     )  # fmt: skip
 
@@ -47,7 +47,7 @@ def job(net, examples, loss, weights, backend, conventions, optimizer):
 def stepped(*arguments):
     """Return parameters, moments and the report of two epochs, in slices of unequal length."""
     work = job(*arguments)
-    stepper = steppers.STEPPERS[work.backend](work)
+    stepper = work.path.stepper(work)
     stepper.order[:] = np.random.default_rng(0).permutation(SHAPE.n)
     reports = [
         stepper.run(*steps, 0, np.zeros(1, records.RECORD))
@@ -103,7 +103,7 @@ def test_scales_multiply_and_shares_divide():
 
     def asked(conventions, layout=net.layout):
         for backend in ("native", "reference"):
-            yield prediction.Slope(layout, net.parameters, row, known, backend, conventions)()
+            yield paths.asked(backend).slope(layout, net.parameters, row, known, conventions)()
 
     bare = fn.Sequential([fn.Dense(u, a) for u, a in ((SHAPE.first, "tanh"),
                           (SHAPE.second, "tanh"), (SHAPE.m, "identity"))], SHAPE.p)  # fmt: skip
@@ -127,10 +127,10 @@ def test_losses_and_gradients_count_alike_on_both_paths(last, loss):
     net, examples = network(shape, "tanh", last, "float64", l2=0.3), data(shape, loss)
     row = LOSSES[loss]
     known = net._data(examples.X, examples.y, row, examples.w, net.inputs)
-    for ask in (prediction.mean_loss, lambda *given: prediction.Slope(*given)()):
+    for ask in ("mean_loss", "slope"):
         found, expected = (
-            ask(net.layout, net.parameters, row, known, backend, THEIRS)
-            for backend in ("native", "reference")
+            getattr(path, ask)(net.layout, net.parameters, row, known, THEIRS)()
+            for path in (paths.NATIVE, paths.TEXTBOOK)
         )
         if isinstance(found, tuple):
             assert error(found[1], expected[1]) <= 1e-11
@@ -144,9 +144,9 @@ def test_a_mean_loss_follows_the_parameters_whole_and_in_pieces(monkeypatch):
     known = net._data(examples.X, examples.y, row, examples.w, net.inputs)
     asked = net.layout, net.parameters, row, known
     for backend in ("native", "reference"):
-        whole = prediction.MeanLoss(*asked, backend)
+        whole = paths.asked(backend).mean_loss(*asked)
         with tuning(call_nanoseconds=1, smallest_call=4):
-            pieces = prediction.MeanLoss(*asked, backend)
+            pieces = paths.asked(backend).mean_loss(*asked)
         assert len(pieces._parts) > 1
         for _ in range(2):
             expected = net.evaluate(
@@ -162,7 +162,7 @@ def test_a_slope_follows_the_parameters():
     row = LOSSES["mean_squared_error"]
     known = net._data(examples.X, examples.y, row, None, net.inputs)
     for backend in ("native", "reference"):
-        slope = prediction.Slope(net.layout, net.parameters, row, known, backend)
+        slope = paths.asked(backend).slope(net.layout, net.parameters, row, known)
         for _ in range(2):
             value, gradient = slope()
             expected = net.loss_and_gradient(examples.X, examples.y, backend=backend)

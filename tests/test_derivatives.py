@@ -7,7 +7,7 @@ import pytest
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
-from fastnn.derivatives import derived
+from fastnn.paths import NATIVE
 
 rng = np.random.default_rng(5)
 LIMITS = {"float32": 3e-5, "float64": 1e-12}
@@ -96,10 +96,10 @@ def test_threads_leave_the_bits(threads):
     X, given = beside(net, 1000)
     try:
         fn.set_threads(1)
-        wanted = [derived(net.layout, net.parameters, X, name, V, "native").tobytes()
+        wanted = [NATIVE.derivatives(net.layout, net.parameters, X, name, V).tobytes()
                   for name, V in given.items()]  # fmt: skip
         fn.set_threads(threads)
-        found = [derived(net.layout, net.parameters, X, name, V, "native").tobytes()
+        found = [NATIVE.derivatives(net.layout, net.parameters, X, name, V).tobytes()
                  for name, V in given.items()]  # fmt: skip
     finally:
         fn.set_threads(None)
@@ -229,13 +229,15 @@ def test_gradients_are_checked():
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):
-    from fastnn import prediction
+    from fastnn.native import Native
 
-    right = prediction.loss_and_gradient
-    monkeypatch.setattr(
-        prediction, "loss_and_gradient",
-        lambda *asked: (right(*asked)[0], 1.01 * right(*asked)[1]),
-    )  # fmt: skip
+    right = Native.slope
+
+    def wrong(*asked):
+        loss, gradient = right(*asked)()
+        return lambda: (loss, 1.01 * gradient)
+
+    monkeypatch.setattr(Native, "slope", wrong)
     net = network()
     assert fn.check_gradients(net, np.ones((2, 5)), np.ones((2, 3))).error > 5e-3
 

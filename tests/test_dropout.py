@@ -317,7 +317,7 @@ def test_whatever_the_workspace_held_does_not_matter(dtype, monkeypatch):
         vector[:] = 3.0
         return vector
 
-    monkeypatch.setattr("fastnn.prediction.aligned_zeros", dirty)
+    monkeypatch.setattr("fastnn.runs.aligned_zeros", dirty)
     assert fit() == before
 
 

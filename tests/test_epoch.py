@@ -624,7 +624,7 @@ from fastnn.kernels import codes, records
 from fastnn.kernels.order import draw_order
 from fastnn.kernels.answers import answer
 from fastnn.losses import LOSSES
-from fastnn.prediction import Run
+from fastnn.runs import Run
 from fastnn.predictor import Table
 from fastnn.states import TrainingState
 from fastnn.jobs import Job

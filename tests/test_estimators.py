@@ -32,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastnn as fn
-from fastnn import prediction
+from fastnn import runs
 from fastnn.errors import DivergenceError
 from fastnn.estimators.parameters import OBJECTIVES, SOLVERS, hidden_sizes, plain
 from fastnn.steppers import NativeStepper
@@ -209,13 +209,13 @@ def test_clipping_holds_for_steps_only():
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_threads_change_nothing_but_are_counted(solver, monkeypatch):
     asked = []
-    fitting = prediction.fitting
+    fitting = runs.fitting
 
     def spy(threads, *rest):
         asked.append(threads)
         return fitting(threads, *rest)
 
-    monkeypatch.setattr(prediction, "fitting", spy)
+    monkeypatch.setattr(runs, "fitting", spy)
     assert same(fitted(solver=solver, n_threads=2), fitted(solver=solver, n_threads=1))
     assert {1, 2} <= set(asked) <= {1, 2, None}
 

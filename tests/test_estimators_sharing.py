@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("sklearn.callback")
 
+from cases import STEPPERS
 from scipy import sparse
 
 import fastnn as fn
 from fastnn.estimators import lbfgs
-from fastnn.steppers import STEPPERS
 from fastnn.tuning import tuning
 
 pytestmark = [

@@ -14,7 +14,7 @@ import pytest
 from scipy.optimize import minimize
 
 import fastnn as fn
-from fastnn import kept, prediction, states
+from fastnn import kept, states
 from fastnn.kernels import once
 
 RNG = np.random.default_rng(0)
@@ -62,10 +62,10 @@ def test_kept_plans_change_no_bit(case, dtype, weighted):
             more = {"sample_weight": WEIGHTS[:rows]} if weighted else {}
             batch = X[:rows], y[:rows]
             row, data, path = net._asked(*batch, "auto", more.get("sample_weight"), None)
-            asked = net.layout, net.parameters, row, data, path
-            assert net.evaluate(*batch, **more)["loss"] == prediction.mean_loss(*asked)
+            asked = net.layout, net.parameters, row, data
+            assert net.evaluate(*batch, **more)["loss"] == path.mean_loss(*asked)()
             loss, gradient = net.loss_and_gradient(*batch, **more)
-            expected = prediction.loss_and_gradient(*asked)
+            expected = path.slope(*asked)()
             assert loss == expected[0]
             assert gradient.tobytes() == expected[1].tobytes()
             twin = anew(net)

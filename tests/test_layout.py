@@ -520,5 +520,5 @@ def test_whatever_the_workspace_held_does_not_matter(dtype, monkeypatch):
         vector[:] = np.nan
         return vector
 
-    monkeypatch.setattr("fastnn.prediction.aligned_zeros", dirty)
+    monkeypatch.setattr("fastnn.runs.aligned_zeros", dirty)
     assert results() == before

@@ -12,8 +12,8 @@ import itertools
 from scipy.optimize import minimize, rosen, rosen_der
 
 import fastnn as fn
+from fastnn import paths
 from fastnn.kernels import codes
-from fastnn.quasi_newton import search_from
 
 rng = np.random.default_rng(3)
 BACKENDS = ["native", "reference"]
@@ -35,7 +35,7 @@ def logistic(n):
 
 def searched(loss, gradient, start, backend, most=10**6, memory=10, tolerance=1e-5, known=None):
     """Search; return the search, its last task and the points that were accepted."""
-    search = search_from(start, memory, tolerance, backend=backend, known=known)
+    search = paths.asked(backend).search(start, memory, tolerance, known)
     accepted, task = [], codes.EVALUATE
     while task == codes.EVALUATE and len(accepted) < most:
         x = search.point.copy()
@@ -123,7 +123,7 @@ def test_two_short_searches_are_one_long_one(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_point_that_is_a_minimum_is_left_at_once(backend):
-    search = search_from(np.zeros(3), 10, 1e-5, backend=backend)
+    search = paths.asked(backend).search(np.zeros(3), 10, 1e-5)
     assert search.tell(0.0, np.zeros(3)) == codes.SMALL_GRADIENT
     assert (search.best[0] == 0).all()
 

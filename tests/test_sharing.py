@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 import pytest
+from cases import STEPPERS
 
 import fastnn as fn
-from fastnn import steppers
 from fastnn.sharing import Shown
 
 RNG = np.random.default_rng(0)
@@ -216,7 +216,7 @@ def test_only_what_callbacks_see_is_shown(backend, monkeypatch, tuned):
     """What a fit keeps to go back to, and what it goes through on the way, is nobody else's."""
     tuned(saving_share=0, slice_seconds=0.0)
     net, seen, shown = network(), [], []
-    stepper = steppers.STEPPERS[backend]
+    stepper = STEPPERS[backend]
     run = stepper.run
 
     def looked_at(self, *arguments):

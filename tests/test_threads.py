@@ -19,7 +19,7 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, network, through
 
 import fastnn as fn
-from fastnn import layout, prediction, threads
+from fastnn import layout, runs, threads
 from fastnn.crew import crew
 from fastnn.kernels import team
 from fastnn.kernels._jit import entry
@@ -79,7 +79,7 @@ def eager(monkeypatch, tuned):
     )
     # Whatever else runs on the machine, teams are sent.
     monkeypatch.setattr(threads, "crowd", Calm())
-    monkeypatch.setattr(prediction, "crowd", threads.crowd)
+    monkeypatch.setattr(runs, "crowd", threads.crowd)
     monkeypatch.setattr("fastnn.predictor.crowd", threads.crowd)
     set_threads(None)
     ThreadTuner._known.clear()
@@ -110,7 +110,7 @@ def teams(monkeypatch):
         dismiss(signals)
         found.came.append(int(signals[team._SIZE]))
 
-    monkeypatch.setattr(prediction, "together", watched)
+    monkeypatch.setattr(runs, "together", watched)
     monkeypatch.setattr("fastnn.predictor.together", watched)
 
     ready = crew.ready
@@ -250,7 +250,7 @@ def test_threads_that_come_late_go_home(monkeypatch):
             call(False)
         calls.append(size)
 
-    monkeypatch.setattr(prediction, "together", late)
+    monkeypatch.setattr(runs, "together", late)
     assert fitted(2) == alone
     assert set(calls) == {2}
 
@@ -609,7 +609,7 @@ def test_a_small_fit_starts_no_thread(as_it_is, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a thread was started")
 
-    monkeypatch.setattr(prediction, "together", refuse)
+    monkeypatch.setattr(runs, "together", refuse)
     set_threads(None)
     fitted(64)
 
@@ -700,7 +700,7 @@ def test_an_interruption_while_others_start_sends_them_home(monkeypatch):
 def test_an_interruption_on_any_line_leaves_no_thread(tuned):
     tuned(saving_share=0)
     places = {together.__code__, threads._start.__code__, threads._await.__code__,
-              prediction.Run.__call__.__code__}  # fmt: skip
+              runs.Run.__call__.__code__}  # fmt: skip
     files = {code.co_filename for code in places}
     names = {code.co_name for code in places} | {"call"}
     net, examples = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy")
@@ -754,7 +754,7 @@ def test_no_thread_is_left_after_a_divergence():
 
 def shrinking(monkeypatch):
     """Let every team shrink at the first boundary, as if one of its threads had lost its core."""
-    set_terms, sizes = prediction.Run._set_terms, []
+    set_terms, sizes = runs.Run._set_terms, []
 
     def poor(self, signals, size, steps):
         set_terms(self, signals, size, steps)
@@ -763,7 +763,7 @@ def shrinking(monkeypatch):
         signals[team._STALLED] = 1
         sizes.append((size, signals))
 
-    monkeypatch.setattr(prediction.Run, "_set_terms", poor)
+    monkeypatch.setattr(runs.Run, "_set_terms", poor)
     return sizes
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import JIT
+from cases import JIT, STEPPERS
 
 import fastnn as fn
 from fastnn import compiled_call, descent, orders, reference_draws, snapshots, steppers, training
@@ -1112,7 +1112,7 @@ def test_an_interruption_on_any_line_leaves_everything_in_order(backend, tuned):
 @both_backends
 def test_an_interruption_beside_a_divergence_leaves_finite_weights(backend, monkeypatch):
     """Ctrl-C takes effect as soon as a slice returns, also one whose last step went wrong."""
-    stepper = steppers.STEPPERS[backend]
+    stepper = STEPPERS[backend]
     run = stepper.run
 
     def interrupted(self, *arguments):
@@ -1800,7 +1800,7 @@ def long_slices(monkeypatch, tuned):
     """Let slices be as long as they may; return (first, last) of every one."""
     tuned(slice_seconds=1e9)
     taken = []
-    for stepper in steppers.STEPPERS.values():
+    for stepper in STEPPERS.values():
         monkeypatch.setattr(stepper, "run", watching(stepper.run, taken))
     return taken
 
@@ -1886,7 +1886,7 @@ def test_a_divergence_within_a_slice_is_found_in_its_epoch_and_step(
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_steps_that_are_taken_again_go_in_slices_too(shuffle, backend, monkeypatch, tuned):
     """Somebody who presses Ctrl-C then waits no longer than at any other time."""
-    stepper, lengths, ends = steppers.STEPPERS[backend], [], []
+    stepper, lengths, ends = STEPPERS[backend], [], []
     run = stepper.run
 
     def counted(self, first, last, *more):
@@ -1961,7 +1961,7 @@ def test_an_interrupted_fit_tells_of_every_epoch_that_its_weights_have_seen(
 ):
     """Ctrl-C takes effect when a slice returns, which may have gone through many epochs."""
     tuned(slice_seconds=1e9)
-    stepper, calls = steppers.STEPPERS[backend], []
+    stepper, calls = STEPPERS[backend], []
     run = stepper.run
 
     def interrupted(self, *arguments):

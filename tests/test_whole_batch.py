@@ -8,6 +8,7 @@ import pytest
 import fastnn as fn
 from fastnn.least_squares import LeastSquares
 from fastnn.losses import resolve_loss
+from fastnn.paths import NATIVE
 
 rng = np.random.default_rng(11)
 X = rng.standard_normal((120, 3))
@@ -174,7 +175,7 @@ def test_a_step_is_that_of_the_damped_normal_equations():
     row = resolve_loss("auto", "identity")
     data = net._data(X, Y, row, w, 3)
     squares = LeastSquares(
-        net.layout, net.parameters, row, data, fn.LevenbergMarquardt(1.0), "native"
+        net.layout, net.parameters, row, data, fn.LevenbergMarquardt(1.0), NATIVE
     )
     share = np.sqrt(2 * w / w.sum())
     J = net.parameter_jacobian(X)[:, 0] * share[:, None]

@@ -2,7 +2,7 @@
 
 The flow is scikit-learn's, step by step and draw by draw, so that the same ``random_state``
 gives the same weights; what computes is the library's engine, through the rooms `training`,
-`prediction` and `network`.
+`paths` and `network`.
 
 The file is long because the order of a fit's steps, in which it draws, is to be seen in one place.
 """
@@ -19,7 +19,7 @@ from sklearn.base import _fit_context, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from fastnn import backends, gate
+from fastnn import gate, paths
 from fastnn.data import Data
 from fastnn.estimators.elsewhere import ELSEWHERE, Elsewhere, refuse_overrides
 from fastnn.estimators.examples import check_total, examples, penalty_of, scaled
@@ -357,7 +357,7 @@ class Perceptron(Fitted, ABC):
             loss=row.row,
             conventions=row.conventions(self.n_outputs_, weights.network.dtype, self.solver),
             constant=row.constant,
-            backend=backends.in_force(),
+            path=paths.asked(),
             shown=weights.network._shown,
         )
 
@@ -461,7 +461,7 @@ class Perceptron(Fitted, ABC):
             metrics=(),
             batch_size=batch,
             state=pace.state,
-            backend=measure.backend,
+            path=measure.path,
             clip_norm=clip_norm,
             mask_key=drawn.mask_key,
             steps_before=steps_before,

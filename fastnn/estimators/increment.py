@@ -147,7 +147,7 @@ class Increment:
         usual = (
             rows <= _MOST_ROWS
             and estimator.n_iter_ == 1
-            and measure.backend == "native"
+            and measure.path.by_engine
             and measure.constant is None
             and estimator._optimizer.scheduled is None
             and getattr(estimator, "class_weight", None) is None

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import check_scoring
 
-from fastnn import prediction
 from fastnn.activations import ACTIVATIONS
 from fastnn.conventions import Conventions
 from fastnn.data import Data
@@ -19,6 +18,7 @@ from fastnn.estimators.examples import as_given
 from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
+from fastnn.path import Path
 from fastnn.predictor import slices
 from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
@@ -46,7 +46,7 @@ class Measure:
         How it is scaled.
     constant : callable or None
         Targets -> what is added to the loss of each example.
-    backend : {"native", "reference"}
+    path : Path
         Which path computes.
     shown : Shown
         Tells other threads which state of the vector is shown; what writes to it goes through this.
@@ -57,7 +57,7 @@ class Measure:
     loss: Loss
     conventions: Conventions
     constant: Callable[[Array], Array] | None
-    backend: str
+    path: Path
     shown: Shown
 
 
@@ -70,8 +70,8 @@ def outputs_for(network: Any, known: Data) -> Floats:
 
 def mean_loss(measure: Measure, known: Data) -> Callable[[], float]:
     """Return what gives the (weighted) mean loss of the examples, without L2, as it is then."""
-    engines = prediction.MeanLoss(
-        measure.layout, measure.vector, measure.loss, known, measure.backend, measure.conventions
+    engines = measure.path.mean_loss(
+        measure.layout, measure.vector, measure.loss, known, measure.conventions
     )
     if measure.constant is None:
         return engines
@@ -191,7 +191,7 @@ class Judge:
         if (
             kind is None
             or self._scorer is not None
-            or measure.backend == "reference"
+            or not measure.path.by_engine
             or known.weights.size
             or isinstance(known.X, SparseRows)
             or len(slices(len(known), blocks)) > 1

@@ -25,8 +25,7 @@ from fastnn.estimators.watchers import Watchers
 from fastnn.kernels import codes
 from fastnn.network import Sequential
 from fastnn.notices import warn
-from fastnn.prediction import Slope
-from fastnn.quasi_newton import Curvature, search_from
+from fastnn.quasi_newton import Curvature
 from fastnn.quasi_newton import Search as QuasiNewton
 
 __all__ = ["FullBatch", "Search"]
@@ -59,9 +58,8 @@ class FullBatch:
         self._vector = np.empty_like(measure.vector)
         self._constant = _constant(known, measure)
         layout = measure.layout.with_l2(alpha)
-        slope = Slope(
-            layout, self._vector, measure.loss, known, measure.backend, measure.conventions,
-            threads,
+        slope = measure.path.slope(
+            layout, self._vector, measure.loss, known, measure.conventions, threads
         )  # fmt: skip
         self._found: Callable[[], tuple[float, Floats]] = slope
         if OneCall.suits(slope):
@@ -134,7 +132,7 @@ class Search:
         self._estimator = estimator
         self._objective = objective
         self._vector, self._shown = measure.vector, measure.shown
-        self._backend = measure.backend
+        self._path = measure.path
         self._judge, self._watchers = judge, watchers
         self._known = known
         limit = estimator.max_time
@@ -152,9 +150,7 @@ class Search:
             if one.search == "scipy":
                 found: Any = self._by_scipy()
             else:
-                search = search_from(
-                    self._vector, _MEMORY, self._tol, backend=self._backend, known=self._known
-                )
+                search = self._path.search(self._vector, _MEMORY, self._tol, self._known)
                 found = self._by(search)
         except _Enough as reason:
             if reason.args:

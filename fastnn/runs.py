@@ -1,60 +1,36 @@
-"""Where a described network meets computing without learning: forward, loss, gradient, trace.
+"""The driver of the engine: a run has its plan, its workspace and its examples.
 
-Everything here takes a layout and a flat parameter vector, never a network, and runs on the
-native kernels or on the textbook reference.  Arrays have passed the gate.
-
-This file is long because all calls of the engine, except for a fit's steps, are made here.
+This file is long because every way of calling the engine shares what a run holds.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference_walk, tuning
+from fastnn import tuning
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.kernels import codes, records
-from fastnn.layout import Layout, Operation, Program, aligned_zeros, seconds
-from fastnn.leading import LeadingPredictor
+from fastnn.layout import Operation, Program, aligned_zeros
 from fastnn.losses import Loss
-from fastnn.predictor import SPARSE_FACTOR, Predictor, slices, tiling_of
-from fastnn.reference_walk import Drops, Walk
+from fastnn.predictor import SPARSE_FACTOR, tiling_of
 from fastnn.sparse import SparseRows
 from fastnn.system import usable_cores
 from fastnn.tallies import Counting, Room
 from fastnn.threads import Outcome, ThreadTuner, crowd, fitting, together
 
-__all__ = [
-    "AnyPredictor",
-    "MeanLoss",
-    "Packed",
-    "Predictor",
-    "Run",
-    "Slope",
-    "Trace",
-    "WalkingPredictor",
-    "loss_and_gradient",
-    "mean_loss",
-    "predictions",
-    "predictor_of",
-    "textbook_trace",
-    "trace",
-]
+__all__ = ["Packed", "Run", "mean_of"]
 
 Floats = NDArray[np.floating]
 
 # The update of a weight takes about as long as so many multiplications or additions in a product,
 # as it is bound by memory.
 _STEP_FACTOR = 50
-
-# Elements of sparse examples that the textbook densifies at a time.
-_WRITTEN_OUT = 1 << 22
 
 # Places of X and out among the engine's arguments.
 _ROWS_AT, _OUT_AT = 11, 16
@@ -64,49 +40,6 @@ _PAGE = 4096
 
 # So many steps in one call of a fit that the cost of starting threads is negligible.
 _MANY_STEPS = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """The textbook's intermediates of one forward and backward pass.
-
-    Every list has one entry per Dense layer, counted from 0.
-
-    Attributes
-    ----------
-    loss : float
-        Mean loss of the examples, without L2.
-    Z : list of ndarray, shape (n, h)
-        Weighted sums.
-    A : list of ndarray, shape (n, h)
-        Activations, ``A[l] = f(Z[l])``; ``A[-1]`` is the prediction.
-    dZ : list of ndarray, shape (n, h)
-        Gradient of the mean loss with respect to Z.
-    dW : list of ndarray, shape (h_in, h_out)
-        Gradient with respect to W.
-    db : list of ndarray, shape (h_out,), or None
-        Gradient with respect to b; None where the layer has no bias.
-    dX : ndarray, shape (n, p)
-        Gradient of the mean loss with respect to X.
-
-    Examples
-    --------
-    >>> import fastnn as fn
-    >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=2)
-    >>> t = net.trace([[1.0, 2.0]], [3.0])
-    >>> t.loss, t.db[0]
-    (9.0, array([-6.], dtype=float32))
-    >>> t.dX.shape
-    (1, 2)
-    """
-
-    loss: float
-    Z: list[Floats]
-    A: list[Floats]
-    dZ: list[Floats]
-    dW: list[Floats]
-    db: list[Floats | None]
-    dX: Floats
 
 
 class Packed:
@@ -543,6 +476,11 @@ class Run:
         signals[team.SPIN] = terms.spin
 
 
+def mean_of(record: NDArray[np.void]) -> float:
+    """Return the mean loss of a record's only epoch."""
+    return float(record["loss_sum"][0] / record["weight_sum"][0])
+
+
 def _work(
     operations: Sequence[Operation], gradient: bool, X: Floats | SparseRows | None = None
 ) -> int:
@@ -557,384 +495,3 @@ def _work(
 def _first(operations: Sequence[Operation]) -> Operation:
     """Return the first fully connected layer."""
     return next(one for one in operations if one.kind.form == codes.MATRIX)
-
-
-class WalkingPredictor:
-    """Predicts with the engine, where the kernels of predictions do not know a kind of layer.
-
-    It may be called from several threads at once.
-
-    Parameters
-    ----------
-    layout : Layout
-        The network's.
-    dtype : dtype
-        Of everything.
-    operations : sequence of Operation, optional
-        The layers to walk; all of the layout's by default.
-    """
-
-    def __init__(
-        self,
-        layout: Layout,
-        dtype: np.dtype[Any],
-        operations: Sequence[Operation] | None = None,
-    ) -> None:
-        self.layout = layout
-        chosen = layout.operations if operations is None else operations
-        self._operations = tuple(one for one in chosen if not one.kind.in_training)
-        self.inputs, self.outputs = self._operations[0].inputs, self._operations[-1].outputs
-        self.row = (self.inputs,)
-        self._dtype = dtype
-        # By the most rows that they take: a run is planned for a power of two.
-        self._runs: dict[int, list[Run]] = {}
-        self.forget()
-        tuning.forget_with(self)
-
-    def forget(self) -> None:
-        """Drop what was planned, and find anew how many rows go through in one call."""
-        self._runs.clear()
-        self._slice = slices(1, self._operations)[0].stop
-
-    def __call__(self, parameters: Floats, x: Floats, out: Floats) -> None:
-        """Predict for one row, or for several, into an array of the results' shape."""
-        rows, results = x.reshape(-1, self.inputs), out.reshape(-1, self.outputs)
-        if rows.flags.writeable:
-            rows = rows.view()
-            rows.flags.writeable = False
-        if len(rows) <= self._slice:
-            self._some(parameters, rows, results)
-            return
-        for start in range(0, len(rows), self._slice):
-            part = slice(start, start + self._slice)
-            self._some(parameters, rows[part], results[part])
-
-    single = __call__
-
-    def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
-        """Predict for sparse rows."""
-        for part in slices(len(X), self._operations):
-            data = Data.unanswered(X[part])
-            run = Run(self._operations, self._dtype, data)
-            run.load(parameters)
-            run.hand_out_to(out[part])
-            run(codes.FORWARD)
-
-    def pack(self, parameters: Floats) -> Floats:
-        """Return what a call reads: a copy of the parameters."""
-        return parameters.copy()
-
-    def _some(self, parameters: Floats, rows: Floats, out: Floats) -> None:
-        """Predict for as many rows as one call of the engine takes."""
-        most = 1 << (len(rows) - 1).bit_length()
-        kept = self._runs.setdefault(most, [])
-        try:
-            run = kept.pop()
-        except IndexError:
-            nothing = Data.unanswered(np.empty((0, self.inputs), self._dtype))
-            run = Run(self._operations, self._dtype, nothing, batch_size=most)
-        run.answer(parameters, rows, out)
-        kept.append(run)
-
-
-AnyPredictor: TypeAlias = Predictor | LeadingPredictor | WalkingPredictor
-
-
-def predictor_of(
-    layout: Layout, dtype: np.dtype[Any], operations: Sequence[Operation] | None = None
-) -> AnyPredictor:
-    """Return what predicts with some layers of a network, all of them by default."""
-    chosen = layout.operations if operations is None else operations
-    chosen = tuple(one for one in chosen if not one.kind.in_training)
-    if all(one.kind.answered for one in chosen):
-        return Predictor(layout, dtype, chosen)
-    if LeadingPredictor.suits(chosen):
-        return LeadingPredictor(layout, dtype, chosen)
-    return WalkingPredictor(layout, dtype, chosen)
-
-
-def predictions(
-    layout: Layout,
-    parameters: Floats,
-    X: Floats | SparseRows,
-    *,
-    backend: str,
-    operations: Sequence[Operation] | None = None,
-    out: Floats | None = None,
-) -> Floats:
-    """Return the result of the last of the operations (default: all of them) for every example."""
-    chosen = layout.operations if operations is None else operations
-    chosen = tuple(one for one in chosen if not one.kind.in_training)
-    if out is None:
-        out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
-    if backend == "native":
-        predictor = predictor_of(layout, parameters.dtype, chosen)
-        if isinstance(X, SparseRows):
-            predictor.sparse(parameters, X, out)
-        else:
-            predictor(parameters, X, out)
-        return out
-    for rows in _parts(X, chosen, backend):
-        with np.errstate(all="ignore"):
-            passed = reference_walk.outputs(layout, parameters, X[rows].T, chosen)
-            out[rows] = passed[-1].A.T
-    return out
-
-
-def _parts(X: Floats | SparseRows, operations: Sequence[Operation], backend: str) -> list[slice]:
-    """Divide examples, dense or sparse, so that Ctrl-C takes effect between the parts."""
-    if backend == "native" or not isinstance(X, SparseRows):
-        return slices(len(X), operations)
-    rows = max(1, _WRITTEN_OUT // X.width)
-    return [slice(start, start + rows) for start in range(0, len(X), rows)]
-
-
-def mean_loss(
-    layout: Layout,
-    parameters: Floats,
-    loss: Loss,
-    data: Data,
-    backend: str,
-    conventions: Conventions = OWN,
-) -> float:
-    """Return the (weighted) mean loss of the examples, without L2."""
-    return MeanLoss(layout, parameters, loss, data, backend, conventions)()
-
-
-class MeanLoss:
-    """Mean loss, without L2, of the same examples at every call's parameters.
-
-    Parameters are those of `mean_loss`, and where to write the outputs from which the loss is
-    computed: the last layer's Z where the native path fuses the loss with its activation, else A.
-    """
-
-    def __init__(
-        self,
-        layout: Layout,
-        parameters: Floats,
-        loss: Loss,
-        data: Data,
-        backend: str,
-        conventions: Conventions = OWN,
-        out: Floats | None = None,
-    ) -> None:
-        self._asked = layout, parameters, loss, backend
-        self._conventions = conventions
-        rows = _parts(data.X, layout.operations, backend)
-        self._parts = [data.part(one) for one in rows]
-        self._outs = [None if out is None else out[one] for one in rows]
-        self._run: Run | None = None
-        self._behind: _Behind | None = None
-
-    def __call__(self) -> float:
-        """Return the loss."""
-        if len(self._parts) == 1:  # Times its weight and by it again has other bits.
-            return self._of(self._parts[0], self._outs[0])
-        summed = total = 0.0
-        for part, out in zip(self._parts, self._outs, strict=True):
-            weight = part.total
-            if weight != 0.0:
-                summed += weight * self._of(part, out)
-                total += weight
-        return summed / total
-
-    def _of(self, part: Data, out: Floats | None) -> float:
-        """Return the mean loss of as many examples as one call takes."""
-        layout, parameters, loss, backend = self._asked
-        conventions = self._conventions
-        if backend == "reference":
-            batch = part.columns(layout.outputs)
-            walk = Walk(layout, parameters, loss, batch, conventions.loss_limit)
-            with np.errstate(all="ignore"):
-                passed = walk.forward()
-                if out is not None:
-                    out[:] = passed[-1].A.T
-                return conventions.loss_scale * walk.mean_loss(passed)
-        run, beside = self._run, 0
-        operations = layout.without_training().operations
-        if isinstance(part.X, SparseRows) and len(operations) > 1:
-            # Packing the first layer's weights may take longer than all else.
-            if self._behind is None:
-                self._behind = _Behind(layout, parameters)
-            part, beside = self._behind(part), operations[0].inputs
-            operations = operations[1:]
-        if run is None:
-            run = Run(
-                operations, parameters.dtype, part, loss, conventions=conventions, penalty=False,
-                beside=beside,
-            )  # fmt: skip
-        if len(self._parts) == 1:
-            # The room of many parts would be as large as their activations together.
-            self._run = run
-        if out is not None:
-            run.hand_out_to(out)
-        run.load(parameters)
-        return _mean(run(codes.LOSS))
-
-
-class _Behind:
-    """The first layer's output for sparse examples: dense input of the layers after it."""
-
-    def __init__(self, layout: Layout, parameters: Floats) -> None:
-        self._predictor = Predictor(layout, parameters.dtype, layout.blocks[:1])
-        self._parameters = parameters
-        self._room = np.empty((0, layout.blocks[0].outputs), parameters.dtype)
-
-    def __call__(self, part: Data) -> Data:
-        """Return the part by the parameters as they are now; the next call writes over it."""
-        assert isinstance(part.X, SparseRows)
-        if len(self._room) < len(part):
-            self._room = np.empty((len(part), self._room.shape[1]), self._room.dtype)
-        room = self._room[: len(part)]
-        self._predictor.first(self._parameters, part.X, room)
-        hidden = room.view()
-        hidden.flags.writeable = False
-        return Data(hidden, part.targets, part.weights)
-
-
-def _mean(record: NDArray[np.void]) -> float:
-    """Return the mean loss of a record's only epoch."""
-    return float(record["loss_sum"][0] / record["weight_sum"][0])
-
-
-def loss_and_gradient(
-    layout: Layout,
-    parameters: Floats,
-    loss: Loss,
-    data: Data,
-    backend: str,
-) -> tuple[float, Floats]:
-    """Return the training loss (with L2) of the examples and its gradient, flat."""
-    return Slope(layout, parameters, loss, data, backend)()
-
-
-class Slope:
-    """Training loss, with L2, of the same examples and its gradient, at every call's parameters.
-
-    Parameters are those of `loss_and_gradient`, the conventions by which things count, and the
-    caller's limit of threads.
-
-    Attributes
-    ----------
-    asked : tuple
-        Layout, parameters, loss and data.
-    run : Run or None
-        What computes natively.
-    """
-
-    def __init__(
-        self,
-        layout: Layout,
-        parameters: Floats,
-        loss: Loss,
-        data: Data,
-        backend: str,
-        conventions: Conventions = OWN,
-        threads: int | None = None,
-    ) -> None:
-        self.asked = layout, parameters, loss, data
-        self._conventions = conventions
-        self._gradient = aligned_zeros(layout.size, parameters.dtype)
-        self.run: Run | None = None
-        if backend == "native":
-            self.run = Run(
-                layout.operations, parameters.dtype, data, loss,
-                gradient=True, conventions=conventions, threads=threads,
-            )  # fmt: skip
-
-    def __call__(self) -> tuple[float, Floats]:
-        """Return the loss and its gradient, flat; the next call may write over the gradient."""
-        if self.run is None:
-            return self._textbook()
-        self.run.load(self.asked[1])
-        value = _mean(self.run(codes.GRADIENT))
-        self.run.store(self._gradient, place=1)
-        return value, self._gradient
-
-    def _textbook(self) -> tuple[float, Floats]:
-        """Compute them on the reference."""
-        layout, parameters, loss, data = self.asked
-        scales, limit = self._conventions.scales, self._conventions.loss_limit
-        share = 1.0 / data.total if self._conventions.shared_penalty else 1.0
-        walk = Walk(layout, parameters, loss, data.columns(layout.outputs), limit)
-        with np.errstate(all="ignore"):
-            passed = walk.forward()
-            value = walk.mean_loss(passed)
-            self._gradient[:] = walk.gradient(walk.backward(passed), scales[1], share)
-            return scales[0] * value + float(walk.penalty(share)), self._gradient
-
-
-def textbook_trace(
-    layout: Layout,
-    parameters: Floats,
-    loss: Loss,
-    data: Data,
-    D: Drops = None,
-) -> Trace:
-    """Return every intermediate on the reference, of a step of training where D is given."""
-    operations = layout.operations
-    walk = Walk(layout, parameters, loss, data.columns(layout.outputs), D=D)
-    with np.errstate(all="ignore"):
-        passed = walk.forward()
-        value = walk.mean_loss(passed)
-        slopes = walk.backward(passed)
-        gradient = walk.gradient(slopes, 1.0, 0.0)
-        dX = reference_walk.below(layout, parameters, operations, passed, slopes[-1].dZ, D)
-    dense = [place for place, one in enumerate(operations) if one.kind.form == codes.MATRIX]
-    return Trace(
-        loss=value,
-        Z=[np.ascontiguousarray(passed[place].Z.T) for place in dense],
-        A=[np.ascontiguousarray(passed[place].A.T) for place in dense],
-        dZ=[np.ascontiguousarray(slopes[place].dZ.T) for place in dense],
-        dW=layout.weights(gradient),
-        db=layout.biases(gradient),
-        dX=np.ascontiguousarray(dX.T),
-    )
-
-
-def trace(
-    layout: Layout,
-    parameters: Floats,
-    loss: Loss,
-    data: Data,
-    backend: str,
-) -> Trace:
-    """Return every intermediate of one pass over the examples, taken as one batch."""
-    if backend == "reference":
-        return textbook_trace(layout, parameters, loss, data)
-    layout = layout.without_training()
-    operations = layout.operations
-    run = Run(operations, parameters.dtype, data, loss, gradient=True, keep=True, penalty=False)
-    run.load(parameters)
-    value = _mean(run(codes.GRADIENT))
-    gradient = aligned_zeros(layout.size, parameters.dtype)
-    run.store(gradient, place=1)
-    dense = run.program.table[0, run.program.table["form"][0] == codes.MATRIX]
-
-    def kept(place: str) -> list[Floats]:
-        return [run.rows_at(int(row[place]), int(row["outputs"])) for row in dense]
-
-    A, dZ = kept("result"), kept("dresult")
-    # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
-    A[-1] = predictions(layout, parameters, data.X, backend=backend)
-    # No step asks for it, so that the engine does not compute it.
-    first = operations.index(layout.blocks[0])
-    before = operations[:first]
-    with np.errstate(all="ignore"):
-        dX = dZ[0] @ layout.weights(parameters)[0].T
-        if any(second is not None and second < first for second in seconds(operations)):
-            # A sum reads X, or what comes of it before the first product.
-            dX = textbook_trace(layout, parameters, loss, data).dX
-        elif before:
-            X = data.columns(layout.outputs)[0]
-            passed = reference_walk.outputs(layout, parameters, X, before)
-            dX = reference_walk.below(layout, parameters, before, passed, dX.T).T
-    return Trace(
-        loss=value,
-        Z=kept("Z"),
-        A=A,
-        dZ=dZ,
-        dW=layout.weights(gradient),
-        db=layout.biases(gradient),
-        dX=np.ascontiguousarray(dX),
-    )
