@@ -6,19 +6,16 @@ All three use the arrays of `Embedded`, the one place here that knows what the k
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import tuning
-from fastnn.helpers import shared
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
-from fastnn.layout import Layout, aligned_zeros
-from fastnn.predictor import Predictor, Table, as_if_writeable, tiling_of
-from fastnn.threads import crowd, recent_ceiling
+from fastnn.layout import Layout
+from fastnn.predictor import Table, tiling_of
 
 __all__ = ["CFunction", "Embedded", "Weights", "functions"]
 
@@ -28,22 +25,6 @@ Weights: TypeAlias = tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray
 # Bytes of the stack that what lies between layers may take.  The smallest stack that threads have
 # is that of macOS's: 512 KiB.
 _STACK = 1 << 18
-
-# Rows for a weight vector are computed one by one, without packing the weights, up to this number
-# and where they are up to so much work (8-64-64-2: packing pays from 20 rows on, 64-256-256-10:
-# from 5 on).
-_FEW_ROWS = 4
-_LITTLE_WORK = 200_000
-
-# A multiplication or addition for one row takes about as long as so many for many rows, as it is
-# bound by memory.
-_ROW_FACTOR = 4
-
-# Weight vectors are shared out among threads in so many parts for each, so that all end together.
-_PARTS = 8
-
-# Multiplications and additions that a thread does in a nanosecond.
-_WORK_IN_A_NANOSECOND = 50
 
 
 def functions() -> tuple[Any, Any]:
@@ -85,8 +66,6 @@ class Embedded:
             array.flags.writeable = False
         self.layout, self._dtype = layout, dtype
         self._rest = rows, plan, seal(dtype)
-        self._work = sum(2 * block.W.size for block in layout.blocks)
-        self._rooms: list[Floats] = []
 
     def weights(self, parameters: Floats, method: str, gradient: bool = False) -> Weights:
         """Return the tuple that `kernels.embedded` takes, of which the first is the parameters.
@@ -107,76 +86,6 @@ class Embedded:
                 f"networks of any width."
             )
         return (parameters, *self._rest)
-
-    def each(self, predictor: Predictor, P: Floats, X: Floats, out: Floats) -> None:
-        """Predict with every weight vector.
-
-        Parameters
-        ----------
-        predictor : Predictor
-            The network's.
-        P : ndarray, shape (k, size)
-            Parameters.
-        X : ndarray, shape (1, n, p) or (k, n, p)
-            Rows for all, or for each.
-        out : ndarray, shape (k, n, m)
-            Written.
-        """
-        rows = X.shape[1]
-        one_by_one = rows <= _FEW_ROWS or rows * self._work <= _LITTLE_WORK
-        work = self._work * rows * (_ROW_FACTOR if one_by_one else 1)
-        size = min(int(work * len(P) / tuning.current.helper_share), len(P))
-        size = crowd.limit(min(recent_ceiling(), size)) if size > 1 else 1
-        # Ctrl-C takes effect between two slices.
-        nanoseconds = work / _WORK_IN_A_NANOSECOND
-        step = max(1, int(size * tuning.current.call_nanoseconds / nanoseconds))
-        if not one_by_one:
-            P = as_if_writeable(P.view())
-        for start in range(0, len(P), step):
-            some = slice(start, start + step)
-            mine = X if len(X) == 1 else X[some]
-            if one_by_one:
-                self._few_rows(size, P[some], mine, out[some])
-            elif rows <= predictor.most:
-                self._some_rows(size, predictor, P[some], mine, out[some])
-            else:
-                for k, parameters in enumerate(P[some], start):
-                    predictor(parameters, X[k if len(X) > 1 else 0], out[k])
-
-    def _few_rows(self, size: int, P: Floats, X: Floats, out: Floats) -> None:
-        """Predict for a few rows in one kernel, in so many threads."""
-        from fastnn.kernels.embedded import answer_each
-
-        table, plan, _ = self._rest
-        P, X = P.view(), X.view()
-        for given in (P, X):
-            # Kernels are compiled once, for read-only arrays.
-            given.flags.writeable = False
-        taken = np.zeros(1, np.int64)
-        share = max(1, len(P) // (size * _PARTS))
-        rooms = self._rooms
-
-        def call() -> None:
-            try:
-                room = rooms.pop()
-            except IndexError:
-                room = aligned_zeros(2 * self._half, self._dtype)
-            answer_each(table, plan, P, room, X, out, taken, share)
-            rooms.append(room)
-
-        shared(size, call)
-
-    def _some_rows(
-        self, size: int, predictor: Predictor, P: Floats, X: Floats, out: Floats
-    ) -> None:
-        """Predict for some rows from packed weights, in so many threads."""
-        waiting: Iterator[int] = iter(range(len(P)))
-
-        def call() -> None:
-            for k in waiting:
-                predictor(P[k], X[k if len(X) > 1 else 0], out[k])
-
-        shared(size, call)
 
 
 class CFunction:

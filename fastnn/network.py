@@ -1363,10 +1363,11 @@ class Sequential(Differentiable):
                 given.copy() if np.may_share_memory(out, given) else given for given in (P, rows)
             )
         if path.by_engine:
-            embedded, predictor = self._embedded_in("predict_many"), self._predictor_of(layout)
+            self._embedded_in("predict_many")
+            predictor = self._predictor_of(layout)
             # As all of its layers are known.
             assert isinstance(predictor, Predictor)
-            embedded.each(predictor, P, rows, out)
+            predictor.each(P, rows, out)
         else:
             for k, vector in enumerate(P):
                 features = rows[k if len(rows) > 1 else 0]

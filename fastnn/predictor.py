@@ -1,7 +1,7 @@
 """Calls the kernels for predictions, and keeps the workspace that they need.
 
 A `Predictor` takes a layout and a flat parameter vector, never a network; arrays have passed the
-gate.
+gate.  This file is long because all ways to predict share what was planned.
 """
 
 from __future__ import annotations
@@ -47,6 +47,16 @@ _FEWEST_PANELS = 4
 
 # Seconds for which a thread waits for one that keeps its core, at the most.
 _SHARE_AT_MOST = 0.0003
+
+# Rows for a weight vector are computed one by one, without packing the weights, up to this number
+# and where they are up to so much work (8-64-64-2: packing pays from 20 rows on, 64-256-256-10:
+# from 5 on).
+_FEW_ROWS = 4
+_LITTLE_WORK = 200_000
+
+# A multiplication or addition for one row takes about as long as so many for many rows, as it is
+# bound by memory.
+_ROW_FACTOR = 4
 
 # Bytes of weights that certainly stay in the L2 cache from one call to the next.
 _NEAR = 1 << 19
@@ -311,6 +321,56 @@ class Predictor:
         waiting.append((plan, room))
         if waited > max(_SHARE_AT_MOST, 0.5 * (time.perf_counter() - began)):
             crowd.disturbed(1, waited)
+
+    def each(self, P: Floats, X: Floats, out: Floats) -> None:
+        """Predict with every one of several weight vectors.
+
+        Parameters
+        ----------
+        P : ndarray, shape (k, size)
+            Parameters.
+        X : ndarray, shape (1, n, p) or (k, n, p)
+            Rows for all, or for each.
+        out : ndarray, shape (k, n, m)
+            Written.
+        """
+        rows = X.shape[1]
+        alone = rows <= _FEW_ROWS or rows * self._work <= _LITTLE_WORK
+        if rows > self.most and not alone:
+            for k, parameters in enumerate(as_if_writeable(P.view())):
+                self(parameters, X[k if len(X) > 1 else 0], out[k])
+            return
+        if not rows:
+            return
+        P, X = as_if_writeable(P.view()), as_if_writeable(X.view())
+        work = self._work * rows * (_ROW_FACTOR if alone else 1)
+        size = min(int(work * len(P) / tuning.current.helper_share), len(P), codes.HELPERS + 1)
+        size = max(1, size)
+        if size > 1 and crew.worth(True):
+            size = crowd.limit(min(recent_ceiling(), size))
+        # Ctrl-C takes effect between two slices.
+        nanoseconds = work / _WORK_IN_A_NANOSECOND
+        step = max(1, int(size * tuning.current.call_nanoseconds / nanoseconds))
+        for start in range(0, len(P), step):
+            some = slice(start, start + step)
+            self._vectors(size, P[some], X if len(X) == 1 else X[some], out[some], alone)
+
+    def _vectors(self, size: int, P: Floats, X: Floats, out: Floats, alone: bool) -> None:
+        """Predict with as many weight vectors as one call takes, in so many threads."""
+        flat = P.reshape(-1), X.reshape(-1), out.reshape(-1)
+        if size > 1 and not self._code:
+            # It is there once the kernel is compiled.
+            self._vectors(1, P[:1], X[:1], out[:1], alone)
+            given = self._rows, self._plan, flat[0], flat[0], flat[1], flat[2]
+            self._code = self._machine_code(*given)
+            size = size if self._code else 1
+        if size > 1:
+            plan, room = self._table.several(size, self._code, crew.address)
+            crew.ready(size)
+        else:
+            plan, room = self._plan.copy(), aligned_zeros(self._table.room, self._dtype)
+        plan[codes.VECTORS], plan[codes.ONE_BY_ONE] = len(P), alone
+        self._answer(self._rows, plan, flat[0], room, flat[1], flat[2])
 
     def sparse(self, parameters: Floats, X: SparseRows, out: Floats) -> None:
         """Predict for sparse rows: the first layer over their entries, the others densely."""

@@ -42,9 +42,7 @@ ALLOWED = {
     "backends": {"names"},
     "callbacks": {"hints", "history", "metrics", "names", "tallies", "words"},
     "checkpoints": {"callbacks", "names", "notices", "system"},
-    "compiled": {
-        "helpers", "kernels._load", "kernels.codes", "layout", "predictor", "threads", "tuning",
-    },
+    "compiled": {"kernels._load", "kernels.codes", "layout", "predictor"},
     "constant": {"losses", "reference", "reference_losses"},
     "conventions": set(),
     "crew": {"layout", "system", "threads", "tuning"},
@@ -300,7 +298,6 @@ ALLOWED = {
     "limits": {"callbacks", "hints", "names", "words"},
     "system": {"leftovers", "names"},
     "tested": {"notices"},
-    "helpers": {"system"},
     "textbook": {
         "conventions", "data", "jobs", "kernels.codes", "layout", "least_squares", "losses", "path",
         "predictor", "quasi_newton", "reference_derivatives", "reference_draws", "reference_search",
@@ -364,9 +361,8 @@ ALLOWED = {
         "kernels.vector_math",
     },
     "kernels.embedded": {
-        "kernels._cache", "kernels._jit", "kernels.answers", "kernels.codes",
-        "kernels.elementwise", "kernels.frames", "kernels.narrow", "kernels.single",
-        "kernels.subnormals", "kernels.team", "kernels.views",
+        "kernels._cache", "kernels._jit", "kernels.answers", "kernels.codes", "kernels.elementwise",
+        "kernels.frames", "kernels.narrow", "kernels.single", "kernels.subnormals", "kernels.views",
     },
     "kernels.entries": {
         "kernels._jit", "kernels.codes", "kernels.order", "kernels.panels",

@@ -4,6 +4,9 @@ One entry serves any number of rows, in any number of threads.  For very few row
 streamed in the order in which they lie (`single`), others are computed in register blocks
 (`blocks`).  Every sum has the same order as in a fit, so that no bit depends on the number of rows
 or threads.
+
+This file is long because rows, layers and weight vectors are divided by one entry, on the same
+kernels.
 """
 
 from __future__ import annotations
@@ -323,15 +326,70 @@ def by_rows(
 def divide(plan: Any, rows: int) -> None:
     """Decide what threads divide, and how.  Writes: plan."""
     plan[codes.ROWS], plan[codes.WAITED] = rows, 0
+    if plan[codes.VECTORS] > 0:
+        plan[codes.BY_COLUMNS] = 0
+        plan[codes.TAKEN] = max(1, plan[codes.VECTORS] // (plan[codes.TEAM] * _SHARES))
+        return
     plan[codes.BY_COLUMNS] = rows <= plan[codes.SHARE] and plan[codes.PHASES] > 0
     # Several shares per thread, so that they end at about the same time.
     parts = plan[codes.TEAM] * _SHARES
     plan[codes.TAKEN] = min(max((rows + parts - 1) // parts, _SMALLEST_SHARE), plan[codes.SHARE])
 
 
+@kernel
+def answer_vector(
+    table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any, rows: int, streaming: bool
+) -> None:
+    """Compute the predictions of one of several weight vectors; see `answer`."""
+    inputs, outputs, begin = table[0, codes.INPUTS], out.size // rows, rows - rows
+    if plan[codes.ONE_BY_ONE]:
+        for r in range(rows):
+            row, result = x[r * inputs : (r + 1) * inputs], out[r * outputs : (r + 1) * outputs]
+            answer_one(table, plan, P, room, row, result)
+        return
+    prepare(table, P, room, begin, streaming)
+    for first in range(begin, rows, plan[codes.SHARE]):
+        last = min(first + plan[codes.SHARE], rows)
+        answer_rows(table, plan, P, room, room, x, out, first, last, begin)
+
+
+@kernel
+def by_vectors(
+    board: Any, job: int, table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any
+) -> None:
+    """Compute the predictions of the weight vectors that there are to take; see `answer`.
+
+    Rows are the same for all vectors, or each has as many of its own.
+    """
+    vectors = plan[codes.VECTORS]
+    size, results = P.size // vectors, out.size // vectors
+    top = table[table.shape[0] - 1]
+    rows = results // top[codes.OUTPUTS]
+    given = rows * table[0, codes.INPUTS]
+    apart = given if x.size > given else 0
+    streaming = streams(plan, rows)
+    share = plan[codes.TAKEN] if job != 0 else vectors
+    first = take_rows(board, job, share, vectors) if job != 0 else 0
+    while first < vectors:
+        last = min(first + share, vectors)
+        for k in range(first, last):
+            answer_vector(
+                table, plan, P[k * size : (k + 1) * size], room,
+                x[k * apart : k * apart + given], out[k * results : (k + 1) * results], rows,
+                streaming,
+            )  # fmt: skip
+        if job != 0:
+            left(board, 0, last - first)
+            last = take_rows(board, job, share, vectors)
+        first = last
+
+
 @entry
 def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
     """Compute the prediction for each row of x; or, where there is none, pack weights.
+
+    Where the plan has VECTORS, so many weight vectors lie in P one behind the other, their results
+    in out, and the rows of each in x, or one set of rows for all.
 
     Where the plan has a board, helpers take part, which are called with the same arguments, but a
     copy of the plan and, where they divide rows, a room of their own.  A helper touches nothing but
@@ -356,13 +414,21 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
     control = flush_subnormals()
     helping, job, begin = plan[codes.NUMBER] > 0, plan[codes.JOB], 0
     board = array_at(plan, plan[codes.BOARD], BOARD, 0)
-    rows = plan[codes.ROWS] if helping else x.size // table[0, codes.INPUTS]
+    vectors = plan[codes.VECTORS]
+    rows = plan[codes.ROWS] if helping else max(x.size // table[0, codes.INPUTS], vectors)
     Q = P if plan[codes.FROZEN] else room
     if plan[codes.BOARD] != 0 and not helping:
-        if plan[codes.FROZEN] == 0:
+        if vectors == 0 and plan[codes.FROZEN] == 0:
             prepare_little(table, P, Q)
         divide(plan, rows)
         job = post(board, table, plan, P, room, x, out)
+    if vectors > 0:
+        by_vectors(board, job, table, plan, P, room, x, out)
+        if job != 0 and not helping:
+            plan[codes.WAITED] = wait_for(board, job, 0, vectors)
+            finish(board)
+        restore_subnormals(control)
+        return
     if job != 0 and plan[codes.BY_COLUMNS]:
         by_columns(board, job, table, plan, P, Q, room, x)
         begin = plan[codes.PHASES]

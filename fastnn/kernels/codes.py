@@ -124,7 +124,10 @@ BY_COLUMNS: Final = 13  # 1 where they divide the outputs of each layer, 0 where
 TAKEN: Final = 14  # rows that are taken together
 JOB: Final = 15  # of a helper: the number of the job that it saw
 WAITED: Final = 16  # nanoseconds that the asking thread waited for the others
-ANSWER_ENTRIES: Final = 17
+# Of a call with several weight vectors; 0 for one with a single one.
+VECTORS: Final = 17
+ONE_BY_ONE: Final = 18  # 1 where rows are computed one by one, without packing weights
+ANSWER_ENTRIES: Final = 19
 
 # Helpers of predictions at the most, threads that divide outputs (a bit for each), and layers whose
 # outputs they divide.

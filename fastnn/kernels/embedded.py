@@ -19,17 +19,16 @@ from numpy.typing import NDArray
 
 from fastnn.kernels import codes
 from fastnn.kernels._cache import source_hash
-from fastnn.kernels._jit import embeddable, entry, intrinsic, kernel, pointer_entry
+from fastnn.kernels._jit import embeddable, intrinsic, kernel, pointer_entry
 from fastnn.kernels.answers import answer_one
 from fastnn.kernels.elementwise import activation_backward, activation_forward
 from fastnn.kernels.frames import dense, is_dense, pointed, room_on_stack
 from fastnn.kernels.narrow import row_times_few
 from fastnn.kernels.single import few_times_matrix, rows_times_vector
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
-from fastnn.kernels.team import add
 from fastnn.kernels.views import matrix
 
-__all__ = ["answer_each", "forward", "row_at_addresses", "seal", "vjp"]
+__all__ = ["forward", "row_at_addresses", "seal", "vjp"]
 
 # Numba's types carry no types.
 _types: Any = types
@@ -227,40 +226,3 @@ def row_at_addresses(dtype: np.dtype[Any]) -> Any:
     numbers, integers, place = _types.CPointer(number), _types.CPointer(types.int64), types.intp
     arguments = numbers, place, integers, place, integers, numbers, numbers
     return pointer_entry(_row_at_addresses, types.void(*arguments))
-
-
-@entry
-def answer_each(
-    table: Any, plan: Any, P: Any, room: Any, X: Any, out: Any, taken: Any, share: int
-) -> None:
-    """Compute the predictions of several weight vectors, each for a few rows.
-
-    Threads that share the vectors call this with one count of those taken, each with a room of
-    its own; each takes the next vectors that no thread has taken, until there are no more.
-
-    Parameters
-    ----------
-    table, plan : int64
-        As of `forward`.
-    P : (vectors, size)
-        Parameters.
-    room : (elements,)
-        Workspace.
-    X : (1 or vectors, rows, inputs)
-        Read only.
-    out : (vectors, rows, outputs)
-        Written.
-    taken : int64 (1,)
-        Written.
-    share : int
-        Vectors that are taken together.
-    """
-    control = flush_subnormals()
-    vectors = P.shape[0]
-    first = add(taken, 0, share)
-    while first < vectors:
-        for k in range(first, min(first + share, vectors)):
-            for r in range(X.shape[1]):
-                answer_one(table, plan, P[k], room, X[min(k, X.shape[0] - 1), r], out[k, r])
-        first = add(taken, 0, share)
-    restore_subnormals(control)
