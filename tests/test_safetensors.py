@@ -811,6 +811,14 @@ def test_writers_at_once_leave_one_valid_file(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+def test_fractions_may_have_as_many_digits_as_floats_need() -> None:
+    for number in (0.00012345678901234567, 1234567890.1234567):
+        assert safetensors.parse(repr([number]).encode(), "it", 1) == [number]
+    for text in (b"[12345678901234567890]", b"[0.000123456789012345678]"):
+        with pytest.raises(ValueError, match="must have at most 19 digits"):
+            safetensors.parse(text, "it", 1)
+
+
 # ---------------------------------------------------------------- the errors themselves
 
 

@@ -56,7 +56,10 @@ _LONGEST_NAME = 128
 _MOST_DIMENSIONS = 32  # NumPy's limit before 2.0
 _MOST_BYTES = 2**63 - 1
 _MOST_DIGITS = 19  # of 2**63 - 1
-_LONG_NUMBER = re.compile(rb"[0-9]{%d,}" % (_MOST_DIGITS + 1))
+_MOST_DECIMALS = 20  # of the shortest text of a float, such as 0.00012345678901234567
+_LONG_NUMBER = re.compile(
+    rb"(?<![0-9.])[0-9]{%d,}|(?<=\.)[0-9]{%d,}" % (_MOST_DIGITS + 1, _MOST_DECIMALS + 1)
+)
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 
 # Outside texts there may be so many of these signs for each object, and so many beside: more than
@@ -474,11 +477,11 @@ def _check_signs(
     numbers = outside.tobytes()
     if b"0" * (_MOST_DIGITS + 1) in numbers.translate(_DIGITS):
         number = _LONG_NUMBER.search(numbers)
-        assert number is not None
-        raise ValueError(
-            f"numbers in {what} must have at most {_MOST_DIGITS} digits; "
-            f"got one of {len(number[0])}."
-        )
+        if number is not None:
+            raise ValueError(
+                f"numbers in {what} must have at most {_MOST_DIGITS} digits; "
+                f"got one of {len(number[0])}."
+            )
     return counts
 
 
