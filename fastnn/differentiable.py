@@ -47,7 +47,7 @@ class Differentiable:
         layout, path = self.layout, paths.asked(backend)
         rows = gate.features(X, self.dtype, layout.inputs)
         return self._shown.read(
-            lambda parameters: path.derivatives(layout, parameters, rows, name, V), self._parameters
+            lambda parameters: _derived(path, layout, parameters, rows, name, V), self._parameters
         )
 
     def _beside(self, X: object, V: object, columns: int, argument: str) -> Floats:
@@ -314,7 +314,7 @@ class Differentiable:
             def gradient(points: Floats) -> Floats:
                 units = np.zeros((len(points), layout.outputs), self.dtype)
                 units[:, chosen] = 1.0
-                return path.derivatives(layout, parameters, points, "vjp", units)
+                return _derived(path, layout, parameters, points, "vjp", units)
 
             if integrated:
                 values = attribution.integrated_gradients(gradient, rows, bases, count)
@@ -327,6 +327,21 @@ class Differentiable:
             return Attribution(values.astype(self.dtype), base, outputs)
 
         return self._shown.read(found, self._parameters)
+
+
+def _derived(
+    path: Path, layout: Layout, parameters: Floats, X: Floats, name: str, V: Floats | None
+) -> Floats:
+    """Return derivatives of the outputs in the units of the targets, where these are scaled."""
+    if layout.scale is None:
+        return path.derivatives(layout, parameters, X, name, V)
+    factors = layout.scale.factors(layout.outputs, parameters.dtype)
+    with np.errstate(all="ignore"):
+        if name == "vjp":
+            return path.derivatives(layout, parameters, X, name, None if V is None else V * factors)
+        found = path.derivatives(layout, parameters, X, name, V)
+        found *= factors if name == "jvp" else factors[:, np.newaxis]
+    return found
 
 
 def _differences(

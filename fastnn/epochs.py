@@ -28,6 +28,7 @@ from fastnn.progress import Progress
 from fastnn.runs import Packed
 from fastnn.snapshots import reached
 from fastnn.states import Streams
+from fastnn.target_scale import TargetScale
 
 __all__ = ["Epochs", "FitRun", "Measures", "metric_values", "rates"]
 
@@ -44,12 +45,15 @@ def metric_values(
     *,
     path: Path,
     prefix: str = "",
+    scale: TargetScale | None = None,
 ) -> dict[str, float]:
-    """Return each metric of the predictions for the data."""
+    """Return each metric of the predictions for the data, whose targets may be at unit scale."""
     if not metrics:
         return {}
-    predicted = path.predictions(layout, parameters, data.X)
+    predicted = path.predictions(layout.with_scale(None), parameters, data.X)
     wanted = data.targets.as_rows(layout.outputs, parameters.dtype)
+    if scale is not None:
+        predicted, wanted = scale.outside(predicted), scale.outside(wanted)
     weights = data.weights if data.weights.size else None
     # Where a loss takes more outputs than targets, the first ones are the predictions.
     predicted = predicted[:, : wanted.shape[1]]
@@ -297,10 +301,12 @@ class Measures:
         measured = job.measured
         missing = [name for name in job.names if name not in measured]
         self._after = bool(job.metrics) and job.metrics[0].name in missing and not len(outputs)
-        self._training = Group(*asked, job.data, job.path) if len(outputs) else None
+        self._training = None
+        if len(outputs):
+            self._training = Group(*asked, job.data, job.path, job.scale)
         self._held = None
         if job.validation is not None and "val_loss" in missing:
-            self._held = Validation(*asked, job.validation, job.path, job.parameters)
+            self._held = Validation(*asked, job.validation, job.path, job.parameters, job.scale)
         self.present = bool(missing)
 
     def __call__(self) -> dict[str, float]:
@@ -310,7 +316,7 @@ class Measures:
             measured = self._training.values(self._outputs)
         elif self._after:
             measured = metric_values(
-                job.metrics, job.layout, job.parameters, job.data, path=job.path
+                job.metrics, job.layout, job.parameters, job.data, path=job.path, scale=job.scale
             )
         if self._held is None:
             return measured

@@ -24,6 +24,7 @@ from fastnn.names import check_integer, describe
 from fastnn.optimizers import Optimizer
 from fastnn.runs import Packed
 from fastnn.states import Streams, TrainingState
+from fastnn.target_scale import TargetScale
 
 __all__ = ["FitState", "Resumed", "callbacks_of", "give_back"]
 
@@ -218,12 +219,15 @@ class Resumed:
         Of the network, to go on from.
     name : str
         What messages call the fit before.
+    scale : TargetScale or None
+        Of its targets, where they are scaled.
     """
 
     state: FitState
     parameters: Floats
     buffers: Floats
     name: str
+    scale: TargetScale | None = None
 
     @classmethod
     def here(cls, state: FitState, parameters: Floats, buffers: Floats) -> Resumed:

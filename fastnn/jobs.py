@@ -19,6 +19,7 @@ from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
 from fastnn.states import TrainingState
 from fastnn.tallies import Counting, Watch
+from fastnn.target_scale import TargetScale
 from fastnn.whole_batch import Searched
 
 __all__ = ["Job"]
@@ -50,6 +51,7 @@ class Job:
     shown: Shown = field(default_factory=Shown)
     measured_after: bool = False  # metrics of the training examples, not by the way
     counting: Counting | None = None  # what the engine measures by itself
+    scale: TargetScale | None = None  # of the targets, where they are at unit scale
     search: Searched | None = None  # what takes iterations over all examples in place of steps
 
     @property
@@ -95,8 +97,9 @@ class Job:
             # The second would put off Ctrl-C.
             held = None
         counting = Counting.of(
-            self.metrics, self.loss, self.layout, self.data, held, training=not self.measured_after
-        )
+            self.metrics, self.loss, self.layout, self.data, held,
+            training=not self.measured_after, scale=self.scale,
+        )  # fmt: skip
         if counting is not None and watch is not None and watch.name in counting.places:
             counting = counting.watching(watch)
         return replace(self, counting=counting)

@@ -25,6 +25,7 @@ from fastnn.kinds import KINDS, Array, Kind, check_widths, kind_of
 from fastnn.layers import Layer
 from fastnn.losses import Loss
 from fastnn.system import pages
+from fastnn.target_scale import TargetScale
 
 __all__ = [
     "Entry", "Layout", "Operation", "Program", "Tiling", "aligned_zeros", "capacity", "seconds",
@@ -184,6 +185,9 @@ class Layout:
     ----------
     operations : sequence of Operation
         The layers, in order; see `Layout.of`.
+    scale : TargetScale, optional
+        By which predictions are brought to the units of the targets; None where they are what the
+        last layer gives.
 
     Examples
     --------
@@ -197,8 +201,11 @@ class Layout:
     13
     """
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(
+        self, operations: Sequence[Operation], scale: TargetScale | None = None
+    ) -> None:  # fmt: skip
         self.operations = tuple(operations)
+        self.scale = scale
         self._entries = {
             entry.name: entry for operation in self.operations for entry in operation.parameters
         }
@@ -218,7 +225,22 @@ class Layout:
 
     def without_training(self) -> Layout:
         """Return the same without what is done in training only."""
-        return Layout([one for one in self.operations if not one.kind.in_training])
+        return Layout([one for one in self.operations if not one.kind.in_training], self.scale)
+
+    def with_scale(self, scale: TargetScale | None) -> Layout:
+        """Return the same with predictions in other units; None for those of the last layer."""
+        return self if scale is self.scale else Layout(self.operations, scale)
+
+    def units(
+        self, operations: Sequence[Operation], dtype: DTypeLike
+    ) -> NDArray[np.floating] | None:
+        """Return the numbers by which the result of some operations gets its units.
+
+        None where it has none: only that of the last one of all has.
+        """
+        if self.scale is None or operations[-1].name != self.operations[-1].name:
+            return None
+        return self.scale.numbers(self.outputs, dtype)
 
     def with_l2(self, l2: float) -> Layout:
         """Return the same with one strength of L2 regularisation for all weights."""
@@ -227,7 +249,7 @@ class Layout:
             layer: Any = one.layer
             weighted = one.kind.form == codes.MATRIX
             found.append(replace(one, layer=replace(layer, l2=l2)) if weighted else one)
-        return Layout(found)
+        return Layout(found, self.scale)
 
     @property
     def blocks(self) -> tuple[Operation, ...]:

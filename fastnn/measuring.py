@@ -19,6 +19,7 @@ from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric, of_known
 from fastnn.path import Path
+from fastnn.target_scale import TargetScale
 
 __all__ = ["Group", "Validation"]
 
@@ -40,15 +41,20 @@ class Group:
         The examples.
     path : Path
         Which gives the outputs.
+    scale : TargetScale or None
+        Of the targets, where they are at unit scale; metrics are in their units.
     """
 
     def __init__(
-        self, metrics: Sequence[Metric], loss: Loss, layout: Layout, data: Data, path: Path
-    ) -> None:
-        self._metrics = metrics
+        self, metrics: Sequence[Metric], loss: Loss, layout: Layout, data: Data, path: Path,
+        scale: TargetScale | None = None,
+    ) -> None:  # fmt: skip
+        self._metrics, self._scale = metrics, scale
         self._last = layout.blocks[-1].activation
         self._finished = loss.activation is None or not path.by_engine
         self._targets = data.targets.as_rows(loss.width(layout.outputs), data.X.dtype)
+        if scale is not None:
+            self._targets = scale.outside(self._targets)
         self._weights = data.weights if data.weights.size else None
         self._missing = data.targets.missing
         self._classes: NDArray[Any] | None = None
@@ -78,6 +84,8 @@ class Group:
         if not self._finished:
             with np.errstate(all="ignore"):
                 outputs = reference.ACTIVATIONS[self._last][0](outputs.T).T
+        if self._scale is not None:
+            outputs = self._scale.outside(outputs)
         return outputs[:, : self._targets.shape[1]]
 
     def _accuracy(self, outputs: Floats) -> float | None:
@@ -103,7 +111,8 @@ class Group:
 class Validation:
     """Loss and metrics of validation examples, in one pass per call.
 
-    Parameters are those of `Group`, and the parameters of the network, read at each call.
+    Parameters are those of `Group`, and the parameters of the network, read at each call.  The
+    loss is that of the targets as they come.
     """
 
     def __init__(
@@ -114,11 +123,12 @@ class Validation:
         data: Data,
         path: Path,
         parameters: Floats,
+        scale: TargetScale | None = None,
     ) -> None:
         self._outputs = np.zeros((len(data) if metrics else 0, layout.outputs), parameters.dtype)
         out = self._outputs if metrics else None
         self._loss = path.mean_loss(layout, parameters, loss, data, out=out)
-        self._group = Group(metrics, loss, layout, data, path) if metrics else None
+        self._group = Group(metrics, loss, layout, data, path, scale) if metrics else None
 
     def __call__(self) -> tuple[float, dict[str, float]]:
         """Return the loss, and metrics by their names with ``val_`` in front."""

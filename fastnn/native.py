@@ -70,7 +70,7 @@ class Native(Path):
 
     def trace(self, layout: Layout, parameters: Floats, loss: Loss, data: Data) -> Trace:
         """Return every intermediate of one pass over the examples, taken as one batch."""
-        layout = layout.without_training()
+        layout = layout.without_training().with_scale(None)
         operations = layout.operations
         run = Run(operations, parameters.dtype, data, loss, gradient=True, keep=True, penalty=False)
         run.load(parameters)

@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Never, TypeAlias
@@ -46,7 +46,7 @@ from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import Loss, LossLike, resolve_loss
-from fastnn.metrics import MetricLike, resolve
+from fastnn.metrics import Metric, MetricLike, resolve
 from fastnn.names import check_bool, check_integer, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
 from fastnn.path import Path
@@ -59,6 +59,13 @@ from fastnn.sparse import SparseRows
 from fastnn.splitting import split
 from fastnn.states import Streams, TrainingState
 from fastnn.system import write_atomically
+from fastnn.target_scale import (
+    TargetScale,
+    check_last,
+    check_loss,
+    measured_targets,
+    target_scale_of,
+)
 from fastnn.tracing import Trace
 from fastnn.validation import Given, given, warn_of_scales
 from fastnn.walking import AnyPredictor, predictor_of
@@ -78,7 +85,7 @@ _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 _OWN = {
     "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
     "_shown",
-    "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded",
+    "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded", "scale_targets",
 }  # fmt: skip
 _FORMAT = "fastnn"
 _ESTIMATOR = "fastnn-estimator"  # what the estimators' files say in its place
@@ -87,8 +94,9 @@ _FORMAT_VERSION = 1
 _FEW_ARRAYS = 100
 # As far as is known before a description is read.
 _ARRAYS_OF_A_LAYER = 2
-# What the names of a fit's arrays begin with.
+# What the names of a fit's arrays begin with, and those of a scale of targets.
 _OF_FIT = "fit."
+_OF_TARGETS = "targets."
 _OTHER_ARRAYS = "its arrays are not those of its layers."
 
 
@@ -123,6 +131,15 @@ class Sequential(Differentiable):
     rng : None, int, SeedSequence, BitGenerator or Generator, default 0
         Seed of the first weights, of the order of examples and of what `Dropout` drops; None
         takes a fresh one.
+    scale_targets : bool, default False
+        Whether targets are brought to mean 0 and standard deviation 1 inside, each column by
+        itself, for a last layer of activation "identity" and losses of targets that are any
+        numbers.  Means and deviations are those of the training targets of the first fit, by their
+        weights, or of `adapt`, and are kept in files, copies and pickles; a column of one value is
+        left alone.  Predictions, their derivatives, metrics and `evaluate` are in the targets' own
+        units.  What is trained is at unit scale, and so are the history's "loss" and "val_loss",
+        the numbers of a loss's record, `train_on_batch`, `loss_and_gradient`, `objective`,
+        `hessian_vector_product`, `trace` and `diagnose`.
 
     Attributes
     ----------
@@ -134,6 +151,11 @@ class Sequential(Differentiable):
         Number of outputs, m.
     dtype : numpy.dtype
         As given.
+    scale_targets : bool
+        As given.
+    target_scale : tuple of ndarray, or None
+        Means and deviations of the targets, (m,) in float64; None where they are not scaled, or
+        not measured yet.
     classes : ndarray or None
         Labels of the outputs, or of 0 and 1 where there is one output: those of an estimator's
         network, or as you set them.  Nothing is computed with them; files and copies keep them.
@@ -159,9 +181,14 @@ class Sequential(Differentiable):
         inputs: int | None = None,
         dtype: DTypeLike = "float32",
         rng: Any = 0,
+        *,
+        scale_targets: bool = False,
     ) -> None:
         self.layers = check_layers(layers)
         self.dtype = _check_dtype(dtype)
+        self.scale_targets = check_bool(scale_targets, "scale_targets")
+        if scale_targets:
+            check_last(self._last.activation)
         self._weights_rng, *others = _streams(rng)
         self._streams = Streams(*(int(other.integers(2**64, dtype=np.uint64)) for other in others))
         self._state: TrainingState | None = None
@@ -252,6 +279,12 @@ class Sequential(Differentiable):
     @classes.setter
     def classes(self, labels: ArrayLike | None) -> None:
         self._classes = None if labels is None else check_labels(labels, self.outputs)
+
+    @property
+    def target_scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Means and deviations of the targets; None where there are none, or not yet."""
+        scale = None if self._layout is None else self._layout.scale
+        return None if scale is None else (scale.mean.copy(), scale.deviation.copy())
 
     @property
     def _last(self) -> Dense:
@@ -371,7 +404,8 @@ class Sequential(Differentiable):
             1  Dense  softmax     (n, 3)          27
         4 inputs, 3 outputs, 67 parameters of float32 (268 bytes)
         """
-        return summary(self.layers, self.inputs, self.dtype)
+        text = summary(self.layers, self.inputs, self.dtype)
+        return f"{text}\ntargets at unit scale inside" if self.scale_targets else text
 
     def diagram(self) -> Svg:
         """Draw the layers, from the inputs down to the outputs, as the text of an SVG picture.
@@ -433,7 +467,8 @@ class Sequential(Differentiable):
 
     def __repr__(self) -> str:
         layers = ", ".join(repr(layer) for layer in self.layers)
-        return f"Sequential([{layers}], inputs={self.inputs}, dtype={str(self.dtype)!r})"
+        more = ", scale_targets=True" if self.scale_targets else ""
+        return f"Sequential([{layers}], inputs={self.inputs}, dtype={str(self.dtype)!r}{more})"
 
     # Learning.
 
@@ -569,7 +604,8 @@ class Sequential(Differentiable):
         History
             A mapping of "loss", "val_loss" and metrics to one float per epoch each.  "loss" is
             the mean over the epoch's batches, each before its update, with the L2 penalty;
-            "val_loss" is without it.
+            "val_loss" is without it.  With ``scale_targets`` both are of targets at unit scale,
+            metrics are in the targets' units.
 
         Raises
         ------
@@ -630,13 +666,20 @@ class Sequential(Differentiable):
                 split_at, data, held = self._parted(asked, data, held, resumed)
                 self._state = self._fit_state = None
                 streams, shown = self._streams, self._shown
-                job = asked.job(self.layout, self._parameters, data, held, streams, shown)
+                self._warn_if_hopeless(data, asked.loss)
+                scale = self._scale_of(data, resumed)
+                if scale is not None:
+                    data = self._inside(data, scale)
+                    held = None if held is None else self._inside(held, scale)
+                layout = self.layout.with_scale(None)
+                job = asked.job(layout, self._parameters, data, held, streams, shown, scale)
                 state = None
                 if resumed is not None:
                     job, state = resumed.job(job), resumed.state
                 run = training.begin(job, self, epochs, asked.callbacks, progress, state)
                 run.split_at = split_at
-                self._warn_if_hopeless(data, asked.loss)
+            if scale is not None:
+                self._take_scale(scale)
             if resumed is not None:
                 self._take_over(resumed)
             if self._unmeasured:
@@ -682,7 +725,8 @@ class Sequential(Differentiable):
         Raises
         ------
         TypeError, ValueError, DivergenceError, RuntimeError
-            As in `fit`.
+            As in `fit`; a ValueError too where features or targets are still to be measured, which
+            a single batch says too little of: `fit` or `adapt` does it.
 
         Examples
         --------
@@ -746,6 +790,7 @@ class Sequential(Differentiable):
         mine, (X, y, sample_weight, class_weight) = self.__dict__, given
         batch, data, taken = None, None, None
         plain = sample_weight is None and class_weight is None and missing == "error"
+        plain = plain and not mine["scale_targets"]
         if plain and path.by_engine and mine["_layout"] is not None:
             batch = self._plans_of().batch(X, y, loss)
         if batch is None:
@@ -756,6 +801,9 @@ class Sequential(Differentiable):
             if self._layout is None:
                 with self._unchanged_if_refused():
                     self._build(data.X.shape[1])
+            if mine["scale_targets"]:
+                self._refuse_unscaled()
+                data = self._inside(data, self.layout.scale)
         state, streams, parameters = mine["_state"], mine["_streams"], mine["_parameters"]
         if state is None:
             self._refuse_unmeasured()
@@ -779,10 +827,17 @@ class Sequential(Differentiable):
         after = TrainingState(state.optimizer, room.moments, numbers)
         return value, room.parameters, after, (room, state.moments)
 
-    def adapt(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> None:
+    def adapt(
+        self,
+        X: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        y: ArrayLike | None = None,
+        missing_targets: Literal["error", "ignore"] = "error",
+    ) -> None:
         """Measure the features anew, for a network that begins with `Standardize`.
 
-        The first fit does it by itself.
+        And the targets, for one with ``scale_targets``.  The first fit does both by itself.
 
         Parameters
         ----------
@@ -790,11 +845,15 @@ class Sequential(Differentiable):
             Examples, all that there are.
         sample_weight : array-like, shape (n,), optional
             Weight of each.
+        y : array-like, shape (n,) or (n, m), optional
+            Their targets; needed where targets are to be measured, and nothing else is.
+        missing_targets : {"error", "ignore"}, default "error"
+            As in `fit`.
 
         Raises
         ------
         TypeError, ValueError
-            If X does not fit, or no layer measures it.
+            If X or y does not fit, or there is nothing to measure.
 
         Examples
         --------
@@ -804,16 +863,82 @@ class Sequential(Differentiable):
         >>> net.predict([[10.0], [20.0]]).ravel().tolist()
         [-1.0, 0.0]
         """
-        if not self._measuring:
+        if not self._measuring and not self.scale_targets:
             raise ValueError(
                 "adapt is for networks that begin with a layer that measures the features, such "
-                f"as fastnn.Standardize(); this one begins with {self.layers[0]!r}."
+                f"as fastnn.Standardize(), or that have scale_targets=True; this one begins with "
+                f"{self.layers[0]!r}."
             )
-        features = gate.features(X, self.dtype, self.inputs)
-        weights = gate.sample_weights(sample_weight, len(features), self.dtype, "sample_weight")
+        if y is None and not self._measuring:
+            raise ValueError("adapt needs y= where targets are what is to be measured; got None.")
+        if y is not None and not self.scale_targets:
+            raise ValueError(
+                "y is for networks with scale_targets=True; this one has scale_targets=False. "
+                "Leave y out."
+            )
+        missing = _check_missing(missing_targets)
+        if y is None:
+            features = gate.sparse_or_dense(X, self.dtype, self.inputs)
+            weights = gate.sample_weights(sample_weight, len(features), self.dtype, "sample_weight")
+            known = Data(self._readable(features), Data.unanswered(features).targets, weights)
+        else:
+            known = self._data(X, y, self._loss_of(y), sample_weight, self.inputs, missing=missing)
+        scale = None if y is None else measured_targets(known, self.dtype)
         if self._layout is None:
-            self._build(features.shape[1])
-        self._measure(features, weights)
+            self._build(known.X.shape[1])
+        if self._measuring:
+            weights = gate.sample_weights(sample_weight, len(known), self.dtype, "sample_weight")
+            self._measure(known.X, weights)
+        if scale is not None:
+            self._take_scale(scale)
+
+    def _loss_of(self, y: object) -> Loss:
+        """Return a loss that takes as many targets as there are: one or half of one an output."""
+        values: Any = y
+        try:
+            shape = np.shape(values)
+        except ValueError:
+            # The gate words it.
+            shape = ()
+        columns = 1 if len(shape) < 2 else shape[1]
+        both = columns != self.outputs and 2 * columns == self.outputs
+        return resolve_loss("gaussian_nll" if both else "auto", "identity")
+
+    def _scale_of(self, data: Data, resumed: Resumed | None) -> TargetScale | None:
+        """Return the scale of targets that a fit goes by: that there is, or the data's."""
+        if not self.scale_targets:
+            return None
+        known = self.layout.scale if resumed is None else resumed.scale
+        return measured_targets(data, self.dtype) if known is None else known
+
+    def _inside(self, data: Data, scale: TargetScale | None) -> Data:
+        """Return examples with targets at unit scale; as they are before it is known."""
+        columns = data.targets.values.shape[1]
+        if scale is None:
+            scale = TargetScale(np.zeros(columns), np.ones(columns))
+        if len(scale.mean) != columns:
+            raise ValueError(
+                f"y must have {len(scale.mean)} columns, as the targets of the first fit had; "
+                f"got {columns} for a last layer of {self.outputs} units and this loss."
+            )
+        return scale.inside(data, self.dtype)
+
+    def _take_scale(self, scale: TargetScale) -> None:
+        """Bring predictions to the units of targets from now on."""
+        layout = self.layout.with_scale(scale)
+
+        def write() -> None:
+            self._layout = layout
+
+        self._shown.write(write)
+
+    def _refuse_unscaled(self) -> None:
+        """Refuse a step where the scale of the targets is not known yet."""
+        if self.layout.scale is None:
+            raise ValueError(
+                "this network has not seen the targets yet, and a single batch says too little of "
+                "their scale. Call net.adapt(X, y=y) with all examples, or fit, first."
+            )
 
     @property
     def _measuring(self) -> bool:
@@ -901,6 +1026,7 @@ class Sequential(Differentiable):
             if self._fit_state is None:
                 return None, epochs
             found = Resumed.here(self._fit_state, self._parameters, self._buffers)
+            found = replace(found, scale=self.layout.scale)
             return found, found.state.history.epochs + epochs
         if not isinstance(resume, (str, os.PathLike)):
             raise TypeError(f"resume must be True, False or a path; got {describe(resume)}.")
@@ -912,8 +1038,14 @@ class Sequential(Differentiable):
                 f"save(path, state=True) write it; {path} has a network alone. Read it with "
                 "fastnn.load(path), and fit that."
             )
-        state, present = other._fit_state, other._parameters
-        return Resumed(state, state.beginning(present), other._buffers, path), epochs
+        if other.scale_targets is not self.scale_targets:
+            raise ValueError(
+                f"scale_targets must be as in the fit that goes on, {other.scale_targets}; "
+                f"got {self.scale_targets}."
+            )
+        state, scale = other._fit_state, other.layout.scale
+        beginning = state.beginning(other._parameters)
+        return Resumed(state, beginning, other._buffers, path, scale), epochs
 
     def _parted(
         self, asked: Settings, data: Data, held: Data | None, resumed: Resumed | None
@@ -941,7 +1073,9 @@ class Sequential(Differentiable):
         """Warn of examples of a scale that no first fit gets along with."""
         if self._streams.steps:
             return
-        values = data.targets.values if loss.targets == "real" else None
+        values: Any = data.targets.values
+        if loss.targets != "real" or self.scale_targets:
+            values = None
         warning = hopeless(None if self._measuring else data.X, values)
         if warning is not None:
             notices.warn(warning, FitWarning)
@@ -966,7 +1100,12 @@ class Sequential(Differentiable):
         features = self._readable(take(X, self.dtype, inputs, names[0]), names[0])
         n = len(features)
         loss.width(self.outputs)
-        asked = loss.targets, self.outputs, n, self.dtype, names[1], names[0]
+        dtype: Any = self.dtype
+        if self.scale_targets:
+            # Brought to unit scale before they are rounded.
+            check_loss(loss)
+            dtype = np.float64
+        asked = loss.targets, self.outputs, n, dtype, names[1], names[0]
         known = None
         if missing == "ignore":
             targets, known = gate.targets_with_gaps(y, *asked, each=loss.outputs)
@@ -1060,7 +1199,7 @@ class Sequential(Differentiable):
             else:
                 predictor(mine["_parameters"], X, out)
             if turn is not shown.turn or not turn:
-                predictor(shown.copied(self._parameters.copy), X, out)
+                self._again(X, out)
             return out
         layout = self.layout
         features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))
@@ -1077,23 +1216,33 @@ class Sequential(Differentiable):
             features = features.copy()
         if paths.asked(backend).by_engine:
             predictor, shown = self._predictor_of(layout), self._shown
-            answer: Callable[..., None] = (
-                predictor.sparse if isinstance(features, SparseRows) else predictor
-            )
             turn = shown.turn
-            answer(self._parameters, features, out)
+            if isinstance(features, SparseRows):
+                predictor.sparse(self._parameters, features, out)
+            else:
+                predictor(self._parameters, features, out)
             if turn is not shown.turn or not turn:
-                answer(shown.copied(self._parameters.copy), features, out)
+                self._again(features, out)
             return out
         return self._by_the_book(features, out)
 
     def _by_the_book(self, features: Floats | SparseRows, out: Floats | None = None) -> Floats:
         """Return the reference's predictions of one state."""
-        layout = self.layout
         return self._shown.read(
-            lambda parameters: paths.TEXTBOOK.predictions(layout, parameters, features, out=out),
+            lambda parameters: paths.TEXTBOOK.predictions(
+                self.layout, parameters, features, out=out
+            ),
             self._parameters,
         )
+
+    def _again(self, features: Floats | SparseRows, out: Floats) -> None:
+        """Predict from a copy of one state, as another thread has shown a new one meanwhile."""
+        layout, parameters = self._shown.copied(lambda: (self.layout, self._parameters.copy()))
+        predictor = self._predictor_of(layout)
+        if isinstance(features, SparseRows):
+            predictor.sparse(parameters, features, out)
+        else:
+            predictor(parameters, features, out)
 
     def _predictor_of(self, layout: Layout) -> AnyPredictor:
         """Return what keeps the room that predictions take."""
@@ -1151,7 +1300,7 @@ class Sequential(Differentiable):
                 turn = shown.turn
                 predictor.single(parameters, x, out)
                 if turn is not shown.turn or not turn:
-                    predictor.single(shown.copied(self._parameters.copy), x, out)
+                    self._again(x, out)
                 return out
             if len(shape) == 2 and shape[1] == predictor.inputs and shape[0]:
                 results = shape[0], predictor.outputs
@@ -1162,7 +1311,7 @@ class Sequential(Differentiable):
                     turn = shown.turn
                     predictor(parameters, x, out)
                     if turn is not shown.turn or not turn:
-                        predictor(shown.copied(self._parameters.copy), x, out)
+                        self._again(x, out)
                     return out
         layout = self.layout
         rows, out = gate.rows_and_results(x, out, layout.inputs, layout.outputs, dtype)
@@ -1171,7 +1320,7 @@ class Sequential(Differentiable):
             turn = shown.turn
             predictor(self._parameters, rows, out)
             if shown.turn is not turn or not turn:
-                predictor(shown.copied(self._parameters.copy), rows, out)
+                self._again(rows, out)
         else:
             out[...] = self._by_the_book(rows.reshape(-1, layout.inputs)).reshape(out.shape)
         return out
@@ -1201,8 +1350,9 @@ class Sequential(Differentiable):
         >>> net.freeze()(np.array([1, 2], dtype=np.float32))
         array([1.5], dtype=float32)
         """
-        layout = self.layout
-        return self._shown.read(lambda parameters: Frozen(layout, parameters), self._parameters)
+        return self._shown.read(
+            lambda parameters: Frozen(self.layout, parameters), self._parameters
+        )
 
     def jitted(self, gradient: bool = False) -> tuple[Any, ...]:
         """Return the prediction of one example as a function to be called inside ``numba.njit``.
@@ -1248,6 +1398,10 @@ class Sequential(Differentiable):
         layers, ``(vector, *weights[1:])``, of the network's dtype and contiguous, also inside
         compiled code.
 
+        With ``scale_targets`` the first of the weights is a copy, whose last layer gives the
+        targets' units: results agree with ``net(x)`` to rounding, and further training does not
+        reach it.
+
         A function that Numba has kept on disk is compiled anew under a version of fastnn whose
         kernels differ, as these are part of it.  Subnormal numbers count as zero in it, as in
         ``net(x)``.
@@ -1269,7 +1423,8 @@ class Sequential(Differentiable):
         array([2., 2.], dtype=float32)
         """
         check_bool(gradient, "gradient")
-        weights = self._embedded_in("jitted").weights(self._parameters, "jitted", gradient)
+        embedded, parameters = self._embedded_alone("jitted")
+        weights = embedded.weights(parameters, "jitted", gradient)
         forward, vjp = compiled.functions()
         return (forward, weights, vjp) if gradient else (forward, weights)
 
@@ -1293,7 +1448,8 @@ class Sequential(Differentiable):
         Notes
         -----
         The function gives the bits of ``net(x)``.  It reads `parameters` in place, so that further
-        training takes effect at once; what `jitted` says of a fit at the same time holds here too.
+        training takes effect at once; what `jitted` says of a fit at the same time, and of
+        ``scale_targets``, holds here too.
 
         Examples
         --------
@@ -1303,8 +1459,8 @@ class Sequential(Differentiable):
         >>> function.inputs, function.outputs, function.address > 0
         (2, 1, True)
         """
-        embedded = self._embedded_in("cfunc")
-        return compiled.CFunction(embedded, embedded.weights(self._parameters, "cfunc"))
+        embedded, parameters = self._embedded_alone("cfunc")
+        return compiled.CFunction(embedded, embedded.weights(parameters, "cfunc"))
 
     def predict_many(
         self,
@@ -1388,6 +1544,27 @@ class Sequential(Differentiable):
             embedded = self._embedded = compiled.Embedded(layout, self.dtype)
         return embedded
 
+    def _embedded_alone(self, method: str) -> tuple[compiled.Embedded, Floats]:
+        """Return what compiled code needs that knows no units: those are in the last weights."""
+        embedded = self._embedded_in(method)
+        if self.layout.scale is None:
+            return embedded, self._parameters
+        layout, parameters = self._shown.read(self._folded, self._parameters)
+        return compiled.Embedded(layout, self.dtype), parameters
+
+    def _folded(self, parameters: Floats) -> tuple[Layout, Floats]:
+        """Return layout and parameters of a network that gives the targets' units by itself."""
+        scale = self.layout.scale
+        assert scale is not None
+        last = replace(self._last, bias=True)
+        layout = Layout.of(self.layout.inputs, (*self.layers[:-1], last))
+        vector = aligned_zeros(layout.size, self.dtype)
+        vector[: len(parameters)] = parameters
+        W, b = layout.weights(vector)[-1], layout.biases(vector)[-1]
+        assert b is not None
+        W[:], b[:] = scale.folded(W, b)
+        return layout, vector
+
     def hidden(self, X: ArrayLike, layer: int | str = -2, *, backend: str | None = None) -> Floats:
         """Return the output of a layer, counted in the layer list.
 
@@ -1405,7 +1582,8 @@ class Sequential(Differentiable):
         Returns
         -------
         ndarray, shape (n, units of the layer)
-            Its activations; what a `Dropout` passes on is what it reads.
+            Its activations; what a `Dropout` passes on is what it reads.  Those of the last layer
+            are the predictions, with ``scale_targets`` too.
 
         Raises
         ------
@@ -1468,7 +1646,7 @@ class Sequential(Differentiable):
         {'loss': 0.5, 'mean_absolute_error': 0.5}
         """
         plain = sample_weight is None and backend is None and type(metrics) is tuple and not metrics
-        if plain and backends.natively():
+        if plain and not self.scale_targets and backends.natively():
             row, plans, shown = self._short_way(loss)
             batch, turn = plans.batch(X, y, row), shown.turn
             if batch is not None:
@@ -1478,6 +1656,8 @@ class Sequential(Differentiable):
         row, data, path = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
         layout = self.layout
         measured = resolve(metrics, row.targets, row.width(layout.outputs))
+        if layout.scale is not None:
+            return self._evaluated(row, data, measured, path)
         if measured:
             # Functions of the user's are called once.
             parameters = self._shown.copied(self._parameters.copy)
@@ -1494,6 +1674,18 @@ class Sequential(Differentiable):
                 self._parameters,
             )
         return {"loss": value}
+
+    def _evaluated(
+        self, loss: Loss, data: Data, metrics: Sequence[Metric], path: Path
+    ) -> dict[str, float]:
+        """Return the loss and metrics in the units of targets, which come at unit scale."""
+        layout, parameters = self._shown.copied(lambda: (self.layout, self._parameters.copy()))
+        scale = layout.scale
+        assert scale is not None
+        outputs = path.predictions(layout.with_scale(None), parameters, data.X)
+        value = scale.mean_loss(loss, outputs, data)
+        found = metric_values(metrics, layout, parameters, data, path=path, scale=scale)
+        return {"loss": value} | found
 
     def _short_way(self, loss: object) -> tuple[Loss, kept.Plans, Shown]:
         """Return what a question about plain arrays is answered with."""
@@ -1516,6 +1708,8 @@ class Sequential(Differentiable):
         path = paths.asked(backend)
         missing = _check_missing(missing)
         data = self._data(X, y, row, sample_weight, inputs, dense=dense, missing=missing)
+        if self.scale_targets:
+            data = self._inside(data, self.layout.scale)
         return row, data, path
 
     def trace(
@@ -1532,7 +1726,8 @@ class Sequential(Differentiable):
         -------
         Trace
             ``loss``, and lists by Dense layer from 0: ``Z``, ``A`` and ``dZ`` of shape (n, h),
-            ``dW`` of shape (h_in, h_out), ``db`` of shape (h_out,).  L2 is left out.
+            ``dW`` of shape (h_in, h_out), ``db`` of shape (h_out,).  L2 is left out.  With
+            ``scale_targets`` all is of targets at unit scale.
 
         Raises
         ------
@@ -1588,7 +1783,8 @@ class Sequential(Differentiable):
         >>> net.loss_and_gradient([[1.0, 2.0]], [3.0])
         (9.0, array([ -6., -12.,  -6.], dtype=float32))
         """
-        if sample_weight is None and backend is None and backends.natively():
+        plain = sample_weight is None and backend is None and not self.scale_targets
+        if plain and backends.natively():
             row, plans, shown = self._short_way(loss)
             batch, turn = plans.batch(X, y, row), shown.turn
             if batch is not None:
@@ -1694,15 +1890,17 @@ class Sequential(Differentiable):
         """
         layout = self.layout
         rule = resolve_optimizer(optimizer)
-        row, data, path = self._asked(X, y, loss, None, backend, dense=True)
         stepped = self.copy()
+        if self.scale_targets and layout.scale is None:
+            stepped.adapt(X, y=y)
+        row, data, path = stepped._asked(X, y, loss, None, backend, dense=True)
         if stepped._unmeasured:
             stepped._measure(data.X, data.weights)
         before = stepped.parameters.copy()
         seen = path.trace(layout, before, row, data)
         stepped._state = None
         # Steps without dropout, as all else here is measured without it.
-        stepped._layout = layout.without_training()
+        stepped._layout = stepped.layout.without_training()
         after, trial = None, []
         try:
             for _ in range(TRIAL_STEPS + 1):
@@ -1715,7 +1913,7 @@ class Sequential(Differentiable):
         if not self._measuring:
             features = gate.features(X, "float64", layout.inputs)
             columns.append(Columns.of("X", features, self.dtype))
-        if row.targets == "real":
+        if row.targets == "real" and not self.scale_targets:
             exact = gate.targets(y, "real", self.outputs, len(data), "float64", each=row.outputs)
             columns.append(Columns.of("y", exact.values, self.dtype))
         facts = Facts(
@@ -1786,6 +1984,7 @@ class Sequential(Differentiable):
                 # A plain copy: what is pickled or copied shall not carry the alignment's padding.
                 "parameters": self._parameters.copy(),
                 **({"buffers": self._buffers.copy()} if self._buffers.size else {}),
+                **({"target_scale": self.target_scale} if self.scale_targets else {}),
                 "weights_rng": self._weights_rng,
                 "order_key": streams.order_key,
                 "orders_drawn": streams.drawn,
@@ -1812,6 +2011,11 @@ class Sequential(Differentiable):
         self._share_with_nobody()
         inputs, values = state["inputs"], state["parameters"]
         self._layout = None if inputs is None else Layout.of(inputs, self.layers)
+        self.scale_targets = "target_scale" in state
+        scale = state.get("target_scale")
+        if scale is not None and self._layout is not None:
+            arrays = dict(zip(("mean", "deviation"), scale, strict=True))
+            self._layout = self._layout.with_scale(target_scale_of(arrays, self.outputs))
         self._parameters = aligned_zeros(values.size, values.dtype)
         self._parameters[:] = values
         held = state.get("buffers", values[:0])
@@ -1890,11 +2094,16 @@ class Sequential(Differentiable):
         }
         if self._classes is not None:
             description["classes"] = labels_to_plain(self._classes)
+        if self.scale_targets:
+            description["scale_targets"] = True
         tensors: dict[str, NDArray[Any]] = {
             entry.name: layout.view(parameters, entry) for entry in layout
         }
         for entry in layout.buffers.values():
             tensors[entry.name] = layout.view(buffers, entry)
+        if layout.scale is not None:
+            tensors[f"{_OF_TARGETS}mean"] = layout.scale.mean
+            tensors[f"{_OF_TARGETS}deviation"] = layout.scale.deviation
         texts = {"format": _FORMAT, "network": json.dumps(description)}
         if state is not None:
             texts["fit"], arrays = state.to_plain()
@@ -2150,6 +2359,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         nonlocal saved
         # Those of a fit are few beside the network's.
         count -= _FEW_ARRAYS if "fit" in texts else 0
+        count -= 2 if '"scale_targets"' in texts.get("network", "") else 0
         if count > _FEW_ARRAYS:
             _check_kind(path, texts)
             # No layer has many arrays, or one without numbers.
@@ -2164,12 +2374,17 @@ def load(path: str | os.PathLike[str]) -> Sequential:
 
     tensors, texts = safetensors.read(path, accept)
     fit = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_OF_FIT)}
+    scale = {
+        name.removeprefix(_OF_TARGETS): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(_OF_TARGETS)
+    }
     if saved is None:
         _check_kind(path, texts)
         room = sum(array.nbytes for array in tensors.values())
         saved = _described(path, texts, room, len(tensors))
     try:
-        net = _rebuilt(saved, tensors)
+        net = _rebuilt(saved, tensors, scale)
         if fit or "fit" in texts:
             known = {name.removeprefix(_OF_FIT): array for name, array in fit.items()}
             plain = safetensors.parse(texts["fit"].encode(), "the fit's state")
@@ -2230,14 +2445,15 @@ def _saved(description: Any) -> _Saved:
         "version", "layers", "inputs", "dtype", "order_key", "orders_drawn", "mask_key",
         "steps_taken",
     }  # fmt: skip
-    if not isinstance(description, dict) or description.keys() - {"classes"} != expected:
+    optional = {"classes", "scale_targets"}
+    if not isinstance(description, dict) or description.keys() - optional != expected:
         came = describe(description)
         if isinstance(description, dict):
             came = " and ".join(
                 f"{how} {describe(sorted(names))}"
                 for how, names in (
                     ("no", expected - description.keys()),
-                    ("also", description.keys() - expected - {"classes"}),
+                    ("also", description.keys() - expected - optional),
                 )
                 if names
             )
@@ -2270,8 +2486,13 @@ def _layers(plain: Iterable[Any]) -> list[Layer]:
     return found
 
 
-def _rebuilt(saved: _Saved, tensors: dict[str, NDArray[Any]]) -> Sequential:
+def _rebuilt(
+    saved: _Saved, tensors: dict[str, NDArray[Any]], scale: dict[str, NDArray[Any]]
+) -> Sequential:
     """Return the network of a file's description and arrays, or raise what does not fit."""
+    scaled = check_bool(saved.description.get("scale_targets", False), "scale_targets")
+    if scale and not scaled:
+        raise ValueError("a network without scale_targets must not have a scale of targets.")
     shapes = {name: array.shape for name, array in tensors.items()}
     # Checked before any weight is drawn: a lying description must not cost memory.
     entries = [*saved.layout, *saved.layout.buffers.values()]
@@ -2279,7 +2500,9 @@ def _rebuilt(saved: _Saved, tensors: dict[str, NDArray[Any]]) -> Sequential:
         raise ValueError(_OTHER_ARRAYS)
     if any(array.dtype != saved.dtype for array in tensors.values()):
         raise ValueError(f"its arrays are not of its dtype, {saved.dtype}.")
-    net = Sequential(saved.layers, saved.inputs, saved.dtype)
+    net = Sequential(saved.layers, saved.inputs, saved.dtype, scale_targets=scaled)
+    if scale:
+        net._layout = net.layout.with_scale(target_scale_of(scale, net.outputs))
     for entry in saved.layout:
         saved.layout.view(net._parameters, entry)[:] = tensors[entry.name]
     for entry in saved.layout.buffers.values():

@@ -111,6 +111,8 @@ class Table:
         Elements of the workspace that a thread needs.
     dtype : dtype
         Of everything.
+    units : ndarray (2 * outputs,) or (0,)
+        What outputs are multiplied by, then what is added to them; the plan has its address.
     """
 
     rows: NDArray[np.int64]
@@ -118,6 +120,7 @@ class Table:
     packed: int
     room: int
     dtype: np.dtype[Any]
+    units: Floats
 
     def parts(self, rows: int) -> int:
         """Return into how many parts so many rows can be divided, for a thread each."""
@@ -135,8 +138,14 @@ class Table:
         return plan, aligned_zeros(size * stride, self.dtype)
 
     @classmethod
-    def of(cls, blocks: Sequence[Operation], dtype: np.dtype[Any], frozen: bool = False) -> Table:
-        """Plan the predictions of some layers, whose weights lie as they are or are all packed."""
+    def of(
+        cls, blocks: Sequence[Operation], dtype: np.dtype[Any], frozen: bool = False,
+        units: Floats | None = None,
+    ) -> Table:  # fmt: skip
+        """Plan the predictions of some layers, whose weights lie as they are or are all packed.
+
+        Units are what `Layout.units` gives of them.
+        """
         load_kernels()
         from fastnn.kernels.answers import SHARE_ROWS
 
@@ -181,7 +190,9 @@ class Table:
         plan[codes.FAR] = weights > _NEAR and not frozen
         plan[codes.ROOM] = start
         plan[codes.HALF] = half
-        return cls(rows, plan, end, start + 2 * half, dtype)
+        units = np.zeros(0, dtype) if units is None else units
+        plan[codes.UNITS] = units.ctypes.data if units.size else 0
+        return cls(rows, plan, end, start + 2 * half, dtype, units)
 
 
 class Predictor:
@@ -218,7 +229,7 @@ class Predictor:
         self.row = (self.inputs,)
         self._dtype = dtype
         self._answer, self._machine_code = answer, machine_code
-        self._table = Table.of(self._blocks, dtype, frozen)
+        self._table = Table.of(self._blocks, dtype, frozen, layout.units(self._blocks, dtype))
         self._rows = self._table.rows
         self._work = sum(2 * block.W.size for block in self._blocks)
         self._plan = self._table.plan
@@ -377,6 +388,10 @@ class Predictor:
         rest = self._blocks[1:]
         if not rest:
             self.first(parameters, X, out)
+            if self._table.units.size:
+                from fastnn.kernels.scaling import bring_back
+
+                bring_back(out.reshape(-1), self._table.units)
             return
         if self._rest is None:
             self._rest = Predictor(self.layout, self._dtype, rest)

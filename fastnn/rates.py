@@ -166,6 +166,8 @@ def find_learning_rate(
     net = net.copy()
     if net._unmeasured:
         net.adapt(X)
+    if net.scale_targets and net.target_scale is None:
+        net.adapt(X, y=y)
     # All examples go through the gate once, whichever of them the steps take.
     net.copy().train_on_batch(X, y, loss, replace(rule, learning_rate=lowest))
     features: Any = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
@@ -179,7 +181,12 @@ def find_learning_rate(
         try:
             rated = replace(rule, learning_rate=rate)
             twin.train_on_batch(features[rows], targets[rows], loss, rated)
-            value = twin.evaluate(*judged, loss)["loss"]
+            # What is trained is the loss of scaled targets, where they are.
+            value = (
+                twin.loss_and_gradient(*judged, loss)[0]
+                if net.scale_targets
+                else twin.evaluate(*judged, loss)["loss"]
+            )
         except DivergenceError:
             value = np.inf
         if not np.isfinite(value):

@@ -24,6 +24,7 @@ from fastnn.schedules import Schedule, resolve_schedule
 from fastnn.searching import check_search
 from fastnn.sharing import Shown
 from fastnn.states import Streams, TrainingState
+from fastnn.target_scale import TargetScale
 from fastnn.whole_batch import Searched, searched
 
 __all__ = ["Settings"]
@@ -101,7 +102,7 @@ class Settings:
 
     def job(
         self, layout: Layout, parameters: Floats, data: Data, held: Data | None, streams: Streams,
-        shown: Shown,
+        shown: Shown, scale: TargetScale | None = None,
     ) -> Job:  # fmt: skip
         """Return what to train: a network's parameters, on data, with others to validate on.
 
@@ -130,4 +131,5 @@ class Settings:
             shown=shown,
             measured_after=self.measured_after or search is not None,
             search=search,
+            scale=scale,
         )

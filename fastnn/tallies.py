@@ -20,6 +20,7 @@ from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation, Program, Tiling
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
+from fastnn.target_scale import TargetScale
 
 __all__ = ["Counting", "Watch"]
 
@@ -80,6 +81,8 @@ class Counting:
         Whether training examples are counted too.
     watch : Watch or None
         What the fit stops by.
+    scale : TargetScale or None
+        Of the targets, where they are at unit scale; metrics are in their units.
     """
 
     kind: int
@@ -91,11 +94,12 @@ class Counting:
     held: Data | None
     training: bool = True
     watch: Watch | None = None
+    scale: TargetScale | None = None
 
     @classmethod
     def of(
         cls, metrics: Sequence[Metric], loss: Loss, layout: Layout, known: Data, held: Data | None,
-        *, training: bool = True,
+        *, training: bool = True, scale: TargetScale | None = None,
     ) -> Counting | None:  # fmt: skip
         """Return what measures these metrics, or None where the engine cannot.
 
@@ -111,6 +115,8 @@ class Counting:
             Training and validation examples.
         training : bool
             Whether metrics of training examples are wanted.
+        scale : TargetScale or None
+            Of the targets.
         """
         parts = [part for part in (known, held) if part is not None]
         gaps = any(part.targets.missing for part in parts)
@@ -140,8 +146,21 @@ class Counting:
             if any(row.column == codes.R2 for row in metrics):
                 weights = part.weights if part.weights.size else None
                 figures[place, 1:] = spreads(part.targets.as_rows(targets, part.X.dtype), weights)
+                if scale is not None:
+                    figures[place, 1:] *= scale.deviation**2
         activation = ACTIVATIONS[layout.blocks[-1].activation if matched else "identity"]
-        return cls(kind, tuple(slots), places, targets, activation.code, figures, held, training)
+        return cls(
+            kind, tuple(slots), places, targets, activation.code, figures, held, training,
+            scale=scale,
+        )  # fmt: skip
+
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """The figures, then deviations and means of the targets, in one vector."""
+        deviation, mean = np.ones(self.targets), np.zeros(self.targets)
+        if self.scale is not None:
+            deviation, mean = self.scale.deviation, self.scale.mean
+        return np.concatenate([self.figures.reshape(-1), deviation, mean])
 
     def columns(self) -> tuple[int, int, int]:
         """Return where columns begin that not every fit counts, and how many there are in all.
@@ -220,14 +239,14 @@ class Room:
             ("tallies", tiles * width),
             ("held_tallies", (-(-examples // tiling.rows) + 1) * width),
             ("held_losses", 2 * examples),
-            ("figures", counting.figures.size),
+            ("figures", counting.numbers.size),
             ("counts_so_far", width),
         ):
             plan[entry] = at
             at += size
         numbers = np.zeros(at)
         begin = int(plan["figures"][0])
-        numbers[begin : begin + counting.figures.size] = counting.figures.reshape(-1)
+        numbers[begin : begin + counting.numbers.size] = counting.numbers
         watch = counting.watch
         if watch is not None:
             plan["watching"] = 1

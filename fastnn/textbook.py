@@ -53,6 +53,8 @@ class Textbook(Path):
             with np.errstate(all="ignore"):
                 passed = reference_walk.outputs(layout, parameters, X[rows].T, chosen)
                 out[rows] = passed[-1].A.T
+        if layout.scale is not None and layout.units(chosen, out.dtype) is not None:
+            layout.scale.bring_back(out)
         return out
 
     def mean_loss(

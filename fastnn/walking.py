@@ -49,6 +49,7 @@ class WalkingPredictor:
         self.inputs, self.outputs = self._operations[0].inputs, self._operations[-1].outputs
         self.row = (self.inputs,)
         self._dtype = dtype
+        self._units = layout.units(self._operations, dtype)
         # By the most rows that they take: a run is planned for a power of two.
         self._runs: dict[int, list[Run]] = {}
         self.forget()
@@ -82,6 +83,7 @@ class WalkingPredictor:
             run.load(parameters)
             run.hand_out_to(out[part])
             run(codes.FORWARD)
+            self._bring_back(out[part])
 
     def pack(self, parameters: Floats) -> Floats:
         """Return what a call reads: a copy of the parameters."""
@@ -98,6 +100,14 @@ class WalkingPredictor:
             run = Run(self._operations, self._dtype, nothing, batch_size=most)
         run.answer(parameters, rows, out)
         kept.append(run)
+        self._bring_back(out)
+
+    def _bring_back(self, out: Floats) -> None:
+        """Bring outputs to the units of the targets, where these are scaled."""
+        if self._units is not None:
+            from fastnn.kernels.scaling import bring_back
+
+            bring_back(out.reshape(-1), self._units)
 
 
 AnyPredictor: TypeAlias = Predictor | LeadingPredictor | WalkingPredictor

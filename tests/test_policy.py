@@ -75,7 +75,7 @@ ALLOWED = {
     "epochs": {
         "about", "callbacks", "checkpoints", "data", "descent", "divergence", "errors", "fitstate",
         "history", "jobs", "layout", "measuring", "metrics", "orders", "path", "progress", "runs",
-        "schedules", "snapshots", "states",
+        "schedules", "snapshots", "states", "target_scale",
     },
     "errors": set(),
     "estimators.__init__": {
@@ -165,13 +165,13 @@ ALLOWED = {
         "errors", "exports.onnx_graph", "labels", "layers", "names", "network", "system",
     },
     "exports.onnx_out": {"exports.onnx_answers", "exports.onnx_graph", "exports.plain", "labels"},
-    "exports.plain": {"kernels.codes", "layout", "reference"},
+    "exports.plain": {"kernels.codes", "layout", "reference", "target_scale"},
     "exports.python_source": {"exports.plain"},
     "exports.torch_in": {"activations", "layers", "names", "network"},
     "exports.torch_out": {"exports.plain", "layers"},
     "fitstate": {
         "about", "callbacks", "errors", "formats.plain_values", "history", "jobs", "names",
-        "optimizers", "runs", "states",
+        "optimizers", "runs", "states", "target_scale",
     },
     "formats.__init__": set(),
     "formats.plain_pickle": {"names"},
@@ -187,13 +187,13 @@ ALLOWED = {
     "initializers": {"names"},
     "jobs": {
         "conventions", "data", "layout", "losses", "metrics", "path", "predictor", "schedules",
-        "sharing", "sparse", "states", "tallies", "whole_batch",
+        "sharing", "sparse", "states", "tallies", "target_scale", "whole_batch",
     },
     "labels": {"names"},
     "layers": {"activations", "hints", "initializers", "names", "words"},
     "layout": {
         "activations", "kernels.codes", "kernels.records", "kinds", "layers", "losses", "system",
-        "tuning",
+        "target_scale", "tuning",
     },
     "leading": {"kernels._load", "kernels.codes", "layout", "predictor", "sparse"},
     "least_squares": {
@@ -201,7 +201,9 @@ ALLOWED = {
         "reference_derivatives", "reference_walk", "sparse", "walking", "whole_batch",
     },
     "losses": {"activations", "hints", "kernels.codes", "names", "words"},
-    "measuring": {"data", "kernels.codes", "layout", "losses", "metrics", "path", "reference"},
+    "measuring": {
+        "data", "kernels.codes", "layout", "losses", "metrics", "path", "reference", "target_scale",
+    },
     "metrics": {"confusion", "distances", "hints", "kernels.codes", "names", "rankings", "words"},
     "names": set(),
     "native": {
@@ -216,7 +218,8 @@ ALLOWED = {
         "gate", "hints", "history", "initializers", "jobs", "kept", "kernels.codes", "kinds",
         "labels", "layers", "layout", "losses", "metrics", "names", "notices", "optimizers", "path",
         "paths", "pickles", "predictor", "scales", "schedules", "settings", "sharing", "sparse",
-        "splitting", "states", "system", "tracing", "training", "validation", "walking", "words",
+        "splitting", "states", "system", "target_scale", "tracing", "training", "validation",
+        "walking", "words",
     },
     "norms": {"hints", "layers", "names"},
     "notices": set(),
@@ -269,7 +272,7 @@ ALLOWED = {
     "settings": {
         "callbacks", "checkpoints", "data", "jobs", "layers", "layout", "losses", "metrics",
         "names", "optimizers", "path", "paths", "schedules", "searching", "sharing", "states",
-        "whole_batch",
+        "target_scale", "whole_batch",
     },
     "sharing": set(),
     "slopes": {"hints", "layers", "names"},
@@ -297,6 +300,7 @@ ALLOWED = {
     "loggers": {"callbacks", "names"},
     "limits": {"callbacks", "hints", "names", "words"},
     "system": {"leftovers", "names"},
+    "target_scale": {"data", "gate", "losses", "names", "reference", "scaling"},
     "tested": {"notices"},
     "textbook": {
         "conventions", "data", "jobs", "kernels.codes", "layout", "least_squares", "losses", "path",
@@ -309,7 +313,10 @@ ALLOWED = {
         "callbacks", "descent", "divergence", "epochs", "errors", "fitstate", "history", "jobs",
         "kernels.records", "notices", "orders", "progress", "snapshots", "states",
     },
-    "tallies": {"activations", "data", "distances", "kernels.codes", "layout", "losses", "metrics"},
+    "tallies": {
+        "activations", "data", "distances", "kernels.codes", "layout", "losses", "metrics",
+        "target_scale",
+    },
     "tuning": set(),
     "uninterrupted": {"tuning"},
     "validation": {"data", "errors", "names", "notices"},
@@ -327,7 +334,8 @@ ALLOWED = {
     "kernels._parts": {"uninterrupted"},
     "kernels.answers": {
         "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.crew", "kernels.elementwise",
-        "kernels.narrow", "kernels.panels", "kernels.single", "kernels.subnormals", "kernels.views",
+        "kernels.narrow", "kernels.panels", "kernels.scaling", "kernels.single",
+        "kernels.subnormals", "kernels.views",
     },
     "kernels.blocks": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -465,17 +473,19 @@ LAZY = {
     "pickles": {""},
     "predictor": {
         "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
+        "kernels.scaling",
     },
     "runs": {"kernels.epoch", "kernels.once", "kernels.team"},
     "quasi_newton": {"kernels.quasi_newton"},
     "versions": {"kernels._cache"},
+    "walking": {"kernels.scaling"},
 }  # fmt: skip
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {
     "compiled", "crew", "derivatives", "leading", "least_squares", "native", "predictor",
-    "quasi_newton", "runs",
+    "quasi_newton", "runs", "walking",
 }  # fmt: skip
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {

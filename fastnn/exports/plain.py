@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastnn import reference
 from fastnn.kernels import codes
 from fastnn.layout import Layout
+from fastnn.target_scale import TargetScale
 
 __all__ = ["PlainLayer", "PlainNetwork", "Quantized", "Trial"]
 
@@ -72,10 +73,29 @@ class PlainLayer:
             )
         return PlainLayer(W, b, self.activation)
 
+    def scaled_by(self, scale: TargetScale) -> PlainLayer:
+        """Return a last layer that gives outputs in the targets' units.
+
+        Raises
+        ------
+        ValueError
+            If a weight or bias of it is no number of the dtype.
+        """
+        W, b = scale.folded(self.W, self.b)
+        if not (np.isfinite(W).all() and np.isfinite(b).all()):
+            raise ValueError(
+                "a network with scale_targets can be exported where its last weights times the "
+                f"deviations of the targets are finite in {self.W.dtype}; got some that are not. "
+                "Compute in float64."
+            )
+        return PlainLayer(W, b, self.activation)
+
 
 @dataclass(frozen=True, slots=True)
 class PlainNetwork:
     """Dense layers in order; dropouts are omitted, and a Standardize is in the first weights.
+
+    The units of scaled targets are in the last ones.
 
     Attributes
     ----------
@@ -119,6 +139,8 @@ class PlainNetwork:
         if scaled:
             mean, deviation = (layout.view(held, entry) for entry in first.parameters)
             layers[0] = layers[0].behind(mean, deviation)
+        if layout.scale is not None:
+            layers[-1] = layers[-1].scaled_by(layout.scale)
         return cls(tuple(layers), parameters.dtype, None if classes is None else classes.copy())
 
     @property

@@ -22,6 +22,7 @@ from fastnn.kernels.crew import BOARD, finish, left, post, take_part, take_rows,
 from fastnn.kernels.elementwise import activation_forward
 from fastnn.kernels.narrow import pack_narrow, row_times_few
 from fastnn.kernels.panels import PANEL_BYTES
+from fastnn.kernels.scaling import give_units
 from fastnn.kernels.single import FEW_ROWS, few_times_matrix
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.views import array_at, matrix
@@ -213,6 +214,8 @@ def answer_rows(
         copy_rows(out, end, outputs, room, place, row[codes.PITCH], rows, outputs, False)
     if not is_done(row):
         apply(out, end, rows, outputs, row[codes.ACTIVATION])
+    if plan[codes.UNITS]:
+        give_units(out, end, rows, outputs, array_at(out, plan[codes.UNITS], 2 * outputs, 0))
 
 
 @kernel
@@ -258,6 +261,9 @@ def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> No
     # The result may overwrite the row: it is written only after the whole row was read.
     for j in range(out.size):
         out[j] = room[a + j]
+    if plan[codes.UNITS]:
+        numbers = array_at(room, plan[codes.UNITS], 2 * out.size, 0)
+        give_units(out, out.size - out.size, x.size // table[0, codes.INPUTS], out.size, numbers)
 
 
 @kernel

@@ -127,7 +127,9 @@ WAITED: Final = 16  # nanoseconds that the asking thread waited for the others
 # Of a call with several weight vectors; 0 for one with a single one.
 VECTORS: Final = 17
 ONE_BY_ONE: Final = 18  # 1 where rows are computed one by one, without packing weights
-ANSWER_ENTRIES: Final = 19
+# Of all again.
+UNITS: Final = 19  # address of what outputs are multiplied by and added to; 0 where they stay
+ANSWER_ENTRIES: Final = 20
 
 # Helpers of predictions at the most, threads that divide outputs (a bit for each), and layers whose
 # outputs they divide.

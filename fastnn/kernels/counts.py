@@ -117,21 +117,27 @@ def count_errors(
 ) -> None:
     """Sum absolute errors of rows of predictions, S, and their squares, by examples' weights.
 
-    Reads: S (rows, outputs), the chosen examples' labels or values, weights.
+    Of targets at unit scale they are those in their units, by which they are multiplied.
+
+    Reads: S (rows, outputs), the chosen examples' labels or values, weights; in sums, the figures.
     Adds to: ABSOLUTE and SQUARES of the lines of tiles from `line` on, and RELATIVE if the plan
     asks for it.  May overwrite: nothing.
     """
     targets = plan.targets
+    # Behind the figures of training and validation examples; see `tallies.Counting`.
+    deviation = plan.figures + 2 * (1 + targets)
+    mean = deviation + targets
     for i in range(S.shape[0]):
         e, to = chosen[i], line + i // BATCH_ROWS * plan.tally
         weight = np.float64(weights[e]) if weights.size else 1.0
         total, relative = 0.0, 0.0
         for j in range(targets):
             y = target_of(e, j, labels, values)
-            error = np.float64(S[i, j]) - y
+            error = (np.float64(S[i, j]) - y) * sums[deviation + j]
             total += abs(error)
             sums[to + codes.SQUARES + j] += weight * error * error
             if plan.counted & codes.RELATIVES:
+                y = y * sums[deviation + j] + sums[mean + j]
                 relative += abs(error) / max(abs(y), LEAST_SHARE_8)
         sums[to + codes.ABSOLUTE] += weight * total
         if plan.counted & codes.RELATIVES:

@@ -1,6 +1,7 @@
 """Standardising: ``(x - mean) / deviation`` of some rows, in place.
 
 The division is a multiplication by the reciprocal, of which each column has one for all rows.
+Outputs of a network that learnt scaled targets are brought back to their units here too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastnn.kernels._jit import entry, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
-__all__ = ["scale_examples", "standardize_forward"]
+__all__ = ["bring_back", "give_units", "scale_examples", "standardize_forward"]
 
 
 def _scale_rows(M: Any, to: int, at: int, mean: int, deviation: int, rows: int, pitch: int) -> None:
@@ -102,4 +103,34 @@ def scale_examples(P: Any, mean: int, deviation: int, columns: int, x: Any, out:
             factor = one / spread
         for at in range(k, x.size, columns):
             out[at] = (x[at] - middle) * factor
+    restore_subnormals(control)
+
+
+@kernel
+def give_units(out: Any, start: int, rows: int, outputs: int, numbers: Any) -> None:
+    """Bring outputs back to the units of their targets: ``out * factor + shift``.
+
+    Reads: numbers (2 * outputs,), factors and then shifts.  Writes: out (rows, outputs) from start.
+    May overwrite: nothing else.
+    """
+    for i in range(rows):
+        at = start + i * outputs
+        for j in range(outputs):
+            out[at + j] = out[at + j] * numbers[j] + numbers[outputs + j]
+
+
+@entry
+def bring_back(out: Any, numbers: Any) -> None:
+    """Bring outputs back to the units of their targets, with the bits of `answers.answer`.
+
+    Parameters
+    ----------
+    out : (rows * outputs,)
+        Read and written.
+    numbers : (2 * outputs,)
+        What they are multiplied by, then what is added.
+    """
+    control = flush_subnormals()
+    outputs = numbers.size // 2
+    give_units(out, out.size - out.size, out.size // outputs, outputs, numbers)
     restore_subnormals(control)

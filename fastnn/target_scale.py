@@ -1,0 +1,210 @@
+"""Targets brought to unit scale within a network, and its outputs brought back to their units.
+
+A network with such a scale learns ``(y - mean) / deviation`` and predicts ``mean + deviation a``
+of its last layer's outputs a.  A `Layout` carries the scale, so that whatever computes predictions
+finds it; what trains is given a layout without one, and targets at unit scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import reference
+from fastnn.data import Data
+from fastnn.gate import Targets
+from fastnn.losses import LOSSES, Loss
+from fastnn.names import describe
+from fastnn.scaling import measured
+
+__all__ = ["TargetScale", "check_last", "check_loss", "measured_targets", "target_scale_of"]
+
+Floats = NDArray[np.floating]
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetScale:
+    """Means and deviations of targets.
+
+    Attributes
+    ----------
+    mean, deviation : ndarray of float64 (targets,)
+        Of each column; 0 and 1 of one that is left alone.
+    """
+
+    mean: Doubles
+    deviation: Doubles
+
+    def __post_init__(self) -> None:
+        """Lock the arrays."""
+        self.mean.flags.writeable = self.deviation.flags.writeable = False
+
+    def numbers(self, outputs: int, dtype: Any = np.float64) -> Floats:
+        """Return what outputs are multiplied by, then what is added to them, in one vector.
+
+        Where a network has two outputs for each target, the later half are logarithms of
+        variances, to which twice the logarithm of the deviation is added.
+        """
+        factors, shifts = np.ones(outputs), np.zeros(outputs)
+        targets = len(self.mean)
+        factors[:targets], shifts[:targets] = self.deviation, self.mean
+        if outputs > targets:
+            shifts[targets:] = 2.0 * np.log(self.deviation)
+        return np.concatenate([factors, shifts]).astype(dtype)
+
+    def factors(self, outputs: int, dtype: Any) -> Floats:
+        """Return what derivatives of outputs are multiplied by."""
+        return self.numbers(outputs, dtype)[:outputs]
+
+    def outside(self, outputs: Floats) -> Doubles:
+        """Return outputs (n, m), or targets at unit scale, in the targets' units and float64."""
+        numbers = self.numbers(outputs.shape[1])
+        factors, shifts = np.split(numbers, 2)
+        return np.asarray(outputs * factors + shifts, np.float64)
+
+    def bring_back(self, outputs: Floats) -> None:
+        """Bring outputs (n, m) to the targets' units, in place and in their dtype."""
+        factors, shifts = np.split(self.numbers(outputs.shape[1], outputs.dtype), 2)
+        with np.errstate(all="ignore"):
+            outputs *= factors
+            outputs += shifts
+
+    def inside(self, data: Data, dtype: Any, argument: str = "y") -> Data:
+        """Return examples with targets, given in float64, at unit scale and in a dtype.
+
+        Raises
+        ------
+        ValueError
+            If one is so far away that it is no number of the dtype.
+        """
+        with np.errstate(over="ignore"):
+            values = ((data.targets.values - self.mean) / self.deviation).astype(dtype)
+        wrong = np.isinf(values)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"{argument} must lie within what {np.dtype(dtype)} holds of the first targets' "
+                f"scale; got {data.targets.values[row, column]:g} at row {row}, where these have "
+                f"the mean {self.mean[column]:g} and the deviation {self.deviation[column]:g}."
+            )
+        values.flags.writeable = False
+        targets = Targets(data.targets.labels, values, data.targets.missing)
+        return Data(data.X, targets, data.weights)
+
+    def mean_loss(self, loss: Loss, outputs: Floats, data: Data) -> float:
+        """Return the (weighted) mean loss, without L2, in the targets' units.
+
+        Parameters
+        ----------
+        loss : Loss
+            The row.
+        outputs : ndarray (n, m)
+            The last layer's, at unit scale.
+        data : Data
+            With targets at unit scale.
+        """
+        A, Y = self.outside(outputs).T, self.outside(data.targets.values).T
+        weights = data.weights.astype(np.float64) if data.weights.size else None
+        with np.errstate(all="ignore"):
+            return float(
+                reference.mean_loss(loss.name, "identity", A, A, Y, weights, **loss.settings)
+            )
+
+    def folded(self, W: Floats, b: Floats | None) -> tuple[Floats, Floats]:
+        """Return weights and biases of a last layer that gives outputs in the targets' units.
+
+        ``(A W + b) D + M`` is ``A (W D) + (b D + M)``, taken in float64.
+        """
+        factors, shifts = np.split(self.numbers(W.shape[1]), 2)
+        with np.errstate(over="ignore"):
+            biases = (0.0 if b is None else b) * factors + shifts
+            return (W * factors).astype(W.dtype), np.asarray(biases).astype(W.dtype)
+
+
+def check_last(activation: str) -> None:
+    """Refuse a last layer whose outputs are not any numbers."""
+    if activation != "identity":
+        raise ValueError(
+            "scale_targets=True needs a last layer of activation 'identity', as targets at unit "
+            f"scale are numbers on both sides of 0; got {activation!r}. For classes, counts and "
+            "amounts leave scale_targets=False: their losses need no scale."
+        )
+
+
+def check_loss(loss: Loss) -> None:
+    """Refuse a loss whose targets have no scale of their own."""
+    if loss.targets != "real":
+        fitting = [row.name for row in LOSSES.values() if row.targets == "real"]
+        raise ValueError(
+            f"scale_targets=True needs a loss for targets that are any numbers, one of "
+            f"{', '.join(map(repr, fitting))}; got loss={loss.name!r}. With it leave "
+            "scale_targets=False."
+        )
+
+
+def measured_targets(data: Data, dtype: Any, argument: str = "y") -> TargetScale:
+    """Return the scale of targets, given in float64, of those that are known, by their weights.
+
+    A column that has one value only is left alone, as is one whose deviation is no number of the
+    network's dtype.
+
+    Raises
+    ------
+    ValueError
+        If a target is no number of the network's dtype.
+    """
+    values = data.targets.values
+    known = ~np.isnan(values)
+    weights = data.weights.astype(np.float64) if data.weights.size else None
+    if weights is not None and data.targets.missing:
+        # What has passed the gate counts as much as the part of its targets that is known.
+        weights = weights / np.maximum(known.mean(axis=1), 1.0 / values.shape[1])
+    limits = np.finfo(dtype)
+    mean, deviation = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    for column in range(values.shape[1]):
+        rows = known[:, column]
+        w = np.zeros(0) if weights is None else weights[rows]
+        if not rows.any() or (len(w) and not w.any()):
+            continue
+        one = values[rows, column, np.newaxis]
+        if np.abs(one).max() > float(limits.max):
+            raise ValueError(
+                f"{argument} must hold numbers that fit {np.dtype(dtype)}, as predictions are; "
+                f"got {one[np.abs(one).argmax(), 0]:g} in column {column}. Use dtype='float64'."
+            )
+        found = measured(one, w)
+        if float(limits.tiny) <= found[1][0]:
+            mean[column], deviation[column] = found[0][0], found[1][0]
+    return TargetScale(mean, deviation)
+
+
+def target_scale_of(arrays: Mapping[str, NDArray[Any]], outputs: int) -> TargetScale:
+    """Return the scale that a file or a pickle holds, checked.
+
+    Raises
+    ------
+    ValueError
+        If it is none of a network with so many outputs.
+    """
+    mean, deviation = arrays.get("mean"), arrays.get("deviation")
+    if len(arrays) != 2 or mean is None or deviation is None:
+        raise ValueError(
+            f"a scale of targets must have a mean and a deviation; got {describe(sorted(arrays))}."
+        )
+    fits = (
+        mean.shape == deviation.shape
+        and mean.ndim == 1
+        and len(mean) in (outputs, outputs / 2)
+        and mean.dtype == deviation.dtype == np.float64
+        and np.isfinite(mean).all()
+        and np.isfinite(deviation).all()
+        and (deviation > 0.0).all()
+    )
+    if not fits:
+        raise ValueError("a scale of targets must have a number and one above 0 for each target.")
+    return TargetScale(mean.copy(), deviation.copy())
