@@ -19,12 +19,19 @@ KINDS: dict[str, tuple[Layer, ...]] = {
     "RMSNorm": (_DENSE, fn.RMSNorm()),
     "PReLU": (_DENSE, fn.PReLU()),
     "Residual": (fn.Residual([_DENSE]),),
+    "Embedding": (_DENSE,),
+}
+
+# What stands before them: vectors of sixteen numbers for the codes of sixteen columns.
+_CODES = 1000
+LEADING: dict[str, tuple[Layer, ...]] = {
+    "Embedding": (fn.Embedding(dict.fromkeys(range(16), _CODES), 16),),
 }
 
 
 def network(kind: str, dtype: str = "float32") -> fn.Sequential:
     """Return three layers of 256, a kind of layer behind or around each, and ten classes."""
-    layers = KINDS[kind] * 3
+    layers = [*LEADING.get(kind, ()), *KINDS[kind] * 3]
     return fn.Sequential([*layers, fn.Dense(10, "softmax")], inputs=_FEATURES, dtype=dtype)
 
 
@@ -43,6 +50,8 @@ class LayerStep:
         rng = np.random.default_rng(0)
         self.net = network(kind, dtype)
         self.X = rng.normal(size=(_ROWS, _FEATURES)).astype(dtype)
+        for column, size in self.net.layout.coded:
+            self.X[:, column] = rng.integers(size, size=_ROWS)
         self.y = rng.integers(10, size=_ROWS)
         # The first call compiles.
         self.epoch()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.checkpoints import Checkpoint as Checkpoint
     from fastnn.diagnosis import Diagnosis as Diagnosis
+    from fastnn.embeddings import Embedding as Embedding
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FitWarning as FitWarning
     from fastnn.errors import ModelFileError as ModelFileError
@@ -105,6 +106,7 @@ _HOMES = {
     "DivergenceError": "errors",
     "Dropout": "layers",
     "EarlyStopping": "callbacks",
+    "Embedding": "embeddings",
     "ExponentialDecay": "schedules",
     "F1": "metrics",
     "FitWarning": "errors",

@@ -42,10 +42,13 @@ class Differentiable:
     ) -> tuple[Loss, Data, Path]:  # fmt: skip
         raise NotImplementedError
 
+    def _readable(self, features: Floats, name: str = "X") -> Any:
+        raise NotImplementedError
+
     def _derived(self, X: object, name: str, V: Floats | None, backend: str | None) -> Floats:
         """Return derivatives of one state of the parameters."""
         layout, path = self.layout, paths.asked(backend)
-        rows = gate.features(X, self.dtype, layout.inputs)
+        rows = self._readable(gate.features(X, self.dtype, layout.inputs))
         return self._shown.read(
             lambda parameters: _derived(path, layout, parameters, rows, name, V), self._parameters
         )
@@ -69,7 +72,8 @@ class Differentiable:
         Returns
         -------
         ndarray, shape (n, m, p)
-            ``[i, k, j]`` is the derivative of output k by feature j at example i.
+            ``[i, k, j]`` is the derivative of output k by feature j at example i; 0 by codes that
+            an `Embedding` reads, as nothing changes between two of them.
 
         Raises
         ------
@@ -293,6 +297,12 @@ class Differentiable:
         [[1.718, 0.0]]
         """
         layout, path = self.layout, paths.asked(backend)
+        if layout.coded:
+            raise ValueError(
+                "attribute goes from a baseline to each example, and between two codes there is "
+                f"nothing; got a network that embeds column {layout.coded[0][0]}. Compare "
+                "predictions with other codes instead."
+            )
         rows = gate.features(X, self.dtype, layout.inputs)
         bases = np.zeros((1, layout.inputs), self.dtype)
         if baseline is not None:

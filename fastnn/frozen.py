@@ -64,7 +64,8 @@ class Frozen:
         Parameters
         ----------
         x : ndarray, shape (p,) or (n, p)
-            Of the network's dtype and C-contiguous; its values are not checked.
+            Of the network's dtype and C-contiguous; its values are not checked, except for codes
+            that an `Embedding` reads.
         out : ndarray, shape (m,) or (n, m), optional
             Where to write the predictions.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "at_a_glance",
     "at_once",
     "class_weights",
+    "codes",
     "features",
     "known_only",
     "lies_ready",
@@ -320,6 +321,62 @@ def sparse_or_dense(
 
     values = _finite(rows.values, np.dtype(dtype), argument, cell)
     return SparseRows(_read_only(rows.starts), _read_only(rows.columns), values, p)
+
+
+def codes(X: Array, coded: Sequence[tuple[int, int]], argument: str) -> Array:
+    """Refuse examples in which a column of codes holds something else.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p) or (p,)
+        Examples that have passed otherwise, or one of them.
+    coded : sequence of (int, int)
+        Columns that hold codes, and how many codes each has.
+    argument : str
+        The name of the caller's argument, for the message.
+
+    Returns
+    -------
+    ndarray
+        `X` itself.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or a number in it is not whole, negative, or too large.
+
+    Examples
+    --------
+    >>> codes(np.array([[0.5, 2.0]]), [(1, 3)], "X")
+    array([[0.5, 2. ]])
+    >>> codes(np.array([[0.5, 3.0]]), [(1, 3)], "X")
+    Traceback (most recent call last):
+    ...
+    ValueError: X has 3 at row 0, column 1, which holds codes: whole numbers from 0 to 2. Number \
+the categories from 0, and keep a code for those that may come later.
+    """
+    for column, size in coded:
+        if column >= X.shape[-1]:
+            raise ValueError(
+                f"{argument} has {X.shape[-1]} feature{'' if X.shape[-1] == 1 else 's'}, but "
+                f"column {column}, counted from 0, shall hold codes for an Embedding."
+            )
+        values = X[..., column]
+
+        def wrong(part: Array, size: int = size) -> Array:
+            found: Array = ~((part >= 0) & (part < size) & (part == np.floor(part)))
+            return found
+
+        if wrong(values).any():
+            place, _ = _offenders(np.ascontiguousarray(values).reshape(-1), wrong)
+            came = f"{float(values.reshape(-1)[place[0]]):.9g}"
+            where = _where((*place, column))
+            known = f"whole numbers from 0 to {size - 1}" if size > 1 else "0 alone"
+            raise ValueError(
+                f"{argument} has {came} at {where}, which holds codes: {known}. Number the "
+                "categories from 0, and keep a code for those that may come later."
+            )
+    return X
 
 
 def _is_sparse(value: object) -> bool:

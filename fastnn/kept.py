@@ -172,7 +172,9 @@ class Plans:
     def __init__(self, layout: Layout, dtype: np.dtype[Any]) -> None:
         self.layout = layout
         self._dtype = dtype
-        self._inputs, self._outputs = layout.inputs, layout.outputs
+        # No array is as wide as that: the gate looks at all codes.
+        self._inputs = -1 if layout.coded else layout.inputs
+        self._outputs = layout.outputs
         self._nothing = Data.unanswered(np.zeros((0, layout.inputs), dtype))
         self._runs: dict[Key, list[Call]] = {}
         self._steps: dict[Key, Step] = {}

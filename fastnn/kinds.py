@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fastnn import reference_kinds, reference_norms, reference_scaling, reference_slopes
+from numpy.typing import NDArray
+
+from fastnn import (
+    embeddings,
+    reference_embeddings,
+    reference_kinds,
+    reference_norms,
+    reference_scaling,
+    reference_slopes,
+)  # fmt: skip
+from fastnn.embeddings import Embedding
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer, named
 from fastnn.names import describe, lookup, several
@@ -20,8 +30,8 @@ from fastnn.scaling import Standardize, measured
 from fastnn.slopes import PReLU
 
 __all__ = [
-    "KINDS", "LAYERS", "Array", "Kind", "check_layers", "check_widths", "from_dict", "kind_of",
-    "spelt", "to_dict",
+    "KINDS", "LAYERS", "Array", "Kind", "check_layers", "check_widths", "coded_columns",
+    "from_dict", "kind_of", "spelt", "to_dict",
 ]  # fmt: skip
 
 
@@ -37,11 +47,14 @@ class Array:
         ``(inputs, outputs)`` for a matrix, ``(outputs,)`` for one number per column.
     start : float
         What its elements begin as, unless an initializer draws them.
+    deviation : float
+        Standard deviation of the normal numbers that they are drawn from, about the start.
     """
 
     name: str
     shape: tuple[int, ...]
     start: float = 0.0
+    deviation: float = 0.0
 
 
 def _same(layer: Any, inputs: int) -> int:
@@ -70,13 +83,14 @@ class Kind:
         What `Sequential.summary` says of a layer beside its kind.
     parameters : callable
         The arrays that training changes, of a layer and its number of inputs: a matrix and
-        biases, or one or two spans, as `form` says.
+        biases, one or two spans, or any that are one span together, as `form` says.
     buffers : callable
         The arrays that belong to it otherwise, in the same way.
     outputs : callable
         How many columns it writes, of a layer and its number of inputs.
     form : int
-        How its parameters lie: codes.NO_PARAMETERS, codes.MATRIX or codes.SPANS.
+        How its parameters lie: codes.NO_PARAMETERS, codes.MATRIX, codes.SPANS or
+        codes.ONE_SPAN.
     number : callable
         The number that its kernels take, of a layer.
     columns : callable
@@ -92,6 +106,11 @@ class Kind:
     measured : callable or None
         Its parameters where examples and their weights say them, for a layer that reads X; the
         first fit asks.
+    coded : callable
+        The columns of X that it reads as codes, and how many codes each has, of a layer.
+    pieces : callable or None
+        Integers that its kernels go by, of a layer, its number of inputs and the columns of a
+        panel.
     """
 
     record: type[Layer]
@@ -109,6 +128,8 @@ class Kind:
     in_training: bool = False
     in_place: bool = False
     measured: Callable[[Any, Any], tuple[Any, ...]] | None = None
+    coded: Callable[[Any], tuple[tuple[int, int], ...]] = lambda layer: ()
+    pieces: Callable[[Any, int, int], NDArray[Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -129,6 +150,13 @@ def _dropped(layer: Dropout, place: int) -> dict[str, int]:
     """Return what a dropout draws by: its place, and from which hash on a unit stays."""
     threshold = min(round(layer.rate * 2**32), 2**32 - 1)
     return {"place": place, "threshold": threshold}
+
+
+def _tables(layer: Embedding, inputs: int) -> tuple[Array, ...]:
+    """Return a table of vectors for each coded column."""
+    return tuple(
+        Array(name, shape, deviation=spread) for name, shape, spread in embeddings.tables(layer)
+    )
 
 
 def _scale_and_shift(layer: Any, inputs: int) -> tuple[Array, ...]:
@@ -187,6 +215,15 @@ _ROWS = (
         Residual, codes.RESIDUAL, reference_kinds.RESIDUAL,
         say=lambda layer: "sum",
     ),
+    Kind(
+        Embedding, codes.EMBEDDING, reference_embeddings.EMBEDDING,
+        say=embeddings.said,
+        parameters=_tables,
+        outputs=embeddings.width,
+        form=codes.ONE_SPAN,
+        coded=lambda layer: layer.sizes,
+        pieces=embeddings.pieces,
+    ),
 )  # fmt: skip
 
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
@@ -228,6 +265,8 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
                 f"{spelt(name)} is {layer!r}, which measures the features and so must be the "
                 f"first layer; before it stands {first}."
             )
+        if kind_of(layer).coded(layer):
+            _check_reads_codes(name, layer, found)
     check_widths(found, None)
     if not isinstance(found[-1], Dense):
         raise ValueError(
@@ -235,6 +274,22 @@ def check_layers(layers: object) -> tuple[Layer, ...]:
             f"got {found[-1]!r} at the end."
         )
     return found
+
+
+def _check_reads_codes(name: str, layer: Layer, layers: Sequence[Layer]) -> None:
+    """Refuse a layer that reads codes where what it reads are no features as they came."""
+    if name == "0" or (name == "1" and kind_of(layers[0]).measured is not None):
+        return
+    first = "a block" if "." in name else repr(layers[int(name) - 1])
+    raise ValueError(
+        f"{spelt(name)} is {layer!r}, which reads codes from X and so must be the first layer, or "
+        f"the second behind a Standardize; before it stands {first}."
+    )
+
+
+def coded_columns(layers: Sequence[Layer]) -> tuple[tuple[int, int], ...]:
+    """Return the columns of X that layers read as codes, and how many codes each has."""
+    return tuple(pair for layer in layers[:2] for pair in kind_of(layer).coded(layer))
 
 
 def spelt(name: str) -> str:
@@ -273,7 +328,13 @@ def to_dict(layer: Layer) -> dict[str, Any]:
         value = getattr(layer, one.name)
         if one.metadata.get("later") and value == one.default:
             continue
-        plain[one.name] = [to_dict(part) for part in layer.inside] if layer.inside else value
+        if isinstance(value, tuple):
+            value = (
+                [to_dict(part) for part in value]
+                if layer.inside
+                else [number for pair in value for number in pair]
+            )
+        plain[one.name] = value
     return plain
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastnn import tuning
 from fastnn.activations import ACTIVATIONS, Activation
 from fastnn.kernels import codes, records
-from fastnn.kinds import KINDS, Array, Kind, check_widths, kind_of
+from fastnn.kinds import KINDS, Array, Kind, check_widths, coded_columns, kind_of
 from fastnn.layers import Layer
 from fastnn.losses import Loss
 from fastnn.system import pages
@@ -34,6 +34,7 @@ __all__ = [
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of any current CPU
 _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
+_SPAN_BLOCK = 1 << 14  # elements of a gradient in one span that are summed before their step
 
 # What is private to a thread where threads share no chunk.
 _PRIVATE_IN_TABLE = (
@@ -137,15 +138,19 @@ class Operation:
         return self.name if "." in self.name else self.place
 
     def begin(
-        self, layout: Layout, parameters: NDArray[np.floating], buffers: NDArray[np.floating]
-    ) -> None:
+        self, layout: Layout, parameters: NDArray[np.floating], buffers: NDArray[np.floating],
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
         """Write what its arrays begin as, but for those that an initializer draws."""
         kind = self.kind
         if kind.form != codes.MATRIX:
             for entry, one in zip(
                 self.parameters, kind.parameters(self.layer, self.inputs), strict=True
             ):
-                layout.view(parameters, entry)[:] = one.start
+                view = layout.view(parameters, entry)
+                view[:] = one.start
+                if one.deviation:
+                    view += rng.normal(0.0, one.deviation, view.shape).astype(view.dtype)
         for entry, one in zip(self.buffers, kind.buffers(self.layer, self.inputs), strict=True):
             layout.view(buffers, entry)[:] = one.start
 
@@ -213,6 +218,8 @@ class Layout:
             entry.name: entry for operation in self.operations for entry in operation.buffers
         }
         self.size = sum(entry.size for entry in self)
+        #: Columns of X that hold codes, and how many codes each has.
+        self.coded = coded_columns([one.layer for one in self.operations])
         self.buffer_size = sum(entry.size for entry in self.buffers.values())
 
     @classmethod
@@ -408,6 +415,8 @@ class Program:
         Elements of the integer workspace that it needs.
     parts : int
         Parts into which the work between two barriers is divided; further threads would be idle.
+    known : ndarray of int64
+        What the integer workspace begins with.
     """
 
     table: NDArray[np.void]
@@ -415,6 +424,7 @@ class Program:
     workspace: int
     integers: int = 0
     parts: int = 1
+    known: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __str__(self) -> str:
         """Return the first thread's operation table with names, one line per operation.
@@ -518,6 +528,7 @@ class _Planner:
         self.table = records.operations(len(self.operations))
         self.plan = np.zeros((), records.PLAN)
         self.room, self.integers = _Room(), _Room()
+        self.known = np.zeros(0, np.int64)
 
     def program(self) -> Program:
         """Plan everything."""
@@ -562,6 +573,11 @@ class _Planner:
                 row[name] = number
             row["number"] = one.kind.number(one.layer)
             row["l2"] = one.l2 if asked.penalty else 0.0
+            if one.kind.pieces is not None:
+                pieces = one.kind.pieces(one.layer, one.inputs, self.tiling.panel)
+                row["pieces"], row["piece_count"] = self.integers(pieces.size), len(pieces)
+                self.known = np.zeros(self.integers.end, np.int64)
+                self.known[: pieces.size] = pieces.reshape(-1)
 
     def _activation(self, one: Operation) -> Activation:
         """Return an operation's activation; a matched loss takes over the last one's."""
@@ -576,13 +592,17 @@ class _Planner:
             row["units"] = units
             if not one.parameters:
                 continue
-            span = tiling.panels(1, one.outputs)
+            together = one.kind.form == codes.ONE_SPAN
+            count = sum(entry.size for entry in one.parameters) if together else one.outputs
+            span = tiling.panels(1, count)
             packed, tiles = span, span // tiling.panel
             matrix = one.kind.form == codes.MATRIX
             if matrix:
                 packed, tiles = tiling.packed(one.inputs, one.outputs)
                 row["narrow"] = one.outputs <= tiling.narrow
-            first, *others = one.parameters
+            else:
+                row["span"] = count
+            first, *others = one.parameters[: 1 if together else 2]
             row["W"] = first.offset
             row["packed"] = self.room(packed)
             if others:
@@ -726,6 +746,8 @@ class _Planner:
             columns = min(self.operations[0].inputs, tuning.current.spread_columns)
             deep = _up(columns, self.tiling.units)
         plan["tile_size"] = self.tiling.panel * deep
+        if (self.table["form"] == codes.ONE_SPAN).any():
+            plan["tile_size"] = max(int(plan["tile_size"]), _SPAN_BLOCK)
         plan["tiles"] = room(threads * int(plan["tile_size"]))
         plan["rates_at"] = room(2 * codes.RATES)
         shifts = copy * np.arange(threads, dtype=np.int64)
@@ -733,7 +755,7 @@ class _Planner:
         for name in _PRIVATE_INTEGERS:
             plans[name] += own * np.arange(threads)
         tables = _shifted(self.table, shifts[:, None], _PRIVATE_IN_TABLE)
-        return Program(tables, plans, room.end, integers.end, self.parts)
+        return Program(tables, plans, room.end, integers.end, self.parts, self.known)
 
 
 #: The columns of the operation table that `Program` shows beside its operation and activation.

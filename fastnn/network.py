@@ -41,7 +41,7 @@ from fastnn.history import History
 from fastnn.initializers import draw_start
 from fastnn.jobs import Job
 from fastnn.kernels import codes
-from fastnn.kinds import check_layers, from_dict, kind_of, spelt, to_dict
+from fastnn.kinds import check_layers, coded_columns, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
@@ -86,6 +86,7 @@ _OWN = {
     "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
     "_shown",
     "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded", "scale_targets",
+    "_coded",
 }  # fmt: skip
 _FORMAT = "fastnn"
 _ESTIMATOR = "fastnn-estimator"  # what the estimators' files say in its place
@@ -97,6 +98,8 @@ _ARRAYS_OF_A_LAYER = 2
 # What the names of a fit's arrays begin with, and those of a scale of targets.
 _OF_FIT = "fit."
 _OF_TARGETS = "targets."
+# Mean and deviation of a column that is not measured.
+_UNMEASURED = (0.0, 1.0)
 _OTHER_ARRAYS = "its arrays are not those of its layers."
 
 
@@ -204,6 +207,8 @@ class Sequential(Differentiable):
     def _share_with_nobody(self) -> None:
         """Begin with what is this network's alone, which no copy takes over."""
         self._shown = Shown()
+        # Columns of X that hold codes, and how many codes each has.
+        self._coded = coded_columns(self.layers)
         # The thread that fits it, by process: a fit of the parent does not block a forked child.
         self._fitting: dict[int, object] = {}
         self._predictor: AnyPredictor | None = None
@@ -235,7 +240,7 @@ class Sequential(Differentiable):
                     )
         buffers = aligned_zeros(layout.buffer_size, self.dtype)
         for one in layout.operations:
-            one.begin(layout, parameters, buffers)
+            one.begin(layout, parameters, buffers, rng)
 
         def build() -> None:
             self._weights_rng, self._parameters, self._layout = rng, parameters, layout
@@ -968,6 +973,9 @@ class Sequential(Differentiable):
         first, layout = self.layout.operations[0], self.layout
         assert first.kind.measured is not None
         found = first.kind.measured(features, weights)
+        coded = [column for column, _ in self._coded]
+        for values, left in zip(found, _UNMEASURED, strict=True):
+            values[coded] = left
 
         def write() -> None:
             for entry, values in zip(first.parameters, found, strict=True):
@@ -1076,7 +1084,8 @@ class Sequential(Differentiable):
         values: Any = data.targets.values
         if loss.targets != "real" or self.scale_targets:
             values = None
-        warning = hopeless(None if self._measuring else data.X, values)
+        coded = [column for column, _ in self._coded]
+        warning = hopeless(None if self._measuring else data.X, values, coded)
         if warning is not None:
             notices.warn(warning, FitWarning)
 
@@ -1121,7 +1130,7 @@ class Sequential(Differentiable):
     def _readable(self, features: Floats | SparseRows, name: str = "X") -> Any:
         """Return features that the first layer can read: sparse ones if that is a Dense."""
         if not isinstance(features, SparseRows):
-            return features
+            return gate.codes(features, self._coded, name) if self._coded else features
         first, *_ = [layer for layer in self.layers if not kind_of(layer).in_training]
         if not isinstance(first, Dense):
             raise ValueError(
@@ -1144,7 +1153,8 @@ class Sequential(Differentiable):
         held = self._data(
             theirs.X, theirs.y, loss, theirs.weights, inputs, theirs.names, missing=missing
         )
-        warn_of_scales(known, held, theirs.names, loss.numeric)
+        coded = [column for column, _ in self._coded]
+        warn_of_scales(known, held, theirs.names, loss.numeric, coded)
         return held
 
     # Predicting.
@@ -1188,6 +1198,7 @@ class Sequential(Differentiable):
             and backend is None
             and layout is not None
             and type(X) is np.ndarray
+            and not layout.coded
             and gate.lies_ready(X, layout.inputs, dtype)
             and backends.natively()
         ):
@@ -1258,7 +1269,8 @@ class Sequential(Differentiable):
         Parameters
         ----------
         x : ndarray, shape (p,) or (n, p)
-            In the network's dtype and C-contiguous; values are not checked.
+            In the network's dtype and C-contiguous; values are not checked, except for codes that
+            an `Embedding` reads.
         out : ndarray, shape (m,) or (n, m), optional
             Where the result shall lie; nothing is allocated then but for the first calls.
 
@@ -1537,8 +1549,9 @@ class Sequential(Differentiable):
             for one in layout.operations:
                 if not (one.kind.answered or one.kind.in_training):
                     raise ValueError(
-                        f"{method} computes networks of Dense and Dropout layers; got a "
-                        f"{one.kind.name} as layer {one.name}. net(x), net.predict and "
+                        f"{method} computes networks of Dense and Dropout layers; got "
+                        f"{'an' if one.kind.name[0] in 'AEIOU' else 'a'} {one.kind.name} as layer "
+                        f"{one.name}. net(x), net.predict and "
                         "net.freeze() compute every network."
                     )
             embedded = self._embedded = compiled.Embedded(layout, self.dtype)
@@ -1912,6 +1925,10 @@ class Sequential(Differentiable):
         columns = []
         if not self._measuring:
             features = gate.features(X, "float64", layout.inputs)
+            if self._coded:
+                # Codes have no scale.
+                features = features.copy()
+                features[:, [column for column, _ in self._coded]] = 0.0
             columns.append(Columns.of("X", features, self.dtype))
         if row.targets == "real" and not self.scale_targets:
             exact = gate.targets(y, "real", self.outputs, len(data), "float64", each=row.outputs)
@@ -2290,7 +2307,7 @@ class Sequential(Differentiable):
     def _exported(self, X: ArrayLike | None) -> tuple[PlainNetwork, Floats | None]:
         """Return the network as plain arrays, of one state, and checked rows if there are any."""
         layout = self.layout
-        rows = None if X is None else gate.features(X, self.dtype, layout.inputs)
+        rows = None if X is None else self._readable(gate.features(X, self.dtype, layout.inputs))
         parameters = self._shown.copied(self._parameters.copy)
         return PlainNetwork.of(layout, parameters, self._classes), rows
 
@@ -2364,6 +2381,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
             _check_kind(path, texts)
             # No layer has many arrays, or one without numbers.
             most = _ARRAYS_OF_A_LAYER * texts["network"].count('"layer"')
+            # But for one that lists their sizes.
+            most += texts["network"].count(",") // 2
             if count * _LEAST_BYTES > room or count > most:
                 raise _not_ours(path, _OTHER_ARRAYS)
             saved = _described(path, texts, room, count)

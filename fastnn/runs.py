@@ -117,6 +117,8 @@ class Run:
         self._beside = 0
         if isinstance(data.X, SparseRows) and gradient:
             self._beside = _STEP_FACTOR * _first(operations).W.size
+        if gradient:
+            self._beside += _STEP_FACTOR * _apart(operations)
         step = self._work * batch + self._beside
         self._steps = 1 if order is None else _MANY_STEPS
         most = fitting(threads, step, self._steps, -(-batch // tiling.rows))
@@ -148,6 +150,7 @@ class Run:
             # layers of 1024: the median first step on two cores, after a pause, was 18 ms, not 11).
             self.workspace[:: _PAGE // dtype.itemsize] = 0.0
         self._integers = np.zeros(program.integers, np.int64)
+        self._integers[: len(program.known)] = program.known
         self.numbers = np.zeros((), records.NUMBERS)
         self.report = np.zeros((), records.REPORT)
         self.report["best_value"] = self.report["to_beat"] = np.inf
@@ -490,6 +493,12 @@ def _work(
     if isinstance(X, SparseRows):
         first = SPARSE_FACTOR * 2 * X.entries // len(X) * _first(operations).outputs
     return 2 * first + 3 * sum(others) if gradient else first + sum(others)
+
+
+def _apart(operations: Sequence[Operation]) -> int:
+    """Return how many parameters a step goes through that are in no product."""
+    spans = [one for one in operations if one.kind.form == codes.ONE_SPAN and one.trainable]
+    return sum(entry.size for one in spans for entry in one.parameters)
 
 
 def _first(operations: Sequence[Operation]) -> Operation:

@@ -40,7 +40,9 @@ _LEFT = 0.9
 _NAMED = 3
 
 
-def hopeless(X: Floats | SparseRows | None, y: Floats | None) -> str | None:
+def hopeless(
+    X: Floats | SparseRows | None, y: Floats | None, coded: Sequence[int] = ()
+) -> str | None:
     """Say which columns are beyond 1e4 of unit scale, if any is.
 
     Parameters
@@ -49,6 +51,8 @@ def hopeless(X: Floats | SparseRows | None, y: Floats | None) -> str | None:
         Features; None where the network brings them to unit scale itself.
     y : ndarray, shape (n, m), or None
         Targets that are real numbers; None for others.
+    coded : sequence of int
+        Columns of X that hold codes, which have no scale.
 
     Returns
     -------
@@ -63,7 +67,9 @@ def hopeless(X: Floats | SparseRows | None, y: Floats | None) -> str | None:
     'y reaches 4e+05: networks learn from'
     """
     arrays = {name: array for name, array in (("X", X), ("y", y)) if array is not None}
-    said = {name: _beyond(name, array) for name, array in arrays.items()}
+    said = {
+        name: _beyond(name, array, coded if name == "X" else ()) for name, array in arrays.items()
+    }
     both = [name for name, one in said.items() if one]
     found = [said[name] for name in both]
     if not found:
@@ -91,7 +97,7 @@ def _width(y: Floats | None) -> int:
     return 1 if y is None else y.shape[1]
 
 
-def _beyond(name: str, values: Floats | SparseRows) -> str:
+def _beyond(name: str, values: Floats | SparseRows, coded: Sequence[int]) -> str:
     """Say which columns of an array are beyond 1e4 of unit scale; nothing where none is."""
     rows = max(_FEWEST_ROWS, min(_ROWS, _ELEMENTS // values.shape[1]))
     step = -(-len(values) // rows)
@@ -101,6 +107,8 @@ def _beyond(name: str, values: Floats | SparseRows) -> str:
         np.maximum.at(top, some.columns, np.abs(some.values))
     else:
         top = np.abs(values[::step]).max(axis=0)
+        if coded:
+            top[list(coded)] = 0.0
     if top.max() <= HOPELESS and top.min() >= 1.0 / HOPELESS:
         return ""
     parts = []

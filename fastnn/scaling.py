@@ -35,6 +35,7 @@ class Standardize(Layer):
     It is the first layer.  Means and deviations are those of the training examples of the first
     fit, or of `Sequential.adapt`; they are kept in files, copies and pickles, no training changes
     them, and predictions take the features as they come.  Before either it changes nothing.
+    Columns of codes, which an `Embedding` behind it reads, it leaves alone.
 
     Notes
     -----

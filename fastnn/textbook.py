@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference_derivatives, reference_draws, reference_walk
+from fastnn import gate, reference_derivatives, reference_draws, reference_walk
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.jobs import Job
@@ -49,6 +49,8 @@ class Textbook(Path):
         chosen = tuple(one for one in chosen if not one.kind.in_training)
         if out is None:
             out = np.empty((len(X), chosen[-1].outputs), parameters.dtype)
+        if layout.coded and not isinstance(X, SparseRows):
+            gate.codes(X, layout.coded, "x")
         for rows in _parts(X, chosen):
             with np.errstate(all="ignore"):
                 passed = reference_walk.outputs(layout, parameters, X[rows].T, chosen)

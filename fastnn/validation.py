@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,9 @@ def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) 
     return Given(X_val, y_val, sample_weight_val, ("X_val", "y_val", "sample_weight_val"))
 
 
-def warn_of_scales(known: Data, held: Data, names: tuple[str, str, str], numeric: bool) -> None:
+def warn_of_scales(
+    known: Data, held: Data, names: tuple[str, str, str], numeric: bool, coded: Sequence[int] = ()
+) -> None:
     """Warn where validation examples look as if they had not been transformed like the others.
 
     A column's scale is the median distance from its median, or its standard deviation where most
@@ -116,11 +119,13 @@ def warn_of_scales(known: Data, held: Data, names: tuple[str, str, str], numeric
         The arguments that those came in.
     numeric : bool
         Whether targets are numbers, which have a scale too.
+    coded : sequence of int
+        Columns of X that hold codes, which have none.
     """
     if min(len(known), len(held)) < _FEWEST_ROWS:
         return
     if isinstance(known.X, np.ndarray) and isinstance(held.X, np.ndarray):
-        said = _compared(known.X, held.X, "X", names[0])
+        said = _compared(known.X, held.X, "X", names[0], coded)
         if said is not None:
             warn(
                 f"{said} If X was transformed, as by a Pipeline, transform {names[0]} too: a "
@@ -133,7 +138,9 @@ def warn_of_scales(known: Data, held: Data, names: tuple[str, str, str], numeric
             warn(f"{said} If y was transformed, transform {names[1]} too.", FitWarning)
 
 
-def _compared(known: Floats, held: Floats, of: str, name: str) -> str | None:
+def _compared(
+    known: Floats, held: Floats, of: str, name: str, coded: Sequence[int] = ()
+) -> str | None:
     """Say in which column two arrays differ most in scale, if they differ greatly."""
     ours, theirs = _some(known), _some(held)
     with np.errstate(all="ignore"):
@@ -149,6 +156,7 @@ def _compared(known: Floats, held: Floats, of: str, name: str) -> str | None:
         )
         wider = np.maximum(width, np.abs(other - centre)) / scale
         ratio = np.where((scale > 0.0) & (width > 0.0), np.maximum(wider, scale / width), 0.0)
+    ratio[list(coded)] = 0.0
     column = int(ratio.argmax())
     if not ratio[column] >= _FAR:
         return None

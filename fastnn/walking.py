@@ -12,8 +12,8 @@ from fastnn import tuning
 from fastnn.data import Data
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation
-from fastnn.leading import LeadingPredictor
-from fastnn.predictor import Predictor, slices
+from fastnn.leading import Codes, LeadingPredictor
+from fastnn.predictor import Predictor, as_if_writeable, slices
 from fastnn.runs import Run
 from fastnn.sparse import SparseRows
 
@@ -50,6 +50,7 @@ class WalkingPredictor:
         self.row = (self.inputs,)
         self._dtype = dtype
         self._units = layout.units(self._operations, dtype)
+        self._codes = Codes(layout.coded, layout.inputs) if layout.coded else None
         # By the most rows that they take: a run is planned for a power of two.
         self._runs: dict[int, list[Run]] = {}
         self.forget()
@@ -66,6 +67,8 @@ class WalkingPredictor:
         if rows.flags.writeable:
             rows = rows.view()
             rows.flags.writeable = False
+        if self._codes is not None:
+            self._codes.check(x, as_if_writeable(rows.reshape(-1)))
         if len(rows) <= self._slice:
             self._some(parameters, rows, results)
             return

@@ -72,6 +72,7 @@ ALLOWED = {
         "steppers", "textbook",
     },
     "drawing": {"description", "layers"},
+    "embeddings": {"hints", "layers", "names"},
     "epochs": {
         "about", "callbacks", "checkpoints", "data", "descent", "divergence", "errors", "fitstate",
         "history", "jobs", "layout", "measuring", "metrics", "orders", "path", "progress", "runs",
@@ -195,7 +196,9 @@ ALLOWED = {
         "activations", "kernels.codes", "kernels.records", "kinds", "layers", "losses", "system",
         "target_scale", "tuning",
     },
-    "leading": {"kernels._load", "kernels.codes", "layout", "predictor", "sparse"},
+    "leading": {
+        "embeddings", "gate", "kernels._load", "kernels.codes", "layout", "predictor", "sparse",
+    },
     "least_squares": {
         "data", "derivatives", "kernels.codes", "layers", "layout", "losses",
         "reference_derivatives", "reference_walk", "sparse", "walking", "whole_batch",
@@ -247,6 +250,7 @@ ALLOWED = {
     "reference_derivatives": {"layout", "reference_walk"},
     "reference_curvature": {"layout", "losses", "reference", "reference_tables", "reference_walk"},
     "reference_draws": set(),
+    "reference_embeddings": {"reference_kinds", "reference_tables"},
     "reference_kinds": {"reference", "reference_tables"},
     "reference_losses": {"reference_tables"},
     "reference_norms": {"reference_kinds", "reference_tables"},
@@ -293,8 +297,9 @@ ALLOWED = {
         "names", "optimizers", "path", "runs", "states", "tuning",
     },
     "kinds": {
-        "kernels.codes", "layers", "names", "norms", "reference_kinds", "reference_norms",
-        "reference_scaling", "reference_slopes", "residual", "scaling", "slopes",
+        "embeddings", "kernels.codes", "layers", "names", "norms", "reference_embeddings",
+        "reference_kinds", "reference_norms", "reference_scaling", "reference_slopes", "residual",
+        "scaling", "slopes",
     },
     "leftovers": set(),
     "loggers": {"callbacks", "names"},
@@ -303,9 +308,9 @@ ALLOWED = {
     "target_scale": {"data", "gate", "losses", "names", "reference", "scaling"},
     "tested": {"notices"},
     "textbook": {
-        "conventions", "data", "jobs", "kernels.codes", "layout", "least_squares", "losses", "path",
-        "predictor", "quasi_newton", "reference_derivatives", "reference_draws", "reference_search",
-        "reference_walk", "runs", "sparse", "steppers", "tracing",
+        "conventions", "data", "gate", "jobs", "kernels.codes", "layout", "least_squares", "losses",
+        "path", "predictor", "quasi_newton", "reference_derivatives", "reference_draws",
+        "reference_search", "reference_walk", "runs", "sparse", "steppers", "tracing",
     },
     "threads": {"names", "system", "tuning"},
     "tracing": set(),
@@ -390,6 +395,7 @@ ALLOWED = {
     },
     "kernels.fits": set(),
     "kernels.frames": {"kernels._jit"},
+    "kernels.gathers": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.line_search": {"kernels._jit"},
     "kernels.matmul": {
         "kernels._jit", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -409,7 +415,7 @@ ALLOWED = {
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.entries",
-        "kernels.norms", "kernels.prelu", "kernels.scaling", "kernels.sums",
+        "kernels.gathers", "kernels.norms", "kernels.prelu", "kernels.scaling", "kernels.sums",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
@@ -423,8 +429,8 @@ ALLOWED = {
     "kernels.simd": set(),
     "kernels.single": {"kernels._jit", "kernels.simd"},
     "kernels.spans": {
-        "kernels._jit", "kernels.codes", "kernels.norms", "kernels.panels", "kernels.prelu",
-        "kernels.update",
+        "kernels._jit", "kernels.codes", "kernels.gathers", "kernels.norms", "kernels.panels",
+        "kernels.prelu", "kernels.sparse_products", "kernels.update",
     },
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -464,7 +470,7 @@ LAZY = {
         "kernels.epoch", "kernels.first_layer", "kernels.normal_equations", "kernels.once",
         "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
     },
-    "leading": {"kernels.scaling"},
+    "leading": {"kernels.gathers", "kernels.scaling"},
     "least_squares": {"kernels.normal_equations"},
     "estimators.onnx_files": {"exports.onnx_out"},
     "history": {"drawing", "pictures"},
@@ -490,7 +496,8 @@ MEETING = {
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.derivatives", "kernels.dropout",
-    "kernels.sparse_products", "kernels.elementwise", "kernels.embedded", "kernels.frames",
+    "kernels.gathers", "kernels.sparse_products", "kernels.elementwise", "kernels.embedded",
+    "kernels.frames",
     "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",
     "kernels.output", "kernels.panels", "kernels.parking",

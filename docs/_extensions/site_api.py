@@ -53,7 +53,8 @@ def group_of(name: str, thing: Any) -> str:
         return "Functions"
     home = thing.__module__.removeprefix("fastnn.").split(".")[0]
     homes = {"callbacks": "Callbacks", "schedules": "Schedules", "losses": "Losses"}
-    homes |= dict.fromkeys(("layers", "activations", "norms"), "Layers")
+    layers = ("layers", "activations", "norms", "slopes", "residual", "scaling", "embeddings")
+    homes |= dict.fromkeys(layers, "Layers")
     homes |= {"optimizers": "Optimizers", "metrics": "Metrics"}
     return homes.get(home, "Results")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.exports import c_texts
-from fastnn.exports.plain import PlainNetwork, Quantized, Trial
+from fastnn.exports.plain import PlainEmbedding, PlainNetwork, Quantized, Trial
 from fastnn.names import describe
 
 __all__ = ["c_source", "check_identifier"]
@@ -78,6 +78,7 @@ def c_source(
     parts = [writer.head(), "#include <math.h>\n", writer.declarations()]
     parts += writer.arrays()
     parts.append(writer.fill(c_texts.DENSE if levels is None else c_texts.DENSE_OF_BYTES))
+    parts += writer.embedding()
     parts += writer.activations()
     parts.append(writer.predict())
     parts += writer.classes()
@@ -119,10 +120,12 @@ class _Writer:
         scales = 0 if levels is None else sum(layer.outputs for layer in network.layers)
         others = network.parameters - weights + scales
         constants = weights * (size if levels is None else 1) + others * size
+        between = 0 if self._embedding is None else self._embedding.outputs
+        stack = (sum(self._rooms()) + between) * size
         activations = ", ".join(layer.activation for layer in network.layers)
         facts = (
             f"{network.sizes} ({activations}): {network.parameters:,} parameters in "
-            f"{constants:,} bytes of constants, with {sum(self._rooms()) * size:,} bytes of stack "
+            f"{constants:,} bytes of constants, with {stack:,} bytes of stack "
             f"for what lies between layers. Written by fastnn."
         )
         lines = [*textwrap.wrap(facts, _WIDTH - 3), ""]
@@ -164,10 +167,33 @@ class _Writer:
                 yield self._numbers(f"scale{place}", self.levels.scales[place])
             if layer.b is not None:
                 yield self._numbers(f"b{place}", layer.b)
+        for column, table in () if self._embedding is None else self._embedding.tables:
+            yield self._numbers(f"table_{column}", table)
         labels = self.network.classes
         if labels is not None:
             kind = self.fill(_kind(labels))
             yield _array(kind, _labels(labels))
+
+    @property
+    def _embedding(self) -> PlainEmbedding | None:
+        """What stands before the layers."""
+        return self.network.embedding
+
+    def embedding(self) -> Iterator[str]:
+        """Yield the function that puts vectors in place of codes, if there are some."""
+        if self._embedding is None:
+            return
+        lines = [f"    z[{to}] = x[{column}];" for to, column in enumerate(self._embedding.passing)]
+        to = len(lines)
+        for column, table in self._embedding.tables:
+            size, length = table.shape
+            lines.append(
+                f"    v = ${{N}}_table_{column} + ${{N}}_code(x[{column}], {size}) * {length};"
+            )
+            lines.append(f"    for (k = 0; k < {length}; k++)\n        z[{to} + k] = v[k];")
+            to += length
+        text = self.fill("".join(f"{line}\n" for line in lines))
+        yield self.fill(c_texts.EMBEDDED, lines=text)
 
     def activations(self) -> Iterator[str]:
         """Yield a function for each activation that the network has."""
@@ -183,8 +209,13 @@ class _Writer:
         layers = self.network.layers
         rooms = [f"{room}[{size}]" for room, size in zip("ab", self._rooms(), strict=True) if size]
         lines = ["void ${N}_predict(const $T *x, $T *y)", "{"]
+        if self._embedding is not None:
+            rooms.append(f"e[{self._embedding.outputs}]")
         lines += [f"    $T {', '.join(rooms)};"] if rooms else []
         source = "x"
+        if self._embedding is not None:
+            lines.append("    ${N}_embed(x, e);")
+            source = "e"
         for place, layer in enumerate(layers):
             result = "y" if layer is layers[-1] else "ab"[place % 2]
             scale = "" if self.levels is None else f" ${{N}}_scale{place},"

@@ -14,6 +14,7 @@ __all__ = [
     "DENSE",
     "DENSE_OF_BYTES",
     "EACH",
+    "EMBEDDED",
     "LARGEST",
     "SIDE",
     "SOFTMAX",
@@ -39,6 +40,21 @@ ACTIVATIONS: dict[str, str | None] = {
     "exp": "exp$f(z)",
     "sin": "sin$f(z)",
 }
+
+EMBEDDED = """\
+/* A code as an index; beyond its table it counts as the nearest one. */
+static int ${N}_code($T x, int size)
+{
+    return !(x > 0) ? 0 : x >= ($T)size ? size - 1 : (int)x;
+}
+
+/* The columns that pass, then the vectors of the codes. */
+static void ${N}_embed(const $T *restrict x, $T *restrict z)
+{
+    const $T *v;
+    int k;
+$lines}
+"""
 
 EACH = """\
 static void ${N}_$activation($T *restrict a, int n)

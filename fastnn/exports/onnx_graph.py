@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.exports.plain import PlainNetwork
+from fastnn.exports.plain import PlainEmbedding, PlainNetwork
 
 __all__ = ["PATTERNS", "Graph", "NamedNode", "Node", "Nodes"]
 
@@ -54,6 +54,9 @@ class Nodes:
 
 
 Formula = Callable[[Nodes], object]
+
+# As files number the dtype (onnx.TensorProto.INT64).
+_INT64 = 7
 
 
 def _nodes(formula: Formula) -> tuple[Node, ...]:
@@ -199,6 +202,8 @@ class Graph:
         end : str, optional
             The name of its outputs; one that is free where it is left out.
         """
+        if network.embedding is not None:
+            source = self._embedded(network.embedding, source)
         for place, layer in enumerate(network.layers):
             last = end if place == len(network.layers) - 1 else None
             pattern = PATTERNS[layer.activation][0]
@@ -219,6 +224,20 @@ class Graph:
                 )
                 names.append(source)
         return source
+
+    def _embedded(self, embedding: PlainEmbedding, source: str) -> str:
+        """Add what stands before the first layer; return the name of what that reads."""
+        parts = []
+        if embedding.passing:
+            passing = self.array("passing", np.array(embedding.passing, np.int64))
+            parts.append(self.add("Gather", [source, passing], "passed", axis=1))
+        for column, table in embedding.tables:
+            place = self.array(f"column_{column}", np.array(column, np.int64))
+            number = self.add("Gather", [source, place], f"number_of_{column}", axis=1)
+            code = self.add("Cast", [number], f"code_{column}", to=_INT64)
+            names = [self.array(f"table_{column}", table), code]
+            parts.append(self.add("Gather", names, f"vectors_{column}", axis=0))
+        return self.add("Concat", parts, "embedded", axis=1)
 
     def _result(
         self,

@@ -13,7 +13,7 @@ from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.target_scale import TargetScale
 
-__all__ = ["PlainLayer", "PlainNetwork", "Quantized", "Trial"]
+__all__ = ["PlainEmbedding", "PlainLayer", "PlainNetwork", "Quantized", "Trial"]
 
 Floats = NDArray[np.floating]
 
@@ -92,6 +92,42 @@ class PlainLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainEmbedding:
+    """What stands before the Dense layers where some columns hold codes.
+
+    Attributes
+    ----------
+    inputs : int
+        Columns of X.
+    passing : tuple of int
+        Those that pass, which come first.
+    tables : tuple of (int, ndarray (size, dimension))
+        The others, and the vectors of their codes.
+    """
+
+    inputs: int
+    passing: tuple[int, ...]
+    tables: tuple[tuple[int, Floats], ...]
+
+    @property
+    def outputs(self) -> int:
+        """Columns that the first Dense layer reads."""
+        return len(self.passing) + sum(int(table.shape[1]) for _, table in self.tables)
+
+    def __call__(self, X: Floats) -> Floats:
+        """Return columns that pass, and the vectors of codes, in float64."""
+        vectors = [table[X[:, column].astype(int)] for column, table in self.tables]
+        return np.hstack([X[:, list(self.passing)], *vectors]).astype(np.float64)
+
+    def drawn(self, X: Floats) -> Floats:
+        """Return rows with codes in the columns that hold some."""
+        rng = np.random.default_rng(1)
+        for column, table in self.tables:
+            X[:, column] = rng.integers(len(table), size=len(X))
+        return X
+
+
+@dataclass(frozen=True, slots=True)
 class PlainNetwork:
     """Dense layers in order; dropouts are omitted, and a Standardize is in the first weights.
 
@@ -105,11 +141,14 @@ class PlainNetwork:
         Of all arrays.
     classes : ndarray or None
         Labels of the outputs; of one output those of its low and its high side.
+    embedding : PlainEmbedding or None
+        What stands before the layers where columns hold codes.
     """
 
     layers: tuple[PlainLayer, ...]
     dtype: np.dtype[Any]
     classes: NDArray[Any] | None
+    embedding: PlainEmbedding | None = None
 
     @classmethod
     def of(cls, layout: Layout, parameters: Floats, classes: NDArray[Any] | None) -> PlainNetwork:
@@ -125,28 +164,47 @@ class PlainNetwork:
                 "a network can be exported if all of its parameters are finite; "
                 f"got {np.count_nonzero(~np.isfinite(parameters))} that are not."
             )
-        first, *rest = layout.without_training().operations
-        scaled = first.kind.code == codes.STANDARDIZE
-        for one in rest if scaled else (first, *rest):
+        rest = list(layout.without_training().operations)
+        scale = rest.pop(0) if rest[0].kind.code == codes.STANDARDIZE else None
+        coded = rest.pop(0) if rest[0].kind.code == codes.EMBEDDING else None
+        for one in rest:
             if not one.kind.answered:
                 raise ValueError(
-                    "a network of Dense and Dropout layers, with or without a Standardize before "
-                    f"them, can be exported; got a {one.kind.name} as layer {one.name}."
+                    "a network of Dense and Dropout layers, with or without a Standardize and an "
+                    f"Embedding before them, can be exported; got a {one.kind.name} as layer "
+                    f"{one.name}."
                 )
         held = parameters.copy()
         arrays = zip(layout.blocks, layout.weights(held), layout.biases(held), strict=True)
         layers = [PlainLayer(W, b, block.activation) for block, W, b in arrays]
-        if scaled:
-            mean, deviation = (layout.view(held, entry) for entry in first.parameters)
+        embedding = None
+        if coded is not None:
+            known = dict(layout.coded)
+            embedding = PlainEmbedding(
+                layout.inputs,
+                tuple(column for column in range(layout.inputs) if column not in known),
+                tuple(
+                    (column, layout.view(held, entry))
+                    for column, entry in zip(known, coded.parameters, strict=True)
+                ),
+            )
+        if scale is not None:
+            mean, deviation = (layout.view(held, entry) for entry in scale.parameters)
+            if embedding is not None:
+                passing = list(embedding.passing)
+                vectors = embedding.outputs - len(passing)
+                mean = np.append(mean[passing], np.zeros(vectors, mean.dtype))
+                deviation = np.append(deviation[passing], np.ones(vectors, mean.dtype))
             layers[0] = layers[0].behind(mean, deviation)
         if layout.scale is not None:
             layers[-1] = layers[-1].scaled_by(layout.scale)
-        return cls(tuple(layers), parameters.dtype, None if classes is None else classes.copy())
+        labels = None if classes is None else classes.copy()
+        return cls(tuple(layers), parameters.dtype, labels, embedding)
 
     @property
     def inputs(self) -> int:
         """Number of features."""
-        return self.layers[0].inputs
+        return self.layers[0].inputs if self.embedding is None else self.embedding.inputs
 
     @property
     def outputs(self) -> int:
@@ -161,7 +219,10 @@ class PlainNetwork:
     @property
     def parameters(self) -> int:
         """Number of parameters."""
-        return sum(layer.W.size + (0 if layer.b is None else layer.b.size) for layer in self.layers)
+        tables = () if self.embedding is None else self.embedding.tables
+        return sum(table.size for _, table in tables) + sum(
+            layer.W.size + (0 if layer.b is None else layer.b.size) for layer in self.layers
+        )
 
     @property
     def threshold(self) -> float | None:
@@ -186,9 +247,10 @@ class PlainNetwork:
             None if lay.b is None else lay.b[:, np.newaxis].astype(np.float64)
             for lay in self.layers
         ]
+        X = X.astype(np.float64) if self.embedding is None else self.embedding(X)
         with np.errstate(all="ignore"):
             names = [layer.activation for layer in self.layers]
-            return np.asarray(reference.forward(W, b, names, X.T.astype(np.float64))[1][-1].T)
+            return np.asarray(reference.forward(W, b, names, X.T)[1][-1].T)
 
     def places(self, outputs: Floats) -> NDArray[np.intp]:
         """Return the class of each row of outputs (n, m), as its place among the labels."""
@@ -271,6 +333,7 @@ class Trial:
         rows = max(1, min(_TRIAL_ROWS, _TRIAL_NUMBERS // network.inputs))
         if X is None or not len(X):
             X = np.random.default_rng(0).normal(size=(rows, network.inputs)).astype(network.dtype)
+            X = X if network.embedding is None else network.embedding.drawn(X)
         X = X[:rows]
         tolerance = float(np.finfo(network.dtype).eps) * 1000
         return cls(X, network.predictions(X).astype(network.dtype), tolerance)

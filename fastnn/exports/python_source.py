@@ -78,14 +78,14 @@ $functions
 # Weights (inputs, outputs), biases (outputs,) and activation of each layer.
 LAYERS = [
 $layers]
-$labels
+$embedding$labels
 
 def predict(X):
     """Return outputs (n, $outputs) for examples X (n, $inputs)."""
     a = np.asarray(X, dtype=DTYPE)
     if a.ndim != 2 or a.shape[1] != $inputs:
         raise ValueError(f"X must be of shape (n, $inputs); got {a.shape}.")
-    with np.errstate(over="ignore", under="ignore"):
+$begin    with np.errstate(over="ignore", under="ignore"):
         for W, b, activation in LAYERS:
             a = activation(a @ W + b)
     return a
@@ -102,6 +102,25 @@ def self_test():
 
 if __name__ == "__main__":
     self_test()
+'''
+
+_EMBEDDING = '''
+# Columns that pass, and tables (codes, dimension) of the vectors of the others' codes.
+PASSING = $passing
+TABLES = {
+$tables}
+
+
+def embedded(X):
+    """Return the columns that pass, then the vectors of the codes."""
+    parts = [X[:, PASSING]]
+    for column, table in TABLES.items():
+        codes = X[:, column]
+        if not ((codes >= 0) & (codes < len(table)) & (codes == np.floor(codes))).all():
+            raise ValueError(f"column {column} must hold codes from 0 to {len(table) - 1}.")
+        parts.append(table[codes.astype(int)])
+    return np.hstack(parts)
+
 '''
 
 _CLASSIFY = '''
@@ -127,7 +146,16 @@ def python_source(network: PlainNetwork, trial: Trial) -> str:
             f"    (\n        array({_packed(layer.W, 12)}),\n"
             f"        array({_packed(b, 12)}),\n        {layer.activation},\n    ),\n"
         )
-    classify = more = labels = ""
+    classify = more = labels = embedding = begin = ""
+    if network.embedding is not None:
+        begin = "    a = embedded(a)\n"
+        embedding = string.Template(_EMBEDDING).substitute(
+            passing=list(network.embedding.passing),
+            tables="".join(
+                f"    {column}: array({_packed(table, 8)}),\n"
+                for column, table in network.embedding.tables
+            ),
+        )
     if network.classifies:
         places = "Y.argmax(axis=1)"
         if network.threshold is not None:
@@ -144,8 +172,8 @@ def python_source(network: PlainNetwork, trial: Trial) -> str:
         facts=textwrap.fill(facts, _WIDTH - 3).replace("\n", "\n\n", 1),
         inputs=network.inputs, outputs=network.outputs, classify=classify,
         dtype=network.dtype.name, functions="\n\n".join(ACTIVATIONS[name] for name in names) + "\n",
-        layers="".join(layers), labels=labels, more=more, X=_packed(trial.X, 8),
-        Y=_packed(trial.Y, 8), tolerance=repr(trial.tolerance),
+        layers="".join(layers), labels=labels, embedding=embedding, begin=begin, more=more,
+        X=_packed(trial.X, 8), Y=_packed(trial.Y, 8), tolerance=repr(trial.tolerance),
         math="import math\n" if "gelu" in names else "",
     )  # fmt: skip
 

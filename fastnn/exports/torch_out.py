@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastnn.exports.plain import PlainNetwork
+from fastnn.exports.plain import PlainEmbedding, PlainNetwork
 from fastnn.layers import Dense, Dropout, Layer
 
-__all__ = ["Exp", "Sin", "to_torch"]
+__all__ = ["Embed", "Exp", "Sin", "to_torch"]
 
 
 class Exp(torch.nn.Module):  # type: ignore[misc]
@@ -28,6 +28,25 @@ class Sin(torch.nn.Module):  # type: ignore[misc]
     def forward(self, z: Any) -> Any:
         """Return ``sin(z)``."""
         return torch.sin(z)
+
+
+class Embed(torch.nn.Module):  # type: ignore[misc]
+    """Columns that pass, then the vectors of the codes in the others: `fastnn.Embedding`."""
+
+    def __init__(self, embedding: PlainEmbedding) -> None:
+        super().__init__()
+        self.passing = list(embedding.passing)
+        self.columns = [column for column, _ in embedding.tables]
+        self.tables = torch.nn.ModuleList(
+            torch.nn.Embedding.from_pretrained(torch.from_numpy(table.copy()), freeze=False)
+            for _, table in embedding.tables
+        )
+
+    def forward(self, x: Any) -> Any:
+        """Return what the first Linear module reads, (n, columns)."""
+        coded = zip(self.columns, self.tables, strict=True)
+        vectors = [table(x[..., column].long()) for column, table in coded]
+        return torch.cat([x[..., self.passing], *vectors], dim=-1)
 
 
 _MODULES: dict[str, Any] = {
@@ -52,14 +71,14 @@ _MODULES: dict[str, Any] = {
 def to_torch(network: PlainNetwork, layers: Sequence[Layer]) -> torch.nn.Sequential:
     """Return a ``torch.nn.Sequential`` of copies of the weights, in the mode of evaluation."""
     dtype = torch.float32 if network.dtype == np.float32 else torch.float64
-    modules: list[Any] = []
+    modules: list[Any] = [] if network.embedding is None else [Embed(network.embedding)]
     dense = iter(network.layers)
     for layer in layers:
         if isinstance(layer, Dropout):
             modules.append(torch.nn.Dropout(layer.rate))
             continue
         if not isinstance(layer, Dense):
-            # A Standardize, which the first Dense has in its weights.
+            # A Standardize, which the first Dense has in its weights, or an Embedding.
             continue
         plain = next(dense)
         linear = torch.nn.Linear(plain.inputs, plain.outputs, plain.b is not None, dtype=dtype)

@@ -20,14 +20,26 @@ STANDARDIZE: Final = 3
 RMS_NORM: Final = 4
 PRELU: Final = 5
 RESIDUAL: Final = 6
-OPERATIONS: Final = range(RESIDUAL + 1)
+EMBEDDING: Final = 7
+OPERATIONS: Final = range(EMBEDDING + 1)
 
 NONE: Final = -1
 
-# Forms of parameters: none; a matrix in panels and biases; one or two spans, one number per column.
+# Forms of parameters: none; a matrix in panels and biases; one or two spans, one number per column;
+# all arrays of the operation, one behind the other, as one span.
 NO_PARAMETERS: Final = 0
 MATRIX: Final = 1
 SPANS: Final = 2
+ONE_SPAN: Final = 3
+
+# Columns of the integers that say what an embedding copies, in pieces; see `embeddings.pieces`.
+P_TO: Final = 0
+P_COUNT: Final = 1
+P_FROM: Final = 2
+P_SIZE: Final = 3
+P_START: Final = 4
+P_PITCH: Final = 5
+P_COLUMNS: Final = 6
 
 # Rows that the transpose of narrow weights has in each panel.
 NARROW_ROWS: Final = 4

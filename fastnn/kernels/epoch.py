@@ -187,7 +187,7 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
             else:
                 pack(M, row.packed + shift, tall(inputs), W)
         elif row.W >= 0:
-            pack(M, row.packed + shift, 1, matrix(vector, row.W, 1, outputs))
+            pack(M, row.packed + shift, 1, matrix(vector, row.W, 1, row.span))
         if row.b >= 0:
             pack(M, row.biases + shift, 1, matrix(vector, row.b, 1, outputs))
         if shift == 0:
@@ -209,6 +209,6 @@ def store(table: Any, M: Any, shift: int, vector: Any) -> None:
             else:
                 unpack(W, M, row.packed + shift, tall(inputs))
         elif row.W >= 0:
-            unpack(matrix(vector, row.W, 1, outputs), M, row.packed + shift, 1)
+            unpack(matrix(vector, row.W, 1, row.span), M, row.packed + shift, 1)
         if row.b >= 0:
             unpack(matrix(vector, row.b, 1, outputs), M, row.biases + shift, 1)

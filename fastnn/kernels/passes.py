@@ -14,6 +14,7 @@ from fastnn.kernels._jit import kernel
 from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward, sparse_forward
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.entries import drop_entries
+from fastnn.kernels.gathers import embedding_forward
 from fastnn.kernels.norms import norm_backward, norm_forward
 from fastnn.kernels.prelu import prelu_backward, prelu_forward
 from fastnn.kernels.scaling import standardize_forward
@@ -29,9 +30,9 @@ def forward(
 ) -> None:  # fmt: skip
     """Walk the table down: every Z and A of some rows of a chunk.
 
-    Reads: packed weights, and the first operation's source, or sparse and picks; the step's
-    stream, and begun, the rows of the batch before the chunk.  Writes: every operation's Z and
-    result.  May overwrite: these rows of `flat_at`.
+    Reads: packed weights, and the first operation's source, or sparse and picks; the integers, the
+    first of sparse; the step's stream, and begun, the rows of the batch before the chunk.
+    Writes: every operation's Z and result.  May overwrite: these rows of `flat_at`.
     """
     height = plan.height
     flat = plan.flat_at + first * plan.widest
@@ -57,6 +58,8 @@ def forward(
             prelu_forward(M, row, height, first, last)
         elif operation == codes.RESIDUAL:
             residual_forward(M, row, height, first, last)
+        elif operation == codes.EMBEDDING:
+            embedding_forward(M, row, sparse[0], height, first, last)
 
 
 @kernel

@@ -43,6 +43,9 @@ OPERATION: Final = np.dtype(
         ("sparse", np.int64),  # 1 for an operation on sparse examples
         ("below", np.int64),  # row whose activation's derivative the backward pass applies, or NONE
         ("form", np.int64),  # how the operation's parameters lie; see below
+        ("span", np.int64),  # elements of the first span, or NONE
+        ("pieces", np.int64),  # integers: what an embedding copies, or NONE
+        ("piece_count", np.int64),
         # Workspace: what it notes of every row of a chunk, column by column, or NONE.
         ("scratch", np.int64),
         ("other", np.int64),  # workspace: of a sum, its second source

@@ -1,9 +1,10 @@
-"""Parameters of one number per column: gradients summed and steps taken, panel by panel.
+"""Parameters that are spans: gradients summed and steps taken, panel by panel.
 
-An operation has one span or two, such as scale and shift of a normalisation.  A panel's columns of
-them are one tile beside the tiles of weights (`tiles`): it belongs to one thread, and the sums over
-the rows have one order.  Spans take the rates of biases, so that they neither decay nor count for
-L2.
+An operation has one span or two of a number per column, such as scale and shift of a normalisation;
+or all of its arrays are one span, such as the tables of an embedding, whose gradient is summed for
+many panels at a time.  A panel of them is one tile beside the tiles of weights (`tiles`): it
+belongs to one thread, and the sums over the rows have one order.  Spans take the rates of biases,
+so that they neither decay nor count for L2.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.gathers import embedding_sums
 from fastnn.kernels.norms import norm_gradient
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.prelu import prelu_gradient
+from fastnn.kernels.sparse_products import clear
 from fastnn.kernels.update import blend, squares, update_span
 
-__all__ = ["finish_spans", "step_spans", "sum_spans"]
+__all__ = ["finish_spans", "step_one_span", "step_spans", "sum_one_span", "sum_spans"]
 
 
 @kernel
@@ -126,4 +129,68 @@ def step_span(M: Any, plan: Any, scale: Any, w: int, g: int) -> int:
         blend(M, g, g, 2, lanes, scale, M.dtype.type(0))
     rates = plan.rates_at + codes.RATES
     broken: int = update_span(M, w, g, plan.state, 2, lanes, rates, plan.optimizer)
+    return broken
+
+
+@kernel
+def one_span_sums(
+    M: Any, row: Any, plan: Any, integers: Any, rows: int, low: int, high: int, result: int
+) -> None:
+    """Add a chunk's part of the gradient of some elements of an operation's only span.
+
+    Reads: what the operation read of the rows, its `dresult`; the integers.  Reads and writes: the
+    sums, from result on, for the elements from low to before high.  May overwrite: nothing else.
+    """
+    if row.operation == codes.EMBEDDING:
+        embedding_sums(M, row, integers, plan.height, rows, low, high, result)
+
+
+@kernel
+def sum_one_span(
+    M: Any, row: Any, plan: Any, integers: Any, rows: int, begin: int, end: int, group: int,
+    starting: bool,
+) -> None:  # fmt: skip
+    """Add a chunk's part of some tiles of an operation's only span to their gradient.
+
+    Reads and writes: as `tiles.sum_tiles`.
+    """
+    if begin >= end:
+        return
+    panel = PANEL_BYTES // M.itemsize
+    low, high = begin * panel, end * panel
+    g = row.packed + low + (1 + plan.moments + group) * plan.state
+    if starting:
+        clear(M, g, high - low)
+    one_span_sums(M, row, plan, integers, rows, low, high, g)
+
+
+@kernel
+def step_one_span(
+    M: Any, row: Any, plan: Any, integers: Any, scale: Any, rows: int, begin: int, end: int,
+    tile: int, starting: bool, kept: bool,
+) -> int:  # fmt: skip
+    """Update some tiles of an operation's only span, as many at a time as stay in the cache.
+
+    Reads and writes: as `tiles.step_tiles`.  May overwrite: `tile_size` elements from tile on.
+    Returns the number of blocks with results that are not finite.
+    """
+    panel = PANEL_BYTES // M.itemsize
+    lanes = panel // 2
+    shift, room = (1 + plan.moments) * plan.state, plan.tile_size // panel * panel
+    one, rates = M.dtype.type(1), plan.rates_at + codes.RATES
+    broken = 0
+    for low in range(begin * panel, end * panel, room):
+        high = min(low + room, end * panel)
+        w = row.packed + low
+        g = w + shift
+        if not kept:
+            if starting:
+                g = tile
+                clear(M, g, high - low)
+            one_span_sums(M, row, plan, integers, rows, low, high, g)
+        count = (high - low) // lanes
+        if scale != one:
+            # `blend` keeps `scale` times what is there and adds 0 times it.
+            blend(M, g, g, count, lanes, scale, M.dtype.type(0))
+        broken += update_span(M, w, g, plan.state, count, lanes, rates, plan.optimizer)
     return broken

@@ -42,7 +42,13 @@ from fastnn.kernels.measures import add_tallies, count_rows, tiles_in
 from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.passes import backward, forward
-from fastnn.kernels.spans import finish_spans, step_spans, sum_spans
+from fastnn.kernels.spans import (
+    finish_spans,
+    step_one_span,
+    step_spans,
+    sum_one_span,
+    sum_spans,
+)
 from fastnn.kernels.team import barrier, flag, raise_flag, team_size
 from fastnn.kernels.tiles import finish_tiles, step_tiles, sum_tiles, tiles_before, tiles_of
 
@@ -83,6 +89,8 @@ def sum_chunk(
             sum_tiles(M, table[r], plan, sparse, rows, first, last, group, starting)
         elif table[r].form == codes.SPANS:
             sum_spans(M, table[r], plan, rows, first, last, group, starting)
+        elif table[r].form == codes.ONE_SPAN:
+            sum_one_span(M, table[r], plan, sparse[0], rows, first, last, group, starting)
 
 
 @kernel
@@ -96,7 +104,7 @@ def finish_gradient(
         if table[r].form == codes.MATRIX:
             l2 = M.dtype.type(table[r].l2 * share)
             finish_tiles(M, table[r], plan, sums, l2, first, last, groups)
-        elif table[r].form == codes.SPANS:
+        elif table[r].form != codes.NO_PARAMETERS:
             finish_spans(M, table[r], plan, sums, first, last, groups)
 
 
@@ -120,6 +128,10 @@ def step_chunk(
             )  # fmt: skip
         elif table[r].form == codes.SPANS:
             broken += step_spans(M, table[r], plan, factor, rows, first, last, tile, starting, kept)
+        elif table[r].form == codes.ONE_SPAN:
+            broken += step_one_span(
+                M, table[r], plan, sparse[0], factor, rows, first, last, tile, starting, kept
+            )
     return broken
 
 
