@@ -44,7 +44,12 @@ OURS_ALONE = [
     {"learning_rate": "one_cycle", "learning_rate_init": 0.005},
     {"learning_rate": fn.Warmup(2), "solver": "nadam"},
 ]
+LAYERS = [fn.Dense(32, "relu"), fn.LayerNorm(), fn.Residual([fn.Dense(32, "tanh")]), fn.PReLU()]
 LOSSES = [
+    fn.MLPClassifier(layers=LAYERS, learning_rate_init=0.005),
+    fn.MLPRegressor(layers=LAYERS, scale_targets=True),
+    fn.MLPClassifier(standardize=True),
+    fn.MLPRegressor(standardize=True, scale_targets=True),
     fn.MLPClassifier(loss="hinge"),
     fn.MLPClassifier(loss="mean_squared_error", learning_rate="cosine"),
     fn.MLPRegressor("gaussian_nll", learning_rate="plateau"),

@@ -84,19 +84,20 @@ ALLOWED = {
     },
     "estimators.base": {
         "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
-        "estimators.increment", "estimators.judge", "estimators.pace", "estimators.parameters",
-        "estimators.reading", "estimators.stochastic", "estimators.strategies",
-        "estimators.watchers", "estimators.weights", "gate", "hints", "jobs", "notices", "paths",
-        "tallies", "validation", "words",
+        "estimators.increment", "estimators.judge", "estimators.layered", "estimators.pace",
+        "estimators.parameters", "estimators.reading", "estimators.stochastic",
+        "estimators.strategies", "estimators.watchers", "estimators.weights", "gate", "hints",
+        "jobs", "notices", "paths", "tallies", "target_scale", "validation", "words",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
-        "gate", "kernels.codes", "names", "network", "hints", "words",
+        "estimators.increment", "estimators.judge", "estimators.layered", "estimators.parameters",
+        "estimators.reading", "gate", "hints", "kernels.codes", "names", "network", "words",
     },
     "estimators.conversion": {
-        "activations", "estimators.pace", "estimators.parameters", "layout", "names", "optimizers",
+        "activations", "estimators.layered", "estimators.pace", "estimators.parameters", "layout",
+        "names", "optimizers",
     },
     "estimators.elsewhere": set(),
     "estimators.examples": {"data", "gate", "sparse"},
@@ -105,8 +106,9 @@ ALLOWED = {
         "formats.plain_values", "formats.safetensors", "names", "pickles",
     },
     "estimators.fitted": {
-        "estimators.examples", "estimators.files", "estimators.onnx_files", "estimators.pace",
-        "estimators.reading", "estimators.weights", "network", "pickles",
+        "estimators.examples", "estimators.files", "estimators.layered", "estimators.onnx_files",
+        "estimators.pace", "estimators.parameters", "estimators.reading", "estimators.weights",
+        "network", "pickles",
     },
     "estimators.increment": {
         "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
@@ -120,8 +122,12 @@ ALLOWED = {
     "estimators.blas": set(),
     "estimators.kinds": {"callbacks", "formats.plain_values", "names", "pickles", "schedules"},
     "estimators.learnt": {
-        "activations", "estimators.kinds", "estimators.parameters", "names", "optimizers",
-        "schedules",
+        "activations", "estimators.kinds", "estimators.layered", "estimators.parameters", "names",
+        "optimizers", "schedules",
+    },
+    "estimators.layered": {
+        "estimators.weights", "gate", "kinds", "layers", "layout", "names", "network", "scaling",
+        "target_scale",
     },
     "estimators.lbfgs": {
         "compiled_call", "data", "estimators.blame", "estimators.blas", "estimators.judge",

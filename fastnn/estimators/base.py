@@ -10,7 +10,7 @@ The file is long because the order of a fit's steps, in which it draws, is to be
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from fastnn.estimators.examples import check_total, examples, penalty_of, scaled
 from fastnn.estimators.fitted import Fitted
 from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
+from fastnn.estimators.layered import Asked, Layered, asked_of
 from fastnn.estimators.pace import Pace, schedule_of
 from fastnn.estimators.parameters import (
     SOLVERS,
@@ -45,6 +46,7 @@ from fastnn.hints import hint_for
 from fastnn.jobs import Job
 from fastnn.notices import warn
 from fastnn.tallies import Counting
+from fastnn.target_scale import check_loss, measured_targets
 from fastnn.validation import Given, warn_of_scales
 from fastnn.validation import given as given_to_validate
 from fastnn.words import ESTIMATOR
@@ -85,6 +87,8 @@ class Perceptron(Fitted, ABC):
     rho: Any = None
     n_threads: Any = None
     search: Any = "own"
+    layers: Any = None
+    standardize: Any = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -249,19 +253,24 @@ class Perceptron(Fitted, ABC):
         schedule_of(self, None)  # Refuses what is no learning_rate before anything is changed.
         as_given = X, y, sample_weight
         sizes = hidden_sizes(self.hidden_layer_sizes)
+        asked = asked_of(self, sizes)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         with reading(X=X, y=y):
             X, y = self._checked(X, y, reset=first)
+        if asked is not None:
+            asked.check_readable(X)
         sample_weight = weights_of(X, sample_weight)
         self._learn_targets(y, incremental=incremental)
         dtype = self._dtype(X, strategy, first=first)
-        targets = self._targets(y, dtype)
-        held = None if validation is None else self._held_out(validation, dtype)
+        exact = self._exact(asked, dtype, first=first)
+        targets = self._targets(y, exact)
+        held = None if validation is None else self._held_out(validation, dtype, exact)
         self._random_state = check_random_state(self.random_state)
         if first:
-            self._start([X.shape[1], *sizes, self._objective.units(self.n_outputs_)], dtype)
+            units = [X.shape[1], *sizes, self._objective.units(self.n_outputs_)]
+            self._start(units, dtype, asked)
         else:
-            self._go_on(sizes, dtype)
+            self._go_on(sizes, dtype, asked)
         weights, power = scaled(self._weigh(y, targets, sample_weight))
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if held is not None and validation is not None:
@@ -269,6 +278,7 @@ class Perceptron(Fitted, ABC):
             warn_of_scales(known, held.known, validation.names, numeric and not is_classifier(self))
         if self.early_stopping and held is None and strategy.steps:
             known, held = self._split(known, y, weights)
+        known, held = self._scaled_inside(known, held)
         check_total(known, "the training examples")
         if held is not None:
             check_total(held.known, "the validation examples")
@@ -295,8 +305,43 @@ class Perceptron(Fitted, ABC):
         if kept is not None:
             self._increment = kept
 
+    def _exact(
+        self, asked: Asked | None, dtype: np.dtype[Any], *, first: bool
+    ) -> np.dtype[Any]:  # fmt: skip
+        """Return what to take targets in: float64 where they are scaled before they are rounded."""
+        scales = asked is not None and asked.scale_targets
+        if not first and "_weights" in self.__dict__:
+            scales = self._weights.network.scale_targets
+        if scales:
+            check_loss(self._objective.row)
+        return np.dtype(np.float64) if scales else dtype
+
+    def _scaled_inside(self, known: Data, held: Held | None) -> tuple[Data, Held | None]:
+        """Have the network measure features and targets, and bring targets to unit scale.
+
+        Those of the training examples of the first fit count.
+        """
+        network, dtype = self._weights.network, self._weights.network.dtype
+        network._readable(known.X)
+        if held is not None:
+            network._readable(held.known.X, "X_val")
+        if network._unmeasured:
+            network._measure(known.X, known.weights)
+        if not network.scale_targets:
+            return known, held
+        scale = network.layout.scale
+        if scale is None:
+            scale = measured_targets(known, dtype)
+            network._take_scale(scale)
+        if held is not None:
+            held = replace(held, known=scale.inside(held.known, dtype))
+        return scale.inside(known, dtype), held
+
     def _drops(self) -> bool:
         """Tell whether a step drops anything."""
+        asked = None if self.layers is None else asked_of(self, ())
+        if asked is not None:
+            return asked.drops
         several = isinstance(self.dropout, list | tuple)
         return any(hidden_dropouts(self.dropout, len(self.dropout) if several else 1))
 
@@ -310,14 +355,19 @@ class Perceptron(Fitted, ABC):
         dtype: np.dtype[Any] = np.dtype(chosen)
         return dtype
 
-    def _start(self, units: list[int], dtype: np.dtype[Any]) -> None:
+    def _start(self, units: list[int], dtype: np.dtype[Any], asked: Asked | None) -> None:
         """Begin with new weights: drawn, or given."""
         self.n_iter_ = 0
         self.t_ = 0
-        self.n_layers_ = len(units)
         out_activation = self._objective.out_activation
-        weights = Weights(units, self.activation, out_activation, self.dropout, dtype)
-        if self.coefs_init is None or self.intercepts_init is None:
+        if asked is None:
+            weights = Weights(units, self.activation, out_activation, self.dropout, dtype)
+        else:
+            seed = int(self._random_state.randint(2**31)) if asked.own else 0
+            weights = Layered.begun(asked, units[0], units[-1], out_activation, dtype, seed)
+        self.n_layers_ = len(weights.units)
+        drawn = self.coefs_init is not None and self.intercepts_init is not None
+        if not drawn and (asked is None or not asked.own):
             draw(weights, self.activation, self._random_state)
         if self.coefs_init is not None:
             given(weights.coefs, self.coefs_init, "coefs_init")
@@ -325,11 +375,17 @@ class Perceptron(Fitted, ABC):
             given(weights.intercepts, self.intercepts_init, "intercepts_init")
         self._adopt(weights, out_activation_=out_activation)
 
-    def _go_on(self, sizes: list[int], dtype: np.dtype[Any]) -> None:
+    def _go_on(self, sizes: list[int], dtype: np.dtype[Any], asked: Asked | None) -> None:
         """Make sure that what was learnt so far can be learnt on."""
         weights = self._current(dtype)
         _, *hidden, outputs = weights.units
-        if hidden != sizes:
+        present = weights.before if isinstance(weights, Layered) else None
+        if present != (None if asked is None else (asked.layers, asked.scale_targets)):
+            warn(
+                "layers, standardize and scale_targets, and hidden_layer_sizes with them, have no "
+                f"effect on a fit that goes on: its network is {weights.network!r}."
+            )
+        elif asked is None and hidden != sizes:
             warn(
                 f"hidden_layer_sizes={self.hidden_layer_sizes} has no effect on a fit that goes "
                 f"on with layers of {hidden}."
@@ -361,8 +417,8 @@ class Perceptron(Fitted, ABC):
             shown=weights.network._shown,
         )
 
-    def _held_out(self, theirs: Given, dtype: np.dtype[Any]) -> Held:
-        """Return validation examples that the user gives."""
+    def _held_out(self, theirs: Given, dtype: np.dtype[Any], exact: np.dtype[Any]) -> Held:
+        """Return validation examples that the user gives, with targets in another dtype."""
         X, y, (of_X, of_y, of_weights) = theirs.X, theirs.y, theirs.names
         with reading(**{of_X: X, of_y: y}):
             try:
@@ -371,7 +427,7 @@ class Perceptron(Fitted, ABC):
                 # scikit-learn calls them X and y.
                 raise _like(problem)(f"in {of_X} and {of_y}: {problem}") from problem
         weights, _ = scaled(weights_of(X, theirs.weights, of_weights))
-        targets = self._targets(y, dtype, of_y)
+        targets = self._targets(y, exact, of_y)
         return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
 
     def _split(self, known: Data, y: Array, weights: Array | None) -> tuple[Data, Held]:

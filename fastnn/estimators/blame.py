@@ -37,7 +37,7 @@ def overflow(network: Sequential, measure: Measure, known: Data) -> str | None:
         Sentences for an error message.
     """
     wanted, dtype = known.targets.values, network.dtype
-    if not measure.loss.numeric or not wanted.size:
+    if not measure.loss.numeric or not wanted.size or network.scale_targets:
         return None
     found = outputs_for(network, known)[:, : wanted.shape[1]]
     largest = np.abs(wanted).max(axis=0)

@@ -25,6 +25,7 @@ from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
 from fastnn.estimators.increment import labels_at_once, numbers_at_once, repeating
 from fastnn.estimators.judge import accuracy
+from fastnn.estimators.layered import Asked
 from fastnn.estimators.parameters import CLASSIFIER, Objective, class_objective, method_words, plain
 from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
@@ -166,6 +167,15 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     label_smoothing : float, default 0.0
         How much of each target is spread over all classes, at least 0 and less than 1; see
         `CrossEntropy`.  Only with ``loss="log_loss"``.
+    layers : list of layers, default None
+        The library's, such as ``[fn.Dense(64, "relu"), fn.Dropout(0.2)]``, in place of
+        ``hidden_layer_sizes``, ``activation`` and ``dropout``, which then stay at their defaults.
+        The last layer is added.  First weights are drawn by the layers' initializers;
+        ``coefs_`` and ``intercepts_`` are those of the `Dense` layers, and ``alpha`` penalises
+        these weights alone.
+    standardize : bool, default False
+        Whether features are brought to mean 0 and standard deviation 1 inside, by a `Standardize`
+        before all other layers, which the first fit measures, or the first `partial_fit`.
 
     Attributes
     ----------
@@ -271,6 +281,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         search: Any = "own",
         loss: Any = "log_loss",
         label_smoothing: Any = 0.0,
+        layers: Any = None,
+        standardize: Any = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -311,11 +323,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.search = search
         self.loss = loss
         self.label_smoothing = label_smoothing
+        self.layers = layers
+        self.standardize = standardize
 
     # Learning.
 
-    def _start(self, units: list[int], dtype: np.dtype[Any]) -> None:
-        super()._start(units, dtype)
+    def _start(self, units: list[int], dtype: np.dtype[Any], asked: Asked | None) -> None:
+        super()._start(units, dtype, asked)
         # Kept apart from out_activation_, which a user may set to see the weighted sums.
         self._margins = self.out_activation_ == "identity"
 

@@ -12,6 +12,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils.validation import check_is_fitted
 
 from fastnn.activations import ACTIVATIONS
+from fastnn.estimators.layered import check_plain
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import RATES
 from fastnn.layout import Layout
@@ -71,6 +72,7 @@ def to_sklearn(ours: Any) -> Any:
     check_is_fitted(ours)
     # A copy is of one state, whatever another thread trains meanwhile.
     ours = copy.copy(ours)
+    check_plain(ours, "to_sklearn")
     kind = _theirs(ours)
     given = ours.get_params()
     parameters = {name: given[name] for name in kind().get_params()}

@@ -38,8 +38,11 @@ _CLASSES = ("MLPClassifier", "MLPRegressor")
 _MOST_ARRAYS = 4_096
 
 # What `_taken_down` gives beside public names; private names of other packages are not kept.
-_PRIVATE = ("_label_binarizer", "_margins", "_no_improvement_count", "_optimizer",
+_PRIVATE = ("_beyond", "_label_binarizer", "_margins", "_no_improvement_count", "_optimizer",
             "_metadata_request")  # fmt: skip
+
+# Parameters that files of before do not have.
+_LATER = ("layers", "standardize", "scale_targets")
 
 _KEPT_OTHERWISE = (
     "A file without code holds numbers, texts, arrays and this library's own records; pickle, "
@@ -176,7 +179,10 @@ def _made(described: Any, arrays: dict[str, Array]) -> Any:
     estimator = pickles.made(described["class"])
     left = dict(arrays)
     parameters = _values(described["parameters"], "parameters", left)
-    check_keys(parameters, type(estimator)._get_param_names(), "the parameters")
+    kind = type(estimator)
+    later = (name for name in _LATER if name in kind._get_param_names())
+    parameters = {name: getattr(kind, name) for name in later} | parameters
+    check_keys(parameters, kind._get_param_names(), "the parameters")
     fitted = _values(described["fitted"], "the fitted attributes", left)
     if left:
         raise ValueError(f"every array must belong to something; got {describe(min(left))}.")

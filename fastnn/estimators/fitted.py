@@ -19,7 +19,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastnn import pickles
 from fastnn.estimators import files, onnx_files
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.layered import Layered, asked_of
 from fastnn.estimators.pace import Pace
+from fastnn.estimators.parameters import hidden_sizes
 from fastnn.estimators.reading import frame_at_once, reading
 from fastnn.estimators.weights import Weights, check_lists
 from fastnn.network import Sequential
@@ -44,6 +46,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     # Parameters and what validation learns, which scikit-learn's classes set.
     activation: Any
     dropout: Any
+    hidden_layer_sizes: Any
     dtype: Any
     n_features_in_: int
     out_activation_: str
@@ -160,6 +163,8 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         """Return the weights as they are, also where the user has set them by hand."""
         weights: Weights | None = self.__dict__.get("_weights")
         described = self._described()
+        if isinstance(weights, Layered):
+            return weights.present(*described[:2], described[3], dtype)
         if weights is None or not weights.hold(*described[:2]):
             # Another thread's fit may have exchanged all of it in between.
             again = self.__dict__.get("_weights")
@@ -314,6 +319,8 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         weights: Weights | None = state.pop("_weights", None)
         state.pop("_increment", None)
         state.pop("_curvature", None)
+        if isinstance(weights, Layered):
+            state["_beyond"] = weights.to_plain()
         if weights is not None and weights.hold(state.get("coefs_"), state.get("intercepts_")):
             # Not by `taken`, which would wait for a writer within `copied`.
             state["coefs_"], state["intercepts_"] = weights.views(weights.vector.copy())
@@ -340,7 +347,10 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             state["_label_binarizer"] = binarizer = LabelBinarizer()
             for name in _BINARIZER:
                 setattr(binarizer, name, kept[name])
+        beyond = state.pop("_beyond", None)
         self.__dict__.update(state)
+        if beyond is not None:
+            self._weights = Layered.of_plain(beyond)
         if "coefs_" in state and "out_activation_" in state:
             # Weights set by hand may be none of a network yet; then they stay as they are, and so
             # do those of a dtype that none computes in.
@@ -353,4 +363,7 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        with suppress(TypeError, ValueError):  # A fit says what is wrong.
+            asked = asked_of(self, hidden_sizes(self.hidden_layer_sizes))
+            tags.input_tags.sparse = asked is None or asked.whole is None
         return tags

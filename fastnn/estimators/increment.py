@@ -146,6 +146,7 @@ class Increment:
         sizes = list(sizes) if isinstance(sizes, list | tuple) else [sizes]
         usual = (
             rows <= _MOST_ROWS
+            and not estimator._weights.own
             and estimator.n_iter_ == 1
             and measure.path.by_engine
             and measure.constant is None

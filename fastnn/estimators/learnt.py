@@ -11,6 +11,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 from fastnn.activations import ACTIVATIONS
 from fastnn.estimators.kinds import record_of
+from fastnn.estimators.layered import Layered
 from fastnn.estimators.parameters import RATES
 from fastnn.names import check_real, describe, lookup
 from fastnn.optimizers import row_of
@@ -49,9 +50,14 @@ def check_learnt(estimator: Any, fitted: dict[str, Any]) -> None:
             raise ValueError(f"a fitted estimator must have {name}; got none.")
     inputs, outputs = fitted["n_features_in_"], fitted["n_outputs_"]
     coefs = fitted["coefs_"]
-    if len(coefs) != len(fitted["intercepts_"]) or coefs[0].ndim != 2:
+    if "_beyond" in fitted:
+        if not Layered.fits(fitted["_beyond"], coefs, fitted["intercepts_"]):
+            raise ValueError("a network of layers must have the weights and biases of its own.")
+        if fitted["_beyond"]["inputs"] != inputs:
+            raise ValueError(f"layers must be those of {inputs} features; got others.")
+    elif len(coefs) != len(fitted["intercepts_"]) or coefs[0].ndim != 2:
         raise ValueError("coefs_ and intercepts_ must be those of as many layers.")
-    if coefs[0].shape[0] != inputs:
+    elif coefs[0].shape[0] != inputs:
         raise ValueError(f"coefs_ must be those of {inputs} features; got {coefs[0].shape[0]}.")
     names = fitted.get("feature_names_in_")
     if names is not None and len(names) != inputs:
@@ -205,6 +211,7 @@ LEARNT: dict[str, Callable[[Any], bool]] = {
     "validation_loss_curve_": _is_curve,
     "classes_": _are_labels,
     "_label_binarizer": _is_binarizer,
+    "_beyond": lambda value: isinstance(value, dict),
     "_margins": lambda value: isinstance(value, (bool, np.bool_)),
     "_no_improvement_count": _is_count,
     "_metadata_request": lambda value: isinstance(value, MetadataRequest),

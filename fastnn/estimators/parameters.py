@@ -326,6 +326,8 @@ COMMON: dict[str, Any] = {
     "rho": [Interval(Real, 0, 1, closed="left"), None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
     "search": [StrOptions({"own", "continued", "scipy"})],
+    "layers": [list, tuple, None],
+    "standardize": ["boolean"],
 }
 
 CLASSIFIER: dict[str, Any] = COMMON | {
@@ -338,5 +340,6 @@ REGRESSOR: dict[str, Any] = COMMON | {
     "loss": [
         StrOptions(set(OBJECTIVES) - {"multiclass", "binary"}),
         *(record for record in RECORDS.values() if record not in (CrossEntropy, Focal)),
-    ]
+    ],
+    "scale_targets": ["boolean"],
 }

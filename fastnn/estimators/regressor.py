@@ -60,11 +60,16 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         As in `MLPClassifier`.
     n_iter_no_change, max_fun, monitor_mode, callbacks, coefs_init, intercepts_init, max_time, dtype
         As in `MLPClassifier`.
-    clip_norm, dropout, weight_decay, rho, n_threads, search
+    clip_norm, dropout, weight_decay, rho, n_threads, search, layers, standardize
         As in `MLPClassifier`.
     monitor : None, "loss", str or callable, default None
         What is scored on examples held out: R^2, their loss, or any scorer of scikit-learn by
         name or as a function of estimator, X and y.
+    scale_targets : bool, default False
+        Whether targets are brought to mean 0 and standard deviation 1 inside, each by itself, as
+        the first fit measures them, or the first `partial_fit`; for losses with an identity behind
+        the last layer.  Predictions and scores are in the targets' units; ``loss_``, its curves
+        and the numbers of a loss's record are at unit scale.
 
     Attributes
     ----------
@@ -104,6 +109,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = REGRESSOR
     _score_name: ClassVar[str] = "r2"
+
+    # What scikit-learn's class has no parameter of; see `Perceptron`.
+    scale_targets: Any = False
 
     def __init__(
         self,
@@ -145,6 +153,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         rho: Any = None,
         n_threads: Any = None,
         search: Any = "own",
+        layers: Any = None,
+        standardize: Any = False,
+        scale_targets: Any = False,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -183,6 +194,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self.rho = rho
         self.n_threads = n_threads
         self.search = search
+        self.layers = layers
+        self.standardize = standardize
+        self.scale_targets = scale_targets
 
     # Learning.
 

@@ -71,7 +71,8 @@ class Whole(Strategy):
     @staticmethod
     def check(estimator: Any) -> None:
         """Refuse parameters that it has no use for."""
-        unused = {"clip_norm": estimator.clip_norm is not None, "dropout": estimator._drops()}
+        drops = "dropout" if estimator.layers is None else "a layer that drops units"
+        unused = {"clip_norm": estimator.clip_norm is not None, drops: estimator._drops()}
         for name, chosen in unused.items():
             if chosen:
                 raise ValueError(

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -32,6 +32,7 @@ __all__ = [
     "given",
     "hidden_activations",
     "hidden_dropouts",
+    "plain_layers",
 ]
 
 Floats = NDArray[np.floating]
@@ -61,6 +62,9 @@ class Weights:
         Views of its vector, as (in, out) and (out,).
     """
 
+    #: Whether there is more to it than weights and biases; see `layered.Layered`.
+    own: ClassVar[bool] = False
+
     def __init__(
         self,
         units: Sequence[int],
@@ -72,9 +76,7 @@ class Weights:
         hidden = len(units) - 2
         names = [*hidden_activations(activation, hidden), out_activation]
         rates = [*hidden_dropouts(dropout, hidden), 0.0]
-        layers: list[Layer] = []
-        for width, name, rate in zip(units[1:], names, rates, strict=True):
-            layers += [Dense(width, name), Dropout(rate)] if rate else [Dense(width, name)]
+        layers = plain_layers(units[1:], names, rates)
         self.network = Sequential(layers, int(units[0]), np.dtype(dtype))
         self.coefs = self.network.weights
         self.intercepts = [b for b in self.network.biases if b is not None]
@@ -91,6 +93,7 @@ class Weights:
             identity = replace(last, activation="identity", initializer="zeros")
             twin = Sequential([*before, identity], self.network.inputs, self.network.dtype)
             twin._parameters = self.network.parameters
+            twin._buffers = self.network.buffers
             twin._shown = self.network._shown
             self._linear = twin
         return self._linear
@@ -129,8 +132,8 @@ class Weights:
         return self.network.parameters
 
     def layout(self, alpha: float) -> Layout:
-        """Return the layout of the vector, with the strength of L2."""
-        return self.network.layout.with_l2(alpha)
+        """Return the layout of the vector to train with, with the strength of L2."""
+        return self.network.layout.with_scale(None).with_l2(alpha)
 
     def taken(self) -> tuple[list[Floats], list[Floats]]:
         """Return copies of weights and biases, all of the state that was shown last."""
@@ -158,6 +161,16 @@ class Weights:
             and all(map(operator.is_, coefs, self.coefs))
             and all(map(operator.is_, intercepts, self.intercepts))
         )
+
+
+def plain_layers(
+    units: Sequence[int], activations: Sequence[str], rates: Sequence[float]
+) -> tuple[Layer, ...]:
+    """Return a `Dense` for each width, with a `Dropout` behind it where a part is dropped."""
+    layers: list[Layer] = []
+    for width, name, rate in zip(units, activations, rates, strict=True):
+        layers += [Dense(width, name), Dropout(rate)] if rate else [Dense(width, name)]
+    return tuple(layers)
 
 
 def check_lists(coefs: Any, intercepts: Any) -> None:
