@@ -84,16 +84,17 @@ ALLOWED = {
     },
     "estimators.base": {
         "data", "estimators.elsewhere", "estimators.examples", "estimators.fitted",
-        "estimators.increment", "estimators.judge", "estimators.layered", "estimators.pace",
-        "estimators.parameters", "estimators.reading", "estimators.stochastic",
+        "estimators.gaps", "estimators.increment", "estimators.judge", "estimators.layered",
+        "estimators.pace", "estimators.parameters", "estimators.reading", "estimators.stochastic",
         "estimators.strategies", "estimators.watchers", "estimators.weights", "gate", "hints",
         "jobs", "notices", "paths", "tallies", "target_scale", "validation", "words",
     },
     "estimators.blame": {"data", "estimators.judge", "network"},
     "estimators.classifier": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.increment", "estimators.judge", "estimators.layered", "estimators.parameters",
-        "estimators.reading", "gate", "hints", "kernels.codes", "names", "network", "words",
+        "estimators.gaps", "estimators.increment", "estimators.judge", "estimators.layered",
+        "estimators.parameters", "estimators.reading", "gate", "hints", "kernels.codes", "names",
+        "network", "words",
     },
     "estimators.conversion": {
         "activations", "estimators.layered", "estimators.pace", "estimators.parameters", "layout",
@@ -110,6 +111,7 @@ ALLOWED = {
         "estimators.pace", "estimators.parameters", "estimators.reading", "estimators.weights",
         "network", "pickles",
     },
+    "estimators.gaps": {"estimators.reading"},
     "estimators.increment": {
         "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
         "estimators.parameters", "estimators.watchers", "estimators.weights", "gate", "kept",
@@ -149,8 +151,8 @@ ALLOWED = {
     "estimators.reading": {"gate"},
     "estimators.regressor": {
         "data", "estimators.base", "estimators.conversion", "estimators.examples",
-        "estimators.increment", "estimators.judge", "estimators.parameters", "estimators.reading",
-        "gate", "hints", "kernels.codes", "words",
+        "estimators.gaps", "estimators.increment", "estimators.judge", "estimators.parameters",
+        "estimators.reading", "gate", "hints", "kernels.codes", "metrics", "words",
     },
     "estimators.stochastic": {
         "data", "descent", "errors", "estimators.blame", "estimators.judge", "estimators.ledger",

@@ -24,6 +24,7 @@ from fastnn.data import Data
 from fastnn.estimators.elsewhere import ELSEWHERE, Elsewhere, refuse_overrides
 from fastnn.estimators.examples import check_total, examples, penalty_of, scaled
 from fastnn.estimators.fitted import Fitted
+from fastnn.estimators.gaps import known_examples, parts_known
 from fastnn.estimators.increment import Drawn, Increment
 from fastnn.estimators.judge import Judge, Measure
 from fastnn.estimators.layered import Asked, Layered, asked_of
@@ -89,6 +90,7 @@ class Perceptron(Fitted, ABC):
     search: Any = "own"
     layers: Any = None
     standardize: Any = False
+    missing_targets: Any = "error"
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -160,6 +162,12 @@ class Perceptron(Fitted, ABC):
     def _are_classes(self, classes: Any) -> bool:
         """Tell at one look whether these are the classes that are known."""
         return False
+
+    def _known(self, X: Any, y: Any, weights: Any, argument: str = "y") -> tuple[Any, Any, Any]:
+        """Return examples without those that have no target, where that may be."""
+        if self.missing_targets != "ignore":
+            return X, y, weights
+        return known_examples(X, y, weights, argument)
 
     def _weigh(self, y: Array, targets: Targets, weights: Array | None) -> Array | None:
         """Return the weights of examples to train with."""
@@ -248,6 +256,7 @@ class Perceptron(Fitted, ABC):
             self.__dict__.pop("_increment", None)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        X, y, sample_weight = self._known(X, y, sample_weight)
         strategy = strategy_of(self.solver)
         strategy.check(self)
         schedule_of(self, None)  # Refuses what is no learning_rate before anything is changed.
@@ -271,7 +280,7 @@ class Perceptron(Fitted, ABC):
             self._start(units, dtype, asked)
         else:
             self._go_on(sizes, dtype, asked)
-        weights, power = scaled(self._weigh(y, targets, sample_weight))
+        weights, power = scaled(_shared(self._weigh(y, targets, sample_weight), targets))
         known = examples(X, targets, _as_weights(weights, dtype), dtype)
         if held is not None and validation is not None:
             numeric = self._objective.row.numeric
@@ -419,15 +428,16 @@ class Perceptron(Fitted, ABC):
 
     def _held_out(self, theirs: Given, dtype: np.dtype[Any], exact: np.dtype[Any]) -> Held:
         """Return validation examples that the user gives, with targets in another dtype."""
-        X, y, (of_X, of_y, of_weights) = theirs.X, theirs.y, theirs.names
+        of_X, of_y, of_weights = theirs.names
+        X, y, theirs_weights = self._known(theirs.X, theirs.y, theirs.weights, of_y)
         with reading(**{of_X: X, of_y: y}):
             try:
                 X, y = self._checked(X, y, reset=False)
             except (TypeError, ValueError) as problem:
                 # scikit-learn calls them X and y.
                 raise _like(problem)(f"in {of_X} and {of_y}: {problem}") from problem
-        weights, _ = scaled(weights_of(X, theirs.weights, of_weights))
         targets = self._targets(y, exact, of_y)
+        weights, _ = scaled(_shared(weights_of(X, theirs_weights, of_weights), targets))
         return Held(examples(X, targets, _as_weights(weights, dtype), dtype), y, weights)
 
     def _split(self, known: Data, y: Array, weights: Array | None) -> tuple[Data, Held]:
@@ -546,6 +556,14 @@ class Perceptron(Fitted, ABC):
                 module=THEIRS,
             )
         return int(min(self.batch_size, examples))
+
+
+def _shared(weights: Array | None, targets: Targets) -> Array | None:
+    """Return weights of examples, each times the part of its targets that is known."""
+    if not targets.missing:
+        return weights
+    parts = parts_known(targets.values)
+    return parts if weights is None else np.asarray(weights * parts)
 
 
 for _name in ELSEWHERE:

@@ -23,6 +23,7 @@ from fastnn.data import Data
 from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.gaps import filled, has_gaps, with_gaps
 from fastnn.estimators.increment import labels_at_once, numbers_at_once, repeating
 from fastnn.estimators.judge import accuracy
 from fastnn.estimators.layered import Asked
@@ -176,6 +177,10 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     standardize : bool, default False
         Whether features are brought to mean 0 and standard deviation 1 inside, by a `Standardize`
         before all other layers, which the first fit measures, or the first `partial_fit`.
+    missing_targets : {"error", "ignore"}, default "error"
+        What NaN or None in y (and in validation targets) stands for.  With "ignore" it is a class
+        that is missing, and its example is left out; of several labels one that is missing adds
+        nothing to loss, gradient and score, and the loss is a mean over those that are known.
 
     Attributes
     ----------
@@ -283,6 +288,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         label_smoothing: Any = 0.0,
         layers: Any = None,
         standardize: Any = False,
+        missing_targets: Any = "error",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -325,6 +331,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         self.label_smoothing = label_smoothing
         self.layers = layers
         self.standardize = standardize
+        self.missing_targets = missing_targets
 
     # Learning.
 
@@ -367,11 +374,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
                 "class_weight='balanced' needs all examples at once, which partial_fit does not "
                 "see. Give it as a dict, from sklearn.utils.class_weight.compute_class_weight."
             )
+        X, y, sample_weight = self._known(X, y, sample_weight)
         with reading(X=X, y=y, classes=classes):
             first = self._first_call(classes)
         if first:
-            several = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
+            labels = filled(y) if has_gaps(y) else y
+            several = type_of_target(labels).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(labels if several else classes)
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _first_call(self, classes: Any) -> bool:
@@ -398,6 +407,13 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         return class_objective(self.loss, several, plain(self.label_smoothing, "label_smoothing"))
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        if self.missing_targets == "ignore" and has_gaps(y):
+            X = validate_data(
+                self, X, accept_sparse=FORMATS, dtype=(np.float64, np.float32), reset=reset
+            )
+            y = with_gaps(X, y)
+            self._check_weightless(y)
+            return X, y
         X, y = validate_data(
             self, X, y, accept_sparse=FORMATS, multi_output=True,
             dtype=(np.float64, np.float32), reset=reset,
@@ -406,7 +422,22 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         return X, y
 
+    def _check_weightless(self, y: Array) -> None:
+        """Refuse what needs all labels of an example, and others than 0 and 1, where some miss."""
+        if self.class_weight is not None:
+            raise ValueError(
+                "class_weight needs all labels of an example, as it is their product that counts; "
+                "got some that are missing beside others. Leave those examples out, or give "
+                f"sample_weight in place of class_weight={describe(self.class_weight)}."
+            )
+        if not np.isin(y[~np.isnan(y)], (0, 1)).all():
+            raise ValueError(
+                "y must hold rows of 0 and 1 where labels of an example may be missing; got others."
+            )
+
     def _learn_targets(self, y: Array, *, incremental: bool) -> None:
+        if has_gaps(y):
+            y = filled(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
@@ -430,6 +461,15 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             )
 
     def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
+        if has_gaps(y):
+            if not self._label_binarizer.y_type_.startswith("multilabel"):
+                raise ValueError(
+                    f"{argument} must hold one class for each example, as in the fit that goes "
+                    f"on; got shape {y.shape}."
+                )
+            whole = self._targets(filled(y), np.dtype(np.float64), argument).values
+            values = np.where(np.isnan(y), np.nan, whole).astype(dtype)
+            return Targets(np.empty(0, np.int64), values, True)
         if argument != "y":
             self._check_known(unique_labels(y), argument)
         binarizer = self._label_binarizer
@@ -523,7 +563,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         elif len(self.classes_) == 1:
             right = np.ones(len(found), bool)
         else:
-            right = ((found > self._edge) == (known.targets.values > 0.5)).all(axis=1)
+            values = known.targets.values
+            right = ((found > self._edge) == (values > 0.5)) | np.isnan(values)
+            right = right.all(axis=1)
         return accuracy(right, weights)
 
     def _counted(self, known: Data) -> int | None:
@@ -699,7 +741,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         float
             At most 1, for the best.
         """
+        X, y, sample_weight = self._known(X, y, sample_weight)
         with reading(X=X, y=y, sample_weight=sample_weight):
+            if self.missing_targets == "ignore" and has_gaps(y):
+                right = ((self.predict(X) > 0) == (y > 0.5)) | np.isnan(y)
+                return accuracy(right.all(axis=1), sample_weight)
             return float(super().score(X, y, sample_weight))
 
     # Changing sides.

@@ -42,7 +42,7 @@ _PRIVATE = ("_beyond", "_label_binarizer", "_margins", "_no_improvement_count", 
             "_metadata_request")  # fmt: skip
 
 # Parameters that files of before do not have.
-_LATER = ("layers", "standardize", "scale_targets")
+_LATER = ("layers", "standardize", "scale_targets", "missing_targets")
 
 _KEPT_OTHERWISE = (
     "A file without code holds numbers, texts, arrays and this library's own records; pickle, "

@@ -127,10 +127,17 @@ class Objective:
 
 
 def _deviance(y: Array) -> Array:
-    """Return sum_j y_j log y_j - y_j, which makes half the deviance of the Poisson loss."""
+    """Return sum_j y_j log y_j - y_j, which makes half the deviance of the Poisson loss.
+
+    Where targets are missing it is the mean over those that are known, times their number.
+    """
     with np.errstate(all="ignore"):
         logs = np.where(y == 0, 0.0, y * np.log(y))
-    return np.asarray((logs - y).sum(axis=1))
+    known = ~np.isnan(y)
+    if known.all():
+        return np.asarray((logs - y).sum(axis=1))
+    sums = np.where(known, logs - y, 0.0).sum(axis=1)
+    return np.asarray(sums * y.shape[1] / np.maximum(known.sum(axis=1), 1))
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -328,6 +335,7 @@ COMMON: dict[str, Any] = {
     "search": [StrOptions({"own", "continued", "scipy"})],
     "layers": [list, tuple, None],
     "standardize": ["boolean"],
+    "missing_targets": [StrOptions({"error", "ignore"})],
 }
 
 CLASSIFIER: dict[str, Any] = COMMON | {

@@ -1,7 +1,12 @@
-"""`MLPRegressor`: scikit-learn's, on the library's engine."""
+"""`MLPRegressor`: scikit-learn's, on the library's engine.
+
+The file is long because the class's documentation stands here, with every parameter and
+attribute.
+"""
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
@@ -17,6 +23,7 @@ from fastnn.data import Data
 from fastnn.estimators import conversion
 from fastnn.estimators.base import Perceptron
 from fastnn.estimators.examples import FORMATS
+from fastnn.estimators.gaps import has_gaps, parts_known, with_gaps
 from fastnn.estimators.increment import numbers_at_once, repeating
 from fastnn.estimators.judge import r2
 from fastnn.estimators.parameters import REGRESSOR, Objective, method_words, objective_of
@@ -24,6 +31,7 @@ from fastnn.estimators.reading import reading
 from fastnn.gate import Targets
 from fastnn.hints import advised, tell_arguments
 from fastnn.kernels import codes
+from fastnn.metrics import METRICS, of_known
 from fastnn.words import ESTIMATOR
 
 __all__ = ["MLPRegressor"]
@@ -70,6 +78,10 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         the first fit measures them, or the first `partial_fit`; for losses with an identity behind
         the last layer.  Predictions and scores are in the targets' units; ``loss_``, its curves
         and the numbers of a loss's record are at unit scale.
+    missing_targets : {"error", "ignore"}, default "error"
+        What NaN in y (and in validation targets) stands for.  With "ignore" it is a target that is
+        missing: it adds nothing to loss and gradient, which are means over those that are known,
+        and R^2 is the mean over outputs of each, of the examples that have its target.
 
     Attributes
     ----------
@@ -156,6 +168,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         layers: Any = None,
         standardize: Any = False,
         scale_targets: Any = False,
+        missing_targets: Any = "error",
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -197,6 +210,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self.layers = layers
         self.standardize = standardize
         self.scale_targets = scale_targets
+        self.missing_targets = missing_targets
 
     # Learning.
 
@@ -232,7 +246,24 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _objective(self) -> Objective:
         return objective_of(self.loss)
 
+    def _validate_params(self) -> None:
+        try:
+            super()._validate_params()
+        except InvalidParameterError as problem:
+            sizes = isinstance(self.loss, (tuple, list, Integral))
+            if not sizes or "'loss' parameter" not in str(problem):
+                raise
+            raise InvalidParameterError(
+                f"{problem} The first parameter is the loss, as in scikit-learn; sizes are given "
+                f"by name: MLPRegressor(hidden_layer_sizes={self.loss!r})."
+            ) from None
+
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Array]:
+        if self.missing_targets == "ignore" and has_gaps(y):
+            X = validate_data(
+                self, X, accept_sparse=FORMATS, dtype=(np.float64, np.float32), reset=reset
+            )
+            return X, with_gaps(X, y)
         X, y = validate_data(
             self, X, y, accept_sparse=FORMATS, multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), reset=reset,
@@ -246,7 +277,12 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
 
     def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
-        return gate.targets(y, "real", self.n_outputs_, y.shape[0], dtype, argument)
+        take: Any = gate.targets
+        if self.missing_targets == "ignore":
+            take = gate.targets_with_gaps
+        found = take(y, "real", self.n_outputs_, y.shape[0], dtype, argument)
+        targets: Targets = found if take is gate.targets else found[0]
+        return targets
 
     def _targets_at_once(self, y: Any, rows: int, dtype: np.dtype[Any]) -> Targets | None:
         outputs = self.n_outputs_
@@ -257,6 +293,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
         means = found[:, : self.n_outputs_]
+        if known.targets.missing:
+            return of_known(METRICS["r2"].function)(y, means, weights)
         return r2(y, means, weights) if np.isfinite(found).all() else float("nan")
 
     def _counted(self, known: Data) -> int | None:
@@ -328,7 +366,14 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         float
             At most 1, for the best.
         """
+        X, y, sample_weight = self._known(X, y, sample_weight)
         with reading(X=X, y=y, sample_weight=sample_weight):
+            if self.missing_targets == "ignore" and has_gaps(y):
+                weights = parts_known(y)
+                if sample_weight is not None:
+                    weights = weights * np.asarray(sample_weight)
+                found: Any = self.predict(X)
+                return of_known(METRICS["r2"].function)(y, found, weights)
             return float(super().score(X, y, sample_weight))
 
     # Changing sides.
