@@ -25,6 +25,11 @@ LOSSES: dict[str, tuple[str, Any, Any]] = {
     "poisson": ("exp", _AMOUNTS, "poisson"),
     "gamma": ("exp", _AMOUNTS, "gamma"),
     "tweedie": ("exp", _AMOUNTS, fn.Tweedie()),
+    "quantiles": (
+        "increasing",
+        _AMOUNTS[:, :1],
+        fn.Quantiles(np.linspace(0.05, 0.95, _OUTPUTS).tolist()),
+    ),
     "squares": ("identity", _AMOUNTS, "mean_squared_error"),
     "squares, a tenth missing": ("identity", _GAPS, "mean_squared_error"),
 }

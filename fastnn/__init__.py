@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fastnn.losses import Focal as Focal
     from fastnn.losses import Huber as Huber
     from fastnn.losses import Quantile as Quantile
+    from fastnn.losses import Quantiles as Quantiles
     from fastnn.losses import Tweedie as Tweedie
     from fastnn.metrics import F1 as F1
     from fastnn.metrics import Precision as Precision
@@ -126,6 +127,7 @@ _HOMES = {
     "PReLU": "slopes",
     "Precision": "metrics",
     "Quantile": "losses",
+    "Quantiles": "losses",
     "RAdam": "optimizers",
     "RMSNorm": "norms",
     "RMSprop": "optimizers",

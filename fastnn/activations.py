@@ -1,9 +1,9 @@
 """The table of activations: one row each.
 
 A row describes; the value and the derivative themselves stand in ``kernels/curves.py`` (native;
-softmax in ``kernels/elementwise.py``) and in ``reference.py`` and ``reference_tables.py``
-(textbook).  To add one: its row here, its code in ``kernels/codes.py``, its curve, its line in the
-reference.
+those of whole rows in ``kernels/elementwise.py`` and ``kernels/increments.py``) and in
+``reference.py`` and ``reference_tables.py`` (textbook).  To add one: its row here, its code in
+``kernels/codes.py``, its curve, its line in the reference.
 """
 
 from __future__ import annotations
@@ -209,6 +209,15 @@ ACTIVATIONS: dict[str, Activation] = {
             initializer="isometry",
             loss="mean_squared_error",
             source="Sitzmann and others 2020, Implicit Neural Representations, section 3.2",
+            derivative_from="Z",
+        ),
+        Activation(
+            name="increasing",
+            code=codes.INCREASING,
+            formula="z_1, then a_(j-1) + log1p(exp(z_j)), over the units of the layer",
+            initializer="glorot_uniform",
+            loss="quantiles",
+            source="Park and others 2022, Learning Quantile Functions without Quantile Crossing",
             derivative_from="Z",
         ),
     )

@@ -65,6 +65,10 @@ def constant_loss(loss: Loss, targets: Floats) -> float:
             )
         if loss.name == "gaussian_nll":
             return float((np.log(Y.var(axis=0)) + 1.0).mean() / 2.0)
+        if loss.name == "quantiles":
+            guess = np.quantile(Y[:, 0], loss.settings["quantiles"], method="inverted_cdf")
+            every = np.tile(guess[:, None], len(Y))
+            return float(reference.LOSSES[loss.name][0](every, Y.T, **loss.settings).mean())
         if loss.name == "mean_squared_error":
             return float(Y.var(axis=0).mean())
         return float(_least(loss, Y).mean())

@@ -290,6 +290,7 @@ def _constant_findings(facts: Facts, seen: Trace, constant: float, alone: bool) 
         "mean_squared_error": "predicting the mean of y",
         "poisson": "predicting the mean of y",
         "mean_absolute_error": "predicting the median of y",
+        "quantiles": "predicting the quantiles of y",
         "gaussian_nll": "predicting the mean and the variance of y",
     }.get(facts.loss.name, "predicting the best constant")
     said = (

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "log_loss", "log_loss_by_output", "mean", "mean_absolute_error",
+    "coverage", "log_loss", "log_loss_by_output", "mean", "mean_absolute_error",
     "mean_absolute_percentage_error", "mean_squared_error", "r2", "root_mean_squared_error",
     "spreads",
 ]  # fmt: skip
@@ -95,6 +95,18 @@ def r2(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
     explained = 1.0 - residual / np.where(flat, 1.0, spread)
     of_flat = np.where(np.isnan(residual), np.nan, np.where(residual == 0.0, 1.0, 0.0))
     return float(np.where(flat, of_flat, explained).mean())
+
+
+def coverage(targets: Floats, predictions: Floats, weights: Floats | None) -> float:
+    """Share of targets from the lowest to the highest of their predicted quantiles.
+
+    Predictions are ``(n, k)``, a column for each quantile of the one target.  It is nominal where
+    it is the distance of the two quantiles: 0.9 for 0.05 and 0.95.
+    """
+    if not np.isfinite(predictions).all():
+        return float("nan")
+    inside = (predictions[:, :1] <= targets) & (targets <= predictions[:, -1:])
+    return float(mean(inside, weights)[0])
 
 
 def spreads(targets: Floats, weights: Floats | None) -> NDArray[np.float64]:

@@ -20,8 +20,9 @@ from fastnn.fitstate import FitState, callbacks_of
 from fastnn.history import History
 from fastnn.jobs import Job
 from fastnn.layout import Layout
-from fastnn.measuring import Group, Validation
-from fastnn.metrics import Metric, of_known
+from fastnn.losses import Loss
+from fastnn.measuring import Group, Validation, value_of
+from fastnn.metrics import Metric
 from fastnn.orders import Drawn
 from fastnn.path import Path
 from fastnn.progress import Progress
@@ -41,6 +42,7 @@ def metric_values(
     metrics: Sequence[Metric],
     layout: Layout,
     parameters: Floats,
+    loss: Loss,
     data: Data,
     *,
     path: Path,
@@ -51,17 +53,15 @@ def metric_values(
     if not metrics:
         return {}
     predicted = path.predictions(layout.with_scale(None), parameters, data.X)
-    wanted = data.targets.as_rows(layout.outputs, parameters.dtype)
+    wanted = data.targets.as_rows(loss.width(layout.outputs), parameters.dtype)
     if scale is not None:
         predicted, wanted = scale.outside(predicted), scale.outside(wanted)
     weights = data.weights if data.weights.size else None
-    # Where a loss takes more outputs than targets, the first ones are the predictions.
-    predicted = predicted[:, : wanted.shape[1]]
-    found = {}
-    for row in metrics:
-        function = of_known(row.function) if data.targets.missing else row.function
-        found[prefix + row.name] = float(function(wanted, predicted, weights))
-    return found
+    missing = data.targets.missing
+    return {
+        prefix + row.name: value_of(row, loss, wanted, predicted, weights, missing)
+        for row in metrics
+    }
 
 
 @dataclass(slots=True)
@@ -316,7 +316,13 @@ class Measures:
             measured = self._training.values(self._outputs)
         elif self._after:
             measured = metric_values(
-                job.metrics, job.layout, job.parameters, job.data, path=job.path, scale=job.scale
+                job.metrics,
+                job.layout,
+                job.parameters,
+                job.loss,
+                job.data,
+                path=job.path,
+                scale=job.scale,
             )
         if self._held is None:
             return measured

@@ -711,7 +711,10 @@ class _Planner:
         plan["loss"] = codes.known("loss", code, codes.LOSS_CODES)
         plan["penalty"] = bool(self.table["l2"].any())
         for name, number in (asked.loss.settings if asked.loss else {}).items():
-            plan[name] = number
+            if isinstance(number, tuple):
+                plan[name][: len(number)] = number
+            else:
+                plan[name] = number
         # Whole tiles of rows, as validation examples of several chunks fill the last one too.
         height = int(plan["height"])
         flat = height * int(plan["widest"])

@@ -9,6 +9,7 @@ documents its loss.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ from fastnn import words
 from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
 from fastnn.kernels import codes
-from fastnn.names import NUMERIC, TargetKind, check_real, describe, lookup
+from fastnn.names import NUMERIC, TargetKind, check_real, describe, lookup, several
 
 __all__ = [
     "LOSSES",
@@ -27,6 +28,7 @@ __all__ = [
     "Loss",
     "LossLike",
     "Quantile",
+    "Quantiles",
     "Tweedie",
     "activation_for",
     "resolve_loss",
@@ -232,7 +234,77 @@ class Tweedie:
         _set(self, "power", low=1.0)
 
 
-LossLike: TypeAlias = str | Huber | Quantile | CrossEntropy | Focal | Tweedie
+@understands(words.LOSS)
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """The quantile loss at several quantiles at once, whose predictions never cross.
+
+    For one target and a last layer of activation "increasing", which has a unit for each
+    quantile: the mean over the quantiles of ``max(q_j (y - a_j), (q_j - 1) (y - a_j))``.  The
+    first unit is the lowest quantile, each other one adds ``log(1 + exp(z_j))``, above 0, to the
+    one before, whatever the weights are.  ``loss="quantiles"`` stands for ``Quantiles()``.
+
+    Parameters
+    ----------
+    quantiles : sequence of float, default (0.05, 0.5, 0.95)
+        Which quantiles to predict: at most 99, each between 0 and 1, in ascending order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not that.
+
+    References
+    ----------
+    Koenker & Bassett 1978, Regression quantiles, Econometrica 46; Park, Maddix, Aubet, Kan,
+    Gasthaus & Wang 2022, Learning Quantile Functions without Quantile Crossing for
+    Distribution-free Time Series Forecasting, for the increments.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> loss = fn.Quantiles([0.25, 0.75])
+    >>> net = fn.Sequential([fn.Dense(2, "increasing", initializer="zeros")], inputs=1)
+    >>> net.predict([[1.0]]).round(4).tolist()
+    [[0.0, 0.6930999755859375]]
+    >>> round(net.evaluate([[1.0]], [5.0], loss)["loss"], 4)
+    2.2401
+    """
+
+    quantiles: Sequence[float] = (0.05, 0.5, 0.95)
+
+    def __post_init__(self) -> None:
+        """Check the numbers once, when the record is made."""
+        given: Any = self.quantiles
+        if isinstance(given, str) or not several(given):
+            raise TypeError(
+                "quantiles must be several numbers between 0 and 1, such as [0.05, 0.5, 0.95]; "
+                f"got {describe(given)}."
+            )
+        listed = list(given)
+        if not 1 <= len(listed) <= codes.MOST_QUANTILES:
+            raise ValueError(
+                f"quantiles must be 1 to {codes.MOST_QUANTILES} numbers; got {len(listed)}."
+            )
+        inside: dict[str, Any] = {"low": 0.0, "high": 1.0, "low_open": True, "high_open": True}
+        found = tuple(
+            check_real(one, f"quantiles[{place}]", **inside) for place, one in enumerate(listed)
+        )
+        for place in range(1, len(found)):
+            if found[place] <= found[place - 1]:
+                raise ValueError(
+                    "quantiles must be in ascending order, none twice; got "
+                    f"{found[place]} after {found[place - 1]}."
+                )
+        object.__setattr__(self, "quantiles", found)
+
+    @property
+    def middle(self) -> int:
+        """The place of the quantile that is nearest to the median, of two the lower one."""
+        return min(range(len(self.quantiles)), key=lambda n: abs(self.quantiles[n] - 0.5))
+
+
+LossLike: TypeAlias = str | Huber | Quantile | Quantiles | CrossEntropy | Focal | Tweedie
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +347,7 @@ class Loss:
     given: Any = None
 
     @property
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, Any]:
         """Its numbers by name, as the reference takes them and the plan holds them."""
         return {} if self.given is None else asdict(self.given)
 
@@ -286,12 +358,40 @@ class Loss:
 
     def width(self, outputs: int) -> int:
         """Return the targets of an example for a network of so many outputs."""
+        if isinstance(self.given, Quantiles):
+            return self._of_one_target(outputs)
         if outputs % self.outputs:
             raise ValueError(
                 f"loss={self.name!r} needs {self.outputs} outputs for each target; "
                 f"got a last layer of {outputs} unit{'' if outputs == 1 else 's'}."
             )
         return outputs // self.outputs
+
+    def _of_one_target(self, outputs: int) -> int:
+        """Return 1, as all outputs are quantiles of one target."""
+        if outputs != self.outputs:
+            plurals = ["" if count == 1 else "s" for count in (self.outputs, outputs)]
+            raise ValueError(
+                f"loss={self.given!r} needs a last layer of {self.outputs} unit{plurals[0]}, one "
+                f"for each quantile of one target; got a last layer of {outputs} unit{plurals[1]}. "
+                "For several targets fit a network for each."
+            )
+        return 1
+
+    def middle(self, outputs: Any) -> Any:
+        """Return which of the outputs (n, m) are compared with targets.
+
+        The first ones where there are more than targets: means, with "gaussian_nll"; of quantiles
+        the one that is nearest to the median.
+        """
+        if isinstance(self.given, Quantiles):
+            return outputs[:, self.given.middle : self.given.middle + 1]
+        return outputs[:, : self.width(outputs.shape[1])]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether outputs are several quantiles of one target."""
+        return isinstance(self.given, Quantiles)
 
 
 LOSSES: dict[str, Loss] = {
@@ -420,6 +520,16 @@ LOSSES: dict[str, Loss] = {
             source="Jorgensen 1987, Exponential dispersion models",
             given=Tweedie(),
         ),
+        Loss(
+            name="quantiles",
+            code=codes.QUANTILES,
+            activation="increasing",
+            targets="real",
+            formula="mean_j max(q_j (y - a_j), (q_j - 1) (y - a_j)), of one y",
+            source="Koenker & Bassett 1978, Regression quantiles",
+            outputs=3,
+            given=Quantiles(),
+        ),
     )
 }
 
@@ -467,6 +577,8 @@ def _row(loss: object, last: str) -> Loss:
     row = next((row for row in rows if row.activation == last), rows[0])
     if isinstance(loss, Tweedie):
         return _of_power(loss, row)
+    if isinstance(loss, Quantiles):
+        return replace(row, given=loss, outputs=len(loss.quantiles))
     return replace(row, given=loss)
 
 

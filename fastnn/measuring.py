@@ -21,9 +21,20 @@ from fastnn.metrics import Metric, of_known
 from fastnn.path import Path
 from fastnn.target_scale import TargetScale
 
-__all__ = ["Group", "Validation"]
+__all__ = ["Group", "Validation", "value_of"]
 
 Floats = NDArray[np.floating]
+
+
+def value_of(
+    row: Metric, loss: Loss, targets: Floats, predicted: Floats, weights: Floats | None,
+    missing: bool,
+) -> float:  # fmt: skip
+    """Return a metric of predictions (n, outputs), where targets (n, m) may be missing."""
+    function = of_known(row.function) if missing else row.function
+    whole = loss.ordered and row.compares_quantiles
+    seen = predicted if whole else loss.middle(predicted)
+    return float(function(targets, seen, weights))
 
 
 class Group:
@@ -52,6 +63,7 @@ class Group:
         self._metrics, self._scale = metrics, scale
         self._last = layout.blocks[-1].activation
         self._finished = loss.activation is None or not path.by_engine
+        self._loss = loss
         self._targets = data.targets.as_rows(loss.width(layout.outputs), data.X.dtype)
         if scale is not None:
             self._targets = scale.outside(self._targets)
@@ -74,19 +86,20 @@ class Group:
             if value is None:
                 if predicted is None:
                     predicted = self._predictions(outputs)
-                function = of_known(row.function) if self._missing else row.function
-                value = float(function(self._targets, predicted, self._weights))
+                value = value_of(
+                    row, self._loss, self._targets, predicted, self._weights, self._missing
+                )
             found[prefix + row.name] = value
         return found
 
     def _predictions(self, outputs: Floats) -> Floats:
-        """Return the last layer's A, its first columns where a loss takes more than targets."""
+        """Return the last layer's A."""
         if not self._finished:
             with np.errstate(all="ignore"):
                 outputs = reference.ACTIVATIONS[self._last][0](outputs.T).T
         if self._scale is not None:
             outputs = self._scale.outside(outputs)
-        return outputs[:, : self._targets.shape[1]]
+        return outputs
 
     def _accuracy(self, outputs: Floats) -> float | None:
         """Return the accuracy by comparing outputs; None where only the metric can compute it."""

@@ -53,10 +53,11 @@ class Metric:
         Where it comes from.
     aliases : tuple of str
         Other names that are accepted.
-    needs : {"any", "classes", "probabilities", "one class"}
+    needs : {"any", "classes", "probabilities", "one class", "quantiles"}
         "classes" where the metric compares classes, so that the loss must be one for classes,
         probabilities or sides; "probabilities" where predictions must be that; "one class" where
-        an example must belong to one class of several; "any" where it suits every loss.
+        an example must belong to one class of several; "quantiles" where predictions must be
+        several quantiles of one target; "any" where it suits every loss.
     on_probabilities, on_sides : callable or None
         What takes the place of `function` where each output is a probability of its own, or has
         its side of 0; None where `function` serves there too.
@@ -73,12 +74,17 @@ class Metric:
     greater_is_better: bool | None
     source: str
     aliases: tuple[str, ...] = ()
-    needs: Literal["any", "classes", "probabilities", "one class"] = "any"
+    needs: Literal["any", "classes", "probabilities", "one class", "quantiles"] = "any"
     on_probabilities: MetricFunction | None = None
     on_sides: MetricFunction | None = None
     column: int | None = None
     number: int = 0
     average: Average = "auto"
+
+    @property
+    def compares_quantiles(self) -> bool:
+        """Whether it takes all quantiles where they are predicted, not the middle one alone."""
+        return self.needs == "quantiles" or isinstance(self.function, _Own)
 
 
 class _Averaged:
@@ -261,6 +267,8 @@ def resolve(
     metrics: MetricLike | Iterable[MetricLike],
     loss_targets: LossTargets,
     outputs: int | None = None,
+    *,
+    quantiles: bool = False,
 ) -> tuple[Metric, ...]:
     """Turn what a user asked for into rows that suit the loss.
 
@@ -277,6 +285,9 @@ def resolve(
         places where every row of several names one class, else each output's side of 0.
     outputs : int, optional
         How many columns targets have, where that is known.
+    quantiles : bool, default False
+        Whether predictions are several quantiles of one target; a function of the user's own then
+        sees all of them.
 
     Returns
     -------
@@ -301,6 +312,9 @@ def resolve(
     numbers give ``lambda t, p: f1_score(t.argmax(1), p.argmax(1), average="macro")``. With one
     output of sigmoid they are 0 and 1 beside probabilities, ``(n,)`` both.
 
+    Of several quantiles of one target (`losses.Quantiles`) such a function sees all, ``(n, k)``, as
+    "coverage" does; the other metrics compare the one that is nearest to the median.
+
     Functions of one name are numbered from the second on: ``"<lambda>"``, ``"<lambda>_2"``.
 
     Examples
@@ -312,8 +326,8 @@ def resolve(
     ...
     ValueError: metrics must be one of 'accuracy', 'balanced_accuracy', 'precision', 'recall', \
 'f1', 'top_5_accuracy', 'roc_auc', 'average_precision', 'log_loss', 'mean_squared_error', \
-'root_mean_squared_error', 'mean_absolute_error', 'mean_absolute_percentage_error', 'r2'; got \
-'acuracy'. Did you mean 'accuracy'?
+'root_mean_squared_error', 'mean_absolute_error', 'mean_absolute_percentage_error', 'r2', \
+'coverage'; got 'acuracy'. Did you mean 'accuracy'?
     """
     asked: Iterable[MetricLike]
     if isinstance(metrics, (str, *_RECORDS)) or callable(metrics):
@@ -337,8 +351,19 @@ def resolve(
         if row.name in kept:
             raise ValueError(f"metrics must not hold one metric twice; {_both(kept, row, name)}.")
         kept[row.name] = name
+        if row.needs == "quantiles":
+            _check_quantiles(row, quantiles)
         rows.append(replace(row, name=name, function=_suited(row, loss_targets, outputs)))
     return tuple(rows)
+
+
+def _check_quantiles(row: Metric, quantiles: bool) -> None:
+    """Refuse a metric of quantiles where none are predicted."""
+    if not quantiles:
+        raise ValueError(
+            f"metrics must suit the loss; got {row.name!r}, which compares quantiles, with a loss "
+            "that predicts none. Take loss=fastnn.Quantiles([0.05, 0.5, 0.95])."
+        )
 
 
 def _asked_for(one: object) -> Metric:
@@ -397,7 +422,9 @@ def of_known(function: MetricFunction) -> MetricFunction:
             rows, one = known[:, column], slice(column, column + 1)
             if rows.any():
                 mine = None if own is None else own[rows]
-                values.append(function(targets[rows, one], predictions[rows, one], mine))
+                # Of one target there may be several quantiles.
+                seen = predictions if known.shape[1] == 1 else predictions[:, one]
+                values.append(function(targets[rows, one], seen[rows], mine))
         return float(np.mean(values)) if values else float("nan")
 
     return measured
@@ -438,7 +465,8 @@ class _Own:
 
     def __call__(self, targets: Floats, predictions: Floats, weights: Floats | None) -> float:
         if targets.shape[1] == 1:
-            targets, predictions = targets[:, 0], predictions[:, 0]
+            targets = targets[:, 0]
+            predictions = predictions[:, 0] if predictions.shape[1] == 1 else predictions
         try:
             value: object = self.function(targets, predictions)
         except Exception as problem:
@@ -504,6 +532,7 @@ _SUITABLE: dict[str, tuple[tuple[str, ...], str, str]] = {
         ("classes", "probabilities"), "needs probabilities",
         "whose predictions are that, such as cross_entropy",
     ),
+    "quantiles": (("real",), "compares quantiles", "of quantiles"),
     "one class": (
         ("classes",), "needs one class of several for each example", "such as cross_entropy",
     ),
@@ -672,6 +701,13 @@ METRICS: dict[str, Metric] = {
             function=distances.r2,
             greater_is_better=True,
             source="Kvalseth 1985, Cautionary Note about R2, equation 1",
+        ),
+        Metric(
+            name="coverage",
+            function=distances.coverage,
+            greater_is_better=None,
+            needs="quantiles",
+            source="Gneiting & Raftery 2007, Strictly Proper Scoring Rules, section 6.2",
         ),
     )
 }

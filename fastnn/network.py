@@ -1668,14 +1668,17 @@ class Sequential(Differentiable):
                     return {"loss": value}
         row, data, path = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
         layout = self.layout
-        measured = resolve(metrics, row.targets, row.width(layout.outputs))
+        targets = row.width(layout.outputs)
+        measured = resolve(metrics, row.targets, targets, quantiles=row.ordered)
         if layout.scale is not None:
             return self._evaluated(row, data, measured, path)
         if measured:
             # Functions of the user's are called once.
             parameters = self._shown.copied(self._parameters.copy)
             value = path.mean_loss(layout, parameters, row, data)()
-            return {"loss": value} | metric_values(measured, layout, parameters, data, path=path)
+            return {"loss": value} | metric_values(
+                measured, layout, parameters, row, data, path=path
+            )
         if path.by_engine and kept.Plans.suit(data):
             plans = self._plans_of()
             value = self._shown.read(
@@ -1697,7 +1700,7 @@ class Sequential(Differentiable):
         assert scale is not None
         outputs = path.predictions(layout.with_scale(None), parameters, data.X)
         value = scale.mean_loss(loss, outputs, data)
-        found = metric_values(metrics, layout, parameters, data, path=path, scale=scale)
+        found = metric_values(metrics, layout, parameters, loss, data, path=path, scale=scale)
         return {"loss": value} | found
 
     def _short_way(self, loss: object) -> tuple[Loss, kept.Plans, Shown]:

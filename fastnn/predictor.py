@@ -182,7 +182,7 @@ class Table:
         plan[codes.ITEM] = dtype.itemsize
         divided = (
             block.outputs >= _FEWEST_PANELS * panel
-            and (block.activation != "softmax" or block is blocks[-1])
+            and (ACTIVATIONS[block.activation].code not in codes.ROW_WISE or block is blocks[-1])
             for block in blocks[: codes.MOST_PHASES]
         )
         plan[codes.PHASES] = sum(1 for _ in takewhile(bool, divided))

@@ -1,4 +1,4 @@
-"""More losses of the textbook in plain NumPy: smoothed labels, focal, gamma and Tweedie.
+"""More losses of the textbook in plain NumPy: smoothed labels, focal, gamma, Tweedie, quantiles.
 
 They stand under the rules of `reference` and in its notation: examples are columns.
 
@@ -13,12 +13,12 @@ array([[0.9],
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fastnn import reference_tables as more
-from fastnn.reference_tables import Array, Pair, logistic, softplus
+from fastnn.reference_tables import Array, Pair, increasing, increasing_backward, logistic, softplus
 
 
 def smoothed(loss: str, Y: Array, numbers: Mapping[str, float]) -> tuple[Array, dict[str, float]]:
@@ -141,12 +141,36 @@ def exp_tweedie_derivative(Z: Array, Y: Array, power: float) -> Array:
     return (np.exp((2 - power) * Z) - second) / len(Y)
 
 
+def pinballs(Yhat: Array, Y: Array, quantiles: Sequence[float]) -> Array:
+    """Return ``mean_k max(q_k (y - yhat_k), (q_k - 1) (y - yhat_k))``, a quantile for each row."""
+    q = np.array(quantiles, Yhat.dtype)[:, np.newaxis]
+    return np.mean(np.maximum(q * (Y - Yhat), (q - 1) * (Y - Yhat)), axis=0)
+
+
+def pinballs_derivative(Yhat: Array, Y: Array, quantiles: Sequence[float]) -> Array:
+    """Return ``1 - q_k`` where ``yhat_k > y``, ``-q_k`` below, between them where equal; by m."""
+    q = np.array(quantiles, Yhat.dtype)[:, np.newaxis]
+    return (np.heaviside(Yhat - Y, Yhat.dtype.type(0.5)) - q) / len(Yhat)
+
+
+def increasing_pinballs(Z: Array, Y: Array, quantiles: Sequence[float]) -> Array:
+    """Return `pinballs` from Z of the activation increasing."""
+    return pinballs(increasing(Z), Y, quantiles)
+
+
+def increasing_pinballs_derivative(Z: Array, Y: Array, quantiles: Sequence[float]) -> Array:
+    """Return its derivative by Z, the chain rule through the sums."""
+    A = increasing(Z)
+    return increasing_backward(pinballs_derivative(A, Y, quantiles), Z, A)
+
+
 LOSSES: dict[str, tuple[Pair, Pair]] = {
     **more.LOSSES,
     "focal": (focal, focal_derivative),
     "binary_focal": (binary_focal, binary_focal_derivative),
     "gamma": (gamma_deviance, lambda A, Y: (1 - Y / A) / A / len(Y)),
     "tweedie": (tweedie, lambda A, Y, power: (A - Y) * A**-power / len(Y)),
+    "quantiles": (pinballs, pinballs_derivative),
 }
 
 MATCHED: dict[tuple[str, str], tuple[Pair, Pair]] = {
@@ -158,4 +182,5 @@ MATCHED: dict[tuple[str, str], tuple[Pair, Pair]] = {
         lambda Z, Y: (1 - Y * np.exp(-Z)) / len(Y),
     ),
     ("tweedie", "exp"): (exp_tweedie, exp_tweedie_derivative),
+    ("quantiles", "increasing"): (increasing_pinballs, increasing_pinballs_derivative),
 }

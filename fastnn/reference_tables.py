@@ -88,6 +88,18 @@ def mish_backward(dA: Array, Z: Array, A: Array) -> Array:
     return dA * (t + Z * (1 - t**2) * logistic(Z))
 
 
+def increasing(Z: Array) -> Array:
+    """Return ``z_1`` and then ``z_1 + sum_(i=2)^k softplus(z_i)``, from row to row."""
+    return np.cumsum(np.concatenate([Z[:1], softplus(Z[1:])]), axis=0)
+
+
+def increasing_backward(dA: Array, Z: Array, A: Array) -> Array:
+    """Return ``dz_i = s_i sum_(k>=i) da_k`` with s of `logistic`, but 1 for the first row."""
+    m = len(Z)
+    passed = np.triu(np.ones((m, m), dA.dtype)) @ dA
+    return np.concatenate([passed[:1], logistic(Z[1:]) * passed[1:]])
+
+
 ACTIVATIONS: dict[str, Curve] = {
     "leaky_relu": (
         lambda Z: np.where(Z > 0, Z, LEAK * Z),
@@ -106,6 +118,7 @@ ACTIVATIONS: dict[str, Curve] = {
     ),
     "exp": (np.exp, lambda dA, Z, A: dA * A),
     "sin": (np.sin, lambda dA, Z, A: dA * np.cos(Z)),
+    "increasing": (increasing, increasing_backward),
 }
 
 

@@ -74,7 +74,7 @@ class Settings:
             loss=row,
             optimizer=SGD() if search is not None else resolve_optimizer(optimizer),
             search=search,
-            metrics=resolve(metrics, row.targets, row.width(last.units)),
+            metrics=resolve(metrics, row.targets, row.width(last.units), quantiles=row.ordered),
             callbacks=asked,
             epochs=check_integer(epochs, "epochs", 1),
             batch_size=check_integer(batch_size, "batch_size", 1),

@@ -120,7 +120,8 @@ class Counting:
         """
         parts = [part for part in (known, held) if part is not None]
         gaps = any(part.targets.missing for part in parts)
-        uncounted = any(row.column is None or gaps for row in metrics)
+        # What is counted compares the first outputs with targets.
+        uncounted = any(row.column is None or gaps or loss.ordered for row in metrics)
         if uncounted or len(metrics) >= codes.SLOTS:
             return None
         kind, places, slots = 0, {"loss": (0, 0)}, [(codes.LOSS_VALUE, 0)]

@@ -139,7 +139,11 @@ def check_last(activation: str) -> None:
 def check_loss(loss: Loss) -> None:
     """Refuse a loss whose targets have no scale of their own."""
     if loss.targets != "real":
-        fitting = [row.name for row in LOSSES.values() if row.targets == "real"]
+        fitting = [
+            row.name
+            for row in LOSSES.values()
+            if row.targets == "real" and row.activation in (None, "identity")
+        ]
         raise ValueError(
             f"scale_targets=True needs a loss for targets that are any numbers, one of "
             f"{', '.join(map(repr, fitting))}; got loss={loss.name!r}. With it leave "

@@ -123,7 +123,8 @@ SHAPES = (
 def fitted(shape, loss):
     """Return a shape, with more outputs where a loss needs several for each target."""
     each = LOSSES[loss].outputs
-    return replace(shape, m=-(-shape.m // each) * each)
+    # All quantiles are of one target.
+    return replace(shape, m=each if LOSSES[loss].ordered else -(-shape.m // each) * each)
 
 
 def shapes(loss):

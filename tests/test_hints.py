@@ -50,7 +50,7 @@ MEANT = {
         else {*words.ESTIMATOR_DATA.values()}
     ),
     "OPTIMIZER": arguments(*(row.record for row in OPTIMIZERS.values())),
-    "LOSS": arguments(fn.Huber, fn.Quantile, fn.CrossEntropy, fn.Focal, fn.Tweedie),
+    "LOSS": arguments(fn.Huber, fn.Quantile, fn.Quantiles, fn.CrossEntropy, fn.Focal, fn.Tweedie),
     "STOPPING": arguments(fn.EarlyStopping),
     "SCHEDULE": arguments(*SCHEDULES.values()),
     "CALLBACK": set(),

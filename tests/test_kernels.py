@@ -331,6 +331,8 @@ BLOCKS = [
         for shape in BLOCKS
         # The reference's matrix for each column of a wide softmax takes its time.
         if hidden != "softmax" or shape.first < 2 * DEPTH
+        # Sums of so many increments are too large to be trained on.
+        if hidden != "increasing"
     ],
     ids=str,
 )
@@ -428,7 +430,8 @@ def test_nan_in_one_weight_reaches_every_prediction(hidden, dtype):
     X = data(MIDDLE, "mean_squared_error").X
     first = net.hidden(X, 0)
     assert np.isnan(first[:, 0]).all()
-    assert np.isnan(first[:, 1:]).all() == (hidden == "softmax" or first.shape[1] == 1)
+    whole_rows = hidden in ("softmax", "increasing")
+    assert np.isnan(first[:, 1:]).all() == (whole_rows or first.shape[1] == 1)
     assert np.isnan(net.hidden(X, 1)).all()
     assert np.isnan(net.predict(X)).all()
 

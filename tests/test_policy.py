@@ -75,8 +75,8 @@ ALLOWED = {
     "embeddings": {"hints", "layers", "names"},
     "epochs": {
         "about", "callbacks", "checkpoints", "data", "descent", "divergence", "errors", "fitstate",
-        "history", "jobs", "layout", "measuring", "metrics", "orders", "path", "progress", "runs",
-        "schedules", "snapshots", "states", "target_scale",
+        "history", "jobs", "layout", "losses", "measuring", "metrics", "orders", "path", "progress",
+        "runs", "schedules", "snapshots", "states", "target_scale",
     },
     "errors": set(),
     "estimators.__init__": {
@@ -378,8 +378,8 @@ ALLOWED = {
     },
     "kernels.dropout": {"kernels._jit", "kernels.order", "kernels.panels", "kernels.simd"},
     "kernels.elementwise": {
-        "kernels._jit", "kernels.codes", "kernels.curves", "kernels.rows", "kernels.simd",
-        "kernels.vector_math",
+        "kernels._jit", "kernels.codes", "kernels.curves", "kernels.increments", "kernels.rows",
+        "kernels.simd", "kernels.vector_math",
     },
     "kernels.embedded": {
         "kernels._cache", "kernels._jit", "kernels.answers", "kernels.codes", "kernels.elementwise",
@@ -404,6 +404,7 @@ ALLOWED = {
     "kernels.fits": set(),
     "kernels.frames": {"kernels._jit"},
     "kernels.gathers": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
+    "kernels.increments": {"kernels.rows", "kernels.simd", "kernels.vector_math"},
     "kernels.line_search": {"kernels._jit"},
     "kernels.matmul": {
         "kernels._jit", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -417,16 +418,21 @@ ALLOWED = {
     },
     "kernels.order": {"kernels._jit"},
     "kernels.output": {
-        "kernels._jit", "kernels.codes", "kernels.pointwise", "kernels.records", "kernels.rows",
-        "kernels.simd", "kernels.vector_math",
+        "kernels._jit", "kernels.codes", "kernels.increments", "kernels.pointwise",
+        "kernels.quantiles", "kernels.records", "kernels.rows", "kernels.simd",
+        "kernels.vector_math",
     },
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
-        "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.entries",
-        "kernels.gathers", "kernels.norms", "kernels.prelu", "kernels.scaling", "kernels.sums",
+        "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.elementwise",
+        "kernels.entries", "kernels.gathers", "kernels.norms", "kernels.prelu", "kernels.scaling",
+        "kernels.sums",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
+    "kernels.quantiles": {
+        "kernels.increments", "kernels.rows", "kernels.simd", "kernels.vector_math",
+    },
     "kernels.quasi_newton": {
         "kernels._jit", "kernels.codes", "kernels.line_search", "kernels.vectors",
     },

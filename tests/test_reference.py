@@ -49,6 +49,7 @@ NUMBERS = {
     "focal": {"gamma": 3.0},
     "binary_focal": {"gamma": 0.6},
     "tweedie": {"power": 1.4},
+    "quantiles": {"quantiles": (0.1, 0.4, 0.8)},
 }
 # Losses of probabilities, and losses whose outputs must be above 0.
 OF_PROBABILITIES = ("binary_cross_entropy", "cross_entropy", "focal", "binary_focal")
@@ -61,6 +62,7 @@ LOSS_KINKS = {
     "quantile": lambda A, Y: A - Y,
     "huber": lambda A, Y: np.abs(A - Y) - 0.7,
     "hinge": lambda A, Y: (2 * Y - 1) * A - 1,
+    "quantiles": lambda A, Y: A - Y,
 }
 
 
@@ -84,6 +86,7 @@ def legal_pairs():
         **dict.fromkeys(OF_PROBABILITIES, stays_inside_unit_interval),
         **dict.fromkeys(ABOVE_0, lambda last: bool(np.all(outputs_of(last) > 0))),
         "gaussian_nll": lambda last: last == "identity",
+        "quantiles": lambda last: last == "increasing",
     }
     return [
         (loss, last)
@@ -95,12 +98,18 @@ def legal_pairs():
 
 def networks():
     """List every legal pair with a hidden activation, and so each activation several times."""
-    names = list(ref.ACTIVATIONS)
-    return [(names[(3 * place) % len(names)], *pair) for place, pair in enumerate(legal_pairs())]
+    names, found = list(ref.ACTIVATIONS), []
+    for place, (loss, last) in enumerate(legal_pairs()):
+        hidden = names[(3 * place) % len(names)]
+        # Of an exponential of an exponential no difference tells the slope.
+        found.append(("sin" if hidden == last == "exp" else hidden, loss, last))
+    return found
 
 
 def outputs_for(loss, m=M):
     """Return a number of outputs that a loss can be computed for."""
+    if loss == "quantiles":
+        return len(NUMBERS[loss]["quantiles"])
     return 2 * m if loss == "gaussian_nll" else m
 
 
@@ -109,6 +118,8 @@ def targets(loss, rng, m=M, d=D):
     if loss in OF_PROBABILITIES:
         Y = rng.random((m, d))
         return Y if loss.startswith("binary") else Y / Y.sum(axis=0)
+    if loss == "quantiles":
+        return rng.normal(size=(1, d))
     if loss == "hinge":
         return rng.integers(0, 2, size=(m, d)).astype(float)
     return (
@@ -295,6 +306,8 @@ def test_losses_are_means_over_outputs_and_cross_entropy_is_a_sum():
         "gamma": (-np.log(2) + 2 - np.log(4)) / 2,
         # At the power 3: -1 / yhat + y / (2 yhat^2).
         "tweedie": (-2 + 2 - 4) / 2,
+        # One target, 1: too low by 0.5 and by 0.75.
+        "quantiles": (0.1 * 0.5 + 0.6 * 0.75) / 2,
     }
     assert set(by_hand) == set(ref.LOSSES)
     numbers = {
@@ -303,9 +316,10 @@ def test_losses_are_means_over_outputs_and_cross_entropy_is_a_sum():
         "focal": {"gamma": 2.0},
         "binary_focal": {"gamma": 2.0},
         "tweedie": {"power": 3.0},
+        "quantiles": {"quantiles": (0.1, 0.6)},
     }
     for loss, expected in by_hand.items():
-        wanted = Y[:1] if loss == "gaussian_nll" else Y
+        wanted = Y[:1] if loss in ("gaussian_nll", "quantiles") else Y
         found = ref.LOSSES[loss][0](Yhat, wanted, **numbers.get(loss, {}))
         assert found == pytest.approx([expected], rel=1e-15)
 
@@ -398,7 +412,7 @@ def test_nan_goes_through_every_activation(activation, dtype):
     Z = np.array([[np.nan, 1.0], [0.5, -1.0]], dtype)
     A = ref.ACTIVATIONS[activation][0](Z)
     assert np.isnan(A[0, 0])
-    assert np.isnan(A[1, 0]) == (activation == "softmax")
+    assert np.isnan(A[1, 0]) == (activation in ("softmax", "increasing"))
     assert not np.isnan(A[:, 1]).any()
 
 

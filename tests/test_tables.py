@@ -110,7 +110,10 @@ def test_an_activation_s_defaults_are_rows_of_the_other_tables(name):
 
 
 def test_auto_loss_follows_the_last_layer():
-    special = {"sigmoid": "binary_cross_entropy", "softmax": "cross_entropy", "exp": "poisson"}
+    special = {
+        "sigmoid": "binary_cross_entropy", "softmax": "cross_entropy", "exp": "poisson",
+        "increasing": "quantiles",
+    }  # fmt: skip
     assert {name: row.loss for name, row in ACTIVATIONS.items()} == {
         name: special.get(name, "mean_squared_error") for name in ACTIVATIONS
     }
@@ -120,13 +123,14 @@ def test_the_names_are_the_field_s():
     assert set(ACTIVATIONS) == {
         "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "mish",
         "softsign", "tanh", "sigmoid", "hard_sigmoid", "exp", "sin", "softmax",
+        "increasing",
     }  # fmt: skip
     aliases = {alias: row.name for row in ACTIVATIONS.values() for alias in row.aliases}
     assert aliases == {"linear": "identity", "logistic": "sigmoid", "swish": "silu"}
     assert set(LOSSES) == {
         "mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "cross_entropy",
         "binary_cross_entropy", "poisson", "quantile", "gaussian_nll", "hinge", "focal",
-        "binary_focal", "gamma", "tweedie",
+        "binary_focal", "gamma", "tweedie", "quantiles",
     }  # fmt: skip
     assert set(OPTIMIZERS) == {
         "SGD", "RMSprop", "Adagrad", "Adam", "AdamW", "Nadam", "RAdam", "Rprop", "Adadelta",
@@ -145,6 +149,11 @@ def test_an_activation_is_what_its_formula_says(name, dtype):
         # The other unit's z is zero.
         assert formula == "exp(z_j) / sum_k exp(z_k), over the units of the layer"
         formula = "exp(z) / (exp(z) + exp(0 * z))"
+    if name == "increasing":
+        # The second unit; the first one's z is zero.
+        assert formula == "z_1, then a_(j-1) + log1p(exp(z_j)), over the units of the layer"
+        net.weights[0][0] = 0.0, 1.0
+        found, formula = net.predict(NUMBERS[:, None])[:, 1], "log1p(exp(z))"
     names = {"max": np.maximum, "min": np.minimum, "erfc": np.vectorize(math.erfc), "z": NUMBERS}
     names |= {f: getattr(np, f) for f in ("abs", "exp", "expm1", "log1p", "sin", "sqrt", "tanh")}
     expected = eval(formula, {"__builtins__": {}}, names)
@@ -205,9 +214,10 @@ def test_a_loss_s_record_holds_its_numbers(name):
     assert getattr(fn, record.__name__) is record
     assert field.name in records.PLAN.names
     assert resolve_loss(record(), last) == row
-    number = 1.25 if record is fn.Tweedie else 0.25
+    number = {fn.Tweedie: 1.25, fn.Quantiles: (0.25, 0.5)}.get(record, 0.25)
     other = resolve_loss(record(number), last)
-    assert other == dataclasses.replace(row, given=record(number))
+    outputs = 2 if record is fn.Quantiles else row.outputs
+    assert other == dataclasses.replace(row, given=record(number), outputs=outputs)
     assert other.settings == {field.name: number}
 
 
@@ -414,7 +424,12 @@ def test_a_number_is_where_every_weight_starts():
 
 # The default: rotations, of pairs where an activation has two different sides.
 
-PLAIN = {"selu": "lecun_normal", "softmax": "glorot_uniform", "exp": "glorot_uniform"}
+PLAIN = {
+    "selu": "lecun_normal",
+    "softmax": "glorot_uniform",
+    "exp": "glorot_uniform",
+    "increasing": "glorot_uniform",
+}
 ODD = ("identity", "tanh", "softsign", "sin")
 
 

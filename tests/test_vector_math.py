@@ -505,6 +505,7 @@ LOSSES = {
     "gaussian": (codes.GAUSSIAN_NLL, "values", {}),
     "hinge": (codes.HINGE, "values", {}),
     "one-against-the-rest": (codes.HINGE, "labels", {}),
+    "quantiles": (codes.QUANTILES, "values", {"quantiles": np.arange(1, 100) / 100}),
 }
 
 TOLERANCE = {"float32": 3e-6, "float64": 3e-15}
@@ -599,14 +600,14 @@ CURVES = {
 }
 
 
-def test_every_activation_but_softmax_is_a_curve_that_is_tried():
+def test_every_activation_of_single_units_is_a_curve_that_is_tried():
     assert {getattr(codes, name.upper()) for name in CURVES} == set(curves.CURVES)
-    assert {row.code for row in ACTIVATIONS.values()} == {*curves.CURVES, codes.SOFTMAX}
+    assert {row.code for row in ACTIVATIONS.values()} == {*curves.CURVES, *codes.ROW_WISE}
 
 
 @pytest.mark.parametrize("row", ACTIVATIONS.values(), ids=lambda row: row.name)
 def test_a_curve_reads_what_its_row_says(row):
-    if row.name != "softmax":
+    if row.code not in codes.ROW_WISE:
         assert curves.CURVES[row.code].from_z == (row.derivative_from == "Z")
 
 
@@ -671,6 +672,7 @@ def problem(kind, rows, width, dtype, seed=0):
     examples = rows + 3
     outputs = 2 * width if code == codes.GAUSSIAN_NLL else width
     S = (3 * rng.normal(size=(rows, outputs))).astype(dtype)
+    width = 1 if code == codes.QUANTILES else width
     labels, Y = np.empty(0, np.int64), np.empty((0, width), dtype)
     if form == "labels":
         labels = rng.integers(0, width, examples)
@@ -706,6 +708,12 @@ def expected_loss(kind, S, labels, Y, picks, shares):
         e, s = S[:, :m] - y, S[:, m:]
         slopes = np.hstack([e / np.exp(s), 0.5 - e**2 / np.exp(s) / 2]) / m
         return np.mean(s + e**2 / np.exp(s), axis=1) / 2, shares * slopes
+    if code == codes.QUANTILES:
+        A = np.cumsum(np.hstack([S[:, :1], np.logaddexp(0, S[:, 1:])]), axis=1)
+        e, q = A - y, numbers["quantiles"][:width]
+        later = np.cumsum(np.where(e > 0, 1 - q, -q)[:, ::-1], axis=1)[:, ::-1]
+        slopes = later / np.hstack([np.ones_like(S[:, :1]), 1 + np.exp(-S[:, 1:])])
+        return np.maximum(-q * e, (1 - q) * e).mean(axis=1), shares * slopes / width
     e, t = S - y, 2 * y - 1
     number = next(iter(numbers.values()), 0.0)
     p, q = 1 / (1 + np.exp(-S)), 1 / (1 + np.exp(S))
@@ -752,6 +760,7 @@ def test_losses_and_their_gradients(kind, dtype):
     code, _, numbers = LOSSES[kind]
     for rows in COUNTS:
         for width in WIDTHS:
+            width = min(width, codes.MOST_QUANTILES) if code == codes.QUANTILES else width
             S, labels, Y, picks, shares = problem(kind, rows, width, dtype)
             # What lies around the results stays as it is.
             around = np.full(rows + 2, 9, dtype)

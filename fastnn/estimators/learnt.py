@@ -63,7 +63,9 @@ def check_learnt(estimator: Any, fitted: dict[str, Any]) -> None:
     if names is not None and len(names) != inputs:
         raise ValueError(f"feature_names_in_ must be {inputs} names; got {len(names)}.")
     units = coefs[-1].shape[-1]
-    if units not in ((outputs,) if classifies else (outputs, 2 * outputs)):
+    # Of one target there may be any number of quantiles.
+    ordered = not classifies and fitted["out_activation_"] == "increasing" and outputs == 1
+    if not ordered and units not in ((outputs,) if classifies else (outputs, 2 * outputs)):
         raise ValueError(f"n_outputs_ must be those of {units} units; got {outputs}.")
     if classifies:
         _check_classes(fitted["_label_binarizer"], outputs)

@@ -79,7 +79,7 @@ def _as(network: PlainNetwork, dtype: np.dtype[Any] | None) -> PlainNetwork:
 def _answers(estimator: Any) -> Answers:
     """Return what an estimator makes of its network's outputs."""
     if not is_classifier(estimator):
-        return Answers("numbers", numbers=estimator.n_outputs_)
+        return Answers("numbers", numbers=estimator._quantiles or estimator.n_outputs_)
     binarizer, margins = estimator._label_binarizer, not estimator._probable
     kind, edge = binarizer.y_type_, estimator._edge
     labels = None if kind == "multilabel-indicator" else onnx_labels(binarizer.classes_)

@@ -150,6 +150,7 @@ OBJECTIVES: dict[str, Objective] = {
     "log_cosh": Objective("log_cosh", "identity"),
     "quantile": Objective("quantile", "identity"),
     "gaussian_nll": Objective("gaussian_nll", "identity"),
+    "quantiles": Objective("quantiles", "increasing"),
     "gamma": Objective("gamma", "exp"),
     "tweedie": Objective("tweedie", "exp"),
     "poisson": Objective("poisson", "exp", lambda m: (float(m), float(m)), _deviance),

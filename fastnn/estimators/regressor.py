@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn import gate
 from fastnn.data import Data
@@ -52,14 +53,15 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : str, Huber, Quantile or Tweedie, default "squared_error"
+    loss : str, Huber, Quantile, Quantiles or Tweedie, default "squared_error"
         "squared_error" is scikit-learn's: half of it, and for several outputs the loss is their
         mean but its gradient that of their sum.  "poisson" predicts through an exponential, for
         y of at least 0.  More than scikit-learn: the library's "mean_squared_error",
         "mean_absolute_error", "huber", "log_cosh" and "quantile", whose gradients are those of
         the loss; ``fn.Huber(delta)`` and ``fn.Quantile(quantile)`` set their numbers;
-        "gamma", "tweedie" and ``fn.Tweedie(power)``, which predict through an exponential; and
-        "gaussian_nll", which learns the variance of each output beside its mean.
+        "gamma", "tweedie" and ``fn.Tweedie(power)``, which predict through an exponential;
+        "gaussian_nll", which learns the variance of each output beside its mean; and "quantiles"
+        and ``fn.Quantiles(quantiles)``, several quantiles of one y, which never cross.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init
         As in `MLPClassifier`.
     power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum
@@ -91,9 +93,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         As in `MLPClassifier`; a score is R^2 unless ``monitor`` says otherwise.
     n_features_in_, feature_names_in_, n_layers_, n_outputs_, network_
         As in `MLPClassifier`.  With ``loss="gaussian_nll"`` the network has twice as many outputs:
-        means, followed by the logarithms of the variances.
+        means, followed by the logarithms of the variances; with ``fn.Quantiles`` one for each.
     out_activation_ : str
-        "identity", or "exp" with ``loss="poisson"``.
+        "identity", "exp" with ``loss="poisson"``, or "increasing" with several quantiles.
 
     Raises
     ------
@@ -274,7 +276,27 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         return X, y
 
     def _learn_targets(self, y: Array, *, incremental: bool) -> None:
-        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        outputs = 1 if y.ndim == 1 else y.shape[1]
+        if outputs > 1 and self._objective.row.ordered:
+            raise ValueError(
+                f"loss={self.loss!r} predicts quantiles of one target, so that y must be of shape "
+                f"(n,); got shape {y.shape}. Fit an estimator for each column."
+            )
+        self.n_outputs_ = outputs
+
+    @property
+    def _quantiles(self) -> int:
+        """How many quantiles the fitted network predicts; 0 where it predicts none."""
+        return self._weights.units[-1] if self.out_activation_ == "increasing" else 0
+
+    def _middle(self, found: Floats) -> Floats:
+        """Return the outputs that are compared with y."""
+        if not self._quantiles:
+            return found[:, : self.n_outputs_]
+        row = self._objective.row
+        # The loss may have been set to another one since.
+        place = row.given.middle if row.outputs == found.shape[1] else (found.shape[1] - 1) // 2
+        return found[:, place : place + 1]
 
     def _targets(self, y: Array, dtype: np.dtype[Any], argument: str = "y") -> Targets:
         take: Any = gate.targets
@@ -292,14 +314,14 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         return Targets.of_values(values.reshape(rows, outputs))
 
     def _quick_score(self, found: Floats, known: Data, y: Array, weights: Array | None) -> float:
-        means = found[:, : self.n_outputs_]
+        middle = self._middle(found)
         if known.targets.missing:
-            return of_known(METRICS["r2"].function)(y, means, weights)
-        return r2(y, means, weights) if np.isfinite(found).all() else float("nan")
+            return of_known(METRICS["r2"].function)(y, middle, weights)
+        return r2(y, middle, weights) if np.isfinite(found).all() else float("nan")
 
     def _counted(self, known: Data) -> int | None:
-        # In float32 the engine has targets that are rounded.
-        return codes.ERRORS if known.X.dtype == np.float64 else None
+        # In float32 the engine has targets that are rounded; and it compares the first outputs.
+        return codes.ERRORS if known.X.dtype == np.float64 and not self._quantiles else None
 
     # Predicting.
 
@@ -315,8 +337,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
         Returns
         -------
-        means : ndarray, shape (n,) or (n, m)
-            Flat where there is one output.
+        means : ndarray, shape (n,), (n, m) or (n, k)
+            Flat where there is one output; with several quantiles a column for each, in their
+            order.
         deviations : ndarray, shape (n,) or (n, m)
             How far y is expected to lie from the means; only with ``return_std=True``.
 
@@ -338,7 +361,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         True
         """
         found = self._forward(X)
-        parts = np.split(found, found.shape[1] // self.n_outputs_, axis=1)
+        groups = 1 if self._quantiles else found.shape[1] // self.n_outputs_
+        parts = np.split(found, groups, axis=1)
         means, *logs = (part.ravel() if part.shape[1] == 1 else part for part in parts)
         if not return_std:
             return means
@@ -351,6 +375,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination, R^2, of predictions, a mean over outputs.
+
+        Of several quantiles it is that of the one that is nearest to the median.
 
         Parameters
         ----------
@@ -372,8 +398,12 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
                 weights = parts_known(y)
                 if sample_weight is not None:
                     weights = weights * np.asarray(sample_weight)
-                found: Any = self.predict(X)
+                found: Any = self._middle(self._forward(X))
                 return of_known(METRICS["r2"].function)(y, found, weights)
+            check_is_fitted(self)
+            if self._quantiles:
+                middle = self._middle(self._forward(X))
+                return float(r2_score(y, middle, sample_weight=sample_weight))
             return float(super().score(X, y, sample_weight))
 
     # Changing sides.

@@ -200,7 +200,7 @@ class _Writer:
         for name in dict.fromkeys(layer.activation for layer in self.network.layers):
             formula = c_texts.ACTIVATIONS[name]
             if formula is None:
-                yield self.fill(c_texts.SOFTMAX)
+                yield self.fill(c_texts.ROWS[name])
             elif formula != "z":
                 yield self.fill(c_texts.EACH, activation=name, formula=self.fill(formula))
 

@@ -16,8 +16,8 @@ __all__ = [
     "EACH",
     "EMBEDDED",
     "LARGEST",
+    "ROWS",
     "SIDE",
-    "SOFTMAX",
     "TEST",
 ]
 
@@ -39,6 +39,7 @@ ACTIVATIONS: dict[str, str | None] = {
     "hard_sigmoid": "z < -3 ? 0 : z > 3 ? 1 : (z + 3) / 6",
     "exp": "exp$f(z)",
     "sin": "sin$f(z)",
+    "increasing": None,
 }
 
 EMBEDDED = """\
@@ -67,7 +68,7 @@ static void ${N}_$activation($T *restrict a, int n)
 }
 """
 
-SOFTMAX = """\
+_SOFTMAX = """\
 /* exp(z_k) / sum_j exp(z_j), shifted by the largest z so that nothing overflows. */
 static void ${N}_softmax($T *restrict a, int n)
 {
@@ -83,6 +84,21 @@ static void ${N}_softmax($T *restrict a, int n)
         a[k] /= sum;
 }
 """
+
+_INCREASING = """\
+/* z_0, then what is before plus log(1 + exp(z_k)). */
+static void ${N}_increasing($T *restrict a, int n)
+{
+    int k;
+    for (k = 1; k < n; k++) {
+        const $T z = a[k];
+        a[k] = a[k - 1] + ((z > 0 ? z : 0) + log1p$f(exp$f(-fabs$f(z))));
+    }
+}
+"""
+
+#: The functions of those that take all z of a layer together.
+ROWS: dict[str, str] = {"softmax": _SOFTMAX, "increasing": _INCREASING}
 
 DENSE = """\
 /* z = b + x W, with W row by row. */

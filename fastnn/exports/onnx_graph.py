@@ -20,6 +20,9 @@ __all__ = ["PATTERNS", "Graph", "NamedNode", "Node", "Nodes"]
 
 Array = NDArray[Any]
 
+# Where a slice ends that goes to the end.
+_FAR = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -39,6 +42,10 @@ class Node:
     operator: str
     inputs: tuple[int | float | None, ...]
     attributes: tuple[tuple[str, Any], ...] = ()
+
+
+class Whole(float):
+    """A number that an operator reads as an integer."""
 
 
 @dataclass(slots=True)
@@ -76,6 +83,13 @@ def _softplus(n: Nodes) -> int:
     size = n("Neg", n("Abs", None))
     logarithm = n("Log", n("Add", n("Exp", size), 1.0))
     return n("Add", n("Max", None, 0.0), logarithm)
+
+
+def _increasing(n: Nodes) -> int:
+    """Return the sums along a row of its first z and of the softplus of the others."""
+    first = n("Slice", None, Whole(0), Whole(1), Whole(1))
+    others = n("Slice", _softplus(n), Whole(1), Whole(_FAR), Whole(1))
+    return n("CumSum", n("Concat", first, others, axis=1), Whole(1))
 
 
 _FORMULAS: dict[str, tuple[Formula, ...]] = {
@@ -128,6 +142,7 @@ _FORMULAS: dict[str, tuple[Formula, ...]] = {
     ),
     "exp": (lambda n: n("Exp", None),),
     "sin": (lambda n: n("Sin", None),),
+    "increasing": (_increasing,),
 }
 
 #: The graphs that are an activation; the first is the one that is written.
@@ -167,7 +182,7 @@ class Graph:
         self.nodes: list[NamedNode] = []
         self.arrays: dict[str, Array] = {}
         self._dtype, self._named = dtype, named
-        self._numbers: dict[float, str] = {}
+        self._numbers: dict[tuple[float, bool], str] = {}
 
     def add(
         self, operator: str, inputs: list[str], name: str, *, last: bool = False, **attributes: Any
@@ -185,10 +200,12 @@ class Graph:
 
     def number(self, value: float) -> str:
         """Add a number, once; return its name."""
-        if value not in self._numbers:
-            array = np.array(value, self._dtype)
-            self._numbers[value] = self.array(f"number_{len(self._numbers)}", array)
-        return self._numbers[value]
+        whole = isinstance(value, Whole)
+        key = value, whole
+        if key not in self._numbers:
+            array = np.array([value], np.int64) if whole else np.array(value, self._dtype)
+            self._numbers[key] = self.array(f"number_{len(self._numbers)}", array)
+        return self._numbers[key]
 
     def network(self, network: PlainNetwork, source: str, end: str | None = None) -> str:
         """Add a network that reads a name; return the name of its outputs.

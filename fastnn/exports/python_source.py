@@ -22,6 +22,13 @@ def softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 """
 
+_INCREASING = """\
+def increasing(z):
+    steps = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+    steps[:, 0] = z[:, 0]
+    return steps.cumsum(axis=1)
+"""
+
 #: The function of each activation, as NumPy writes it.
 ACTIVATIONS: dict[str, str] = {
     "identity": "def identity(z):\n    return z\n",
@@ -52,6 +59,7 @@ ACTIVATIONS: dict[str, str] = {
     "hard_sigmoid": "def hard_sigmoid(z):\n    return np.clip(z + 3, 0, 6) / 6\n",
     "exp": "def exp(z):\n    return np.exp(z)\n",
     "sin": "def sin(z):\n    return np.sin(z)\n",
+    "increasing": _INCREASING,
 }
 
 _MODULE = '''\

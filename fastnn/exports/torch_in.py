@@ -36,6 +36,7 @@ MODULES: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     "Hardsigmoid": ("hard_sigmoid", {}),
     "Exp": ("exp", {}),
     "Sin": ("sin", {}),
+    "Increasing": ("increasing", {}),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from fastnn.exports.plain import PlainEmbedding, PlainNetwork
 from fastnn.layers import Dense, Dropout, Layer
 
-__all__ = ["Embed", "Exp", "Sin", "to_torch"]
+__all__ = ["Embed", "Exp", "Increasing", "Sin", "to_torch"]
 
 
 class Exp(torch.nn.Module):  # type: ignore[misc]
@@ -49,6 +49,15 @@ class Embed(torch.nn.Module):  # type: ignore[misc]
         return torch.cat([x[..., self.passing], *vectors], dim=-1)
 
 
+class Increasing(torch.nn.Module):  # type: ignore[misc]
+    """``z_1``, then what is before plus ``log(1 + exp(z_j))``, over the last axis."""
+
+    def forward(self, z: Any) -> Any:
+        """Return the sums."""
+        steps = torch.logaddexp(z, torch.zeros_like(z))
+        return torch.cumsum(torch.cat([z[..., :1], steps[..., 1:]], dim=-1), dim=-1)
+
+
 _MODULES: dict[str, Any] = {
     "sigmoid": torch.nn.Sigmoid,
     "tanh": torch.nn.Tanh,
@@ -65,6 +74,7 @@ _MODULES: dict[str, Any] = {
     "hard_sigmoid": torch.nn.Hardsigmoid,
     "exp": Exp,
     "sin": Sin,
+    "increasing": Increasing,
 }
 
 

@@ -20,6 +20,7 @@ from fastnn.kernels._jit import address_of, entry, kernel
 from fastnn.kernels.blocks import TALLEST, copy_rows, rows_times_few, rows_times_strip
 from fastnn.kernels.crew import BOARD, finish, left, post, take_part, take_rows, wait_for
 from fastnn.kernels.elementwise import activation_forward
+from fastnn.kernels.elementwise import by_rows as takes_rows
 from fastnn.kernels.narrow import pack_narrow, row_times_few
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.scaling import give_units
@@ -169,7 +170,7 @@ def activate(M: Any, row: Any, at: int, spare: int, rows: int) -> None:
     Reads and writes: rows of M from at, PITCH apart.  May overwrite: as many from spare on.
     """
     activation, pitch, outputs = row[codes.ACTIVATION], row[codes.PITCH], row[codes.OUTPUTS]
-    if activation == codes.SOFTMAX:
+    if takes_rows(activation):
         copy_rows(M, spare, outputs, M, at, pitch, rows, outputs, False)
         apply(M, spare, rows, outputs, activation)
         copy_rows(M, at, pitch, M, spare, outputs, rows, outputs, False)

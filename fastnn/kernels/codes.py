@@ -61,7 +61,11 @@ SOFTSIGN: Final = 12
 HARD_SIGMOID: Final = 13
 EXP: Final = 14
 SIN: Final = 15
-ACTIVATIONS: Final = range(SIN + 1)
+INCREASING: Final = 16
+ACTIVATIONS: Final = range(INCREASING + 1)
+
+# Those that take all units of a row together.
+ROW_WISE: Final = (SOFTMAX, INCREASING)
 
 # Losses.  A "matched" loss reads Z of the last layer and gives dZ; the others read A and give dA.
 NO_LOSS: Final = 0
@@ -79,7 +83,11 @@ FOCAL: Final = 11
 BINARY_FOCAL: Final = 12
 GAMMA: Final = 13
 TWEEDIE: Final = 14
-LOSS_CODES: Final = range(TWEEDIE + 1)
+QUANTILES: Final = 15
+LOSS_CODES: Final = range(QUANTILES + 1)
+
+# How many quantiles a loss takes together at the most.
+MOST_QUANTILES: Final = 99
 
 # Optimizers.
 SGD: Final = 0

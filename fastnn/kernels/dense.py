@@ -9,7 +9,7 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
-from fastnn.kernels.elementwise import activation_backward, activation_forward
+from fastnn.kernels.elementwise import activation_backward, activation_forward, by_rows
 from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH, strip
 from fastnn.kernels.micro_kernels import (
     AS_IT_IS,
@@ -73,7 +73,7 @@ def deactivate_panel(M: Any, row: Any, height: int, first: int, rows: int, j: in
 
 @kernel
 def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: int) -> None:
-    """Compute A = softmax(Z) of some rows.
+    """Compute A = f(Z) of some rows, for an activation that takes them whole.
 
     Reads: the operation's Z.  Writes: its result.  May overwrite: scratch for the rows at flat.
     """
@@ -81,7 +81,7 @@ def activate_rows(M: Any, row: Any, flat: int, height: int, first: int, last: in
     outputs = row.outputs
     Z = matrix(M, flat, last - first, outputs)
     unpack(Z, M, row.Z + first * panel, height)
-    activation_forward(Z, Z, codes.SOFTMAX)
+    activation_forward(Z, Z, row.activation)
     pack(M, row.result + first * panel, height, Z)
 
 
@@ -91,7 +91,7 @@ def deactivate_rows(
 ) -> None:
     """Compute dZ = dA f'(Z) of some rows, where no product has done it in its registers.
 
-    That is for the last operation, below a dropout, and for a softmax.
+    That is for the last operation, below a dropout, and for what takes whole rows.
 
     Reads: the operation's result or its Z.  Writes: its `dresult`, which holds dA on the way in.
     May overwrite: scratch for the rows at flat and dflat.
@@ -100,15 +100,17 @@ def deactivate_rows(
     outputs = row.outputs
     if row.activation == codes.IDENTITY:
         return
-    if row.activation != codes.SOFTMAX:
+    if not by_rows(row.activation):
         for j in range(0, outputs, panel):
             deactivate_panel(M, row, height, first, last - first, j)
         return
+    # Of A and Z it reads one alone.
+    read = row.result if row.activation == codes.SOFTMAX else row.Z
     A = matrix(M, flat, last - first, outputs)
-    unpack(A, M, row.result + first * panel, height)
+    unpack(A, M, read + first * panel, height)
     dZ = matrix(M, dflat, last - first, outputs)
     unpack(dZ, M, row.dresult + first * panel, height)
-    activation_backward(dZ, A, A, codes.SOFTMAX)
+    activation_backward(dZ, A, A, row.activation)
     pack(M, row.dresult + first * panel, height, dZ)
 
 
@@ -128,7 +130,7 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
             M, row.Z + at, row.source + at, row.packed, row.biases, height, last - first, inputs,
             outputs,
         )  # fmt: skip
-        if activation == codes.SOFTMAX:
+        if by_rows(activation):
             activate_rows(M, row, flat, height, first, last)
         else:
             activate_panel(M, row, height, first, last - first, 0)
@@ -153,9 +155,9 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
                     M, c, a, b, start, pitch, finish, 0, height, rows, depth, outputs - j,
                     b + high * panel,
                 )  # fmt: skip
-                if ready and not in_registers and activation != codes.SOFTMAX:
+                if ready and not in_registers and not by_rows(activation):
                     activate_panel(M, row, height, block, rows, j)
-    if activation == codes.SOFTMAX:
+    if by_rows(activation):
         activate_rows(M, row, flat, height, first, last)
 
 
@@ -188,7 +190,7 @@ def sparse_forward(
                 M, z, height * panel, M, entries, columns, begin, count, M, W, panel,
                 tall(row.inputs) * panel, b, wide,
             )  # fmt: skip
-    if row.activation == codes.SOFTMAX:
+    if by_rows(row.activation):
         activate_rows(M, row, flat, height, first, last)
         return
     for j in range(0, outputs, panel):
@@ -211,8 +213,8 @@ def dense_backward(
 ) -> None:
     """Compute dA = dZ W^T of some rows, and dZ = dA f'(Z) of the operation below.
 
-    A sum that reads what the operation reads adds its gradient to dA.  A softmax below needs whole
-    rows and is left to `deactivate_rows`.
+    A sum that reads what the operation reads adds its gradient to dA.  What takes whole rows
+    below is left to `deactivate_rows`.
 
     Reads: the operation's `dresult`, `plus` and the transpose of its weights; the activation to
     apply the derivative of, and what the operation below, which has it, left.
@@ -221,7 +223,7 @@ def dense_backward(
     panel = PANEL_BYTES // M.itemsize
     inputs, outputs = row.inputs, row.outputs
     slope = slope_in_registers(activation)
-    sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and activation != codes.SOFTMAX
+    sweeping = slope == AS_IT_IS and activation != codes.IDENTITY and not by_rows(activation)
     # Narrow weights are stored as their transpose already.
     turned = row.packed if row.narrow else row.transposed
     deep = codes.NARROW_ROWS if row.narrow else outputs

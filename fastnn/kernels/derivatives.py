@@ -15,7 +15,7 @@ from numba.core import types
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import entry, intrinsic, kernel
 from fastnn.kernels.blocks import copy_rows, rows_times_strip
-from fastnn.kernels.elementwise import activation_backward, activation_forward
+from fastnn.kernels.elementwise import activation_backward, activation_forward, by_rows
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.team import add
@@ -84,6 +84,21 @@ def times_slopes(typing: Any, M: Any, d: Any, slopes: Any, size: Any) -> Any:
 
 
 @kernel
+def run_sums(M: Any, d: int, pitch: int, rows: int, outputs: int, backward: bool) -> None:
+    """Replace each number of a row by the sum of all up to it, or where backward from it on.
+
+    Reads and writes: rows of M from d, a pitch apart.  May overwrite: nothing else.
+    """
+    for r in range(rows):
+        at = d + r * pitch
+        for k in range(1, outputs):
+            if backward:
+                M[at + outputs - 1 - k] += M[at + outputs - k]
+            else:
+                M[at + k] += M[at + k - 1]
+
+
+@kernel
 def back_through(M: Any, d: int, row: Any, plan: Any, rows: int, count: int) -> None:
     """Multiply gradients, or tangents, by a layer's derivatives, for each of several outputs.
 
@@ -92,6 +107,8 @@ def back_through(M: Any, d: int, row: Any, plan: Any, rows: int, count: int) -> 
     """
     pitch, outputs = row[codes.D_PITCH], row[codes.D_OUTPUTS]
     size = rows * pitch
+    if row[codes.D_ACTIVATION] == codes.INCREASING and plan[codes.D_MODE] != codes.JVP:
+        run_sums(M, d, pitch, count * rows, outputs, True)
     if row[codes.D_ACTIVATION] == codes.SOFTMAX:
         at = plan[codes.D_SCRATCH]
         result = at + rows * outputs
@@ -105,6 +122,8 @@ def back_through(M: Any, d: int, row: Any, plan: Any, rows: int, count: int) -> 
         slopes = row[codes.D_SLOPES]
         for j in range(count):
             times_slopes(M, d + j * size, slopes, size)
+    if row[codes.D_ACTIVATION] == codes.INCREASING and plan[codes.D_MODE] == codes.JVP:
+        run_sums(M, d, pitch, count * rows, outputs, False)
 
 
 @kernel
@@ -112,7 +131,7 @@ def keep_rows(table: Any, plan: Any, Q: Any, M: Any, X: Any, first: int, rows: i
     """Compute Z, f(Z) and f'(Z) of each layer for some rows.
 
     Reads: table; Q; X (n, inputs).  Writes: each layer's places in M.
-    May overwrite: the scratch of softmax.
+    May overwrite: the scratch of what takes whole rows.
     """
     flat = X.reshape(X.size)
     A, a, a_pitch = flat, first * X.shape[1], X.shape[1]
@@ -123,12 +142,14 @@ def keep_rows(table: Any, plan: Any, Q: Any, M: Any, X: Any, first: int, rows: i
             M, z, pitch, A, a, a_pitch, Q, row[codes.D_W], row[codes.D_B], rows,
             row[codes.D_INPUTS],
         )  # fmt: skip
-        if code == codes.SOFTMAX:
+        if by_rows(code):
             at = plan[codes.D_SCRATCH]
             copy_rows(M, at, outputs, M, z, pitch, rows, outputs, False)
             Z = matrix(M, at, rows, outputs)
             activation_forward(Z, Z, code)
             copy_rows(M, result, pitch, M, at, outputs, rows, outputs, False)
+            if code == codes.INCREASING:
+                keep_increments(M, row, rows)
         else:
             Z, F = matrix(M, z, rows, pitch), matrix(M, result, rows, pitch)
             activation_forward(F, Z, code)
@@ -138,6 +159,18 @@ def keep_rows(table: Any, plan: Any, Q: Any, M: Any, X: Any, first: int, rows: i
                     S[r, k] = 1.0
             activation_backward(S, F, Z, code)
         A, a, a_pitch = M, result, pitch
+
+
+@kernel
+def keep_increments(M: Any, row: Any, rows: int) -> None:
+    """Compute the slopes of what an increasing layer adds: 1, then those of log(1 + e^z).
+
+    Reads: its Z.  Writes: its slopes.
+    """
+    pitch, z, slopes = row[codes.D_PITCH], row[codes.D_Z], row[codes.D_SLOPES]
+    activation_forward(matrix(M, slopes, rows, pitch), matrix(M, z, rows, pitch), codes.SIGMOID)
+    for r in range(rows):
+        M[slopes + r * pitch] = 1.0
 
 
 @kernel
@@ -231,7 +264,7 @@ def go_along(
             M, d, pitch, T, t, t_pitch, Q, row[codes.D_W], plan[codes.D_NOTHING], rows,
             row[codes.D_INPUTS],
         )  # fmt: skip
-        # The Jacobian of every activation is symmetric, that of softmax too.
+        # The Jacobian of every activation but increasing is symmetric, that of softmax too.
         back_through(M, d, row, plan, rows, one)
         T, t, t_pitch = M, d, pitch
         d, other = other, d

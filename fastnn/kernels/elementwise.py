@@ -1,8 +1,9 @@
 """Activations and their derivatives over whole matrices.
 
-Elementwise activations are curves (`curves`); softmax walks over rows.  The switch on the code
-stands outside the loops, of which there is one per curve.  All loops of a direction are one
-function that is not inlined, so that it is compiled once however many places call it.
+Elementwise activations are curves (`curves`); softmax and increasing (`increments`) walk over rows.
+The switch on the code stands outside the loops, of which there is one per curve.  All loops of a
+direction are one function that is not inlined, so that it is compiled once however many places call
+it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import codes, simd, vector_math
-from fastnn.kernels._jit import intrinsic
+from fastnn.kernels._jit import intrinsic, kernel
 from fastnn.kernels.curves import CURVES, Curve
+from fastnn.kernels.increments import increased, increased_back, increasing, increasing_backward
 from fastnn.kernels.rows import Matrix, Walk, walk_along, walk_rows
 
-__all__ = ["activation_backward", "activation_forward"]
+__all__ = ["activation_backward", "activation_forward", "by_rows"]
+
+
+@kernel
+def by_rows(activation: int) -> bool:
+    """Return whether an activation takes all units of a row together."""
+    return activation == codes.SOFTMAX or activation == codes.INCREASING
 
 
 def _activation_forward(A: Any, Z: Any, code: int) -> None:
@@ -27,6 +35,8 @@ def _activation_forward(A: Any, Z: Any, code: int) -> None:
     if code == codes.SOFTMAX:
         E = np.exp(Z - Z.max(axis=1, keepdims=True))
         A[:] = E / E.sum(axis=1, keepdims=True)
+    elif code == codes.INCREASING:
+        A[:] = increased(Z)
     else:
         A[:] = CURVES[code].value_twin(Z)
 
@@ -42,13 +52,15 @@ def activation_forward(typing: Any, A: Any, Z: Any, code: Any) -> Any:
     def step(curve: Curve, v: simd.Vectors, at: Any, a: Any, z: Any) -> None:
         v.store(curve.value(v, v.load(z, at)), a, at)
 
-    return types.void(A, Z, types.intp), _over_matrices("activation_forward", step, _softmax)
+    return types.void(A, Z, types.intp), _over_matrices("activation_forward", step, _FORWARD)
 
 
 def _activation_backward(dZ: Any, A: Any, Z: Any, code: int) -> None:
     """Compute it in NumPy."""
     if code == codes.SOFTMAX:
         dZ[:] = A * (dZ - (A * dZ).sum(axis=1, keepdims=True))
+    elif code == codes.INCREASING:
+        dZ[:] = increased_back(dZ, Z)
     else:
         curve = CURVES[code]
         dZ[:] = curve.back_twin(dZ, Z if curve.from_z else A)
@@ -67,7 +79,7 @@ def activation_backward(typing: Any, dZ: Any, A: Any, Z: Any, code: Any) -> Any:
         x = v.load(z if curve.from_z else a, at)
         v.store(curve.back(v, v.load(d, at), x), d, at)
 
-    generate = _over_matrices("activation_backward", step, _softmax_backward)
+    generate = _over_matrices("activation_backward", step, _BACKWARD)
     return types.void(dZ, A, Z, types.intp), generate
 
 
@@ -109,13 +121,17 @@ def _softmax_backward(v: simd.Vectors, gradient: Matrix, result: Matrix, _z: Mat
     walk_along(v, result, rows)
 
 
+_FORWARD = {codes.SOFTMAX: _softmax, codes.INCREASING: increasing}
+_BACKWARD = {codes.SOFTMAX: _softmax_backward, codes.INCREASING: increasing_backward}
+
+
 def _over_matrices(
-    name: str, step: Callable[..., None], rowwise: Callable[..., None]
+    name: str, step: Callable[..., None], rowwise: dict[int, Callable[..., None]]
 ) -> Callable[..., Any]:
     """Return the code generator that switches on the code and walks over matrices of one shape.
 
     ``step(curve, v, at, *pointers)`` emits what a curve does to a vector of each, and
-    ``rowwise(v, *matrices)`` what softmax does; the first one is written.
+    ``rowwise[code](v, *matrices)`` what one does that takes whole rows; the first one is written.
     """
 
     def loops(element: Any, builder: Any, *arguments: Any) -> None:
@@ -133,20 +149,21 @@ def _over_matrices(
     def whole(element: Any, builder: Any, *arguments: Any) -> None:
         *data, rows, columns, pitch, code = arguments
         v = simd.Vectors(builder, element)
-        soft = builder.icmp_signed("==", code, simd.int64(codes.SOFTMAX))
-        with builder.if_else(soft) as (by_rows, each):
-            with by_rows:
-                rowwise(v, *(Matrix(start, rows, columns, columns) for start in data))
-            with each:
-                kinds = [*(start.type for start in data), *[simd.int64] * 3]
-                body = partial(loops, element)
-                curves = simd.outlined(builder, f"fastnn.{name}.curves.{element}", kinds, body)
-                whole_rows = builder.icmp_signed("==", pitch, columns)
-                with builder.if_else(whole_rows) as (joined, parted):
-                    with joined:
-                        _in_whole_vectors(v, builder.mul(rows, columns), data, curves, code)
-                    with parted:
-                        builder.call(curves, [*data, rows, pitch, code])
+        matrices = [Matrix(start, rows, columns, columns) for start in data]
+
+        def each() -> None:
+            kinds = [*(start.type for start in data), *[simd.int64] * 3]
+            body = partial(loops, element)
+            curves = simd.outlined(builder, f"fastnn.{name}.curves.{element}", kinds, body)
+            whole_rows = builder.icmp_signed("==", pitch, columns)
+            with builder.if_else(whole_rows) as (joined, parted):
+                with joined:
+                    _in_whole_vectors(v, builder.mul(rows, columns), data, curves, code)
+                with parted:
+                    builder.call(curves, [*data, rows, pitch, code])
+
+        arms = {row: partial(emit, v, *matrices) for row, emit in rowwise.items()}
+        simd.switch(builder, code, arms, each)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *arrays, code = arguments

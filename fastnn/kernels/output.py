@@ -19,7 +19,9 @@ from numba.core import cgutils, types
 
 from fastnn.kernels import codes, records, simd, vector_math
 from fastnn.kernels._jit import intrinsic
+from fastnn.kernels.increments import increased, increased_back
 from fastnn.kernels.pointwise import POINTWISE
+from fastnn.kernels.quantiles import Ordered, quantiles
 from fastnn.kernels.rows import Matrix, Walk, walk_rows
 
 __all__ = ["output_loss"]
@@ -72,6 +74,13 @@ def _output_loss(
         L = np.sum(-y * weight * logs, axis=1, where=y != 0)
         pull = y * (weight - gamma * weight / rest * np.exp(logs) * logs)
         gradient = np.exp(logs) * pull.sum(axis=1, keepdims=True) - pull
+    elif code == codes.QUANTILES:
+        q = plan["quantiles"][: S.shape[1]].astype(S.dtype)
+        error = increased(S) - y
+        _, gone = _known(y, plan)
+        slopes = (np.sign(error) + 1) / 2 - q
+        L = np.where(gone, 0, error * slopes).mean(axis=1)
+        gradient = increased_back(np.where(gone, 0, slopes) / S.dtype.type(S.shape[1]), S)
     elif code == codes.GAUSSIAN_NLL:
         m = y.shape[1]
         error, logs = S[:, :m] - y, S[:, m:]
@@ -151,7 +160,14 @@ def output_loss(
             walk.write(builder.load(loss), losses_at)
             walk.hand_out(work.d)
 
-        walk_rows(v, s_all, rows)
+        ordered = builder.icmp_signed("==", code, simd.int64(codes.QUANTILES))
+        with builder.if_else(ordered) as (together, apart):
+            with together:
+                levels = _placed(builder, at, "quantiles", _DOUBLE)
+                given = Ordered(levels, missing, wanted, picks_at, shares_at, losses_at)
+                quantiles(v, d_all, s_all, y_all, given)
+            with apart:
+                walk_rows(v, s_all, rows)
         return context.get_dummy_value()
 
     return types.void(losses, D, S, labels, Y, picks, shares, plan), generate
@@ -159,8 +175,13 @@ def output_loss(
 
 def _loaded(builder: Any, plan: Any, name: str, kind: Any) -> Any:
     """Load a field of the plan that begins at an address."""
+    return builder.load(_placed(builder, plan, name, kind))
+
+
+def _placed(builder: Any, plan: Any, name: str, kind: Any) -> Any:
+    """Return the address of a field of the plan that begins at an address."""
     place = builder.gep(plan, [simd.int64(_FIELDS[name][1])])
-    return builder.load(builder.bitcast(place, kind.as_pointer()))
+    return builder.bitcast(place, kind.as_pointer())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
 from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward, sparse_forward
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
+from fastnn.kernels.elementwise import by_rows
 from fastnn.kernels.entries import drop_entries
 from fastnn.kernels.gathers import embedding_forward
 from fastnn.kernels.norms import norm_backward, norm_forward
@@ -93,7 +94,7 @@ def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int,
         applied = False
         if operation == codes.DENSE:
             dense_backward(M, row, below, slope, height, first, last)
-            applied = slope != codes.SOFTMAX
+            applied = not by_rows(slope)
         elif operation == codes.DROPOUT:
             if slope == codes.RELU and row.plus < 0:
                 dropped_relu_backward(M, row, number, height, first, last)

@@ -161,6 +161,7 @@ PLAN: Final = np.dtype(
         ("label_smoothing", np.float64),
         ("gamma", np.float64),
         ("power", np.float64),
+        ("quantiles", np.float64, (codes.MOST_QUANTILES,)),
         ("shared_penalty", np.int64),  # 1 where L2 is divided by the weight of the batch
         # 1 where `loss_sum` counts a batch by its examples, not by their weights.
         ("by_examples", np.int64),

@@ -22,7 +22,7 @@ from numba.np import arrayobj
 from fastnn.kernels.simd import Vectors, count_loop, int64, variable
 from fastnn.kernels.turning import MOST, Columns
 
-__all__ = ["Matrix", "Walk", "walk_along", "walk_rows"]
+__all__ = ["Matrix", "Walk", "walk_along", "walk_in_parts", "walk_rows"]
 
 # llvmlite's and Numba's helpers carry no types.
 _ir: Any = ir
@@ -55,6 +55,11 @@ class Matrix:
         apart = _cgutils.unpack_tuple(builder, whole.strides, 2)[0]
         size = int64(kind.dtype.bitwidth // 8)
         return cls(whole.data, rows, columns, builder.sdiv(apart, size, flags=["exact"]))
+
+    def part(self, builder: Any, at: Any) -> Matrix:
+        """Return the columns from one on."""
+        start = builder.gep(self.data, [at])
+        return Matrix(start, self.rows, builder.sub(self.columns, at), self.pitch)
 
 
 class Walk(ABC):
@@ -325,6 +330,36 @@ class _Across(Walk):
 def walk_along(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
     """Emit ``body(walk)`` for all rows of a matrix, one by one."""
     count_loop(v.builder, matrix.rows, lambda row: body(_Along(v, matrix.columns, [row])))
+
+
+def walk_in_parts(
+    v: Vectors, matrix: Matrix, body: Callable[..., None], *, backward: bool = False, count: int = 1
+) -> None:
+    """Emit ``body(walk, at, *held)`` for all rows, in parts of some columns from `at` on.
+
+    For what goes on from column to column: a lane is a row whatever the width, and `held` are
+    `count` numbers per row that stay from part to part, 0 at first.  The last part comes first
+    where backward.
+    """
+    build = v.builder
+    parts = build.sdiv(build.add(matrix.columns, int64(MOST - 1)), int64(MOST))
+
+    def block(begin: Any) -> None:
+        held = [_cgutils.alloca_once(build, v.type) for _ in range(count)]
+        for one in held:
+            build.store(v.constant(0.0), one)
+
+        def part(turn: Any) -> None:
+            turn = build.sub(build.sub(parts, int64(1)), turn) if backward else turn
+            at = build.mul(turn, int64(MOST))
+            rest = build.sub(matrix.columns, at)
+            few = build.icmp_signed("<", rest, int64(MOST))
+            columns = build.select(few, rest, int64(MOST))
+            body(_Across(v, columns, begin, matrix.rows), at, *held)
+
+        count_loop(build, parts, part)
+
+    count_loop(build, matrix.rows, block, step=v.lanes)
 
 
 def walk_rows(v: Vectors, matrix: Matrix, body: Callable[[Walk], None]) -> None:
