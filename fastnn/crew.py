@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from fastnn import tuning
 from fastnn.layout import aligned_zeros
-from fastnn.system import FUTEX_CALL, core_apart, current_core, free_cores
-from fastnn.threads import crowd
+from fastnn.system import FUTEX_CALL, core_apart, current_core, free_cores, running_threads
+from fastnn.threads import Crowd, crowd
 
-__all__ = ["Crew", "crew"]
+__all__ = ["Crew", "company", "crew"]
 
 # Seconds that a fork, or the end of the process, waits for a helper that is at work.
 _PATIENCE = 1.0
@@ -89,6 +89,21 @@ class Crew:
 
         states = self._board[STATES::STATE_APART]
         return int(np.count_nonzero(states == AWAKE))
+
+    def free(self) -> int | None:
+        """Count the cores that a prediction may use; see `free_cores`.
+
+        Those on which threads of other libraries in this process run count as free, where no other
+        thread runs Python: such threads wait for the next product of the thread that predicts, as
+        BLAS libraries let theirs do for a while, and offer their core again and again.
+        """
+        awake = self.awake()
+        free, cores = free_cores(idle=awake), os.cpu_count()
+        if free is None or cores is None or free >= cores:
+            return free
+        if threading.active_count() > 1 + len(self._serving):
+            return free
+        return min(free + max(0, running_threads() - 1 - awake), cores)
 
     def dismiss(self) -> None:
         """Have all helpers end, and wait for them; others start when they are needed."""
@@ -164,6 +179,9 @@ class Crew:
 crew = Crew()
 
 crowd.count = lambda: free_cores(idle=crew.awake())
+
+#: What this process has observed of other load on the cores where it predicts.
+company = Crowd(lambda: crew.free())
 
 atexit.register(crew.close)
 if hasattr(os, "register_at_fork"):

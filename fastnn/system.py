@@ -37,6 +37,7 @@ __all__ = [
     "free_cores",
     "open_for_reading",
     "pages",
+    "running_threads",
     "usable_cores",
     "user_cache_dir",
     "write_all",
@@ -367,6 +368,35 @@ def free_cores(_root: Path = _ROOT, *, idle: int = 0) -> int | None:
         return None
     # This thread runs; where that is not counted, nothing is.
     return min(max(1, cores - running + 1 + idle), cores) if running > 0 else None
+
+
+def running_threads(_root: Path = _ROOT) -> int:
+    """Count the threads of this process that run or wait for a core, this one included.
+
+    Returns
+    -------
+    int
+        At least 1, as it was a moment ago; 1 where the system does not report it.
+
+    References
+    ----------
+    proc_pid_stat(5), Linux manual pages: the third field.
+
+    Examples
+    --------
+    >>> running_threads() >= 1
+    True
+    """
+    running = 0
+    try:
+        tasks = os.listdir(_root / "proc" / "self" / "task")
+        for task in tasks:
+            stat = (_root / "proc" / "self" / "task" / task / "stat").read_bytes()
+            # The second field is a name in parentheses, which may hold anything.
+            running += stat.rpartition(b")")[2].split()[:1] == [b"R"]
+    except OSError:
+        pass
+    return max(1, running)
 
 
 def current_core() -> int | None:

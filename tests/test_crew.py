@@ -35,7 +35,7 @@ class Calm:
 @pytest.fixture(autouse=True)
 def eager(monkeypatch, tuned):
     """Let as many threads as are set take part, however little there is to do."""
-    monkeypatch.setattr("fastnn.predictor.crowd", Calm())
+    monkeypatch.setattr("fastnn.predictor.company", Calm())
     monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 64)
     tuned(helper_share=1e-9, awake_share=1e-9)
     # Of other tests some may be left, which end only after a while.
@@ -213,7 +213,7 @@ import numpy as np
 import fastnn as fn
 from fastnn import predictor
 from fastnn.crew import crew
-predictor.crowd.limit = lambda most: most
+predictor.company.limit = lambda most: most
 fn.threads.usable_cores = lambda: 2
 net = fn.Sequential([fn.Dense(700, "relu"), fn.Dense(700, "relu")], inputs=300, rng=0)
 X = np.ones((200, 300), np.float32)
@@ -284,3 +284,21 @@ def test_the_board_has_room_for_all_helpers_and_phases():
     assert last < board_of.STATES
     assert board_of.STATES + codes.HELPERS * board_of.STATE_APART < board_of.BOARD
     assert codes.LARGEST_TEAM < board_of._SHIFT
+
+
+def test_threads_of_other_libraries_that_wait_do_not_count(monkeypatch):
+    some = Crew()
+    told = {"free": 1, "running": 2, "python": 1}
+    monkeypatch.setattr("fastnn.crew.free_cores", lambda idle: told["free"])
+    monkeypatch.setattr("fastnn.crew.running_threads", lambda: told["running"])
+    monkeypatch.setattr("threading.active_count", lambda: told["python"])
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert some.free() == 2
+    told["running"] = 9
+    assert some.free() == 4
+    # Another thread runs Python, and may have given them work.
+    told["python"] = 2
+    assert some.free() == 1
+    for free in (None, 4):
+        told["free"] = free
+        assert some.free() is free

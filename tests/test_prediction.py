@@ -17,7 +17,7 @@ from cases import DTYPES, JIT, PAIRS, Shape, data, fitted, kink_distance, networ
 import fastnn as fn
 from fastnn import reference
 from fastnn.activations import ACTIVATIONS
-from fastnn.threads import crowd
+from fastnn.crew import company
 
 BACKENDS = ("native", "reference")
 both_backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -354,7 +354,7 @@ def test_answers_leave_nothing_behind_and_take_no_room_of_their_own(
 ):
     # Whoever else is at work, the first calls take what the later ones need: helpers are there
     # then, and the board on which they are given work.  A helper that wakes up runs some Python.
-    monkeypatch.setattr(crowd, "limit", lambda most: most)
+    monkeypatch.setattr(company, "limit", lambda most: most)
     request.addfinalizer(lambda: fn.set_threads(None))
     fn.set_threads(threads)
     net = network(Shape(1, 5, 1000, 999, 3), "relu", "softmax", "float32")

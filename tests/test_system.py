@@ -26,6 +26,7 @@ from fastnn.system import (
     free_cores,
     open_for_reading,
     pages,
+    running_threads,
     usable_cores,
     user_cache_dir,
     write_atomically,
@@ -569,6 +570,16 @@ def test_free_cores(
     assert free_cores(root) is None
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert free_cores(root) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "running"), [("R", 1), ("RS", 1), ("RSRD", 2), ("SS", 1), ("", 1)]
+)
+def test_running_threads(states: str, running: int, tmp_path: Path) -> None:
+    files = {
+        f"proc/self/task/{n}/stat": f"{n} (a) R (b) {state} 1 1\n" for n, state in enumerate(states)
+    }
+    assert running_threads(pretend(tmp_path, files)) == running
 
 
 class Cores:

@@ -80,7 +80,7 @@ def eager(monkeypatch, tuned):
     # Whatever else runs on the machine, teams are sent.
     monkeypatch.setattr(threads, "crowd", Calm())
     monkeypatch.setattr(runs, "crowd", threads.crowd)
-    monkeypatch.setattr("fastnn.predictor.crowd", threads.crowd)
+    monkeypatch.setattr("fastnn.predictor.company", threads.crowd)
     set_threads(None)
     ThreadTuner._known.clear()
     yield

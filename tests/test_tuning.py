@@ -88,7 +88,7 @@ def test_predictions_are_planned_by_the_figures_in_force(monkeypatch):
     monkeypatch.setattr("fastnn.predictor.crew.ready", sizes.append)
     # Whatever else runs on the machine.
     calm = SimpleNamespace(limit=lambda most: most, disturbed=lambda *what: None)
-    monkeypatch.setattr("fastnn.predictor.crowd", calm)
+    monkeypatch.setattr("fastnn.predictor.company", calm)
     monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 4)
     fn.set_threads(4)
     try:
