@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import fastnn as fn
+
 from .cores import THREADS, keep_to, physical_cores
 from .measures import best_seconds, share_of_peak, unit
 from .workloads import NETWORKS
@@ -51,6 +53,25 @@ class SomeRows:
 
     def time_predict(self, network: str, rows: int, dtype: str, cores: int) -> None:
         self.net.predict(self.X, out=self.out)
+
+
+class ScaledTargets:
+    """What it takes to bring predictions back to the units of scaled targets."""
+
+    params = ((False, True), (1, 64), DTYPES)
+    param_names = ("scaled", "rows", "dtype")
+
+    def setup(self, scaled: bool, rows: int, dtype: str) -> None:
+        keep_to(physical_cores()[-1:])
+        layers = [fn.Dense(64, "relu"), fn.Dense(64, "relu"), fn.Dense(2)]
+        self.net = fn.Sequential(layers, inputs=8, dtype=dtype, scale_targets=scaled)
+        self.X = np.random.default_rng(0).normal(size=(rows, 8)).astype(dtype)
+        if scaled:
+            self.net.adapt(self.X, y=np.arange(2.0 * rows).reshape(rows, 2))
+        self.net(self.X)
+
+    def time_call(self, scaled: bool, rows: int, dtype: str) -> None:
+        self.net(self.X)
 
 
 class ManyRows:

@@ -45,7 +45,7 @@ from fastnn.kinds import check_layers, coded_columns, from_dict, kind_of, spelt,
 from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
-from fastnn.losses import Loss, LossLike, resolve_loss
+from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
 from fastnn.metrics import Metric, MetricLike, resolve
 from fastnn.names import check_bool, check_integer, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
@@ -136,13 +136,13 @@ class Sequential(Differentiable):
         takes a fresh one.
     scale_targets : bool, default False
         Whether targets are brought to mean 0 and standard deviation 1 inside, each column by
-        itself, for a last layer of activation "identity" and losses of targets that are any
-        numbers.  Means and deviations are those of the training targets of the first fit, by their
-        weights, or of `adapt`, and are kept in files, copies and pickles; a column of one value is
-        left alone.  Predictions, their derivatives, metrics and `evaluate` are in the targets' own
-        units.  What is trained is at unit scale, and so are the history's "loss" and "val_loss",
-        the numbers of a loss's record, `train_on_batch`, `loss_and_gradient`, `objective`,
-        `hessian_vector_product`, `trace` and `diagnose`.
+        itself, for a last layer of activation "identity", or "increasing" with several quantiles,
+        and losses of targets that are any numbers.  Means and deviations are those of the training
+        targets of the first fit, by their weights, or of `adapt`, and are kept in files, copies
+        and pickles; a column of one value is left alone.  Predictions, their derivatives, metrics
+        and `evaluate` are in the targets' own units.  What is trained is at unit scale, and so are
+        the history's "loss" and "val_loss", the numbers of a loss's record, `train_on_batch`,
+        `loss_and_gradient`, `objective`, `hessian_vector_product`, `trace` and `diagnose`.
 
     Attributes
     ----------
@@ -888,7 +888,7 @@ class Sequential(Differentiable):
             known = Data(self._readable(features), Data.unanswered(features).targets, weights)
         else:
             known = self._data(X, y, self._loss_of(y), sample_weight, self.inputs, missing=missing)
-        scale = None if y is None else measured_targets(known, self.dtype)
+        scale = None if y is None else self._scale_measured(known)
         if self._layout is None:
             self._build(known.X.shape[1])
         if self._measuring:
@@ -898,7 +898,7 @@ class Sequential(Differentiable):
             self._take_scale(scale)
 
     def _loss_of(self, y: object) -> Loss:
-        """Return a loss that takes as many targets as there are: one or half of one an output."""
+        """Return a loss that takes as many targets as there are, whatever goes with each."""
         values: Any = y
         try:
             shape = np.shape(values)
@@ -906,15 +906,25 @@ class Sequential(Differentiable):
             # The gate words it.
             shape = ()
         columns = 1 if len(shape) < 2 else shape[1]
-        both = columns != self.outputs and 2 * columns == self.outputs
-        return resolve_loss("gaussian_nll" if both else "auto", "identity")
+        each = self.outputs if self._last.activation == "increasing" else 1
+        if columns != self.outputs and 2 * columns == self.outputs and each == 1:
+            each = 2
+        return replace(LOSSES["mean_squared_error"], outputs=each)
+
+    def _scale_measured(self, data: Data) -> TargetScale:
+        """Return the scale of the targets of examples."""
+        return measured_targets(data, self.dtype, self._last.activation)
+
+    def _scale_of_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> TargetScale:
+        """Return the scale of targets that a file or a pickle holds, checked."""
+        return target_scale_of(arrays, self.outputs, self._last.activation)
 
     def _scale_of(self, data: Data, resumed: Resumed | None) -> TargetScale | None:
         """Return the scale of targets that a fit goes by: that there is, or the data's."""
         if not self.scale_targets:
             return None
         known = self.layout.scale if resumed is None else resumed.scale
-        return measured_targets(data, self.dtype) if known is None else known
+        return self._scale_measured(data) if known is None else known
 
     def _inside(self, data: Data, scale: TargetScale | None) -> Data:
         """Return examples with targets at unit scale; as they are before it is known."""
@@ -2035,7 +2045,7 @@ class Sequential(Differentiable):
         scale = state.get("target_scale")
         if scale is not None and self._layout is not None:
             arrays = dict(zip(("mean", "deviation"), scale, strict=True))
-            self._layout = self._layout.with_scale(target_scale_of(arrays, self.outputs))
+            self._layout = self._layout.with_scale(self._scale_of_arrays(arrays))
         self._parameters = aligned_zeros(values.size, values.dtype)
         self._parameters[:] = values
         held = state.get("buffers", values[:0])
@@ -2524,7 +2534,7 @@ def _rebuilt(
         raise ValueError(f"its arrays are not of its dtype, {saved.dtype}.")
     net = Sequential(saved.layers, saved.inputs, saved.dtype, scale_targets=scaled)
     if scale:
-        net._layout = net.layout.with_scale(target_scale_of(scale, net.outputs))
+        net._layout = net.layout.with_scale(net._scale_of_arrays(scale))
     for entry in saved.layout:
         saved.layout.view(net._parameters, entry)[:] = tensors[entry.name]
     for entry in saved.layout.buffers.values():

@@ -141,14 +141,8 @@ class Counting:
             places["val_loss"] = 1, 0
             for slot, row in enumerate(metrics, 1):
                 places[f"val_{row.name}"] = 1, slot
-        figures = np.zeros((2, 1 + targets))
-        for place, part in enumerate(parts):
-            figures[place, 0] = part.total
-            if any(row.column == codes.R2 for row in metrics):
-                weights = part.weights if part.weights.size else None
-                figures[place, 1:] = spreads(part.targets.as_rows(targets, part.X.dtype), weights)
-                if scale is not None:
-                    figures[place, 1:] *= scale.deviation**2
+        spread = any(row.column == codes.R2 for row in metrics)
+        figures = _figures(parts, targets, spread, scale)
         activation = ACTIVATIONS[layout.blocks[-1].activation if matched else "identity"]
         return cls(
             kind, tuple(slots), places, targets, activation.code, figures, held, training,
@@ -272,6 +266,21 @@ _COUNTED = {
     codes.TOP_PLACES: codes.RANKS,
     codes.LOG_LOSS: codes.LOGS,
 }
+
+
+def _figures(
+    parts: Sequence[Data], targets: int, spread: bool, scale: TargetScale | None
+) -> NDArray[np.float64]:
+    """Return total weights, and spreads of the targets in their units where they are wanted."""
+    figures = np.zeros((2, 1 + targets))
+    for place, part in enumerate(parts):
+        figures[place, 0] = part.total
+        if spread:
+            weights = part.weights if part.weights.size else None
+            figures[place, 1:] = spreads(part.targets.as_rows(targets, part.X.dtype), weights)
+            if scale is not None:
+                figures[place, 1:] *= scale.deviation**2
+    return figures
 
 
 def _kind(row: Metric, loss: Loss, targets: int, matched: bool, part: Data) -> int:

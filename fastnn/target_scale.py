@@ -35,10 +35,13 @@ class TargetScale:
     ----------
     mean, deviation : ndarray of float64 (targets,)
         Of each column; 0 and 1 of one that is left alone.
+    shared : bool
+        Whether all outputs are in the units of one target, as quantiles are.
     """
 
     mean: Doubles
     deviation: Doubles
+    shared: bool = False
 
     def __post_init__(self) -> None:
         """Lock the arrays."""
@@ -51,7 +54,7 @@ class TargetScale:
         variances, to which twice the logarithm of the deviation is added.
         """
         factors, shifts = np.ones(outputs), np.zeros(outputs)
-        targets = len(self.mean)
+        targets = outputs if self.shared else len(self.mean)
         factors[:targets], shifts[:targets] = self.deviation, self.mean
         if outputs > targets:
             shifts[targets:] = 2.0 * np.log(self.deviation)
@@ -119,31 +122,43 @@ class TargetScale:
         """Return weights and biases of a last layer that gives outputs in the targets' units.
 
         ``(A W + b) D + M`` is ``A (W D) + (b D + M)``, taken in float64.
+
+        Raises
+        ------
+        ValueError
+            If the outputs are quantiles, which are no such sums.
         """
+        if self.shared:
+            raise ValueError(
+                "scale_targets can be folded into a last layer of activation 'identity'; got "
+                "'increasing', which adds up exponentials behind its weights. net(x), net.predict "
+                "and net.freeze() give the targets' units, and net.save keeps the network."
+            )
         factors, shifts = np.split(self.numbers(W.shape[1]), 2)
         with np.errstate(over="ignore"):
             biases = (0.0 if b is None else b) * factors + shifts
             return (W * factors).astype(W.dtype), np.asarray(biases).astype(W.dtype)
 
 
+# Of last layers whose outputs may be any numbers, in no other units than the targets'.
+_LAST = ("identity", "increasing")
+
+
 def check_last(activation: str) -> None:
     """Refuse a last layer whose outputs are not any numbers."""
-    if activation != "identity":
+    if activation not in _LAST:
         raise ValueError(
-            "scale_targets=True needs a last layer of activation 'identity', as targets at unit "
-            f"scale are numbers on both sides of 0; got {activation!r}. For classes, counts and "
-            "amounts leave scale_targets=False: their losses need no scale."
+            "scale_targets=True needs a last layer of activation 'identity', or 'increasing' for "
+            "quantiles, as targets at unit scale are numbers on both sides of 0; got "
+            f"{activation!r}. For classes, counts and amounts leave scale_targets=False: their "
+            "losses need no scale."
         )
 
 
 def check_loss(loss: Loss) -> None:
     """Refuse a loss whose targets have no scale of their own."""
     if loss.targets != "real":
-        fitting = [
-            row.name
-            for row in LOSSES.values()
-            if row.targets == "real" and row.activation in (None, "identity")
-        ]
+        fitting = [row.name for row in LOSSES.values() if row.targets == "real"]
         raise ValueError(
             f"scale_targets=True needs a loss for targets that are any numbers, one of "
             f"{', '.join(map(repr, fitting))}; got loss={loss.name!r}. With it leave "
@@ -151,11 +166,22 @@ def check_loss(loss: Loss) -> None:
         )
 
 
-def measured_targets(data: Data, dtype: Any, argument: str = "y") -> TargetScale:
+def measured_targets(data: Data, dtype: Any, last: str, argument: str = "y") -> TargetScale:
     """Return the scale of targets, given in float64, of those that are known, by their weights.
 
     A column that has one value only is left alone, as is one whose deviation is no number of the
     network's dtype.
+
+    Parameters
+    ----------
+    data : Data
+        The examples.
+    dtype : dtype
+        The network's.
+    last : str
+        Activation of its last layer.
+    argument : str
+        What messages call the targets.
 
     Raises
     ------
@@ -184,11 +210,11 @@ def measured_targets(data: Data, dtype: Any, argument: str = "y") -> TargetScale
         found = measured(one, w)
         if float(limits.tiny) <= found[1][0]:
             mean[column], deviation[column] = found[0][0], found[1][0]
-    return TargetScale(mean, deviation)
+    return TargetScale(mean, deviation, last == "increasing")
 
 
-def target_scale_of(arrays: Mapping[str, NDArray[Any]], outputs: int) -> TargetScale:
-    """Return the scale that a file or a pickle holds, checked.
+def target_scale_of(arrays: Mapping[str, NDArray[Any]], outputs: int, last: str) -> TargetScale:
+    """Return the scale that a file or a pickle holds, checked, for a last activation.
 
     Raises
     ------
@@ -200,10 +226,11 @@ def target_scale_of(arrays: Mapping[str, NDArray[Any]], outputs: int) -> TargetS
         raise ValueError(
             f"a scale of targets must have a mean and a deviation; got {describe(sorted(arrays))}."
         )
+    shared = last == "increasing"
     fits = (
         mean.shape == deviation.shape
         and mean.ndim == 1
-        and len(mean) in (outputs, outputs / 2)
+        and len(mean) in ((1,) if shared else (outputs, outputs / 2))
         and mean.dtype == deviation.dtype == np.float64
         and np.isfinite(mean).all()
         and np.isfinite(deviation).all()
@@ -211,4 +238,4 @@ def target_scale_of(arrays: Mapping[str, NDArray[Any]], outputs: int) -> TargetS
     )
     if not fits:
         raise ValueError("a scale of targets must have a number and one above 0 for each target.")
-    return TargetScale(mean.copy(), deviation.copy())
+    return TargetScale(mean.copy(), deviation.copy(), shared)

@@ -121,6 +121,10 @@ def test_every_kind_of_problem_is_learnt():
     means, deviations = spread.predict(X, return_std=True)
     assert abs(means - y).mean() < 3 * y.std()
     assert 0.01 * y.std() < deviations.mean() < 10 * y.std()
+    quantiles = regressor(loss=fn.Quantiles([0.1, 0.5, 0.9]), layers=STILL, max_iter=40).fit(X, y)
+    assert (np.diff(quantiles.predict(X)) > 0).all()
+    assert abs(quantiles.predict(X)[:, 1] - y).mean() < 3 * y.std()
+    assert pickle.loads(pickle.dumps(quantiles)).score(X, y) == quantiles.score(X, y)
     assert regressor(layers=[], max_iter=3).fit(X, y).n_layers_ == 2
 
 

@@ -301,6 +301,8 @@ def test_cloudpickle_keeps_functions_of_no_module(tmp_path) -> None:
     assert all(map(np.array_equal, one.coefs_, twin.coefs_))
 
 
+# MLflow warns of type hints of its own, when it is imported.
+@pytest.mark.filterwarnings("ignore:::mlflow")
 def test_mlflow_keeps_estimators(estimators: dict, tmp_path) -> None:
     mlflow = pytest.importorskip("mlflow.sklearn")
     mlflow.save_model(

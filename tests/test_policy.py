@@ -129,7 +129,6 @@ ALLOWED = {
     },
     "estimators.layered": {
         "estimators.weights", "gate", "kinds", "layers", "layout", "names", "network", "scaling",
-        "target_scale",
     },
     "estimators.lbfgs": {
         "compiled_call", "data", "estimators.blame", "estimators.blas", "estimators.judge",

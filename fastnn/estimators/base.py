@@ -47,7 +47,7 @@ from fastnn.hints import hint_for
 from fastnn.jobs import Job
 from fastnn.notices import warn
 from fastnn.tallies import Counting
-from fastnn.target_scale import check_loss, measured_targets
+from fastnn.target_scale import check_loss
 from fastnn.validation import Given, warn_of_scales
 from fastnn.validation import given as given_to_validate
 from fastnn.words import ESTIMATOR
@@ -267,7 +267,7 @@ class Perceptron(Fitted, ABC):
         with reading(X=X, y=y):
             X, y = self._checked(X, y, reset=first)
         if asked is not None:
-            asked.check_readable(X)
+            asked.check(X, searching=not strategy.steps)
         sample_weight = weights_of(X, sample_weight)
         self._learn_targets(y, incremental=incremental)
         dtype = self._dtype(X, strategy, first=first)
@@ -288,9 +288,6 @@ class Perceptron(Fitted, ABC):
         if self.early_stopping and held is None and strategy.steps:
             known, held = self._split(known, y, weights)
         known, held = self._scaled_inside(known, held)
-        check_total(known, "the training examples")
-        if held is not None:
-            check_total(held.known, "the validation examples")
         alpha = penalty_of(plain(self.alpha, "alpha"), power, known)
         measure = self._measure(0.0 if strategy.penalises else alpha)
         judge = None if held is None else Judge(self, held.known, held.y, held.weights, measure)
@@ -326,21 +323,23 @@ class Perceptron(Fitted, ABC):
         return np.dtype(np.float64) if scales else dtype
 
     def _scaled_inside(self, known: Data, held: Held | None) -> tuple[Data, Held | None]:
-        """Have the network measure features and targets, and bring targets to unit scale.
+        """Check examples, have the network measure them, and bring targets to unit scale.
 
-        Those of the training examples of the first fit count.
+        Features and targets of the training examples of the first fit count.
         """
         network, dtype = self._weights.network, self._weights.network.dtype
         network._readable(known.X)
+        check_total(known, "the training examples")
         if held is not None:
             network._readable(held.known.X, "X_val")
+            check_total(held.known, "the validation examples")
         if network._unmeasured:
             network._measure(known.X, known.weights)
         if not network.scale_targets:
             return known, held
         scale = network.layout.scale
         if scale is None:
-            scale = measured_targets(known, dtype)
+            scale = network._scale_measured(known)
             network._take_scale(scale)
         if held is not None:
             held = replace(held, known=scale.inside(held.known, dtype))

@@ -29,7 +29,6 @@ from fastnn.layout import Layout
 from fastnn.names import check_bool, describe, several
 from fastnn.network import Sequential
 from fastnn.scaling import Standardize
-from fastnn.target_scale import target_scale_of
 
 __all__ = ["Asked", "Layered", "asked_of", "check_plain"]
 
@@ -63,6 +62,17 @@ class Asked:
         """Whether one of the layers does something in training only."""
         return any(kind_of(layer).in_training for _, layer in named(self.layers))
 
+    def _check_searchable(self, inputs: int) -> None:
+        """Refuse layers that follow the examples of steps, which a search does not take."""
+        layout = Layout.of(inputs, (*self.layers, Dense(1)))
+        following = next((one for one in layout.operations if one.buffers), None)
+        if following is not None:
+            raise ValueError(
+                "solver='lbfgs' evaluates the loss at weights that it does not take, which what "
+                f"{following.layer!r} holds beside its parameters cannot follow. Give a solver "
+                "that takes steps, such as 'adam', or another layer."
+            )
+
     @property
     def whole(self) -> Layer | None:
         """The layer that reads all features of an example, where the first one does."""
@@ -70,8 +80,10 @@ class Asked:
         first = next(reading, None)
         return None if first is None or isinstance(first, Dense) else first
 
-    def check_readable(self, X: Any) -> None:
-        """Refuse sparse examples where the first layer reads them whole, and wrong codes."""
+    def check(self, X: Any, *, searching: bool) -> None:
+        """Refuse examples that the layers cannot read, and layers that no search trains."""
+        if searching:
+            self._check_searchable(X.shape[1])
         if sparse.issparse(X) and self.whole is not None:
             raise ValueError(
                 f"X must be dense where the first layer is no Dense, as {self.whole!r} reads all "
@@ -201,7 +213,7 @@ class Layered(Weights):
             return self
         network = self.network
         vector, buffers, scale = network._shown.copied(
-            lambda: (network.parameters.copy(), network.buffers.copy(), network.layout.scale)
+            lambda: (network._parameters.copy(), network.buffers.copy(), network.layout.scale)
         )
         *before, last = network.layers
         assert isinstance(last, Dense)
@@ -224,20 +236,18 @@ class Layered(Weights):
     def to_plain(self) -> dict[str, Any]:
         """Return what it is made of beside weights and biases, sharing nothing with it."""
         network = self.network
-        layout, vector, buffers = network.layout, network.parameters, network.buffers
+        layout, vector, scale = network.layout, network.parameters, network.target_scale
         held = {
             entry.name: layout.view(vector, entry).copy()
             for entry in layout
             if entry.name not in _of_dense(layout)
         }
-        for entry in layout.buffers.values():
-            held[entry.name] = layout.view(buffers, entry).copy()
-        scale = network.target_scale
         return {
             "layers": [to_dict(layer) for layer in network.layers],
             "inputs": layout.inputs,
             "dtype": str(network.dtype),
             "held": held,
+            "buffers": network.buffers.copy(),
             "scale_targets": network.scale_targets,
             "scale": None if scale is None else dict(zip(_SCALE, scale, strict=True)),
         }
@@ -256,18 +266,15 @@ class Layered(Weights):
         network = Sequential(layers, plain["inputs"], plain["dtype"], scale_targets=scaled)
         layout, held = network.layout, dict(plain["held"])
         names = [entry.name for entry in layout if entry.name not in _of_dense(layout)]
-        if held.keys() != {*names, *layout.buffers}:
+        if held.keys() != set(names):
             raise ValueError("a network must have the arrays of its layers; got others.")
-        for vector, entries in (
-            (network.parameters, [layout[name] for name in names]),
-            (network.buffers, layout.buffers.values()),
-        ):
-            for entry in entries:
-                given([layout.view(vector, entry)], [held[entry.name]], entry.name)
+        views = [layout.view(network.parameters, layout[name]) for name in names]
+        given(views, [held[name] for name in names], "held")
+        given([network.buffers], [plain["buffers"]], "buffers")
         if plain["scale"] is not None:
             if not scaled:
                 raise ValueError("a network without scale_targets must not have a scale.")
-            network._take_scale(target_scale_of(plain["scale"], network.outputs))
+            network._take_scale(network._scale_of_arrays(plain["scale"]))
         return cls(network)
 
     @staticmethod
@@ -276,17 +283,18 @@ class Layered(Weights):
 
         Nothing is made of it that is larger than these.
         """
-        names = {"layers", "inputs", "dtype", "held", "scale_targets", "scale"}
+        names = {"layers", "inputs", "dtype", "held", "buffers", "scale_targets", "scale"}
         if not isinstance(plain, dict) or plain.keys() != names:
             return False
         held, inputs = plain["held"], plain["inputs"]
         if not isinstance(held, dict) or type(inputs) is not int or inputs < 1:
             return False
-        if not all(isinstance(array, np.ndarray) for array in held.values()):
+        others = [*held.values(), plain["buffers"]]
+        if not all(isinstance(array, np.ndarray) for array in others):
             return False
         layers = check_layers([from_dict(layer) for layer in plain["layers"]])
         layout = Layout.of(inputs, layers)
-        arrays = [*coefs, *intercepts, *held.values()]
+        arrays = [*coefs, *intercepts, *others]
         if sum(array.size for array in arrays) != layout.size + layout.buffer_size:
             return False
         Layered.of_plain(plain)

@@ -92,8 +92,7 @@ class Weights:
             # Its own weights are never used.
             identity = replace(last, activation="identity", initializer="zeros")
             twin = Sequential([*before, identity], self.network.inputs, self.network.dtype)
-            twin._parameters = self.network.parameters
-            twin._buffers = self.network.buffers
+            twin._parameters, twin._buffers = self.network._parameters, self.network.buffers
             twin._shown = self.network._shown
             self._linear = twin
         return self._linear
@@ -128,8 +127,8 @@ class Weights:
 
     @property
     def vector(self) -> Floats:
-        """All weights and biases in one flat, writable vector."""
-        return self.network.parameters
+        """All that the network learns in one flat, writable vector."""
+        return self.network._parameters
 
     def layout(self, alpha: float) -> Layout:
         """Return the layout of the vector to train with, with the strength of L2."""
