@@ -349,7 +349,6 @@ ESTIMATOR: Final = {
     "n_iter": "max_iter",
     "optimizer": "solver",
     "optim": "solver",
-    "layers": "hidden_layer_sizes",
     "hidden": "hidden_layer_sizes",
     "hidden_layers": "hidden_layer_sizes",
     "hidden_units": "hidden_layer_sizes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastnn as fn
+from fastnn.estimators.layered import Layered, asked_of
+from fastnn.kinds import KINDS, Array, check_layers
+from fastnn.kinds import LAYERS as LAYERS_OF_ALL
 
 pytestmark = [pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
@@ -193,6 +197,60 @@ def test_codes_are_checked_wherever_features_come_in():
             ask()
 
 
+# What kinds need that are not made of nothing.
+NEEDED = {
+    "Dense": (4,), "Dropout": (0.3,), "Residual": ([fn.Dense(13)],), "Embedding": ({0: 3},)
+}  # fmt: skip
+
+
+def layers_with(name):
+    """Layers of which one is of a kind, where it may stand."""
+    layer = LAYERS_OF_ALL[name](*NEEDED.get(name, ()))
+    behind = [fn.Dense(13, "tanh"), layer]
+    try:
+        check_layers([*behind, fn.Dense(1)])
+    except ValueError:
+        return [layer, fn.Dense(13, "tanh")]
+    return behind
+
+
+@pytest.mark.parametrize("name", LAYERS_OF_ALL)
+def test_layers_of_every_kind_are_learnt_kept_and_refused_alike(name, tmp_path):
+    X, y = numbers(70)
+    X[:, 0] = np.arange(len(X)) % 3
+    options = {"layers": layers_with(name), "standardize": False, "max_iter": 3}
+    found = regressor(**options).fit(X, y)
+    with fn.backend("reference"):
+        assert error(found.predict(X), regressor(**options).fit(X, y).predict(X)) <= 1e-6
+    found.save(tmp_path / "it.fastnn")
+    for twin in (pickle.loads(pickle.dumps(found)), fn.load_estimator(tmp_path / "it.fastnn")):
+        assert (twin.predict(X) == found.predict(X)).all()
+        again = clone(found).fit(X, y).partial_fit(X, y)
+        assert (twin.partial_fit(X, y).predict(X) == again.predict(X)).all()
+    layout = found.network_.layout
+    search = regressor(**options, solver="lbfgs")
+    if layout.buffer_size or any(one.kind.in_training for one in layout.operations):
+        with pytest.raises(ValueError, match=r"takes? steps"):
+            search.fit(X, y)
+    else:
+        assert np.isfinite(search.fit(X, y).loss_)
+
+
+def test_what_layers_hold_beside_parameters_is_kept(monkeypatch, tmp_path):
+    row = replace(KINDS["Dropout"], buffers=lambda layer, width: (Array("mean", (width,), 0.25),))
+    monkeypatch.setitem(KINDS, "Dropout", row)
+    X, y = numbers()
+    found = regressor().fit(X, y)
+    found.network_.buffers[1] = 7.0
+    found.save(tmp_path / "it.fastnn")
+    for twin in (pickle.loads(pickle.dumps(found)), fn.load_estimator(tmp_path / "it.fastnn")):
+        assert twin.network_.buffers[:3].tolist() == [0.25, 7.0, 0.25]
+    found.coefs_ = [W.copy() for W in found.coefs_]
+    assert found.network_.buffers[1] == 7.0
+    with pytest.raises(ValueError, match="holds beside its parameters cannot follow"):
+        asked_of(regressor(), (100,)).check(X, searching=True)
+
+
 # What is kept.
 
 
@@ -243,8 +301,6 @@ def test_files_of_other_networks_are_refused(part, tmp_path):
         "inputs": 10**9,
         "layers": [*beyond["layers"][:-1], {**beyond["layers"][-1], "units": 10**6}],
     }[part]
-    from fastnn.estimators.layered import Layered
-
     try:
         fits = Layered.fits({**beyond, part: wrong}, found.coefs_, found.intercepts_)
     except (TypeError, ValueError):
