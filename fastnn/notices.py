@@ -10,7 +10,7 @@ __all__ = ["warn"]
 
 # Packages whose calls lie between a user's line and a warning: this one, and those that call or
 # load it.
-_BETWEEN = frozenset({"fastnn", "importlib", "joblib", "sklearn", "scipy"})
+_BETWEEN = frozenset({"fastnn", "importlib", "joblib", "numba", "sklearn", "scipy"})
 
 
 def warn(message: str, category: type[Warning] = UserWarning, module: str | None = None) -> None:

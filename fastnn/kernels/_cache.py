@@ -24,12 +24,12 @@ import hashlib
 import os
 import pickle
 import platform
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastnn import tuning
+from fastnn.notices import warn
 from fastnn.private import NotPrivateError, PrivateFolder, temporary_folder
 from fastnn.system import user_cache_dir
 
@@ -224,4 +224,4 @@ def _warn_once(message: str) -> None:
     """Warn of the first trouble with the folder: all entries have the same."""
     if not _warned:
         _warned.append(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warn(message, RuntimeWarning)

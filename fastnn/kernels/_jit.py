@@ -30,7 +30,6 @@ import functools
 import gc
 import importlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -39,6 +38,7 @@ import numba.extending
 import numpy as np
 
 from fastnn.kernels._cache import KernelCache
+from fastnn.notices import warn
 from fastnn.tested import advice
 from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
@@ -78,12 +78,11 @@ def _do_without(problem: object) -> None:
     """Warn once that Numba lacks something that made kernels faster, or faster to compile."""
     if not _lacking:
         _lacking.append(str(problem))
-        warnings.warn(
+        warn(
             f"Numba {_numba.__version__} has changed where fastnn builds on it ({problem}), so "
             "that kernels are compiled in a plain way: they take longer to compile, and perhaps "
             f"to run. {advice('numba')}",
             RuntimeWarning,
-            stacklevel=2,
         )
 
 

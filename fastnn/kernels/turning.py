@@ -18,7 +18,7 @@ _cgutils: Any = cgutils
 MOST = 32
 
 # Up to so many columns have a transpose of fewer shuffles.
-_FEW = 4
+_FOUR = 4
 
 
 class Columns:
@@ -52,10 +52,10 @@ class Columns:
     ) -> None:
         """Emit both ways; up to four columns take a sixth of the shuffles of sixteen."""
         build = self._v.builder
-        if self._v.lanes <= _FEW:
+        if self._v.lanes <= _FOUR:
             many(columns)
             return
-        with build.if_else(build.icmp_signed("<=", columns, int64(_FEW))) as (narrow, wide):
+        with build.if_else(build.icmp_signed("<=", columns, int64(_FOUR))) as (narrow, wide):
             with narrow:
                 few(columns)
             with wide:
@@ -63,20 +63,20 @@ class Columns:
 
     def _gather_few(self, columns: Any) -> None:
         v = self._v
-        short = Vectors(v.builder, v.element, _FEW)
+        short = Vectors(v.builder, v.element, _FOUR)
         mask = short.first_lanes(columns)
         rows = [short.load(start, int64(0), mask) for start in self._starts]
-        quads = [v.joined(rows[k::_FEW]) for k in range(_FEW)]
+        quads = [v.joined(rows[k::_FOUR]) for k in range(_FOUR)]
         for place, column in enumerate(v.turned_by_fours(quads)):
             self.store(column, int64(place))
 
     def _scatter_few(self, columns: Any) -> None:
         v = self._v
-        short = Vectors(v.builder, v.element, _FEW)
+        short = Vectors(v.builder, v.element, _FOUR)
         mask = short.first_lanes(columns)
-        quads = v.turned_by_fours([self.load(int64(place)) for place in range(_FEW)])
+        quads = v.turned_by_fours([self.load(int64(place)) for place in range(_FOUR)])
         for n, start in enumerate(self._starts):
-            row = v.part(quads[n % _FEW], n // _FEW * _FEW, _FEW)
+            row = v.part(quads[n % _FOUR], n // _FOUR * _FOUR, _FOUR)
             short.store(row, start, int64(0), mask)
 
     def _gather_many(self, columns: Any) -> None:
