@@ -85,7 +85,7 @@ _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 _OWN = {
     "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
     "_shown",
-    "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded", "scale_targets",
+    "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded", "_scale_targets",
     "_coded",
 }  # fmt: skip
 _FORMAT = "fastnn"
@@ -189,7 +189,7 @@ class Sequential(Differentiable):
     ) -> None:
         self.layers = check_layers(layers)
         self.dtype = _check_dtype(dtype)
-        self.scale_targets = check_bool(scale_targets, "scale_targets")
+        self._scale_targets = check_bool(scale_targets, "scale_targets")
         if scale_targets:
             check_last(self._last.activation)
         self._weights_rng, *others = _streams(rng)
@@ -284,6 +284,11 @@ class Sequential(Differentiable):
     @classes.setter
     def classes(self, labels: ArrayLike | None) -> None:
         self._classes = None if labels is None else check_labels(labels, self.outputs)
+
+    @property
+    def scale_targets(self) -> bool:
+        """Whether targets are brought to unit scale inside."""
+        return self._scale_targets
 
     @property
     def target_scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -795,7 +800,7 @@ class Sequential(Differentiable):
         mine, (X, y, sample_weight, class_weight) = self.__dict__, given
         batch, data, taken = None, None, None
         plain = sample_weight is None and class_weight is None and missing == "error"
-        plain = plain and not mine["scale_targets"]
+        plain = plain and not mine["_scale_targets"]
         if plain and path.by_engine and mine["_layout"] is not None:
             batch = self._plans_of().batch(X, y, loss)
         if batch is None:
@@ -806,7 +811,7 @@ class Sequential(Differentiable):
             if self._layout is None:
                 with self._unchanged_if_refused():
                     self._build(data.X.shape[1])
-            if mine["scale_targets"]:
+            if mine["_scale_targets"]:
                 self._refuse_unscaled()
                 data = self._inside(data, self.layout.scale)
         state, streams, parameters = mine["_state"], mine["_streams"], mine["_parameters"]
@@ -1582,7 +1587,8 @@ class Sequential(Differentiable):
         last = replace(self._last, bias=True)
         layout = Layout.of(self.layout.inputs, (*self.layers[:-1], last))
         vector = aligned_zeros(layout.size, self.dtype)
-        vector[: len(parameters)] = parameters
+        size = self.layout.size
+        vector[:size] = parameters[:size]
         W, b = layout.weights(vector)[-1], layout.biases(vector)[-1]
         assert b is not None
         W[:], b[:] = scale.folded(W, b)
@@ -2041,7 +2047,7 @@ class Sequential(Differentiable):
         self._share_with_nobody()
         inputs, values = state["inputs"], state["parameters"]
         self._layout = None if inputs is None else Layout.of(inputs, self.layers)
-        self.scale_targets = "target_scale" in state
+        self._scale_targets = "target_scale" in state
         scale = state.get("target_scale")
         if scale is not None and self._layout is not None:
             arrays = dict(zip(("mean", "deviation"), scale, strict=True))

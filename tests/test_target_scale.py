@@ -495,6 +495,8 @@ def test_other_losses_and_arguments_are_refused():
         net.fit(X, np.sign(X[:, :3]), loss="hinge")
     with pytest.raises(ValueError, match="got loss='hinge'"):
         network(inputs=5).evaluate(X, np.sign(X[:, :3]), loss="hinge")
+    with pytest.raises(AttributeError):
+        net.scale_targets = False
     with pytest.raises(TypeError, match="scale_targets must be"):
         fn.Sequential([fn.Dense(2)], scale_targets=1)
     with pytest.raises(ValueError, match="y is for networks with scale_targets=True"):
