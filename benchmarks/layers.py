@@ -20,12 +20,14 @@ KINDS: dict[str, tuple[Layer, ...]] = {
     "PReLU": (_DENSE, fn.PReLU()),
     "Residual": (fn.Residual([_DENSE]),),
     "Embedding": (_DENSE,),
+    "NumericEmbedding": (_DENSE,),
 }
 
-# What stands before them: vectors of sixteen numbers for the codes of sixteen columns.
+# What stands before them: vectors in place of the codes, or numbers, of sixteen columns.
 _CODES = 1000
 LEADING: dict[str, tuple[Layer, ...]] = {
     "Embedding": (fn.Embedding(dict.fromkeys(range(16), _CODES), 16),),
+    "NumericEmbedding": (fn.NumericEmbedding(passing=_FEATURES - 16),),
 }
 
 

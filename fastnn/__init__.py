@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from fastnn.optimizers import RAdam as RAdam
     from fastnn.optimizers import RMSprop as RMSprop
     from fastnn.optimizers import Rprop as Rprop
+    from fastnn.periodic import NumericEmbedding as NumericEmbedding
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
     from fastnn.residual import Residual as Residual
@@ -124,6 +125,7 @@ _HOMES = {
     "ModelFileError": "errors",
     "Nadam": "optimizers",
     "OneCycle": "schedules",
+    "NumericEmbedding": "periodic",
     "PReLU": "slopes",
     "Precision": "metrics",
     "Quantile": "losses",

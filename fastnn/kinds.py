@@ -5,7 +5,7 @@ To add one, see "Adding a layer" in ``docs/architecture.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,24 +13,27 @@ from numpy.typing import NDArray
 
 from fastnn import (
     embeddings,
+    periodic,
     reference_embeddings,
     reference_kinds,
     reference_norms,
+    reference_periodic,
     reference_scaling,
     reference_slopes,
 )  # fmt: skip
 from fastnn.embeddings import Embedding
 from fastnn.kernels import codes
-from fastnn.layers import Dense, Dropout, Layer, named
-from fastnn.names import describe, lookup, several
+from fastnn.layers import Dense, Dropout, Layer
+from fastnn.names import describe, lookup
 from fastnn.norms import LayerNorm, RMSNorm
+from fastnn.periodic import NumericEmbedding
 from fastnn.reference_kinds import Equations
 from fastnn.residual import Residual
 from fastnn.scaling import Standardize, measured
 from fastnn.slopes import PReLU
 
 __all__ = [
-    "KINDS", "LAYERS", "Array", "Kind", "check_layers", "check_widths", "coded_columns",
+    "KINDS", "LAYERS", "Array", "Kind", "check_widths", "coded_columns", "columns_of",
     "from_dict", "kind_of", "spelt", "to_dict",
 ]  # fmt: skip
 
@@ -95,8 +98,11 @@ class Kind:
         The number that its kernels take, of a layer.
     columns : callable
         Integers of the operation table that are its own, by name, of a layer and its place.
-    scratch : int
-        Numbers that its forward pass notes of each row, for the backward pass.
+    scratch : callable
+        How many numbers its passes note of each row, of a layer and its number of inputs.
+    work : callable or None
+        Multiplications and additions for an example, of the same; None for a matrix, which has one
+        of each per number, and where they are next to nothing.
     answered : bool
         Whether the kernels of predictions know it; else predictions walk the engine's table.
     in_training : bool
@@ -123,7 +129,8 @@ class Kind:
     form: int = codes.NO_PARAMETERS
     number: Callable[[Any], float] = lambda layer: 0.0
     columns: Callable[[Any, int], dict[str, int]] = lambda layer, place: {}
-    scratch: int = 0
+    scratch: Callable[[Any, int], int] = lambda layer, inputs: 0
+    work: Callable[[Any, int], int] | None = None
     answered: bool = False
     in_training: bool = False
     in_place: bool = False
@@ -156,6 +163,14 @@ def _tables(layer: Embedding, inputs: int) -> tuple[Array, ...]:
     """Return a table of vectors for each coded column."""
     return tuple(
         Array(name, shape, deviation=spread) for name, shape, spread in embeddings.tables(layer)
+    )
+
+
+def _waves(layer: NumericEmbedding, inputs: int) -> tuple[Array, ...]:
+    """Return frequencies, weights and biases."""
+    return tuple(
+        Array(name, shape, deviation=spread)
+        for name, shape, spread in periodic.arrays(layer, inputs)
     )
 
 
@@ -195,7 +210,7 @@ _ROWS = (
         parameters=_scale_and_shift,
         form=codes.SPANS,
         number=lambda layer: layer.epsilon,
-        scratch=2,
+        scratch=lambda layer, inputs: 2,
     ),
     Kind(
         RMSNorm, codes.RMS_NORM, reference_norms.RMS_NORM,
@@ -203,7 +218,7 @@ _ROWS = (
         parameters=lambda layer, inputs: (Array("scale", (inputs,), 1.0),),
         form=codes.SPANS,
         number=lambda layer: layer.epsilon,
-        scratch=2,
+        scratch=lambda layer, inputs: 2,
     ),
     Kind(
         PReLU, codes.PRELU, reference_slopes.PRELU,
@@ -224,6 +239,16 @@ _ROWS = (
         coded=lambda layer: layer.sizes,
         pieces=embeddings.pieces,
     ),
+    Kind(
+        NumericEmbedding, codes.NUMERIC_EMBEDDING, reference_periodic.NUMERIC_EMBEDDING,
+        say=periodic.said,
+        parameters=_waves,
+        outputs=periodic.width,
+        form=codes.ONE_SPAN,
+        scratch=periodic.notes,
+        work=periodic.work,
+        pieces=periodic.pieces,
+    ),
 )  # fmt: skip
 
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}
@@ -239,52 +264,6 @@ def _named(name: str) -> Kind:
 def kind_of(layer: Layer) -> Kind:
     """Return a layer's row."""
     return KINDS[type(layer).__name__]
-
-
-def check_layers(layers: object) -> tuple[Layer, ...]:
-    """Return the layers of a network as a tuple, or say what a network is made of."""
-    if isinstance(layers, tuple(LAYERS.values())):
-        raise TypeError(f"layers must be a list of layers; got one layer: {layers!r}.")
-    if not several(layers) or isinstance(layers, (str, bytes, Mapping, Set)):
-        raise TypeError(f"layers must be a list of layers; got {describe(layers)}.")
-    found: tuple[Layer, ...] = tuple(layers)
-    if not found:
-        raise ValueError("layers must hold at least one layer; got an empty list.")
-    for place, layer in enumerate(found):
-        if not isinstance(layer, tuple(LAYERS.values())):
-            known = ", ".join(f"fastnn.{name}(...)" for name in LAYERS)
-            raise TypeError(
-                f"layers[{place}] must be a layer, one of {known}; got {describe(layer)}."
-            )
-    for name, layer in named(found):
-        if type(layer).__name__ not in KINDS:
-            raise TypeError(f"{spelt(name)} must be a layer of fastnn's; got {describe(layer)}.")
-        if name != "0" and kind_of(layer).measured is not None:
-            first = "a block" if "." in name else repr(found[int(name) - 1])
-            raise ValueError(
-                f"{spelt(name)} is {layer!r}, which measures the features and so must be the "
-                f"first layer; before it stands {first}."
-            )
-        if kind_of(layer).coded(layer):
-            _check_reads_codes(name, layer, found)
-    check_widths(found, None)
-    if not isinstance(found[-1], Dense):
-        raise ValueError(
-            "layers must end with a Dense layer, which gives the predictions; "
-            f"got {found[-1]!r} at the end."
-        )
-    return found
-
-
-def _check_reads_codes(name: str, layer: Layer, layers: Sequence[Layer]) -> None:
-    """Refuse a layer that reads codes where what it reads are no features as they came."""
-    if name == "0" or (name == "1" and kind_of(layers[0]).measured is not None):
-        return
-    first = "a block" if "." in name else repr(layers[int(name) - 1])
-    raise ValueError(
-        f"{spelt(name)} is {layer!r}, which reads codes from X and so must be the first layer, or "
-        f"the second behind a Standardize; before it stands {first}."
-    )
 
 
 def coded_columns(layers: Sequence[Layer]) -> tuple[tuple[int, int], ...]:
@@ -308,15 +287,15 @@ def check_widths(layers: Sequence[Layer], inputs: int | None, above: str = "") -
             width = check_widths(layer.inside, inputs, f"{name}.")
             if None not in (inputs, width) and width != inputs:
                 raise ValueError(
-                    f"{spelt(name)} adds its input, {_columns(inputs)}, to what its layers give, "
-                    f"{_columns(width)}; both must be as wide."
+                    f"{spelt(name)} adds its input, {columns_of(inputs)}, to what its layers give, "
+                    f"{columns_of(width)}; both must be as wide."
                 )
         give: Any = kind_of(layer).outputs
         inputs = give(layer, width)
     return inputs
 
 
-def _columns(count: int | None) -> str:
+def columns_of(count: int | None) -> str:
     """Return a number of columns in words."""
     return f"{count} column{'' if count == 1 else 's'}"
 

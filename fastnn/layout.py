@@ -548,7 +548,12 @@ class _Planner:
         asked, figures = self.asked, tuning.current
         # What is done in place has no activations of its own.
         widths = [one.outputs for one in self.operations if not one.kind.in_place]
-        columns = self.operations[0].inputs + sum(widths) + asked.beside
+        noted = [
+            one.kind.scratch(one.layer, one.inputs)
+            for one in self.operations
+            if one.kind.form == codes.ONE_SPAN
+        ]
+        columns = self.operations[0].inputs + sum(widths) + sum(noted) + asked.beside
         fitting = max(figures.smallest_chunk, figures.chunk_elements // columns)
         chunk = asked.rows if asked.keep else min(asked.rows, fitting)
         self.plan["batch"] = asked.rows
@@ -576,8 +581,10 @@ class _Planner:
             if one.kind.pieces is not None:
                 pieces = one.kind.pieces(one.layer, one.inputs, self.tiling.panel)
                 row["pieces"], row["piece_count"] = self.integers(pieces.size), len(pieces)
-                self.known = np.zeros(self.integers.end, np.int64)
-                self.known[: pieces.size] = pieces.reshape(-1)
+                known, place = np.zeros(self.integers.end, np.int64), int(row["pieces"])
+                known[: len(self.known)] = self.known
+                known[place : place + pieces.size] = pieces.reshape(-1)
+                self.known = known
 
     def _activation(self, one: Operation) -> Activation:
         """Return an operation's activation; a matched loss takes over the last one's."""
@@ -651,8 +658,9 @@ class _Planner:
             row["result"] = row["Z"] = source if shared else self.room(size)
             if asked.keep or (asked.gradient and self._activation(one).derivative_from == "Z"):
                 row["Z"] = row["result"] if one.kind.in_place else self.room(size)
-            if one.kind.scratch:
-                row["scratch"] = self.room(one.kind.scratch * height)
+            noted = one.kind.scratch(one.layer, one.inputs)
+            if noted:
+                row["scratch"] = self.room(noted * height)
             source = row["result"]
 
     def _place_gradients(self) -> None:

@@ -41,7 +41,7 @@ from fastnn.history import History
 from fastnn.initializers import draw_start
 from fastnn.jobs import Job
 from fastnn.kernels import codes
-from fastnn.kinds import check_layers, coded_columns, from_dict, kind_of, spelt, to_dict
+from fastnn.kinds import coded_columns, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
@@ -57,6 +57,7 @@ from fastnn.settings import Settings
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
 from fastnn.splitting import split
+from fastnn.stacks import check_layers
 from fastnn.states import Streams, TrainingState
 from fastnn.system import write_atomically
 from fastnn.target_scale import (
@@ -251,7 +252,7 @@ class Sequential(Differentiable):
     def _check_numbers(self) -> None:
         """Refuse numbers of layers that would become infinite, or 0, in the network's dtype."""
         for place, layer in named(self.layers):
-            if kind_of(layer).form != codes.SPANS:
+            if kind_of(layer).form not in (codes.SPANS, codes.ONE_SPAN):
                 continue
             for name, value in to_dict(layer).items():
                 if not isinstance(value, float) or value == 0.0:

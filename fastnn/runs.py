@@ -489,6 +489,7 @@ def _work(
 ) -> int:
     """Return the multiplications and additions per example, averaged over X."""
     sizes = [2 * one.W.size for one in operations if one.kind.form == codes.MATRIX]
+    sizes += [one.kind.work(one.layer, one.inputs) for one in operations if one.kind.work]
     first, *others = sizes or [0]
     if isinstance(X, SparseRows):
         first = SPARSE_FACTOR * 2 * X.entries // len(X) * _first(operations).outputs

@@ -19,8 +19,9 @@ from sklearn.preprocessing import StandardScaler
 
 import fastnn as fn
 from fastnn.estimators.layered import Layered, asked_of
-from fastnn.kinds import KINDS, Array, check_layers
+from fastnn.kinds import KINDS, Array
 from fastnn.kinds import LAYERS as LAYERS_OF_ALL
+from fastnn.stacks import check_layers
 
 pytestmark = [pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 

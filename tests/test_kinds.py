@@ -11,9 +11,10 @@ from cases import error
 
 import fastnn as fn
 from fastnn.kernels import codes
-from fastnn.kinds import KINDS, Array, check_layers, from_dict, kind_of, to_dict
+from fastnn.kinds import KINDS, Array, from_dict, kind_of, to_dict
 from fastnn.layout import Layout, Program, Tiling
 from fastnn.optimizers import OPTIMIZERS
+from fastnn.stacks import check_layers
 
 BACKENDS = ("native", "reference")
 

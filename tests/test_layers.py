@@ -14,8 +14,9 @@ import pytest
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
 from fastnn.initializers import INITIALIZERS, Start
-from fastnn.kinds import check_layers, from_dict, to_dict
+from fastnn.kinds import from_dict, to_dict
 from fastnn.layers import starts
+from fastnn.stacks import check_layers
 
 LAYER = fn.Dense(7, "relu", bias=False, initializer="lecun_normal", l2=0.25)
 DROPOUT = fn.Dropout(0.25)

@@ -129,6 +129,7 @@ ALLOWED = {
     },
     "estimators.layered": {
         "estimators.weights", "gate", "kinds", "layers", "layout", "names", "network", "scaling",
+        "stacks",
     },
     "estimators.lbfgs": {
         "compiled_call", "data", "estimators.blame", "estimators.blas", "estimators.judge",
@@ -228,8 +229,8 @@ ALLOWED = {
         "gate", "hints", "history", "initializers", "jobs", "kept", "kernels.codes", "kinds",
         "labels", "layers", "layout", "losses", "metrics", "names", "notices", "optimizers", "path",
         "paths", "pickles", "predictor", "scales", "schedules", "settings", "sharing", "sparse",
-        "splitting", "states", "system", "target_scale", "tracing", "training", "validation",
-        "walking", "words",
+        "splitting", "stacks", "states", "system", "target_scale", "tracing", "training",
+        "validation", "walking", "words",
     },
     "norms": {"hints", "layers", "names"},
     "notices": set(),
@@ -237,6 +238,7 @@ ALLOWED = {
     "orders": {"jobs", "states"},
     "paths": {"backends", "native", "path", "textbook"},
     "path": {"conventions", "data", "layout", "losses", "sparse", "tracing"},
+    "periodic": {"hints", "layers", "names"},
     "pickles": {
         "callbacks", "errors", "history", "kinds", "losses", "names", "optimizers", "schedules",
         "states",
@@ -262,6 +264,7 @@ ALLOWED = {
     "reference_losses": {"reference_tables"},
     "reference_norms": {"reference_kinds", "reference_tables"},
     "reference_optimizers": {"reference_tables"},
+    "reference_periodic": {"reference_kinds", "reference_tables"},
     "reference_scaling": {"reference_kinds", "reference_tables"},
     "reference_search": {"kernels.codes"},
     "reference_slopes": {"reference_kinds"},
@@ -294,6 +297,7 @@ ALLOWED = {
         "data", "jobs", "kernels.codes", "kernels.records", "layers", "optimizers", "reference",
         "reference_draws", "reference_walk", "runs",
     },
+    "stacks": {"embeddings", "kinds", "layers", "names", "periodic"},
     "states": {"kernels.records", "optimizers"},
     "compiled_call": {
         "data", "kernels.codes", "layout", "losses", "path", "predictor", "runs", "sparse",
@@ -304,9 +308,9 @@ ALLOWED = {
         "names", "optimizers", "path", "runs", "states", "tuning",
     },
     "kinds": {
-        "embeddings", "kernels.codes", "layers", "names", "norms", "reference_embeddings",
-        "reference_kinds", "reference_norms", "reference_scaling", "reference_slopes", "residual",
-        "scaling", "slopes",
+        "embeddings", "kernels.codes", "layers", "names", "norms", "periodic",
+        "reference_embeddings", "reference_kinds", "reference_norms", "reference_periodic",
+        "reference_scaling", "reference_slopes", "residual", "scaling", "slopes",
     },
     "leftovers": set(),
     "loggers": {"callbacks", "names"},
@@ -425,7 +429,7 @@ ALLOWED = {
     "kernels.passes": {
         "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.elementwise",
         "kernels.entries", "kernels.gathers", "kernels.norms", "kernels.prelu", "kernels.scaling",
-        "kernels.sums",
+        "kernels.sums", "kernels.waves",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
@@ -443,7 +447,7 @@ ALLOWED = {
     "kernels.single": {"kernels._jit", "kernels.simd"},
     "kernels.spans": {
         "kernels._jit", "kernels.codes", "kernels.gathers", "kernels.norms", "kernels.panels",
-        "kernels.prelu", "kernels.sparse_products", "kernels.update",
+        "kernels.prelu", "kernels.sparse_products", "kernels.update", "kernels.waves",
     },
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -469,6 +473,10 @@ ALLOWED = {
     "kernels.vector_math": {"kernels.fits", "kernels.simd"},
     "kernels.vectors": {"kernels._jit", "kernels.simd"},
     "kernels.views": {"kernels._jit"},
+    "kernels.waves": {
+        "kernels._jit", "kernels.codes", "kernels.gathers", "kernels.panels", "kernels.simd",
+        "kernels.vector_math",
+    },
 }  # fmt: skip
 
 # Imports inside functions, which keep the compiler unloaded until it is used.
@@ -516,7 +524,7 @@ GENERATORS = {
     "kernels.output", "kernels.panels", "kernels.parking",
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
-    "kernels.update", "kernels.vectors", "kernels.views",
+    "kernels.update", "kernels.vectors", "kernels.views", "kernels.waves",
     "kernels.sums",
 }  # fmt: skip
 GENERATORS_NEED = {"llvmlite", "numba.core", "numba.np"}

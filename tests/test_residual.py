@@ -10,9 +10,10 @@ import pytest
 from cases import error
 
 import fastnn as fn
-from fastnn.kinds import check_layers, from_dict, to_dict
+from fastnn.kinds import from_dict, to_dict
 from fastnn.layers import named, starts
 from fastnn.optimizers import OPTIMIZERS
+from fastnn.stacks import check_layers
 from fastnn.tuning import tuning
 
 BACKENDS = ("native", "reference")

@@ -54,6 +54,7 @@ def group_of(name: str, thing: Any) -> str:
     home = thing.__module__.removeprefix("fastnn.").split(".")[0]
     homes = {"callbacks": "Callbacks", "schedules": "Schedules", "losses": "Losses"}
     layers = ("layers", "activations", "norms", "slopes", "residual", "scaling", "embeddings")
+    layers += ("periodic",)
     homes |= dict.fromkeys(layers, "Layers")
     homes |= {"optimizers": "Optimizers", "metrics": "Metrics"}
     return homes.get(home, "Results")

@@ -23,12 +23,13 @@ from fastnn.estimators.weights import (
     hidden_dropouts,
     plain_layers,
 )
-from fastnn.kinds import check_layers, coded_columns, from_dict, kind_of, to_dict
+from fastnn.kinds import coded_columns, from_dict, kind_of, to_dict
 from fastnn.layers import Dense, Layer, named
 from fastnn.layout import Layout
 from fastnn.names import check_bool, describe, several
 from fastnn.network import Sequential
 from fastnn.scaling import Standardize
+from fastnn.stacks import check_layers
 
 __all__ = ["Asked", "Layered", "asked_of", "check_plain"]
 

@@ -21,7 +21,8 @@ RMS_NORM: Final = 4
 PRELU: Final = 5
 RESIDUAL: Final = 6
 EMBEDDING: Final = 7
-OPERATIONS: Final = range(EMBEDDING + 1)
+NUMERIC_EMBEDDING: Final = 8
+OPERATIONS: Final = range(NUMERIC_EMBEDDING + 1)
 
 NONE: Final = -1
 
@@ -32,7 +33,8 @@ MATRIX: Final = 1
 SPANS: Final = 2
 ONE_SPAN: Final = 3
 
-# Columns of the integers that say what an embedding copies, in pieces; see `embeddings.pieces`.
+# Columns of the integers that say what an embedding copies, or computes, in pieces; see
+# `embeddings.pieces` and `periodic.pieces`.
 P_TO: Final = 0
 P_COUNT: Final = 1
 P_FROM: Final = 2

@@ -20,6 +20,7 @@ from fastnn.kernels.norms import norm_backward, norm_forward
 from fastnn.kernels.prelu import prelu_backward, prelu_forward
 from fastnn.kernels.scaling import standardize_forward
 from fastnn.kernels.sums import add_gradient, residual_backward, residual_forward
+from fastnn.kernels.waves import numeric_backward, numeric_forward
 
 __all__ = ["backward", "forward"]
 
@@ -61,6 +62,8 @@ def forward(
             residual_forward(M, row, height, first, last)
         elif operation == codes.EMBEDDING:
             embedding_forward(M, row, sparse[0], height, first, last)
+        elif operation == codes.NUMERIC_EMBEDDING:
+            numeric_forward(M, row, sparse[0], height, first, last)
 
 
 @kernel
@@ -73,11 +76,14 @@ def slope_of(table: Any, row: Any) -> int:
 
 
 @kernel
-def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int, last: int) -> None:
+def backward(
+    M: Any, table: Any, plan: Any, integers: Any, stream: Any, begun: int, first: int, last: int
+) -> None:
     """Walk the table up: every dZ of some rows of a chunk.
 
     Reads: what `forward` left and was given, and the last operation's `dresult`.
-    Writes: every `dresult`.  May overwrite: these rows of `flat_at` and `dflat_at`.
+    Writes: every `dresult`, and what an operation notes for its gradient.
+    May overwrite: these rows of `flat_at` and `dflat_at`.
     """
     apart, height = first * plan.widest, plan.height
     flat, dflat = plan.flat_at + apart, plan.dflat_at + apart
@@ -85,7 +91,7 @@ def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int,
     deactivate_rows(M, top, flat, dflat, height, first, last)
     for r in range(table.shape[0] - 1, -1, -1):
         row = table[r]
-        if row.dsource < 0:
+        if row.dsource < 0 and row.operation != codes.NUMERIC_EMBEDDING:
             # Nothing that it reads hangs on a parameter that learns.
             continue
         operation, slope = row.operation, slope_of(table, row)
@@ -103,6 +109,8 @@ def backward(M: Any, table: Any, plan: Any, stream: Any, begun: int, first: int,
                 dropout_backward(M, row, number, height, stream, begun, first, last)
         elif operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
             norm_backward(M, row, height, first, last)
+        elif operation == codes.NUMERIC_EMBEDDING:
+            numeric_backward(M, row, integers, height, first, last)
         elif operation == codes.PRELU:
             prelu_backward(M, row, height, first, last)
         elif operation == codes.RESIDUAL:

@@ -44,7 +44,7 @@ OPERATION: Final = np.dtype(
         ("below", np.int64),  # row whose activation's derivative the backward pass applies, or NONE
         ("form", np.int64),  # how the operation's parameters lie; see below
         ("span", np.int64),  # elements of the first span, or NONE
-        ("pieces", np.int64),  # integers: what an embedding copies, or NONE
+        ("pieces", np.int64),  # integers: what an embedding goes by, or NONE
         ("piece_count", np.int64),
         # Workspace: what it notes of every row of a chunk, column by column, or NONE.
         ("scratch", np.int64),

@@ -19,6 +19,7 @@ from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.prelu import prelu_gradient
 from fastnn.kernels.sparse_products import clear
 from fastnn.kernels.update import blend, squares, update_span
+from fastnn.kernels.waves import numeric_sums
 
 __all__ = ["finish_spans", "step_one_span", "step_spans", "sum_one_span", "sum_spans"]
 
@@ -143,6 +144,8 @@ def one_span_sums(
     """
     if row.operation == codes.EMBEDDING:
         embedding_sums(M, row, integers, plan.height, rows, low, high, result)
+    elif row.operation == codes.NUMERIC_EMBEDDING:
+        numeric_sums(M, row, integers, plan.height, rows, low, high, result)
 
 
 @kernel
