@@ -957,6 +957,7 @@ CHEAPEST = {
     "Products": ("32 x 32", "step", "float32", 1),
     "Resuming": ("8-32-32-1",),
     "RuleStep": ("Lion", "float32"),
+    "ScaledTargets": (True, 1, "float32"),
     "Search": ("wave", "lbfgs"),
     "SomeRows": ("8-64-64-2", 4, "float32", 1),
     "Width": (8,),
