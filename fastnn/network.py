@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Never, TypeAlias
@@ -47,7 +47,7 @@ from fastnn.layers import Dense, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
 from fastnn.metrics import Metric, MetricLike, resolve
-from fastnn.names import check_bool, check_integer, describe
+from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
 from fastnn.path import Path
 from fastnn.predictor import Predictor
@@ -75,6 +75,10 @@ __all__ = ["Sequential", "load"]
 
 Floats = NDArray[np.floating]
 ClassWeight: TypeAlias = Mapping[int, float] | Sequence[Mapping[int, float]] | Literal["balanced"]
+
+# Of a single step: the loss before it, parameters and state after it, and where such exist the run
+# that took it and moments that it may write to next.
+_Taken: TypeAlias = tuple[float, Floats, TrainingState, "tuple[kept.Step, Floats] | None"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -751,9 +755,8 @@ class Sequential(Differentiable):
             # Not around this call, as others do: a step is taken, or interrupted, in here.
             known = inspect.signature(self.train_on_batch).parameters
             refuse("Sequential.train_on_batch", known, words.FIT, unknown)
-        me, process, fitting = object(), os.getpid(), self._fitting
-        try:
-            _begin_fit(fitting, process, me)
+
+        def take() -> _Taken:
             row = resolve_loss(loss, self._last.activation)
             rule = resolve_optimizer(optimizer)
             if isinstance(class_weight, str) and class_weight == "balanced":
@@ -762,9 +765,96 @@ class Sequential(Differentiable):
                     "does not see. Give a dict from class to weight."
                 )
             path = paths.asked(backend)
-            value, parameters, after, room = self._stepped(
+            return self._stepped(
                 row, rule, path, (X, y, sample_weight, class_weight), missing_targets
             )
+
+        return self._one_step(take)
+
+    def apply_gradient(
+        self,
+        gradient: ArrayLike,
+        optimizer: OptimizerLike = Adam(),  # noqa: B008  (a frozen record)
+        *,
+        clip_norm: float | None = None,
+        backend: str | None = None,
+    ) -> None:
+        """Take one step by a gradient that was computed before, keeping the optimizer's state.
+
+        `loss_and_gradient` and this, one after the other, are what `train_on_batch` does in one
+        call, but for dropout.  Between the two a gradient can be changed, or added up: that of a
+        batch whose parts lie on several machines, or are too many for one call, is the mean of the
+        parts' gradients, each weighted by its share of the examples' weights.
+
+        Parameters
+        ----------
+        gradient : array-like, shape (parameters,)
+            Of the training loss with L2, in the order of `parameters`; finite numbers.  What
+            belongs to frozen layers does not count.
+        optimizer : one of the optimizers or its name, default Adam()
+            One that takes steps.  A record of another rule than the call before starts with a
+            fresh state, as in `train_on_batch`.
+        clip_norm : float or None, default None
+            The norm to which the gradient is limited.
+        backend
+            As in `fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit, or the network has no weights yet.
+        DivergenceError
+            If a weight or a moment becomes non-finite; the network is then as before.
+        RuntimeError
+            If the network is being fitted.
+
+        Examples
+        --------
+        Two halves of a batch, then one step:
+
+        >>> import numpy as np
+        >>> import fastnn as fn
+        >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=1)
+        >>> X, y = [[1.0], [2.0]], [2.0, 4.0]
+        >>> parts = slice(0, 1), slice(1, 2)
+        >>> gradients = [net.loss_and_gradient(X[part], y[part])[1] for part in parts]
+        >>> net.apply_gradient(np.mean(gradients, axis=0), fn.SGD(0.1))
+        >>> net.parameters
+        array([1. , 0.6], dtype=float32)
+        """
+
+        def take() -> _Taken:
+            rule = resolve_optimizer(optimizer)
+            layout, dtype = self.layout, self.dtype
+            vector = gate.parameters(gradient, (layout.size,), dtype, "gradient")
+            nothing = np.empty((0, layout.inputs), dtype)
+            nothing.flags.writeable = False
+            limit = clip_norm
+            if limit is not None:
+                limit = check_real(limit, "clip_norm", low=0.0, low_open=True)
+            job = Job(
+                layout=layout,
+                parameters=self._parameters,
+                loss=resolve_loss("auto", self._last.activation),
+                data=Data.unanswered(nothing),
+                validation=None,
+                metrics=(),
+                batch_size=1,
+                state=self._continued(rule),
+                path=paths.asked(backend),
+                clip_norm=limit,
+            )
+            stepped = training.step_by(job, vector)
+            return stepped.loss, stepped.parameters, stepped.state, None
+
+        self._one_step(take)
+
+    def _one_step(self, take: Callable[[], _Taken]) -> float:
+        """Take a single step, or none where it is interrupted."""
+        me, process, fitting = object(), os.getpid(), self._fitting
+        try:
+            _begin_fit(fitting, process, me)
+            value, parameters, after, room = take()
             # An attribute of a class that has `__getattr__` costs three times a dictionary's key.
             mine = self.__dict__
             streams, shown = mine["_streams"], mine["_shown"]
@@ -793,11 +883,8 @@ class Sequential(Differentiable):
         path: Path,
         given: tuple[Any, Any, Any, Any],
         missing: str,
-    ) -> tuple[float, Floats, TrainingState, tuple[kept.Step, Floats] | None]:
-        """Return what a step on the examples given leads to; nothing is written.
-
-        Last comes, where such exists, the run that took it and moments that it may write to next.
-        """
+    ) -> _Taken:
+        """Return what a step on the examples given leads to; nothing is written."""
         mine, (X, y, sample_weight, class_weight) = self.__dict__, given
         batch, data, taken = None, None, None
         plain = sample_weight is None and class_weight is None and missing == "error"
@@ -815,13 +902,8 @@ class Sequential(Differentiable):
             if mine["_scale_targets"]:
                 self._refuse_unscaled()
                 data = self._inside(data, self.layout.scale)
-        state, streams, parameters = mine["_state"], mine["_streams"], mine["_parameters"]
-        if state is None:
-            self._refuse_unmeasured()
-        elif state.optimizer is not rule and state.optimizer != rule:
-            state = state.continued(rule)
-        if state is None:
-            state = TrainingState.fresh(rule, parameters)
+        streams, parameters = mine["_streams"], mine["_parameters"]
+        state = self._continued(rule)
         if batch is not None:
             room = self._plans_of().step(loss, len(batch[0]), parameters, state)
             taken = room.at_once(parameters, state, batch, streams.mask_key, streams.steps)
@@ -837,6 +919,16 @@ class Sequential(Differentiable):
         value, numbers = taken
         after = TrainingState(state.optimizer, room.moments, numbers)
         return value, room.parameters, after, (room, state.moments)
+
+    def _continued(self, rule: Optimizer) -> TrainingState:
+        """Return the state with which the next single step by a rule begins."""
+        mine = self.__dict__
+        state: TrainingState | None = mine["_state"]
+        if state is None:
+            self._refuse_unmeasured()
+        elif state.optimizer is not rule and state.optimizer != rule:
+            state = state.continued(rule)
+        return TrainingState.fresh(rule, mine["_parameters"]) if state is None else state
 
     def adapt(
         self,

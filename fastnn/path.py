@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastnn.quasi_newton import Search
     from fastnn.reference_search import Curvature
     from fastnn.runs import Run
-    from fastnn.steppers import Stepper
+    from fastnn.steppers import Applying
 
 __all__ = ["MeanLoss", "Path", "Slope"]
 
@@ -124,7 +124,7 @@ class Path(Protocol):
     def draw_order(self, order: NDArray[np.int64], key: int, number: int) -> None:
         """Write an order of examples, the same on both paths."""
 
-    def stepper(self, job: Job) -> Stepper:
+    def stepper(self, job: Job) -> Applying:
         """Return what takes a fit's steps."""
 
     def search(

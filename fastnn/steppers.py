@@ -19,7 +19,7 @@ from fastnn.reference_walk import Drops, Walk
 from fastnn.runs import Packed, Run
 
 __all__ = [
-    "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "dropped",
+    "Applying", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "dropped",
 ]  # fmt: skip
 
 Floats = NDArray[np.floating]
@@ -94,6 +94,13 @@ class Stepper(Protocol):
         """Take steps as if nothing were measured, with records that have no room for it."""
 
 
+class Applying(Stepper, Protocol):
+    """Takes steps of a gradient and its update, of which the second can be had alone."""
+
+    def apply(self, gradient: Floats) -> int:
+        """Take a step by a gradient that is given; return what went wrong, or codes.FINE."""
+
+
 class NativeStepper:
     """Takes steps in the engine."""
 
@@ -131,6 +138,14 @@ class NativeStepper:
             self._run.numbers["clip_norm"] = self._job.clip_norm
         self._run(codes.TRAIN, first, last, record, self.rates)
         return Slice(record, int(self.report["steps_done"]), int(self.report["trouble"]))
+
+    def apply(self, gradient: Floats) -> int:
+        """Take a step by a gradient that is given; return what went wrong, or codes.FINE."""
+        self._run.load(gradient, len(self._job.state.moments) + 1)
+        if self._job.clip_norm is not None:
+            self._run.numbers["clip_norm"] = self._job.clip_norm
+        self._run(codes.APPLY)
+        return int(self.report["trouble"])
 
     def ration(self, left: int | None = None) -> int | None:
         """Return how many steps the next call shall take at the most, None for any number."""
@@ -273,7 +288,7 @@ class ReferenceStepper:
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
-        job, state, conventions = self._job, self._job.state, self._job.conventions
+        job, conventions = self._job, self._job.conventions
         share = 1.0 / batch.total if conventions.shared_penalty else 1.0
         walk = Walk(
             job.layout, self._parameters, job.loss, batch.columns(job.layout.outputs),
@@ -284,20 +299,26 @@ class ReferenceStepper:
         gradient = walk.gradient(walk.backward(passed), conventions.scales[1], share)
         if not np.isfinite(loss):
             return loss, codes.LOSS_NOT_FINITE
-        if job.clip_norm is not None:
-            gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
+        return loss, self.apply(gradient)
+
+    def apply(self, gradient: Floats) -> int:
+        """Take a step by a gradient that is given; return what went wrong, or codes.FINE."""
+        job, state = self._job, self._job.state
         t = int(state.numbers["steps"]) + 1
         rule = reference.OPTIMIZERS[type(state.optimizer).__name__]
-        new = reference_walk.step(
-            job.layout, self._parameters, gradient, list(self._moments), rule, t, self._hyper(t)
-        )
+        with np.errstate(all="ignore"):
+            if job.clip_norm is not None:
+                gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
+            new = reference_walk.step(
+                job.layout, self._parameters, gradient, list(self._moments), rule, t, self._hyper(t)
+            )
         self._parameters[:] = new[0]
         for moment, stepped in zip(self._moments, new[1:], strict=True):
             moment[:] = stepped
         if not all(np.isfinite(vector).all() for vector in new):
-            return loss, codes.UPDATE_NOT_FINITE
+            return codes.UPDATE_NOT_FINITE
         state.numbers["steps"] += 1
-        return loss, codes.FINE
+        return codes.FINE
 
     def _hyper(self, t: int) -> dict[str, float]:
         """Return the optimizer's numbers as step t takes them."""

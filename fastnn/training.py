@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from fastnn.callbacks import Callback, EarlyStopping, Trainable
 from fastnn.descent import Descent, mean
 from fastnn.divergence import check_finite, divergence
 from fastnn.epochs import Epochs, FitRun, Measures, rates
-from fastnn.errors import ModelFileError
+from fastnn.errors import DivergenceError, ModelFileError
 from fastnn.fitstate import FitState, give_back
 from fastnn.history import History
 from fastnn.jobs import Job
@@ -23,8 +24,9 @@ from fastnn.orders import Drawn
 from fastnn.progress import Progress
 from fastnn.snapshots import Aside
 from fastnn.states import Streams, TrainingState
+from fastnn.steppers import Applying
 
-__all__ = ["Stepped", "begin", "fit", "single_step"]
+__all__ = ["Stepped", "begin", "fit", "single_step", "step_by"]
 
 Floats = NDArray[np.floating]
 
@@ -166,16 +168,60 @@ def single_step(job: Job) -> Stepped:
     DivergenceError
         If the loss, a weight or a moment becomes non-finite.
     """
-    # The engine counts steps in the state.
-    ahead = replace(job.state, numbers=records.copied(job.state.numbers))
-    stepper = job.path.stepper(replace(job, state=ahead))
+    ahead, stepper = _begun(job)
     record = np.zeros(1, records.RECORD)
     done = stepper.run(0, 1, 0, record)
-    parameters, moments = np.empty_like(job.parameters), np.empty_like(ahead.moments)
-    stepper.store(parameters, moments)
-    after = replace(ahead, moments=moments)
+    reached = _reached(job, ahead, stepper)
     if done.trouble:
         check_finite(job)
-        reached = parameters, after
         raise divergence(job, job.data, reached, done.trouble, (0, 0), History(job.names))
-    return Stepped(mean(record[0]), parameters, after)
+    return Stepped(mean(record[0]), *reached)
+
+
+def step_by(job: Job, gradient: Floats) -> Stepped:
+    """Take one step by a gradient that is given, of which nothing is written.
+
+    Parameters
+    ----------
+    job : Job
+        What is trained; it needs no data.
+    gradient : ndarray (size,)
+        Of the training loss, L2 included.
+
+    Returns
+    -------
+    Stepped
+        The state after the step; the loss is not known.
+
+    Raises
+    ------
+    DivergenceError
+        If a weight or a moment becomes non-finite.
+    """
+    ahead, stepper = _begun(job)
+    trouble = stepper.apply(gradient)
+    reached = _reached(job, ahead, stepper)
+    if trouble:
+        check_finite(job)
+        raise DivergenceError(
+            "a weight or a moment is not finite after the step. Take a smaller learning rate, or "
+            "limit the gradient by clip_norm=.",
+            epoch=1,
+            step=1,
+            layer="",
+        )
+    return Stepped(math.nan, *reached)
+
+
+def _begun(job: Job) -> tuple[TrainingState, Applying]:
+    """Return the state that a single step advances, and what takes the step."""
+    # The engine counts steps in the state.
+    ahead = replace(job.state, numbers=records.copied(job.state.numbers))
+    return ahead, job.path.stepper(replace(job, state=ahead))
+
+
+def _reached(job: Job, ahead: TrainingState, stepper: Applying) -> tuple[Floats, TrainingState]:
+    """Return parameters and state after a single step."""
+    parameters, moments = np.empty_like(job.parameters), np.empty_like(ahead.moments)
+    stepper.store(parameters, moments)
+    return parameters, replace(ahead, moments=moments)

@@ -327,7 +327,7 @@ ALLOWED = {
     "tracing": set(),
     "training": {
         "callbacks", "descent", "divergence", "epochs", "errors", "fitstate", "history", "jobs",
-        "kernels.records", "notices", "orders", "progress", "snapshots", "states",
+        "kernels.records", "notices", "orders", "progress", "snapshots", "states", "steppers",
     },
     "tallies": {
         "activations", "data", "distances", "kernels.codes", "layout", "losses", "metrics",

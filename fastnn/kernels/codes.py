@@ -111,6 +111,7 @@ FORWARD: Final = 0  # predictions of all rows
 LOSS: Final = 1  # loss of all rows
 GRADIENT: Final = 2  # loss and gradient of all rows, taken as one batch
 TRAIN: Final = 3  # a slice of steps: forward, loss, backward, update
+APPLY: Final = 4  # the update of a step, by a gradient that is given
 
 # Columns of the table of predictions, which is of plain integers: a record takes a tenth of
 # a microsecond longer to hand over.

@@ -120,14 +120,14 @@ def engine(
     size = team_size(signals)
     control = flush_subnormals()
     plan, rule, result, picks = plans[0], numbers[()], report[()], room[place]
-    training = plan.mode == codes.TRAIN
+    training, applying = plan.mode == codes.TRAIN, plan.mode == codes.APPLY
     sparse = (integers, starts, columns, entries, plan.cursors + place * plan.cursor_pitch)
     known = (X, labels, values, weights)
     examples = starts.size - 1 if plan.sparse_rows else X.shape[0]
-    first_step, last_step, batch = 0, 1, examples
+    first_step, last_step, batch = 0, 1, max(examples, 1)
     if training:
         first_step, last_step, batch = plan.first_step, plan.last_step, plan.batch
-    steps = (examples + batch - 1) // batch
+    steps = max((examples + batch - 1) // batch, 1)
     low_tile, high_tile = tiles_for(M, tables[0], plan, place, size)
     rates = M[plan.rates_at : plan.rates_at + 2 * codes.RATES]
     done, taken, trouble = 0, 0, codes.FINE
@@ -137,10 +137,10 @@ def engine(
         if training and within == 0:
             begin_epoch(plan, sums, order, epoch, signals, place, size)
         first, last = within * batch, min((within + 1) * batch, examples)
-        total = batch_weight(weights, order, first, last)
+        total = 1.0 if applying else batch_weight(weights, order, first, last)
         # A batch without weight is passed over.
         if total != 0.0:
-            if training and place == 0:
+            if (training or applying) and place == 0:
                 if etas.size:
                     rule.learning_rate = etas[step - first_step]
                 prepare_rates(rates, rule, plan)

@@ -8,6 +8,9 @@ which sums a gradient of its own.  Which way it goes, and the order of all sums,
 alone, so that no result depends on the number of threads, nor on when the team shrinks: between two
 barriers rows and tiles are divided anew.
 
+Summing and applying can be asked for apart, so that gradients of several processes can be added
+between them: mode GRADIENT keeps the gradient of all examples, mode APPLY takes one that is given.
+
 The barriers of a step, each passed by all threads of the team (`team`):
 
 ==============================  =====================================================  ===========
@@ -258,12 +261,12 @@ def apply_kept(
     M: Any, table: Any, plan: Any, rule: Any, sums: Any, sparse: Any, share: float, groups: int,
     signals: Any, place: int, size: int, low_tile: int, high_tile: int,
 ) -> None:  # fmt: skip
-    """Finish the gradient that was kept, and apply it where this is a step of training.
+    """Finish the gradient that was kept, or given, and apply it where this is a step.
 
     Reads: the groups' gradients.  Writes: the gradient; weights and moments.
     """
     finish_gradient(M, table, share, plan, sums, low_tile, high_tile, groups)
-    if plan.mode == codes.TRAIN:
+    if plan.mode >= codes.TRAIN:
         scale = 1.0
         if plan.clipping:
             barrier(signals, size)
@@ -313,8 +316,12 @@ def take_step(
     training = plan.mode == codes.TRAIN
     kept = plan.mode == codes.GRADIENT or (training and plan.clipping != 0)
     share = 1.0 / total if plan.shared_penalty else 1.0
+    loss = 0.0
     groups = min(plan.groups, (last - first + plan.chunk - 1) // plan.chunk)
-    if groups > 1:
+    if plan.mode == codes.APPLY:
+        # A gradient that is given has that of L2 already.
+        kept, groups, share = True, 1, 0.0
+    elif groups > 1:
         kept = True
         loss = pass_groups(
             M, tables[place], plans[place], sums, sparse, picks, known, order, out, stream, total,

@@ -1,0 +1,149 @@
+"""A gradient that is given is applied as the one that a step computes."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from cases import DTYPES
+
+import fastnn as fn
+from fastnn.optimizers import OPTIMIZERS
+
+BACKENDS = ("native", "reference")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(23, 5))
+Y = RNG.normal(size=(23, 3))
+
+
+def network(dtype="float32", **more):
+    """Return a network with L2, a layer of spans and a frozen one."""
+    frozen = fn.Dense(7, "tanh", trainable=False)
+    layers = [fn.Dense(9, "tanh", l2=0.1), fn.LayerNorm(), frozen, fn.Dense(3, l2=0.2)]
+    return fn.Sequential(layers, inputs=5, dtype=dtype, rng=0, **more)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_it_is_what_a_step_does(name, backend, dtype):
+    one, two = network(dtype), network(dtype)
+    for _ in range(3):
+        loss, gradient = one.loss_and_gradient(X, Y, backend=backend)
+        assert one.apply_gradient(gradient, name, backend=backend) is None
+        assert two.train_on_batch(X, Y, optimizer=name, backend=backend) == pytest.approx(
+            loss, rel=1e-5
+        )
+    if backend == "native":
+        assert one.parameters.tobytes() == two.parameters.tobytes()
+    tolerance = 1e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(one.parameters, two.parameters, rtol=tolerance, atol=tolerance)
+    # The state is one for both.
+    gradient = one.loss_and_gradient(X, Y, backend=backend)[1]
+    two.apply_gradient(gradient, name, backend=backend)
+    one.train_on_batch(X, Y, optimizer=name, backend=backend)
+    np.testing.assert_allclose(one.parameters, two.parameters, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradients_of_parts_add_up(backend):
+    whole, parted = network("float64"), network("float64")
+    weights = RNG.uniform(0.5, 2.0, 23)
+    for _ in range(4):
+        whole.train_on_batch(X, Y, sample_weight=weights, backend=backend)
+        total = np.zeros_like(parted.parameters)
+        for part in (slice(0, 4), slice(4, 20), slice(20, 23)):
+            found = parted.loss_and_gradient(
+                X[part], Y[part], sample_weight=weights[part], backend=backend
+            )[1]
+            total += found * weights[part].sum() / weights.sum()
+        parted.apply_gradient(total, backend=backend)
+    np.testing.assert_allclose(parted.parameters, whole.parameters, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_its_norm_can_be_limited(backend, dtype):
+    nets = [network(dtype) for _ in range(2)]
+    moved = np.array(nets[0].loss_and_gradient(X, Y)[1]) != 0
+    gradient = np.where(moved, RNG.normal(size=moved.shape), 0.0)
+    nets[0].apply_gradient(gradient, fn.SGD(0.1), clip_norm=0.5, backend=backend)
+    nets[1].apply_gradient(0.5 * gradient / np.linalg.norm(gradient), fn.SGD(0.1), backend=backend)
+    np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_frozen_stays(backend):
+    net = network()
+    before = net.weights[1].copy()
+    net.apply_gradient(np.ones(net.parameters.size), fn.SGD(0.1), backend=backend)
+    assert (net.weights[1] == before).all()
+    assert (net.weights[0] != network().weights[0]).all()
+
+
+@pytest.mark.jit
+def test_threads_change_no_bit():
+    found = []
+    gradient = RNG.normal(size=300 * 500 + 500 + 500 * 2 + 2)
+    for threads in (1, 2, 5):
+        net = fn.Sequential([fn.Dense(500, "relu"), fn.Dense(2)], inputs=300, rng=0)
+        fn.set_threads(threads)
+        try:
+            net.apply_gradient(gradient, clip_norm=3.0)
+        finally:
+            fn.set_threads(None)
+        found.append(net.parameters.tobytes())
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_step_that_is_not_finite_is_not_taken(backend):
+    net = network()
+    net.train_on_batch(X, Y)
+    before, state = net.parameters.copy(), net._state
+    with pytest.raises(fn.DivergenceError, match="smaller learning rate"):
+        net.apply_gradient(np.full(before.size, 1e38), fn.SGD(1e3), backend=backend)
+    assert (net.parameters == before).all()
+    assert net._state is state
+
+
+def test_errors_name_the_argument():
+    net = network()
+    size = net.parameters.size
+    for gradient, said in (
+        (np.ones(3), r"gradient must have shape \(\d+,\)"),
+        (np.full(size, np.nan), "gradient"),
+        (["a"] * size, "gradient"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            net.apply_gradient(gradient)
+    with pytest.raises(ValueError, match="clip_norm"):
+        net.apply_gradient(np.ones(size), clip_norm=0.0)
+    with pytest.raises((TypeError, ValueError), match="optimizer"):
+        net.apply_gradient(np.ones(size), "fast")
+    with pytest.raises((TypeError, ValueError)):
+        net.apply_gradient(np.ones(size), fn.LBFGS())
+    with pytest.raises(ValueError, match="weights"):
+        fn.Sequential([fn.Dense(1)]).apply_gradient([1.0])
+
+
+def test_readers_see_whole_steps():
+    net = network()
+    gradients = np.full(net.parameters.size, 1.0)
+    moving, seen, over = net.weights[0].size, [], threading.Event()
+
+    def read():
+        while not over.is_set():
+            seen.append(net.copy().weights[0] - start)
+
+    start = net.weights[0].copy()
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(200):
+        net.apply_gradient(gradients, fn.SGD(0.5))
+    over.set()
+    reader.join()
+    assert moving
+    for one in seen:
+        assert np.ptp(one) < 1e-3
