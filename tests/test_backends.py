@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import backends, compiled, compiled_call, predictor, reference, runs, states
+from fastnn import backends, compiled_call, predictor, reference, runs, states
 from fastnn.backends import in_force
 
 BACKENDS = ("native", "reference")
@@ -65,7 +65,7 @@ def taken(monkeypatch):
     room_and_name = (
         (runs.Run, "__call__"), (runs.Run, "once"), (predictor.Predictor, "one"),
         (predictor.Predictor, "single"), (compiled_call.Call, "at_once"),
-        (compiled.Embedded, "each"),
+        (predictor.Predictor, "each"),
     )  # fmt: skip
     for room, name in room_and_name:
         monkeypatch.setattr(room, name, native(getattr(room, name)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -538,7 +537,7 @@ def any_architecture(rng, dtype):
     last, loss = PAIRS[rng.integers(len(PAIRS))]
     names = list(ACTIVATIONS)
     shape = Shape(*(int(number) for number in rng.integers(1, 40, size=5)))
-    shape = replace(shape, m=shape.m * LOSSES[loss].outputs)
+    shape = fitted(shape, loss)
     layers = [
         fn.Dense(
             int(rng.integers(1, 40)), names[rng.integers(len(names))],
@@ -688,8 +687,10 @@ print("counted")
 @pytest.mark.jit
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_engine_allocates_nothing(dtype):
+    # Sums of twenty growing numbers, in a hidden layer, make it diverge.
+    names = [name for name in ACTIVATIONS if name != "increasing"]
     done = subprocess.run(
-        [sys.executable, "-c", COUNTING.format(dtype=dtype, names=list(ACTIVATIONS))],
+        [sys.executable, "-c", COUNTING.format(dtype=dtype, names=names)],
         env={**os.environ, "NUMBA_NRT_STATS": "1"},
         capture_output=True,
         text=True,
