@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from cases import DTYPES
+from cases import DTYPES, STEPPERS
 
 import fastnn as fn
 from fastnn.optimizers import OPTIMIZERS
@@ -71,6 +71,25 @@ def test_its_norm_can_be_limited(backend, dtype):
     nets[0].apply_gradient(gradient, fn.SGD(0.1), clip_norm=0.5, backend=backend)
     nets[1].apply_gradient(0.5 * gradient / np.linalg.norm(gradient), fn.SGD(0.1), backend=backend)
     np.testing.assert_allclose(nets[0].parameters, nets[1].parameters, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_path_that_is_asked_for_takes_the_step(backend, monkeypatch):
+    taken = []
+    for name, stepper in STEPPERS.items():
+        apply = stepper.apply
+
+        def noted(self, gradient, name=name, apply=apply):
+            taken.append(name)
+            return apply(self, gradient)
+
+        monkeypatch.setattr(stepper, "apply", noted)
+    net = network()
+    gradient = np.zeros(net.parameters.size)
+    net.apply_gradient(gradient, backend=backend)
+    with fn.backend(backend):
+        net.apply_gradient(gradient)
+    assert taken == [backend] * 2
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -90,7 +90,8 @@ def test_every_method_that_takes_a_backend_is_tried():
         for name, value in public.items()
         if callable(value) and "backend" in inspect.signature(value).parameters
     }
-    assert taking == set(METHODS)
+    # A step by a gradient that is given passes no example on; `test_apply_gradient` tries it.
+    assert taking == {*METHODS, "apply_gradient"}
 
 
 @pytest.mark.parametrize("method", METHODS)
