@@ -55,6 +55,27 @@ class SomeRows:
         self.net.predict(self.X, out=self.out)
 
 
+class WithDropout:
+    """Mean and spread of a hundred passes with dropout, beside one pass without."""
+
+    params = ((False, True), (1, 64, 5000), DTYPES)
+    param_names = ("dropout", "rows", "dtype")
+
+    def setup(self, dropout: bool, rows: int, dtype: str) -> None:
+        keep_to(physical_cores()[-1:])
+        layers = [fn.Dense(64, "relu"), fn.Dropout(0.3), fn.Dense(64, "relu"), fn.Dropout(0.3)]
+        self.net = fn.Sequential([*layers, fn.Dense(2)], inputs=8, dtype=dtype, rng=0)
+        self.X = np.random.default_rng(0).normal(size=(rows, 8)).astype(dtype)
+        # The first call compiles.
+        self.time_predict(dropout, rows, dtype)
+
+    def time_predict(self, dropout: bool, rows: int, dtype: str) -> None:
+        if dropout:
+            self.net.predict(self.X, dropout=True, samples=100, rng=0)
+        else:
+            self.net.predict(self.X)
+
+
 class ScaledTargets:
     """What it takes to bring predictions back to the units of scaled targets."""
 

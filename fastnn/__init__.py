@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
     from fastnn.residual import Residual as Residual
+    from fastnn.sampling import DropoutPrediction as DropoutPrediction
     from fastnn.scaling import Standardize as Standardize
     from fastnn.schedules import ConstantRate as ConstantRate
     from fastnn.schedules import CosineDecay as CosineDecay
@@ -107,6 +108,7 @@ _HOMES = {
     "Diagnosis": "diagnosis",
     "DivergenceError": "errors",
     "Dropout": "layers",
+    "DropoutPrediction": "sampling",
     "EarlyStopping": "callbacks",
     "Embedding": "embeddings",
     "ExponentialDecay": "schedules",

@@ -53,6 +53,10 @@ class Native(Path):
             predictor(parameters, X, out)
         return out
 
+    def passes(self, layout: Layout, parameters: Floats, key: int, most: int) -> _Passes:
+        """Return what predicts for at most so many rows with dropout, by the masks of a key."""
+        return _Passes(layout, parameters, key, most)
+
     def mean_loss(
         self, layout: Layout, parameters: Floats, loss: Loss, data: Data,
         conventions: Conventions = OWN, out: Floats | None = None,
@@ -149,6 +153,41 @@ class Native(Path):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
+
+
+class _Passes:
+    """Passes with dropout by the engine; see `path.Passes`."""
+
+    def __init__(self, layout: Layout, parameters: Floats, key: int, most: int) -> None:
+        self._layout, self._parameters, self._key = layout, parameters, key
+        dtype = parameters.dtype
+        self._out = np.empty((most, layout.outputs), dtype)
+        self._units = layout.units(layout.operations, dtype)
+        self._most = most
+        self._run: Run | None = None
+
+    def __call__(self, X: Floats | SparseRows, number: int) -> Floats:
+        """Return the outputs for some rows; the next call writes over them."""
+        data, out = Data.unanswered(X), self._out[: len(X)]
+        run = self._run
+        if run is None:
+            run = Run(
+                self._layout.operations, self._parameters.dtype, data,
+                batch_size=self._most, dropping=True,
+            )  # fmt: skip
+            run.load(self._parameters)
+        if not isinstance(X, SparseRows):
+            # The room of sparse rows is as large as their own entries take.
+            self._run = run
+        plan = run.program.plan
+        plan["mask_key"], plan["step_number"] = self._key, number
+        run.hand_out_to(out)
+        run.once(codes.FORWARD, data)
+        if self._units is not None:
+            from fastnn.kernels.scaling import bring_back
+
+            bring_back(out.reshape(-1), self._units)
+        return out
 
 
 class _Loss(MeanLoss):

@@ -14,12 +14,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Never, TypeAlias
+from typing import Any, Literal, NamedTuple, Never, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import backends, compiled, gate, kept, notices, paths, pickles, training, words
+from fastnn import (
+    backends,
+    compiled,
+    gate,
+    kept,
+    notices,
+    paths,
+    pickles,
+    training,
+    words,
+)
 from fastnn.callbacks import CallbackLike
 from fastnn.checkpoints import newest
 from fastnn.data import Data
@@ -43,7 +53,7 @@ from fastnn.jobs import Job
 from fastnn.kernels import codes
 from fastnn.kinds import coded_columns, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
-from fastnn.layers import Dense, Layer, named, starts
+from fastnn.layers import Dense, Dropout, Layer, named, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
 from fastnn.metrics import Metric, MetricLike, resolve
@@ -51,6 +61,7 @@ from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
 from fastnn.path import Path
 from fastnn.predictor import Predictor
+from fastnn.sampling import DropoutPrediction, in_passes
 from fastnn.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike
 from fastnn.settings import Settings
@@ -74,6 +85,7 @@ from fastnn.walking import AnyPredictor, predictor_of
 __all__ = ["Sequential", "load"]
 
 Floats = NDArray[np.floating]
+Rng: TypeAlias = int | np.random.SeedSequence | np.random.Generator | None
 ClassWeight: TypeAlias = Mapping[int, float] | Sequence[Mapping[int, float]] | Literal["balanced"]
 
 # Of a single step: the loss before it, parameters and state after it, and where such exist the run
@@ -85,6 +97,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype(np.float64),
 }
 _LEAST_BYTES = min(dtype.itemsize for dtype in _DTYPES.values())
+_WANTED_RNG = "rng must be None, an integer of at least 0, a SeedSequence or a Generator"
 _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
 # The attributes of a network's own; what others a user sets is kept beside them.
 _OWN = {
@@ -1267,9 +1280,22 @@ class Sequential(Differentiable):
 
     # Predicting.
 
+    @overload
     def predict(
-        self, X: ArrayLike, out: Floats | None = None, *, backend: str | None = None
-    ) -> Floats:
+        self, X: ArrayLike, out: Floats | None = None, *, backend: str | None = None,
+        dropout: Literal[False] = False, samples: int = 100, rng: Rng = None,
+    ) -> Floats: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, X: ArrayLike, out: None = None, *, backend: str | None = None,
+        dropout: Literal[True], samples: int = 100, rng: Rng = None,
+    ) -> DropoutPrediction: ...  # fmt: skip
+
+    def predict(
+        self, X: ArrayLike, out: Floats | None = None, *, backend: str | None = None,
+        dropout: bool = False, samples: int = 100, rng: Rng = None,
+    ) -> Floats | DropoutPrediction:  # fmt: skip
         """Return ``f(Z)`` of the last layer for every example.
 
         Parameters
@@ -1280,16 +1306,26 @@ class Sequential(Differentiable):
             Where to write, in the network's dtype; a new array if left out.
         backend : {None, "native", "reference"}, default None
             Which path computes.
+        dropout : bool, default False
+            Whether to predict many times with the `Dropout` layers at work, as in training, and to
+            return how predictions vary: Monte Carlo dropout (Gal & Ghahramani 2016).
+        samples : int, default 100
+            How many times, at least 2; for ``dropout=True``.
+        rng : None, int, SeedSequence or Generator, default None
+            What is dropped follows from it, on both paths alike; None draws anew at every call.
+            The network's own stream of random numbers stays where it is.
 
         Returns
         -------
         ndarray, shape (n, m)
-            Always two-dimensional; ``out`` if it was given.
+            Always two-dimensional; ``out`` if it was given.  With ``dropout=True`` a
+            `DropoutPrediction`: ``mean`` and ``spread``, both (n, m), in the targets' units.
 
         Raises
         ------
         TypeError, ValueError
-            If X or out is not of its kind or shape, or the network has no weights yet.
+            If X or out is not of its kind or shape, or the network has no weights yet; with
+            ``dropout=True`` if no layer drops anything, or if out is given.
 
         Examples
         --------
@@ -1298,7 +1334,15 @@ class Sequential(Differentiable):
         >>> net.predict([[1, 2], [3, 4]])
         array([[1.5],
                [3.5]], dtype=float32)
+        >>> doubtful = fn.Sequential([fn.Dropout(0.5), fn.Dense(1, initializer=0.5)], inputs=2)
+        >>> found = doubtful.predict([[1, 2]], dropout=True, samples=1000, rng=0)
+        >>> found.mean.round(1), found.spread.round(1)
+        (array([[1.5]], dtype=float32), array([[1.1]], dtype=float32))
         """
+        if dropout is not False and check_bool(dropout, "dropout"):
+            return self._sampled(X, out, backend, samples, rng)
+        if rng is not None:
+            raise ValueError("rng says what dropout drops: give dropout=True too, or leave it out.")
         mine = self.__dict__
         layout, dtype = mine["_layout"], mine["dtype"]
         if (
@@ -1344,6 +1388,29 @@ class Sequential(Differentiable):
                 self._again(features, out)
             return out
         return self._by_the_book(features, out)
+
+    def _sampled(
+        self, X: object, out: object, backend: str | None, samples: object, rng: object
+    ) -> DropoutPrediction:
+        """Return the moments of predictions with dropout, by one state of the parameters."""
+        layout, path = self.layout, paths.asked(backend)
+        if not any(isinstance(one.layer, Dropout) for one in layout.operations):
+            raise ValueError(
+                "dropout=True needs layers that drop units; this network has no fastnn.Dropout, so "
+                "that all of its predictions are the same. predict(X) returns them."
+            )
+        if out is not None:
+            raise ValueError(
+                "out is for the predictions of predict(X); with dropout=True a new record of mean "
+                "and spread is returned. Leave it out."
+            )
+        count = check_integer(samples, "samples", 2)
+        key = int(_generator(rng).integers(2**64, dtype=np.uint64))
+        features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))
+        if layout.coded and not isinstance(features, SparseRows):
+            gate.codes(features, layout.coded, "x")
+        layout, parameters = self._shown.copied(lambda: (self.layout, self._parameters.copy()))
+        return in_passes(path, layout, parameters, features, count, key)
 
     def _by_the_book(self, features: Floats | SparseRows, out: Floats | None = None) -> Floats:
         """Return the reference's predictions of one state."""
@@ -2685,17 +2752,21 @@ def _streams(rng: object) -> list[np.random.Generator]:
     if isinstance(rng, np.random.SeedSequence):
         # Spawning counts in the sequence itself, which stays the caller's.
         rng = copy.deepcopy(rng)
-    wanted = "rng must be None, an integer of at least 0, a SeedSequence or a Generator"
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, (bool, np.timedelta64)):
-        if rng < 0:
-            raise ValueError(f"{wanted}; got {describe(rng)}.")
-    elif rng is not None and not isinstance(rng, _SEEDS):
-        # NumPy would take more, and fail at some of it with words of its own.
-        raise TypeError(f"{wanted}; got {describe(rng)}.")
     try:
-        return np.random.default_rng(rng).spawn(3)
+        return _generator(rng).spawn(3)
     except TypeError:
         raise TypeError(
-            f"{wanted}; got a Generator of which no other can be spawned. Give one that "
+            f"{_WANTED_RNG}; got a Generator of which no other can be spawned. Give one that "
             "numpy.random.default_rng made, or its seed."
         ) from None
+
+
+def _generator(rng: object) -> np.random.Generator:
+    """Return the generator that an argument stands for."""
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, (bool, np.timedelta64)):
+        if rng < 0:
+            raise ValueError(f"{_WANTED_RNG}; got {describe(rng)}.")
+    elif rng is not None and not isinstance(rng, _SEEDS):
+        # NumPy would take more, and fail at some of it with words of its own.
+        raise TypeError(f"{_WANTED_RNG}; got {describe(rng)}.")
+    return np.random.default_rng(rng)

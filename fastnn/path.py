@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fastnn.runs import Run
     from fastnn.steppers import Applying
 
-__all__ = ["MeanLoss", "Path", "Slope"]
+__all__ = ["MeanLoss", "Passes", "Path", "Slope"]
 
 Floats = NDArray[np.floating]
 
@@ -86,6 +86,16 @@ class Slope(Protocol):
         """Return the loss and its gradient, flat; the next call may write over the gradient."""
 
 
+class Passes(Protocol):
+    """Passes with dropout, forward only, by one vector of parameters."""
+
+    def __call__(self, X: Floats | SparseRows, number: int) -> Floats:
+        """Return the outputs for some rows, in the targets' units; the next call may write there.
+
+        The number is that of the stream which says what is kept.
+        """
+
+
 class Path(Protocol):
     """Computes everything that there is to compute, in its own way."""
 
@@ -100,6 +110,9 @@ class Path(Protocol):
         operations: Sequence[Operation] | None = None, out: Floats | None = None,
     ) -> Floats:  # fmt: skip
         """Return the result of the last of the operations (default: all) for every example."""
+
+    def passes(self, layout: Layout, parameters: Floats, key: int, most: int) -> Passes:
+        """Return what predicts for at most so many rows with dropout, by the masks of a key."""
 
     def mean_loss(
         self, layout: Layout, parameters: Floats, loss: Loss, data: Data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,13 @@ from fastnn.data import Data
 from fastnn.jobs import Job
 from fastnn.kernels import codes, records
 from fastnn.layers import Dropout
+from fastnn.layout import Layout
 from fastnn.optimizers import hyperparameters, row_of
 from fastnn.reference_walk import Drops, Walk
 from fastnn.runs import Packed, Run
 
 __all__ = [
-    "Applying", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "dropped",
+    "Applying", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "drawn", "dropped",
 ]  # fmt: skip
 
 Floats = NDArray[np.floating]
@@ -333,11 +334,16 @@ class ReferenceStepper:
 
 def dropped(job: Job, examples: int) -> Drops:
     """Return what each dropout does in the next step, by its place."""
+    return drawn(job.layout, job.mask_key, job.step, examples, job.parameters.dtype)
+
+
+def drawn(layout: Layout, key: int, number: int, examples: int, dtype: np.dtype[Any]) -> Drops:
+    """Return what each dropout does to so many examples, by its place, in a stream of a key."""
     drops = {}
-    for one in job.layout.operations:
+    for one in layout.operations:
         if not isinstance(one.layer, Dropout):
             continue
         rate = one.layer.rate
-        kept = reference_draws.kept(job.mask_key, job.step, one.place, one.inputs, examples, rate)
-        drops[one.place] = kept * job.parameters.dtype.type(1.0 / (1.0 - rate))
+        kept = reference_draws.kept(key, number, one.place, one.inputs, examples, rate)
+        drops[one.place] = kept * dtype.type(1.0 / (1.0 - rate))
     return drops

@@ -23,7 +23,7 @@ from fastnn.reference_search import Textbook as TextbookSearch
 from fastnn.reference_walk import Drops, Walk
 from fastnn.runs import Run
 from fastnn.sparse import SparseRows
-from fastnn.steppers import ReferenceStepper
+from fastnn.steppers import ReferenceStepper, drawn
 from fastnn.tracing import Trace
 
 __all__ = ["Textbook", "textbook_trace"]
@@ -58,6 +58,10 @@ class Textbook(Path):
         if layout.scale is not None and layout.units(chosen, out.dtype) is not None:
             layout.scale.bring_back(out)
         return out
+
+    def passes(self, layout: Layout, parameters: Floats, key: int, most: int) -> _Passes:
+        """Return what predicts with dropout, by the masks of a key."""
+        return _Passes(layout, parameters, key)
 
     def mean_loss(
         self, layout: Layout, parameters: Floats, loss: Loss, data: Data,
@@ -115,6 +119,24 @@ def _parts(X: Floats | SparseRows, operations: Sequence[Operation]) -> list[slic
         return slices(len(X), operations)
     rows = max(1, _WRITTEN_OUT // X.width)
     return [slice(start, start + rows) for start in range(0, len(X), rows)]
+
+
+class _Passes:
+    """Passes with dropout by the textbook; see `path.Passes`."""
+
+    def __init__(self, layout: Layout, parameters: Floats, key: int) -> None:
+        self._layout, self._parameters, self._key = layout, parameters, key
+
+    def __call__(self, X: Floats | SparseRows, number: int) -> Floats:
+        """Return the outputs for some rows."""
+        layout, parameters = self._layout, self._parameters
+        drops = drawn(layout, self._key, number, len(X), parameters.dtype)
+        with np.errstate(all="ignore"):
+            passed = reference_walk.outputs(layout, parameters, X.T, layout.operations, drops)
+            out = np.ascontiguousarray(passed[-1].A.T)
+        if layout.scale is not None:
+            layout.scale.bring_back(out)
+        return out
 
 
 class _Loss(MeanLoss):

@@ -961,6 +961,7 @@ CHEAPEST = {
     "Search": ("wave", "lbfgs"),
     "SomeRows": ("8-64-64-2", 4, "float32", 1),
     "Width": (8,),
+    "WithDropout": (True, 1, "float32"),
 }
 ELSEWHERE = {"Beside", "Busy", "FirstFit", "FirstFitEver", "Fit", "Reached"}
 
