@@ -1,8 +1,8 @@
 """What the end of an epoch costs: validation, metrics and early stopping beside the plain epoch.
 
 ``python -m benchmarks.epoch_ends`` prints a table: how many times as long as the plain epoch it
-takes with a fifth as many validation examples, with a metric too, with five, and in an estimator's
-fit with early stopping, as many epochs of each.
+takes with the mean of weights, with a fifth as many validation examples, with a metric too, with
+five, and in an estimator's fit with early stopping, as many epochs of each.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ NETWORKS: dict[str, tuple[tuple[int, ...], str, int, int]] = {
     "30-64-64-2, 10 000 rows": ((30, 64, 64, 2), "softmax", 10_000, 32),
     "784-256-10, 2000 rows": ((784, 256, 10), "softmax", 2000, 32),
 }
-PLAIN, EARLY = "plain", "early stopping of an estimator"
-ENDS = (PLAIN, "validation", "validation and a metric", "validation and five metrics", EARLY)
+PLAIN, MEAN, EARLY = "plain", "an average of weights", "early stopping of an estimator"
+ENDS = (
+    PLAIN, MEAN, "validation", "validation and a metric", "validation and five metrics", EARLY,
+)  # fmt: skip
 OF_CLASSES = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss", "top_1_accuracy")
 OF_NUMBERS = ("mse", "rmse", "mae", "mape", "r2")
 
@@ -61,6 +63,7 @@ class Fits:
         held = {"X_val": V, "y_val": v}
         self.ends: dict[str, dict[str, Any]] = {
             PLAIN: {},
+            MEAN: {"average": fn.SWA(0)},
             "validation": held,
             "validation and a metric": {**held, "metrics": metric},
             "validation and five metrics": {

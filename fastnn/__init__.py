@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fastnn.averages import SWA as SWA
     from fastnn.backends import backend as backend
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
@@ -140,6 +141,7 @@ _HOMES = {
     "Residual": "residual",
     "Rprop": "optimizers",
     "SGD": "optimizers",
+    "SWA": "averages",
     "Sequential": "network",
     "Standardize": "scaling",
     "StepDecay": "schedules",

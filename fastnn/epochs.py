@@ -149,6 +149,8 @@ class Epochs:
         if self.apart:
             return 1, to_come
         due = [one.epochs_to(epoch) for one in self._checkpoints]
+        if self._job.average is not None:
+            due.append(self._job.average.epochs_to(epoch))
         return min([to_come, *(epochs for epochs in due if epochs is not None)]), to_come
 
     def rates(self, epoch: int, first: int, last: int) -> NDArray[np.float64]:
@@ -171,18 +173,42 @@ class Epochs:
 
     def look(self, descent: Descent) -> None:
         """Measure, record and show the epochs that ended, and let the callbacks see them."""
-        if descent.between_epochs and (self.apart or self.measured):
+        average = self._job.average
+        if descent.between_epochs and (self.apart or self.measured or average is not None):
             descent.show()
+            self._show_average(descent)
         so_far = descent.so_far
         if so_far is not None:
             self._fit.shown.update(so_far[0], {"loss": so_far[1]})
         recorded = self._fit.epoch
         self._record(descent)
         if self._watching and self._fit.epoch > recorded:
-            descent.renew()
+            self._take_over(descent)
         for one in self._checkpoints:
             if one.is_due(self._fit.epoch, descent.between_epochs):
                 self._write(one, descent)
+
+    def _show_average(self, descent: Descent) -> None:
+        """Show the mean of the weights so far, where averaging has begun."""
+        job = self._job
+        if job.average is not None and descent.between_epochs:
+            job.average.add(len(descent.ended), job.parameters)
+        mean = None if job.average is None else job.average.mean
+        if mean is not None:
+            job.shown.write(lambda: np.copyto(job.parameters, mean, casting="same_kind"))
+
+    def _take_over(self, descent: Descent) -> None:
+        """Go on from weights that a callback may have changed."""
+        average = self._job.average
+        if average is None or average.mean is None:
+            descent.renew()
+        elif not np.array_equal(
+            average.mean.astype(self._job.parameters.dtype), self._job.parameters
+        ):
+            raise RuntimeError(
+                "a callback has changed the weights, which are an average of those that are "
+                "trained; leave average out, or the callback."
+            )
 
     def diverged(self, bad: Bad) -> DivergenceError:
         """Return what to raise for a step that turned non-finite."""
@@ -193,6 +219,7 @@ class Epochs:
         """Record the epochs that the weights have seen."""
         if not self.apart:
             self._record(descent)
+        self._show_average(descent)
         self._fit.history.mend()
         self._fit.history.stopped = "interrupted"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.averages import Averaged
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.layout import Layout
@@ -52,6 +53,7 @@ class Job:
     measured_after: bool = False  # metrics of the training examples, not by the way
     counting: Counting | None = None  # what the engine measures by itself
     scale: TargetScale | None = None  # of the targets, where they are at unit scale
+    average: Averaged | None = None  # what others see of the parameters between epochs
     search: Searched | None = None  # what takes iterations over all examples in place of steps
 
     @property
@@ -88,7 +90,7 @@ class Job:
         """Return the same with all that the engine can measure left to it, and a value watched."""
         if not self.path.by_engine or (len(self.names) == 1 and watch is None):
             return self
-        if self.search is not None:
+        if self.search is not None or self.average is not None:
             return self
         held = self.validation
         if held is not None and (

@@ -30,6 +30,7 @@ from fastnn import (
     training,
     words,
 )
+from fastnn.averages import SWA
 from fastnn.callbacks import CallbackLike
 from fastnn.checkpoints import newest
 from fastnn.data import Data
@@ -527,6 +528,7 @@ class Sequential(Differentiable):
         measure: Literal["during", "after"] = "during",
         missing_targets: Literal["error", "ignore"] = "error",
         resume: bool | str | os.PathLike[str] = False,
+        average: SWA | None = None,
     ) -> History:
         """Train on examples, from the present parameters, with a fresh optimizer state.
 
@@ -626,6 +628,10 @@ class Sequential(Differentiable):
             was whose state `Checkpoint`, or ``save(path, state=True)``, wrote there, up to
             ``epochs`` in all, to the bits of the fit that was never interrupted.  The other
             arguments and the examples must be those of that fit.
+        average : SWA or None, default None
+            What the fit ends with, if not with the weights of its last step: the mean of those at
+            the ends of the last epochs, which validation and callbacks see too.  Not with
+            ``resume`` and `Checkpoint`, nor with a search.
 
         Returns
         -------
@@ -680,6 +686,7 @@ class Sequential(Differentiable):
                     callbacks=callbacks, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
                     validation_fraction=validation_fraction, measure=measure, clip_norm=clip_norm,
                     threads=threads, backend=backend, schedule=schedule,
+                    average=average,
                 )  # fmt: skip
                 missing = _check_missing(missing_targets)
                 data = self._data(
@@ -713,7 +720,8 @@ class Sequential(Differentiable):
             if self._unmeasured:
                 self._measure(data.X, data.weights)
             history = training.fit(job, run, self._streams)
-            self._fit_state = run.state if asked.search is None else None
+            ends_there = asked.search is None and asked.average is None
+            self._fit_state = run.state if ends_there else None
             return history
         finally:
             # No call may stand here, as one that a signal follows would not be undone.

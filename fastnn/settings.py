@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import paths
+from fastnn.averages import Averaged, averaged
 from fastnn.callbacks import Callback, as_callbacks
 from fastnn.checkpoints import Checkpoint
 from fastnn.data import Data
@@ -50,17 +51,19 @@ class Settings:
     path: Path
     schedule: Schedule | None
     search: Searched | None = None
+    average: Averaged | None = None
 
     @classmethod
     def of(
         cls, last: Dense, *, loss: Any, optimizer: Any, metrics: Any, callbacks: Any,
         epochs: Any, batch_size: Any, shuffle: Any, validation_fraction: Any, measure: Any,
-        clip_norm: Any, threads: Any, backend: Any, schedule: Any,
+        clip_norm: Any, threads: Any, backend: Any, schedule: Any, average: Any,
     ) -> Settings:  # fmt: skip
         """Check what was asked of a network with such a last layer."""
         row = resolve_loss(loss, last.activation)
         search = searched(optimizer)
-        for name, value in (("schedule", schedule), ("clip_norm", clip_norm)):
+        known = {"schedule": schedule, "clip_norm": clip_norm, "average": average}
+        for name, value in known.items():
             if search is not None and value is not None:
                 raise ValueError(
                     f"{name} is for optimizers that take steps; {type(search.record).__name__} "
@@ -87,6 +90,7 @@ class Settings:
             threads=None if threads is None else check_integer(threads, "threads", 1),
             path=paths.asked(backend),
             schedule=None if schedule is None else resolve_schedule(schedule),
+            average=averaged(average, check_integer(epochs, "epochs", 1)),
         )
         if any(isinstance(one, Checkpoint) for one in asked):
             found.check_resumable("Checkpoint")
@@ -98,6 +102,11 @@ class Settings:
             raise ValueError(
                 f"{asked} is for optimizers that take steps; {type(self.search.record).__name__} "
                 "begins anew at the weights that it finds."
+            )
+        if self.average is not None:
+            raise ValueError(
+                f"{asked} goes on from the weights that a fit has reached; with average=SWA() it "
+                "ends with others. Leave one of them out."
             )
 
     def job(
@@ -132,4 +141,5 @@ class Settings:
             measured_after=self.measured_after or search is not None,
             search=search,
             scale=scale,
+            average=self.average,
         )
