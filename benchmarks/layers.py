@@ -16,6 +16,7 @@ _DENSE = fn.Dense(_WIDTH, "relu")
 KINDS: dict[str, tuple[Layer, ...]] = {
     "nothing": (_DENSE,),
     "LayerNorm": (_DENSE, fn.LayerNorm()),
+    "BatchNorm": (_DENSE, fn.BatchNorm()),
     "RMSNorm": (_DENSE, fn.RMSNorm()),
     "PReLU": (_DENSE, fn.PReLU()),
     "Residual": (fn.Residual([_DENSE]),),

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from fastnn.metrics import TopK as TopK
     from fastnn.network import Sequential as Sequential
     from fastnn.network import load as load
+    from fastnn.norms import BatchNorm as BatchNorm
     from fastnn.norms import LayerNorm as LayerNorm
     from fastnn.norms import RMSNorm as RMSNorm
     from fastnn.optimizers import SGD as SGD
@@ -98,6 +99,7 @@ _HOMES = {
     "Adagrad": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
+    "BatchNorm": "norms",
     "CSVLogger": "loggers",
     "Adamax": "optimizers",
     "Callback": "callbacks",

@@ -38,6 +38,13 @@ class Trainable(Protocol):
     @parameters.setter
     def parameters(self, values: NDArray[np.floating[Any]]) -> None: ...
 
+    @property
+    def _everything(self) -> NDArray[np.floating[Any]]:
+        """All parameters, and the buffers behind them."""
+
+    @_everything.setter
+    def _everything(self, values: NDArray[np.floating[Any]]) -> None: ...
+
     def _write(self, path: str, parameters: NDArray[np.floating[Any]], state: Any) -> None:
         """Write a file with other parameters in their place, and with a fit's state."""
 
@@ -252,7 +259,7 @@ class EarlyStopping(Callback):
         before = self._best_epoch
         stopping = self._judge(run.epoch, run.logs[self.monitor])
         if self.restore_best and self._best_epoch != before:
-            self._keep(run.network.parameters)
+            self._keep(run.network._everything)
         if stopping:
             run.stop("early stopping")
 
@@ -267,7 +274,7 @@ class EarlyStopping(Callback):
         if self._best_epoch is not None:
             run.history.best_epoch = self._best_epoch
         if self._best_parameters is not None:
-            run.network.parameters = self._best_parameters
+            run.network._everything = self._best_parameters
             self._best_parameters = None
 
     def get_state(self) -> dict[str, Any]:

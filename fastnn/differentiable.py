@@ -365,11 +365,13 @@ def _differences(
     v = v * moving
     length = float(np.sqrt((v**2).sum()))
     if length == 0.0:
-        return np.zeros_like(at)
+        return np.zeros(layout.size)
     step = np.cbrt(np.finfo(np.float64).eps) * max(1.0, float(np.abs(at).max())) / length
 
-    def gradient(parameters: Floats) -> Floats:
-        walk = Walk(layout, parameters, loss, batch)
+    def gradient(change: Floats) -> Floats:
+        moved = at.copy()
+        moved[: layout.size] += change
+        walk = Walk(layout, moved, loss, batch)
         return walk.gradient(walk.backward(walk.forward()), 1.0, 1.0)
 
-    return np.asarray((gradient(at + step * v) - gradient(at - step * v)) / (2.0 * step))
+    return np.asarray((gradient(step * v) - gradient(-step * v)) / (2.0 * step))

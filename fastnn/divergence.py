@@ -27,7 +27,7 @@ def check_finite(job: Job) -> None:
         # One non-finite number makes the sum non-finite, in a third of the time.
         if np.isfinite(job.parameters.sum()):
             return
-    for entry in job.layout:
+    for entry in (*job.layout, *job.layout.buffers.values()):
         if not np.isfinite(job.layout.view(job.parameters, entry)).all():
             place = f"layer {entry.name.split('.')[0]}"
             raise DivergenceError(

@@ -215,8 +215,8 @@ class Resumed:
     ----------
     state : FitState
         Of the fit before.
-    parameters, buffers : ndarray
-        Of the network, to go on from.
+    parameters : ndarray
+        Of the network, with its buffers, to go on from.
     name : str
         What messages call the fit before.
     scale : TargetScale or None
@@ -225,19 +225,18 @@ class Resumed:
 
     state: FitState
     parameters: Floats
-    buffers: Floats
     name: str
     scale: TargetScale | None = None
 
     @classmethod
-    def here(cls, state: FitState, parameters: Floats, buffers: Floats) -> Resumed:
+    def here(cls, state: FitState, parameters: Floats) -> Resumed:
         """Return where a network's own last fit goes on, with these parameters at present."""
         history = History(state.history)
         history.extend(zip(*state.history.values(), strict=True))
         history.seconds = state.history.seconds
         history.learning_rates.extend(state.history.learning_rates)
         beginning = state.beginning(parameters)
-        return cls(replace(state, history=history), beginning, buffers, "the last one")
+        return cls(replace(state, history=history), beginning, "the last one")
 
     def job(self, job: Job) -> Job:
         """Return a job that goes on where the fit before ended, or refuse one that does not fit."""

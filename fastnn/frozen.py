@@ -50,7 +50,8 @@ class Frozen:
     def __init__(self, layout: Layout, parameters: Floats) -> None:
         self.inputs, self.outputs, self.dtype = layout.inputs, layout.outputs, parameters.dtype
         # On a large page, like the network's own (784-512-512-10: a row takes 34 us, not 36).
-        self._layout, self._parameters = layout, aligned_zeros(layout.size, parameters.dtype)
+        self._layout = layout
+        self._parameters = aligned_zeros(parameters.size, parameters.dtype)
         self._parameters[:] = parameters
         # A single row is answered soonest from weights that lie as in the network.
         self._lone = self._predictor = predictor_of(layout, parameters.dtype)

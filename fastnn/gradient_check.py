@@ -57,7 +57,8 @@ def check_gradients(
     Returns
     -------
     GradientCheck
-        An ``error`` below about 1e-6 is rounding; kinks, as relu's, may add to it.
+        An ``error`` below about 1e-6 is rounding; kinks, as relu's, may add to it, and so does a
+        bias before a `BatchNorm`, whose gradient is 0.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def check_gradients(
     most = check_integer(most, "most", 1)
     row, data, path = net._asked(X, y, loss, sample_weight, backend)
     layout = net.layout
-    parameters = net.parameters.astype(np.float64)
+    parameters = net._everything.astype(np.float64)
     wide = data.astype(np.float64)
     _, gradient = path.slope(layout, parameters, row, wide)()
     gradient = gradient.copy()

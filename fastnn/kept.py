@@ -65,6 +65,7 @@ class Step:
         **planning: Any,
     ) -> Step:
         """Return what takes steps of up to so many examples; the rest is for `Run`."""
+        layout.check_batch(rows)
         nothing = Data.unanswered(np.zeros((0, layout.inputs), parameters.dtype))
         run = Run(
             layout.operations, parameters.dtype, nothing, loss, batch_size=rows, gradient=True,
@@ -237,7 +238,7 @@ class Plans:
         The loss is NaN where all has to go the long way.
         """
         _, kept = self._kept(codes.GRADIENT, loss, len(batch[0]))
-        gradient = np.empty(parameters.shape, parameters.dtype)
+        gradient = np.empty(self.layout.size, parameters.dtype)
         call = _one_of(kept, len(batch[0]))
         if call is None:
             return NAN, gradient
@@ -331,17 +332,21 @@ class Objective:
         The examples, which no other code writes to.
     path : Path
         Which computes.
+    buffers : ndarray
+        What lies behind the parameters, which stays as it is.
     """
 
     def __init__(
-        self, layout: Layout, dtype: np.dtype[Any], loss: Loss, data: Data, path: Path
-    ) -> None:
+        self, layout: Layout, dtype: np.dtype[Any], loss: Loss, data: Data, path: Path,
+        buffers: Floats,
+    ) -> None:  # fmt: skip
         self._layout = layout
         self._dtype = dtype
         self._loss = loss
         self._data = data
         self._path = path
         self._shape = (layout.size,)
+        self._buffers = buffers
         self._plans = Plans(layout, dtype)
         self._native = path.by_engine and data.is_plain
         self._batch = batch_of(data) if self._native else None
@@ -369,17 +374,14 @@ class Objective:
         if type(vector) is not np.ndarray or vector.dtype.kind not in "fiu":
             vector = self._numbers(vector)
         if vector.shape != self._shape:
-            raise ValueError(
-                f"vector must have shape {self._shape}, as the network's parameters have; "
-                f"got shape {vector.shape}."
-            )
-        if vector.dtype == self._dtype and vector.flags.carray:
+            wanted = f"shape {self._shape}, as the network's parameters have"
+            raise ValueError(f"vector must have {wanted}; got shape {vector.shape}.")
+        if vector.dtype == self._dtype and vector.flags.carray and not self._buffers.size:
             # Kernels are compiled for writeable, contiguous arrays; they do not write to it.
             parameters = vector
         else:
-            parameters = np.empty(self._shape, self._dtype)
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                parameters[:] = vector
+                parameters = np.concatenate([vector, self._buffers], dtype=self._dtype)
         if self._native:
             return self._plans.loss_and_gradient_of(parameters, self._loss, self._data, self._batch)
         return self._path.slope(self._layout, parameters, self._loss, self._data)()
@@ -395,5 +397,5 @@ class Objective:
         raise TypeError(f"vector must be a vector of real numbers; got {describe(vector)}.")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made_of = self._layout, self._dtype, self._loss, self._data, self._path
+        made_of = self._layout, self._dtype, self._loss, self._data, self._path, self._buffers
         return type(self), made_of

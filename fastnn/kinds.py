@@ -25,7 +25,7 @@ from fastnn.embeddings import Embedding
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer
 from fastnn.names import describe, lookup
-from fastnn.norms import LayerNorm, RMSNorm
+from fastnn.norms import BatchNorm, LayerNorm, RMSNorm
 from fastnn.periodic import NumericEmbedding
 from fastnn.reference_kinds import Equations
 from fastnn.residual import Residual
@@ -88,7 +88,8 @@ class Kind:
         The arrays that training changes, of a layer and its number of inputs: a matrix and
         biases, one or two spans, or any that are one span together, as `form` says.
     buffers : callable
-        The arrays that belong to it otherwise, in the same way.
+        The arrays that belong to it otherwise, in the same way; two of one number per column for
+        a kind whose kernels keep them.
     outputs : callable
         How many columns it writes, of a layer and its number of inputs.
     form : int
@@ -97,12 +98,16 @@ class Kind:
     number : callable
         The number that its kernels take, of a layer.
     columns : callable
-        Integers of the operation table that are its own, by name, of a layer and its place.
+        Numbers of the operation table that are its own, by name, of a layer and its place.
     scratch : callable
         How many numbers its passes note of each row, of a layer and its number of inputs.
     work : callable or None
         Multiplications and additions for an example, of the same; None for a matrix, which has one
         of each per number, and where they are next to nothing.
+    noted : int
+        Numbers that its passes note of each column, which `scratch` then stands for.
+    whole : bool
+        Whether it needs all rows of a batch at once in training, unless it is frozen.
     answered : bool
         Whether the kernels of predictions know it; else predictions walk the engine's table.
     in_training : bool
@@ -128,9 +133,11 @@ class Kind:
     outputs: Callable[[Any, int], int] = _same
     form: int = codes.NO_PARAMETERS
     number: Callable[[Any], float] = lambda layer: 0.0
-    columns: Callable[[Any, int], dict[str, int]] = lambda layer, place: {}
+    columns: Callable[[Any, int], dict[str, float]] = lambda layer, place: {}
     scratch: Callable[[Any, int], int] = lambda layer, inputs: 0
     work: Callable[[Any, int], int] | None = None
+    noted: int = 0
+    whole: bool = False
     answered: bool = False
     in_training: bool = False
     in_place: bool = False
@@ -153,7 +160,7 @@ def _dense(layer: Dense, inputs: int) -> tuple[Array, ...]:
     return (W, Array("b", (layer.units,))) if layer.bias else (W,)
 
 
-def _dropped(layer: Dropout, place: int) -> dict[str, int]:
+def _dropped(layer: Dropout, place: int) -> dict[str, float]:
     """Return what a dropout draws by: its place, and from which hash on a unit stays."""
     threshold = min(round(layer.rate * 2**32), 2**32 - 1)
     return {"place": place, "threshold": threshold}
@@ -219,6 +226,19 @@ _ROWS = (
         form=codes.SPANS,
         number=lambda layer: layer.epsilon,
         scratch=lambda layer, inputs: 2,
+    ),
+    Kind(
+        BatchNorm, codes.BATCH_NORM, reference_norms.BATCH_NORM,
+        say=lambda layer: f"momentum {layer.momentum:g}",
+        parameters=_scale_and_shift,
+        buffers=lambda layer, inputs: (
+            Array("mean", (inputs,)), Array("variance", (inputs,), 1.0),
+        ),
+        form=codes.SPANS,
+        number=lambda layer: layer.epsilon,
+        columns=lambda layer, place: {"momentum": layer.momentum},
+        noted=4,
+        whole=True,
     ),
     Kind(
         PReLU, codes.PRELU, reference_slopes.PRELU,

@@ -72,7 +72,7 @@ def capacity(rows: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One named array in the flat vector of parameters, or of buffers.
+    """One named array in the flat vector of parameters and buffers.
 
     Attributes
     ----------
@@ -132,27 +132,32 @@ class Operation:
     number: int = 0
     since: int | None = None
 
+    def behind(self, size: int) -> Operation:
+        """Return the same with buffers that lie behind so many parameters."""
+        if not self.buffers:
+            return self
+        moved = (replace(entry, offset=entry.offset + size) for entry in self.buffers)
+        return replace(self, buffers=tuple(moved))
+
     @property
     def label(self) -> int | str:
         """Its place as reports have it: a number, but inside another layer."""
         return self.name if "." in self.name else self.place
 
     def begin(
-        self, layout: Layout, parameters: NDArray[np.floating], buffers: NDArray[np.floating],
-        rng: np.random.Generator,
-    ) -> None:  # fmt: skip
+        self, layout: Layout, vector: NDArray[np.floating], rng: np.random.Generator
+    ) -> None:
         """Write what its arrays begin as, but for those that an initializer draws."""
         kind = self.kind
+        entries, arrays = self.buffers, kind.buffers(self.layer, self.inputs)
         if kind.form != codes.MATRIX:
-            for entry, one in zip(
-                self.parameters, kind.parameters(self.layer, self.inputs), strict=True
-            ):
-                view = layout.view(parameters, entry)
-                view[:] = one.start
-                if one.deviation:
-                    view += rng.normal(0.0, one.deviation, view.shape).astype(view.dtype)
-        for entry, one in zip(self.buffers, kind.buffers(self.layer, self.inputs), strict=True):
-            layout.view(buffers, entry)[:] = one.start
+            entries = self.parameters + entries
+            arrays = kind.parameters(self.layer, self.inputs) + arrays
+        for entry, one in zip(entries, arrays, strict=True):
+            view = layout.view(vector, entry)
+            view[:] = one.start
+            if one.deviation:
+                view += rng.normal(0.0, one.deviation, view.shape).astype(view.dtype)
 
     @property
     def activation(self) -> str:
@@ -163,6 +168,11 @@ class Operation:
     def trainable(self) -> bool:
         """Whether it has parameters, and training changes them."""
         return bool(self.parameters) and getattr(self.layer, "trainable", True)
+
+    @property
+    def whole(self) -> bool:
+        """Whether training needs all rows of a batch for it at once."""
+        return self.kind.whole and self.trainable
 
     @property
     def l2(self) -> float:
@@ -184,7 +194,8 @@ class Layout:
     """Names, offsets and shapes of everything in the flat parameter vector.
 
     The vector holds ``W1, b1, W2, b2, ...``, each row-major, without padding.  What belongs to
-    layers and is no parameter, their buffers, lies in a vector of its own in the same way.
+    layers and is no parameter, their buffers, lies behind all parameters in the same way:
+    gradients have ``size`` elements, what is saved and shown ``size + buffer_size``.
 
     Parameters
     ----------
@@ -228,7 +239,17 @@ class Layout:
         check_widths(layers, inputs)
         laid = _Laid(len(layers))
         laid.chain(inputs, layers)
-        return cls(laid.operations)
+        return cls([one.behind(laid.size) for one in laid.operations])
+
+    def check_batch(self, rows: int) -> None:
+        """Refuse to train on batches of so many examples where that says nothing."""
+        for one in self.operations:
+            if one.whole and rows < 2:
+                raise ValueError(
+                    f"{one.layer!r}, layer {one.name}, normalises over the examples of a batch, of "
+                    "which training needs at least 2 (batch_size=2, or more); got 1. "
+                    "fastnn.LayerNorm() normalises each example by itself."
+                )
 
     def without_training(self) -> Layout:
         """Return the same without what is done in training only."""
@@ -248,6 +269,14 @@ class Layout:
         if self.scale is None or operations[-1].name != self.operations[-1].name:
             return None
         return self.scale.numbers(self.outputs, dtype)
+
+    def predicting(self) -> Layout:
+        """Return the same as predictions see it, by the buffers, also where a gradient is asked."""
+        found = []
+        for one in self.operations:
+            layer: Any = one.layer
+            found.append(replace(one, layer=replace(layer, trainable=False)) if one.whole else one)
+        return Layout(found, self.scale)
 
     def with_l2(self, l2: float) -> Layout:
         """Return the same with one strength of L2 regularisation for all weights."""
@@ -313,11 +342,18 @@ class _Laid:
     ----------
     inner : int
         The place of the first layer inside another one.
+
+    Attributes
+    ----------
+    operations : list of Operation
+        Of which the buffers lie from 0 on.
+    size : int
+        Parameters of all of them.
     """
 
     def __init__(self, inner: int) -> None:
         self.operations: list[Operation] = []
-        self._inner, self._size, self._buffer_size = inner, 0, 0
+        self._inner, self.size, self._buffer_size = inner, 0, 0
 
     def chain(self, width: int, layers: Sequence[Layer], above: str = "") -> int:
         """Add layers that read so many columns; return how many they give."""
@@ -328,7 +364,7 @@ class _Laid:
             if layer.inside:
                 since = len(self.operations)
                 width = self.chain(width, layer.inside, f"{name}.")
-            parameters, self._size = _entries(name, kind.parameters(layer, width), self._size)
+            parameters, self.size = _entries(name, kind.parameters(layer, width), self.size)
             buffers, self._buffer_size = _entries(
                 name, kind.buffers(layer, width), self._buffer_size
             )
@@ -555,7 +591,9 @@ class _Planner:
         ]
         columns = self.operations[0].inputs + sum(widths) + sum(noted) + asked.beside
         fitting = max(figures.smallest_chunk, figures.chunk_elements // columns)
-        chunk = asked.rows if asked.keep else min(asked.rows, fitting)
+        phased = asked.gradient and any(one.whole for one in self.operations)
+        chunk = asked.rows if asked.keep or phased else min(asked.rows, fitting)
+        self.plan["phased"] = phased
         self.plan["batch"] = asked.rows
         self.plan["chunk"] = chunk
         self.plan["height"] = _up(chunk, self.tiling.rows)
@@ -577,6 +615,7 @@ class _Planner:
             for name, number in one.kind.columns(one.layer, one.place).items():
                 row[name] = number
             row["number"] = one.kind.number(one.layer)
+            row["whole"] = asked.gradient and one.whole
             row["l2"] = one.l2 if asked.penalty else 0.0
             if one.kind.pieces is not None:
                 pieces = one.kind.pieces(one.layer, one.inputs, self.tiling.panel)
@@ -617,6 +656,9 @@ class _Planner:
             if others or matrix:
                 # A product begins at biases: at zeros where a layer has none.
                 row["biases"] = self.room(span)
+            if one.buffers:
+                row["buffers"] = one.buffers[0].offset
+                row["running"] = self.room(2 * span)
             units += tiles * one.trainable
         self.plan["state"] = self.room.end
         self.plan["unit_count"] = units
@@ -658,9 +700,10 @@ class _Planner:
             row["result"] = row["Z"] = source if shared else self.room(size)
             if asked.keep or (asked.gradient and self._activation(one).derivative_from == "Z"):
                 row["Z"] = row["result"] if one.kind.in_place else self.room(size)
-            noted = one.kind.scratch(one.layer, one.inputs)
+            noted = one.kind.scratch(one.layer, one.inputs) * height
+            noted += one.kind.noted * self.tiling.panels(1, one.outputs)
             if noted:
-                row["scratch"] = self.room(noted * height)
+                row["scratch"] = self.room(noted)
             source = row["result"]
 
     def _place_gradients(self) -> None:
@@ -730,6 +773,7 @@ class _Planner:
         plan["dflat_at"] = room(flat if asked.gradient else 0)
         plan["losses"] = room(height)
         plan["shares"] = room(height)
+        plan["portions"] = room(height if plan["phased"] else 0)
 
     def _place_entries(self) -> None:
         """Allocate the entries of sparse examples."""

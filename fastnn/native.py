@@ -88,14 +88,22 @@ class Native(Path):
 
         A, dZ = kept("result"), kept("dresult")
         # A matched loss stops at Z of the last layer, so its prediction is computed for itself.
-        A[-1] = self.predictions(layout, parameters, data.X)
+        if any(one.whole for one in operations):
+            # As training sees it, not as predictions do.
+            with np.errstate(all="ignore"):
+                last = reference_walk.activated(operations[-1], kept("Z")[-1].T)
+            A[-1] = np.ascontiguousarray(last.T)
+        else:
+            A[-1] = self.predictions(layout, parameters, data.X)
         # No step asks for it, so that the engine does not compute it.
         first = operations.index(layout.blocks[0])
         before = operations[:first]
         with np.errstate(all="ignore"):
             dX = dZ[0] @ layout.weights(parameters)[0].T
-            if any(second is not None and second < first for second in seconds(operations)):
-                # A sum reads X, or what comes of it before the first product.
+            beside = any(second is not None and second < first for second in seconds(operations))
+            if beside or any(one.whole for one in before):
+                # A sum reads X, or what comes of it before the first product; or rows hang on
+                # each other.
                 dX = textbook_trace(layout, parameters, loss, data).dX
             elif before:
                 X = data.columns(layout.outputs)[0]

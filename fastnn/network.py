@@ -100,10 +100,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _LEAST_BYTES = min(dtype.itemsize for dtype in _DTYPES.values())
 _WANTED_RNG = "rng must be None, an integer of at least 0, a SeedSequence or a Generator"
 _SEEDS = (np.random.SeedSequence, np.random.BitGenerator, np.random.Generator)
-# The attributes of a network's own; what others a user sets is kept beside them.
+# The attributes of a network's own; what others a user sets is kept beside them.  The vector of
+# parameters has the buffers at its end, so that whatever takes one state takes both.
 _OWN = {
-    "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_buffers",
-    "_shown",
+    "layers", "dtype", "_weights_rng", "_streams", "_state", "_layout", "_parameters", "_shown",
     "_fit_state", "_fitting", "_predictor", "_plans", "_classes", "_embedded", "_scale_targets",
     "_coded",
 }  # fmt: skip
@@ -113,7 +113,7 @@ _FORMAT_VERSION = 1
 # A file of more arrays must describe a network that has as many, before they are looked at.
 _FEW_ARRAYS = 100
 # As far as is known before a description is read.
-_ARRAYS_OF_A_LAYER = 2
+_ARRAYS_OF_A_LAYER = 4
 # What the names of a fit's arrays begin with, and those of a scale of targets.
 _OF_FIT = "fit."
 _OF_TARGETS = "targets."
@@ -218,7 +218,6 @@ class Sequential(Differentiable):
         self._classes: NDArray[Any] | None = None
         self._layout: Layout | None = None
         self._parameters = aligned_zeros(0, self.dtype)
-        self._buffers = aligned_zeros(0, self.dtype)
         self._share_with_nobody()
         if inputs is not None:
             self._build(check_integer(inputs, "inputs", 1))
@@ -240,7 +239,7 @@ class Sequential(Differentiable):
         self._check_numbers()
         rng = copy.deepcopy(self._weights_rng)
         try:
-            parameters = aligned_zeros(layout.size, self.dtype)
+            parameters = aligned_zeros(layout.size + layout.buffer_size, self.dtype)
         except (MemoryError, ValueError, OverflowError):
             raise MemoryError(
                 f"these units and inputs make {layout.size:,} parameters of {self.dtype}, more "
@@ -257,13 +256,11 @@ class Sequential(Differentiable):
                         f"initializer must be a number that fits {self.dtype}; got "
                         f"{start.initializer!r}."
                     )
-        buffers = aligned_zeros(layout.buffer_size, self.dtype)
         for one in layout.operations:
-            one.begin(layout, parameters, buffers, rng)
+            one.begin(layout, parameters, rng)
 
         def build() -> None:
             self._weights_rng, self._parameters, self._layout = rng, parameters, layout
-            self._buffers = buffers
 
         self._shown.write(build)
 
@@ -335,20 +332,36 @@ class Sequential(Differentiable):
     @property
     def parameters(self) -> Floats:
         """All parameters in one flat, writable vector: W1, b1, W2, b2, ... row-major."""
-        self.layout  # noqa: B018  (raises before the weights exist)
-        return self._parameters
+        layout = self.layout
+        return self._parameters[: layout.size] if layout.buffer_size else self._parameters
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
-        shape = (self.layout.size,)
-        found = gate.parameters(values, shape, self.dtype, "parameters")
-        self._shown.write(lambda: np.copyto(self._parameters, found))
+        found = gate.parameters(values, (self.layout.size,), self.dtype, "parameters")
+        self._shown.write(lambda: np.copyto(self._parameters[: found.size], found))
 
     @property
     def buffers(self) -> Floats:
-        """What layers hold beside their parameters, in one flat, writable vector; often empty."""
-        self.layout  # noqa: B018  (raises before the weights exist)
-        return self._buffers
+        """What layers hold beside their parameters, in one flat, writable vector; often empty.
+
+        It is the running mean and variance of each `BatchNorm`, one layer after the other.
+        """
+        return self._parameters[self.layout.size :]
+
+    @buffers.setter
+    def buffers(self, values: ArrayLike) -> None:
+        size = self.layout.size
+        found = gate.parameters(values, (self.layout.buffer_size,), self.dtype, "buffers")
+        self._shown.write(lambda: np.copyto(self._parameters[size:], found))
+
+    @property
+    def _everything(self) -> Floats:
+        """All parameters, and the buffers behind them."""
+        return self._parameters
+
+    @_everything.setter
+    def _everything(self, values: Floats) -> None:
+        self._shown.write(lambda: np.copyto(self._parameters, values))
 
     @property
     def weights(self) -> list[Floats]:
@@ -413,7 +426,7 @@ class Sequential(Differentiable):
             for entry, values in zip(entries, weights, strict=True)
         ]
         joined = np.concatenate([array.reshape(-1) for array in found])
-        self._shown.write(lambda: np.copyto(self._parameters, joined))
+        self._shown.write(lambda: np.copyto(self._parameters[: joined.size], joined))
 
     def summary(self) -> str:
         """Describe the network, one line per layer.
@@ -707,6 +720,7 @@ class Sequential(Differentiable):
                     data = self._inside(data, scale)
                     held = None if held is None else self._inside(held, scale)
                 layout = self.layout.with_scale(None)
+                layout.check_batch(min(asked.batch_size, len(data)))
                 job = asked.job(layout, self._parameters, data, held, streams, shown, scale)
                 state = None
                 if resumed is not None:
@@ -1116,6 +1130,7 @@ class Sequential(Differentiable):
         self, loss: Loss, data: Data, state: TrainingState, path: Path
     ) -> tuple[float, Floats, TrainingState]:
         """Return what a step leads to, or say where it went wrong."""
+        self.layout.check_batch(len(data))
         streams = self._streams
         job = Job(
             layout=self.layout,
@@ -1144,12 +1159,12 @@ class Sequential(Differentiable):
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Take back what getting ready did, should an argument be refused."""
-        kept = (self._layout, self._parameters, self._buffers, self._weights_rng)
+        kept = (self._layout, self._parameters, self._weights_rng)
         state, fit, streams = self._state, self._fit_state, replace(self._streams)
         try:
             yield
         except BaseException:
-            self._layout, self._parameters, self._buffers, self._weights_rng = kept
+            self._layout, self._parameters, self._weights_rng = kept
             self._state, self._fit_state, self._streams = state, fit, streams
             raise
 
@@ -1162,7 +1177,7 @@ class Sequential(Differentiable):
         if resume is True:
             if self._fit_state is None:
                 return None, epochs
-            found = Resumed.here(self._fit_state, self._parameters, self._buffers)
+            found = Resumed.here(self._fit_state, self._parameters)
             found = replace(found, scale=self.layout.scale)
             return found, found.state.history.epochs + epochs
         if not isinstance(resume, (str, os.PathLike)):
@@ -1181,8 +1196,7 @@ class Sequential(Differentiable):
                 f"got {self.scale_targets}."
             )
         state, scale = other._fit_state, other.layout.scale
-        beginning = state.beginning(other._parameters)
-        return Resumed(state, beginning, other._buffers, path, scale), epochs
+        return Resumed(state, state.beginning(other._parameters), path, scale), epochs
 
     def _parted(
         self, asked: Settings, data: Data, held: Data | None, resumed: Resumed | None
@@ -1199,12 +1213,7 @@ class Sequential(Differentiable):
 
     def _take_over(self, resumed: Resumed) -> None:
         """Begin with the parameters of a fit that goes on."""
-
-        def write() -> None:
-            self._parameters[:] = resumed.parameters
-            self._buffers[:] = resumed.buffers
-
-        self._shown.write(write)
+        self._shown.write(lambda: np.copyto(self._parameters, resumed.parameters))
 
     def _warn_if_hopeless(self, data: Data, loss: Loss) -> None:
         """Warn of examples of a scale that no first fit gets along with."""
@@ -2047,7 +2056,8 @@ class Sequential(Differentiable):
         array([2., 1.])
         """
         row, data, path = self._asked(X, y, loss, sample_weight, backend, missing=missing_targets)
-        return kept.Objective(self.layout, self.dtype, row, data.copy(), path)
+        buffers = self._shown.copied(self.buffers.copy)
+        return kept.Objective(self.layout, self.dtype, row, data.copy(), path, buffers)
 
     def diagnose(
         self,
@@ -2096,8 +2106,8 @@ class Sequential(Differentiable):
         row, data, path = stepped._asked(X, y, loss, None, backend, dense=True)
         if stepped._unmeasured:
             stepped._measure(data.X, data.weights)
-        before = stepped.parameters.copy()
-        seen = path.trace(layout, before, row, data)
+        before = stepped._parameters.copy()
+        seen = path.trace(layout.predicting(), before, row, data)
         stepped._state = None
         # Steps without dropout, as all else here is measured without it.
         stepped._layout = stepped.layout.without_training()
@@ -2180,14 +2190,16 @@ class Sequential(Differentiable):
         """Return what makes this network, in plain values, sharing nothing that a fit writes."""
         streams = self._streams
         theirs = {name: value for name, value in vars(self).items() if name not in _OWN}
+        size = 0 if self._layout is None else self._layout.size
+        parameters, buffers = self._parameters[:size], self._parameters[size:]
         return pickles.sealed(
             {
                 "layers": [to_dict(layer) for layer in self.layers],
                 "inputs": self.inputs,
                 "dtype": str(self.dtype),
                 # A plain copy: what is pickled or copied shall not carry the alignment's padding.
-                "parameters": self._parameters.copy(),
-                **({"buffers": self._buffers.copy()} if self._buffers.size else {}),
+                "parameters": parameters.copy(),
+                **({"buffers": buffers.copy()} if buffers.size else {}),
                 **({"target_scale": self.target_scale} if self.scale_targets else {}),
                 "weights_rng": self._weights_rng,
                 "order_key": streams.order_key,
@@ -2220,11 +2232,9 @@ class Sequential(Differentiable):
         if scale is not None and self._layout is not None:
             arrays = dict(zip(("mean", "deviation"), scale, strict=True))
             self._layout = self._layout.with_scale(self._scale_of_arrays(arrays))
-        self._parameters = aligned_zeros(values.size, values.dtype)
-        self._parameters[:] = values
         held = state.get("buffers", values[:0])
-        self._buffers = aligned_zeros(held.size, values.dtype)
-        self._buffers[:] = held
+        self._parameters = aligned_zeros(values.size + held.size, values.dtype)
+        np.concatenate([values, held], out=self._parameters)
 
     def save(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
         """Write architecture, parameters, dtype and `classes` to a file that holds no code.
@@ -2270,17 +2280,17 @@ class Sequential(Differentiable):
             )
         # One state, whatever another thread trains meanwhile: sums are taken, and bytes written,
         # of the same copy.
-        parameters, buffers, streams = self._shown.copied(
-            lambda: (self._parameters.copy(), self._buffers.copy(), replace(self._streams))
+        parameters, streams = self._shown.copied(
+            lambda: (self._parameters.copy(), replace(self._streams))
         )
-        self._write_file(path, parameters, buffers, streams, known)
+        self._write_file(path, parameters, streams, known)
 
     def _write(self, path: str, parameters: Floats, state: FitState) -> None:
         """Write a file with other parameters in their place, and with a fit's state."""
-        self._write_file(path, parameters, self._buffers.copy(), state.streams, state)
+        self._write_file(path, parameters, state.streams, state)
 
     def _write_file(
-        self, path: str | os.PathLike[str], parameters: Floats, buffers: Floats, streams: Streams,
+        self, path: str | os.PathLike[str], parameters: Floats, streams: Streams,
         state: FitState | None,
     ) -> None:  # fmt: skip
         """Write these parts into a file."""
@@ -2301,10 +2311,9 @@ class Sequential(Differentiable):
         if self.scale_targets:
             description["scale_targets"] = True
         tensors: dict[str, NDArray[Any]] = {
-            entry.name: layout.view(parameters, entry) for entry in layout
+            entry.name: layout.view(parameters, entry)
+            for entry in (*layout, *layout.buffers.values())
         }
-        for entry in layout.buffers.values():
-            tensors[entry.name] = layout.view(buffers, entry)
         if layout.scale is not None:
             tensors[f"{_OF_TARGETS}mean"] = layout.scale.mean
             tensors[f"{_OF_TARGETS}deviation"] = layout.scale.deviation
@@ -2709,10 +2718,8 @@ def _rebuilt(
     net = Sequential(saved.layers, saved.inputs, saved.dtype, scale_targets=scaled)
     if scale:
         net._layout = net.layout.with_scale(net._scale_of_arrays(scale))
-    for entry in saved.layout:
+    for entry in entries:
         saved.layout.view(net._parameters, entry)[:] = tensors[entry.name]
-    for entry in saved.layout.buffers.values():
-        saved.layout.view(net._buffers, entry)[:] = tensors[entry.name]
     net._streams = saved.streams
     if "classes" in saved.description:
         net.classes = labels_of(saved.description["classes"])

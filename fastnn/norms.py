@@ -8,7 +8,7 @@ from fastnn.hints import understands
 from fastnn.layers import Layer, later
 from fastnn.names import check_bool, check_real
 
-__all__ = ["LayerNorm", "RMSNorm"]
+__all__ = ["BatchNorm", "LayerNorm", "RMSNorm"]
 
 _WORDS = {
     "eps": "epsilon",
@@ -104,5 +104,74 @@ class RMSNorm(Layer):
     def __post_init__(self) -> None:
         """Check every field once and store it in its plain form."""
         epsilon = check_real(self.epsilon, "epsilon", low=0.0, low_open=True)
+        object.__setattr__(self, "epsilon", epsilon)
+        object.__setattr__(self, "trainable", check_bool(self.trainable, "trainable"))
+
+
+@understands(
+    {
+        "eps": "epsilon",
+        "num_features": "It normalises every column that it reads, as many as there are.",
+        "axis": "It normalises every column that it reads.",
+        "affine": "Scale and shift are always there; trainable=False leaves them alone.",
+        "center": "Scale and shift are always there; trainable=False leaves them alone.",
+        "track_running_stats": "It always keeps the running mean and variance.",
+        "name": "A layer has no name; leave it out.",
+    }
+)
+@dataclass(frozen=True, slots=True, repr=False)
+class BatchNorm(Layer):
+    """Normalises each unit over the examples of a batch.
+
+    Computes ``scale (a - mean) / sqrt(variance + epsilon) + shift`` of what the layer before gives.
+    In training (`fit`, `train_on_batch`, `loss_and_gradient`, `trace`) mean and variance are those
+    of the whole batch, in which each example counts by its weight.  Everywhere else they are the
+    running ones, which every step of training brings along: arrays "mean", which begins at 0, and
+    "variance", which begins at 1, of shape (units,), in ``net.buffers``.  Scale, which begins at 1,
+    and shift, which begins at 0, are parameters; they neither decay nor count for L2.
+
+    Parameters
+    ----------
+    momentum : float, default 0.9
+        The part of the running mean and variance that a step leaves, at least 0 and below 1:
+        ``running = momentum * running + (1 - momentum) * batch``, as in Keras.  PyTorch's
+        momentum is 1 less this.
+    epsilon : float, default 1e-5
+        Is added to the variance; above 0.
+    trainable : bool, default True
+        Whether training changes the layer.  False leaves scale, shift and the running mean and
+        variance as they are, and normalises by these in training too.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not of its kind or out of its range.
+
+    Notes
+    -----
+    Ioffe & Szegedy 2015, "Batch normalization".  The running variance is that of the batch itself,
+    divided by n and not by n - 1.  A batch in which a single example counts has no variance: it
+    gives the shift, and leaves the running mean and variance alone.  All rows of a batch are in
+    memory at once in training, however large it is.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(64), fn.BatchNorm(), fn.Dense(10, "softmax")], inputs=5)
+    >>> net.layers[1]
+    BatchNorm(momentum=0.9, epsilon=1e-05)
+    >>> net.layout["1.scale"].shape, net.buffers.shape
+    ((64,), (128,))
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    trainable: bool = later(True)
+
+    def __post_init__(self) -> None:
+        """Check every field once and store it in its plain form."""
+        momentum = check_real(self.momentum, "momentum", low=0.0, high=1.0, high_open=True)
+        epsilon = check_real(self.epsilon, "epsilon", low=0.0, low_open=True)
+        object.__setattr__(self, "momentum", momentum)
         object.__setattr__(self, "epsilon", epsilon)
         object.__setattr__(self, "trainable", check_bool(self.trainable, "trainable"))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.layout import Layout
-from fastnn.reference_walk import below, columns, deactivated, outputs, slopes
+from fastnn.reference_walk import below, columns, deactivated, given, outputs, slopes
 
 __all__ = ["jacobian", "jvp", "parameter_jacobian", "vjp"]
 
@@ -53,7 +53,7 @@ def parameter_jacobian(layout: Layout, vector: Floats, X: Floats, V: Any = None)
             dZ = deactivated(operations[-1], dA, passed[-1])
             every = slopes(layout, vector, operations, passed, dZ)
             for one, seen, slope in zip(operations, passed, every, strict=True):
-                parameters = columns(layout, vector, one)
+                parameters = given(layout, vector, one, seen.source, None)
                 into = columns(layout, found[n, k], one)
                 gradients = one.kind.equations.gradient(
                     one.layer, parameters, seen.source, seen.Z, slope

@@ -31,11 +31,16 @@ class Equations(NamedTuple):
         ``backward(layer, parameters, A, Z, dZ, D)`` gives dA; what is added has dZ too.
     gradient : callable
         ``gradient(layer, parameters, A, Z, dZ)`` gives the gradient of each parameter.
+    statistics : callable or None
+        Of a kind with buffers, ``statistics(A, w)``: what they follow, of a batch in which the
+        examples have the parts w.  Its equations get these and w, or the buffers and 0, behind the
+        parameters.
     """
 
     forward: Callable[[Any, Parameters, Array, Array | None], Array]
     backward: Callable[[Any, Parameters, Array, Array, Array, Array | None], Array]
     gradient: Callable[[Any, Parameters, Array, Array, Array], Parameters]
+    statistics: Callable[[Array, Array], Parameters] | None = None
 
 
 def _bias(parameters: Parameters) -> Array | None:

@@ -1,7 +1,7 @@
 """The textbook's equations of normalisations; EXAMPLES ARE COLUMNS, as in `reference`.
 
 Ba, Kiros & Hinton 2016, "Layer normalization"; Zhang & Sennrich 2019, "Root mean square layer
-normalization".
+normalization"; Ioffe & Szegedy 2015, "Batch normalization".
 """
 
 # NumPy types most results as Any, and casts would hide the equations:
@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.reference_kinds import Equations, Parameters
 from fastnn.reference_tables import Array
 
-__all__ = ["LAYER_NORM", "RMS_NORM"]
+__all__ = ["BATCH_NORM", "LAYER_NORM", "RMS_NORM"]
 
 
 def _deviation(layer: Any, A: Array) -> Array:
@@ -70,4 +70,40 @@ RMS_NORM = Equations(
     lambda layer, parameters, A, Z, dZ: (
         np.sum(dZ * A / _length(layer, A), axis=1, keepdims=True),
     ),
+)
+
+
+def _statistics(A: Array, w: Array) -> Parameters:
+    """Return mean and variance of each row, in which examples have the parts w."""
+    mean = np.sum(w * A, axis=1, keepdims=True)
+    return mean, np.sum(w * (A - mean) ** 2, axis=1, keepdims=True)
+
+
+def _normal(layer: Any, parameters: Parameters, A: Array) -> Array:
+    """Return ``(A - mean) / sqrt(variance + epsilon)``, each row by itself."""
+    _, _, mean, variance, _ = parameters
+    return (A - mean) / np.sqrt(variance + A.dtype.type(layer.epsilon))
+
+
+def _batch_norm_backward(
+    layer: Any, parameters: Parameters, A: Array, Z: Array, dZ: Array, D: Array | None
+) -> Array:
+    """Return dA by the chain over variance and mean, on which examples have the effect w."""
+    scale, _, mean, variance, w = parameters
+    s, slope = np.sqrt(variance + A.dtype.type(layer.epsilon)), scale * dZ
+    off = A - mean
+    dvariance = -np.sum(slope * off, axis=1, keepdims=True) / (2 * s**3)
+    dmean = -np.sum(slope, axis=1, keepdims=True) / s
+    dmean = dmean - 2 * dvariance * np.sum(w * off, axis=1, keepdims=True)
+    return slope / s + w * (2 * dvariance * off + dmean)
+
+
+BATCH_NORM = Equations(
+    lambda layer, parameters, A, D: parameters[0] * _normal(layer, parameters, A) + parameters[1],
+    _batch_norm_backward,
+    lambda layer, parameters, A, Z, dZ: (
+        np.sum(dZ * _normal(layer, parameters, A), axis=1, keepdims=True),
+        np.sum(dZ, axis=1, keepdims=True),
+    ),
+    _statistics,
 )

@@ -1,7 +1,9 @@
 """The textbook's walk over any layers, by the equations of their kinds.
 
 EXAMPLES ARE COLUMNS, as in `reference`, where a chain of fully connected layers stands on one page.
-Vectors of parameters are those of a layout.
+Vectors of parameters, and of the buffers behind them, are those of a layout.  `shares` are the
+parts of the examples in a batch of training, which sum to 1; None stands for a prediction, for
+which layers take their buffers in place of what they would find in the batch.
 """
 
 # NumPy types most results as Any, and casts would hide the equations:
@@ -26,10 +28,12 @@ __all__ = [
     "Passed",
     "Slopes",
     "Walk",
+    "activated",
     "below",
     "clipped",
     "columns",
     "deactivated",
+    "given",
     "outputs",
     "slopes",
     "step",
@@ -62,7 +66,20 @@ def columns(layout: Layout, vector: Floats, operation: Operation) -> tuple[Float
     return tuple(view.T if view.ndim == 2 else view[:, None] for view in views)
 
 
-def _activated(one: Operation, Z: Floats) -> Floats:
+def given(
+    layout: Layout, vector: Floats, one: Operation, A: Floats, shares: Floats | None
+) -> tuple[Floats, ...]:
+    """Return what an operation's equations take: its parameters, and statistics if it has some."""
+    parameters = columns(layout, vector, one)
+    if one.kind.equations.statistics is None:
+        return parameters
+    if shares is None or not one.whole:
+        held = (layout.view(vector, entry)[:, None] for entry in one.buffers)
+        return (*parameters, *held, np.zeros((1, 1), vector.dtype))
+    return (*parameters, *one.kind.equations.statistics(A, shares), shares)
+
+
+def activated(one: Operation, Z: Floats) -> Floats:
     """Return ``A = f(Z)``; Z itself where an operation has no activation."""
     return Z if one.activation == "identity" else reference.ACTIVATIONS[one.activation][0](Z)
 
@@ -75,8 +92,9 @@ def deactivated(one: Operation, dA: Floats, seen: Passed) -> Floats:
 
 
 def outputs(
-    layout: Layout, vector: Floats, X: Floats, operations: Sequence[Operation], D: Drops = None
-) -> list[Passed]:
+    layout: Layout, vector: Floats, X: Floats, operations: Sequence[Operation], D: Drops = None,
+    shares: Floats | None = None,
+) -> list[Passed]:  # fmt: skip
     """Return what every operation reads and gives; D is what dropouts do, by their places."""
     passed: list[Passed] = []
     for one, second in zip(operations, seconds(operations), strict=True):
@@ -85,14 +103,15 @@ def outputs(
         if second is not None:
             beside = passed[second].A if second >= 0 else X
         equations = one.kind.equations
-        Z = equations.forward(one.layer, columns(layout, vector, one), source, beside)
-        passed.append(Passed(source, Z, _activated(one, Z)))
+        parameters = given(layout, vector, one, source, shares)
+        Z = equations.forward(one.layer, parameters, source, beside)
+        passed.append(Passed(source, Z, activated(one, Z)))
     return passed
 
 
 def _back(
     layout: Layout, vector: Floats, operations: Sequence[Operation], passed: Sequence[Passed],
-    dZ: Floats, D: Drops, through: bool,
+    dZ: Floats, D: Drops, shares: Floats | None, through: bool,
 ) -> tuple[list[Floats], Floats]:  # fmt: skip
     """Return the dZ of every operation, from the last one's; and dX if that is asked for."""
     beside = seconds(operations)
@@ -101,7 +120,7 @@ def _back(
     added: dict[int, Floats] = {}
     for place in reversed(range(0 if through else 1, len(operations))):
         one, seen, second = operations[place], passed[place], beside[place]
-        parameters = columns(layout, vector, one)
+        parameters = given(layout, vector, one, seen.source, shares)
         mask = None if D is None else D.get(one.place)
         dA = one.kind.equations.backward(one.layer, parameters, seen.source, seen.Z, dZ, mask)
         if second is not None:
@@ -117,18 +136,18 @@ def _back(
 
 def below(
     layout: Layout, vector: Floats, operations: Sequence[Operation], passed: Sequence[Passed],
-    dZ: Floats, D: Drops = None,
+    dZ: Floats, D: Drops = None, shares: Floats | None = None,
 ) -> Floats:  # fmt: skip
     """Return the derivative by what the first operation reads, from the last one's dZ."""
-    return _back(layout, vector, operations, passed, dZ, D, True)[1]
+    return _back(layout, vector, operations, passed, dZ, D, shares, True)[1]
 
 
 def slopes(
     layout: Layout, vector: Floats, operations: Sequence[Operation], passed: Sequence[Passed],
-    dZ: Floats, D: Drops = None,
+    dZ: Floats, D: Drops = None, shares: Floats | None = None,
 ) -> list[Floats]:  # fmt: skip
     """Return the dZ of every operation, from the last one's."""
-    return _back(layout, vector, operations, passed, dZ, D, False)[0]
+    return _back(layout, vector, operations, passed, dZ, D, shares, False)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +168,8 @@ class Walk:
         The most that a cross-entropy counts.
     D : mapping of int to ndarray, or None
         What each dropout does, by its place; None where nothing is dropped.
+    training : bool
+        Whether it is training's view of the batch, not that of predictions.
     """
 
     layout: Layout
@@ -157,10 +178,39 @@ class Walk:
     batch: tuple[Floats, Floats, Floats | None]
     limit: float = math.inf
     D: Drops = None
+    training: bool = True
+
+    @property
+    def shares(self) -> Floats | None:
+        """The part of each example in the batch; None for predictions' view."""
+        X, _, w = self.batch
+        if not self.training:
+            return None
+        if w is None:
+            return np.full((1, X.shape[1]), 1.0 / X.shape[1], self.vector.dtype)
+        return (w / w.sum(dtype=float)).astype(self.vector.dtype)[None]
 
     def forward(self) -> list[Passed]:
         """Return what every operation gives."""
-        return outputs(self.layout, self.vector, self.batch[0], self.layout.operations, self.D)
+        operations = self.layout.operations
+        return outputs(self.layout, self.vector, self.batch[0], operations, self.D, self.shares)
+
+    def followed(self, passed: Sequence[Passed]) -> Floats:
+        """Return the vector with buffers that have followed the batch, if several examples count.
+
+        ``running = momentum running + (1 - momentum) batch``.
+        """
+        after, shares = self.vector.copy(), self.shares
+        assert shares is not None
+        for one, seen in zip(self.layout.operations, passed, strict=True):
+            statistics = one.kind.equations.statistics
+            if statistics is None or not one.whole or np.count_nonzero(shares) < 2:
+                continue
+            layer: Any = one.layer
+            for entry, batch in zip(one.buffers, statistics(seen.source, shares), strict=True):
+                running, momentum = self.layout.view(after, entry), after.dtype.type(layer.momentum)
+                running[:] = momentum * running + (1 - momentum) * batch[:, 0]
+        return after
 
     def mean_loss(self, passed: Sequence[Passed]) -> float:
         """Return the mean loss of the last operation's result, without L2."""
@@ -176,10 +226,11 @@ class Walk:
         dZ = reference.output_gradient(
             self.loss.name, operations[-1].activation, last.Z, last.A, Y, w, **self.loss.settings
         )
-        every = slopes(self.layout, self.vector, operations, passed, dZ, self.D)
+        shares = self.shares
+        every = slopes(self.layout, self.vector, operations, passed, dZ, self.D, shares)
         found: list[Slopes] = []
         for one, seen, slope in zip(operations, passed, every, strict=True):
-            parameters = columns(self.layout, self.vector, one)
+            parameters = given(self.layout, self.vector, one, seen.source, shares)
             gradient = one.kind.equations.gradient
             found.append(Slopes(slope, gradient(one.layer, parameters, seen.source, seen.Z, slope)))
         return found

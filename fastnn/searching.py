@@ -90,6 +90,13 @@ class QuasiNewton:
 def check_search(record: WholeBatch, layout: Layout, loss: Loss, data: Data) -> None:
     """Refuse what a search cannot train, before anything is changed."""
     for one in layout.operations:
+        if one.buffers:
+            raise ValueError(
+                f"{type(record).__name__} evaluates the loss at weights that it does not take, "
+                f"which the running mean and variance of a layer cannot follow; got {one.layer!r}. "
+                "fastnn.LayerNorm() has none; an optimizer that takes steps, such as Adam, trains "
+                "both."
+            )
         if one.kind.in_training:
             raise ValueError(
                 f"{type(record).__name__} needs the same loss at every evaluation, without what is "

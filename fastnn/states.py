@@ -39,7 +39,8 @@ class TrainingState:
     optimizer : Optimizer
         The record with the hyperparameters.
     moments : ndarray (rule's own, size)
-        Vectors like the parameters, in the same layout; zeros before the first step.
+        Vectors like the parameters, in the same layout; zeros before the first step, and always
+        where buffers lie.
     numbers : ndarray of records.NUMBERS ()
         The number of steps taken, and the hyperparameters, as the engine reads them; with a
         schedule, the learning rate is that of the last step.

@@ -280,21 +280,22 @@ class ReferenceStepper:
 
     def _predicted(self, batch: Data) -> Floats:
         """Return the predictions of the next step, before it changes anything."""
-        job = self._job
-        X, drops = batch.columns(job.layout.outputs)[0], dropped(job, len(batch))
-        operations = job.layout.operations
         with np.errstate(all="ignore"):
-            passed = reference_walk.outputs(job.layout, self._parameters, X, operations, drops)
-            return passed[-1].A.T
+            return self._walk(batch).forward()[-1].A.T
+
+    def _walk(self, batch: Data) -> Walk:
+        """Return the walk of the next step."""
+        job = self._job
+        return Walk(
+            job.layout, self._parameters, job.loss, batch.columns(job.layout.outputs),
+            job.conventions.loss_limit, dropped(job, len(batch)),
+        )  # fmt: skip
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
         job, conventions = self._job, self._job.conventions
         share = 1.0 / batch.total if conventions.shared_penalty else 1.0
-        walk = Walk(
-            job.layout, self._parameters, job.loss, batch.columns(job.layout.outputs),
-            conventions.loss_limit, dropped(job, len(batch)),
-        )  # fmt: skip
+        walk = self._walk(batch)
         passed = walk.forward()
         loss = conventions.scales[0] * walk.mean_loss(passed) + walk.penalty(share)
         gradient = walk.gradient(walk.backward(passed), conventions.scales[1], share)
@@ -311,8 +312,9 @@ class ReferenceStepper:
             if job.clip_norm is not None:
                 gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
             new = reference_walk.step(
-                job.layout, self._parameters, gradient, list(self._moments), rule, t, self._hyper(t)
-            )
+                job.layout, walk.followed(passed), gradient, list(self._moments), rule, t,
+                self._hyper(t),
+            )  # fmt: skip
         self._parameters[:] = new[0]
         for moment, stepped in zip(self._moments, new[1:], strict=True):
             moment[:] = stepped

@@ -147,7 +147,7 @@ class _Loss(MeanLoss):
         layout, parameters, loss = self._asked
         conventions = self._conventions
         batch = part.columns(layout.outputs)
-        walk = Walk(layout, parameters, loss, batch, conventions.loss_limit)
+        walk = Walk(layout, parameters, loss, batch, conventions.loss_limit, training=False)
         with np.errstate(all="ignore"):
             passed = walk.forward()
             if out is not None:
@@ -194,7 +194,9 @@ def textbook_trace(
         value = walk.mean_loss(passed)
         slopes = walk.backward(passed)
         gradient = walk.gradient(slopes, 1.0, 0.0)
-        dX = reference_walk.below(layout, parameters, operations, passed, slopes[-1].dZ, D)
+        dX = reference_walk.below(
+            layout, parameters, operations, passed, slopes[-1].dZ, D, walk.shares
+        )
     dense = [place for place, one in enumerate(operations) if one.kind.form == codes.MATRIX]
     return Trace(
         loss=value,

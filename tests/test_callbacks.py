@@ -29,6 +29,8 @@ class FakeNetwork:
     def parameters(self, values):
         self.vector[...] = values
 
+    _everything = parameters
+
 
 class FakeRun:
     """A fit whose values are given beforehand; its parameters hold the epoch."""

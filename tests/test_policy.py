@@ -355,6 +355,7 @@ ALLOWED = {
         "kernels.narrow", "kernels.panels", "kernels.scaling", "kernels.single",
         "kernels.subnormals", "kernels.views",
     },
+    "kernels.batch_norm": {"kernels._jit", "kernels.columns", "kernels.panels"},
     "kernels.blocks": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
     },
@@ -362,6 +363,7 @@ ALLOWED = {
         "kernels._jit", "kernels.entries", "kernels.output", "kernels.panels", "kernels.views",
     },
     "kernels.codes": set(),
+    "kernels.columns": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.counts": {"kernels._jit", "kernels.codes", "kernels.micro_kernels"},
     "kernels.crew": {
         "kernels._jit", "kernels.codes", "kernels.parking", "kernels.team", "kernels.views",
@@ -397,9 +399,9 @@ ALLOWED = {
     "kernels.norms": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch", "kernels.views"},
     "kernels.epoch": {
-        "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.measures", "kernels.narrow",
-        "kernels.order", "kernels.panels", "kernels.rules", "kernels.steps", "kernels.subnormals",
-        "kernels.team", "kernels.tiles", "kernels.views",
+        "kernels._jit", "kernels.batch_norm", "kernels.chunk", "kernels.codes", "kernels.measures",
+        "kernels.narrow", "kernels.order", "kernels.panels", "kernels.rules", "kernels.steps",
+        "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
     },
     "kernels.figures": {"kernels._jit", "kernels.codes"},
     "kernels.first_layer": {
@@ -456,8 +458,8 @@ ALLOWED = {
     },
     "kernels.steps": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.measures",
-        "kernels.micro_kernels", "kernels.panels", "kernels.passes", "kernels.spans",
-        "kernels.team", "kernels.tiles",
+        "kernels.micro_kernels", "kernels.panels", "kernels.passes", "kernels.phases",
+        "kernels.spans", "kernels.team", "kernels.tiles",
     },
     "kernels.subnormals": {"kernels._jit", "kernels.simd"},
     "kernels.sums": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},

@@ -22,7 +22,8 @@ PRELU: Final = 5
 RESIDUAL: Final = 6
 EMBEDDING: Final = 7
 NUMERIC_EMBEDDING: Final = 8
-OPERATIONS: Final = range(NUMERIC_EMBEDDING + 1)
+BATCH_NORM: Final = 9
+OPERATIONS: Final = range(BATCH_NORM + 1)
 
 NONE: Final = -1
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, phase
+from fastnn.kernels.batch_norm import span_of
 from fastnn.kernels.chunk import batch_weight
 from fastnn.kernels.measures import close_epoch
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
@@ -175,8 +176,8 @@ def engine(
 def load(table: Any, M: Any, shift: int, vector: Any) -> None:
     """Pack a vector of parameters, or of moments, which lie `shift` further on.
 
-    Reads: vector (size,).  Writes: in M, every operation's `packed` and `biases`, shifted; where
-    the shift is 0 also its `transposed`.
+    Reads: vector (size,), with buffers or without.  Writes: in M, every operation's `packed`,
+    `biases` and `running`, shifted; where the shift is 0 also its `transposed`.
     """
     for row in table:
         inputs, outputs = row.inputs, row.outputs
@@ -190,6 +191,11 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
             pack(M, row.packed + shift, 1, matrix(vector, row.W, 1, row.span))
         if row.b >= 0:
             pack(M, row.biases + shift, 1, matrix(vector, row.b, 1, outputs))
+        if 0 <= row.buffers < vector.size:
+            # A vector of parameters or moments alone ends before them.
+            at, second = row.running + shift, row.running + span_of(M, row) + shift
+            pack(M, at, 1, matrix(vector, row.buffers, 1, outputs))
+            pack(M, second, 1, matrix(vector, row.buffers + outputs, 1, outputs))
         if shift == 0:
             pack_transposes(M, row)
 
@@ -198,7 +204,8 @@ def load(table: Any, M: Any, shift: int, vector: Any) -> None:
 def store(table: Any, M: Any, shift: int, vector: Any) -> None:
     """Unpack what `load` packs, or a gradient, which lies after the moments.
 
-    Reads: in M, every operation's `packed` and `biases`, shifted.  Writes: vector (size,).
+    Reads: in M, every operation's `packed`, `biases` and `running`, shifted.
+    Writes: vector (size,), with buffers or without.
     """
     for row in table:
         inputs, outputs = row.inputs, row.outputs
@@ -212,3 +219,7 @@ def store(table: Any, M: Any, shift: int, vector: Any) -> None:
             unpack(matrix(vector, row.W, 1, row.span), M, row.packed + shift, 1)
         if row.b >= 0:
             unpack(matrix(vector, row.b, 1, outputs), M, row.biases + shift, 1)
+        if 0 <= row.buffers < vector.size:
+            at, second = row.running + shift, row.running + span_of(M, row) + shift
+            unpack(matrix(vector, row.buffers, 1, outputs), M, at, 1)
+            unpack(matrix(vector, row.buffers + outputs, 1, outputs), M, second, 1)

@@ -128,7 +128,7 @@ def count_held(
         rows = min((high - low) * BATCH_ROWS, min(end * BATCH_ROWS, examples) - start)
         last = first + rows
         take_rows(M, table, plan, sparse, picks, X, order, start - first, first, last)
-        forward(M, operations, plan, sparse, picks, key, begun, first, last)
+        forward(M, operations, plan, sparse, picks, key, begun, first, last, begun, plan.table_rows)
         row_losses(M, top, plan, picks, labels, values, weights, total, first, last)
         for i in range(first, last):
             to = plan.held_losses + 2 * picks[i]

@@ -1,8 +1,9 @@
 """The walk over the operation table, forward and backward.
 
 The architecture is data: the table says what to do with which part of the workspace.  Each thread
-walks its own rows of the chunk, so that the passes need no barrier.  Every code has an arm; for
-one that has none nothing is done, and the planner refuses it.
+walks its own rows of the chunk, so that the passes need no barrier; where an operation needs all
+rows at once, `phases` walks the operations before and behind it by these.  Every code has an arm;
+for one that has none nothing is done, and the planner refuses it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.batch_norm import normalise_rows, return_rows
 from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward, sparse_forward
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
 from fastnn.kernels.elementwise import by_rows
@@ -28,9 +30,9 @@ __all__ = ["backward", "forward"]
 @kernel
 def forward(
     M: Any, table: Any, plan: Any, sparse: Any, picks: Any, stream: Any, begun: int, first: int,
-    last: int,
+    last: int, start: int, end: int,
 ) -> None:  # fmt: skip
-    """Walk the table down: every Z and A of some rows of a chunk.
+    """Walk the table down, from operation start to before end: Z and A of some rows of a chunk.
 
     Reads: packed weights, and the first operation's source, or sparse and picks; the integers, the
     first of sparse; the step's stream, and begun, the rows of the batch before the chunk.
@@ -38,7 +40,7 @@ def forward(
     """
     height = plan.height
     flat = plan.flat_at + first * plan.widest
-    for r in range(table.shape[0]):
+    for r in range(start, end):
         row = table[r]
         operation = row.operation
         number = row.number
@@ -64,6 +66,8 @@ def forward(
             embedding_forward(M, row, sparse[0], height, first, last)
         elif operation == codes.NUMERIC_EMBEDDING:
             numeric_forward(M, row, sparse[0], height, first, last)
+        elif operation == codes.BATCH_NORM:
+            normalise_rows(M, row, height, first, last)
 
 
 @kernel
@@ -77,9 +81,10 @@ def slope_of(table: Any, row: Any) -> int:
 
 @kernel
 def backward(
-    M: Any, table: Any, plan: Any, integers: Any, stream: Any, begun: int, first: int, last: int
-) -> None:
-    """Walk the table up: every dZ of some rows of a chunk.
+    M: Any, table: Any, plan: Any, integers: Any, stream: Any, begun: int, first: int, last: int,
+    start: int, end: int,
+) -> None:  # fmt: skip
+    """Walk the table up, from before operation end to start: dZ of some rows of a chunk.
 
     Reads: what `forward` left and was given, and the last operation's `dresult`.
     Writes: every `dresult`, and what an operation notes for its gradient.
@@ -87,9 +92,9 @@ def backward(
     """
     apart, height = first * plan.widest, plan.height
     flat, dflat = plan.flat_at + apart, plan.dflat_at + apart
-    top = table[table.shape[0] - 1]
-    deactivate_rows(M, top, flat, dflat, height, first, last)
-    for r in range(table.shape[0] - 1, -1, -1):
+    if end == table.shape[0]:
+        deactivate_rows(M, table[end - 1], flat, dflat, height, first, last)
+    for r in range(end - 1, start - 1, -1):
         row = table[r]
         if row.dsource < 0 and row.operation != codes.NUMERIC_EMBEDDING:
             # Nothing that it reads hangs on a parameter that learns.
@@ -116,6 +121,8 @@ def backward(
         elif operation == codes.RESIDUAL:
             residual_backward(M, row, slope, below.result, height, first, last)
             applied = slope == codes.RELU and row.plus < 0
+        elif operation == codes.BATCH_NORM and not row.whole:
+            return_rows(M, row, height, first, last)
         if row.plus >= 0 and operation != codes.DENSE:
             add_gradient(M, row, height, first, last)
         if slope != codes.IDENTITY and not applied:

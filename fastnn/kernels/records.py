@@ -56,8 +56,15 @@ OPERATION: Final = np.dtype(
         # and that of the other one; or NONE.
         ("carry", np.int64),
         ("carried", np.int64),
+        # Offset of its two buffers in the vector of parameters and buffers, or NONE.
+        ("buffers", np.int64),
+        # Workspace: whole panels of the first, then of the second, or NONE.
+        ("running", np.int64),
+        # 1 for an operation that needs all rows of a batch at once, and so ends a phase.
+        ("whole", np.int64),
         ("l2", np.float64),
         ("number", np.float64),  # the operation's own: what a dropout multiplies by where it keeps
+        ("momentum", np.float64),  # the part of its buffers that a step leaves
     ],
     align=True,
 )
@@ -106,6 +113,9 @@ PLAN: Final = np.dtype(
         ("rates_at", np.int64),  # workspace: the step's rates, those of weights and those of biases
         ("losses", np.int64),  # workspace: the loss of each row of a chunk
         ("shares", np.int64),  # workspace: the part of each row of a chunk in the batch's mean
+        # 1 where an operation needs all rows of a batch, which then is one chunk.
+        ("phased", np.int64),
+        ("portions", np.int64),  # workspace: the part of each row in the batch, where it is phased
         # Columns of the widest result: what `flat_at` and `dflat_at` have for each row.
         ("widest", np.int64),
         ("sparse_rows", np.int64),  # 1 where examples are sparse

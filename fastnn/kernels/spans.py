@@ -13,6 +13,7 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.batch_norm import batch_norm_gradient
 from fastnn.kernels.gathers import embedding_sums
 from fastnn.kernels.norms import norm_gradient
 from fastnn.kernels.panels import PANEL_BYTES
@@ -40,6 +41,8 @@ def span_gradient(
         norm_gradient(M, row, plan.height, rows, j, first, second, start, other)
     elif row.operation == codes.PRELU:
         prelu_gradient(M, row, plan.height, rows, j, first, start)
+    elif row.operation == codes.BATCH_NORM:
+        batch_norm_gradient(M, row, j, first, second)
 
 
 @kernel

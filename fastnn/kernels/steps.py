@@ -18,6 +18,9 @@ between                         what it separates                               
 ==============================  =====================================================  ===========
 `pass_rows`, sums               rows' results and gradients, from the tiles that        per chunk
                                 read all rows of the chunk
+rows, panels, rows              rows' results, from the panels of an operation that     twice per
+                                reads all rows of the batch, and these from the rows    phase, down
+                                of the next phase (`phases`)                            and up
 sums or update, next rows       tiles written, from rows that read weights, and the     per chunk
                                 chunk's results from those of the next one
 `pass_groups`, what finishes    the groups' gradients, losses and counts, from their    per step,
@@ -45,6 +48,7 @@ from fastnn.kernels.measures import add_tallies, count_rows, tiles_in
 from fastnn.kernels.micro_kernels import BATCH_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.passes import backward, forward
+from fastnn.kernels.phases import pass_phases
 from fastnn.kernels.spans import (
     finish_spans,
     step_one_span,
@@ -154,7 +158,9 @@ def pass_rows(
     X, labels, values, weights = known
     top = table[table.shape[0] - 1]
     take_rows(M, table, plan, sparse, picks, X, order, start, low, high)
-    forward(M, table, plan, sparse, picks, stream, begun, low, high)
+    operations = table.shape[0]
+    nothing = operations - operations  # See `pass_groups`.
+    forward(M, table, plan, sparse, picks, stream, begun, low, high, nothing, operations)
     if out.size:
         hand_out(out, M, top.result, plan.height, picks, low, high)
     if plan.loss == codes.NO_LOSS:
@@ -163,7 +169,9 @@ def pass_rows(
     if plan.counted and plan.mode == codes.TRAIN:
         count_rows(M, top, plan, sums, at, picks, labels, values, weights, low, high)
     if top.dresult >= 0:
-        backward(M, table, plan, sparse[0], stream, begun, low, high)
+        backward(
+            M, table, plan, sparse[0], stream, begun, low, high, nothing, operations
+        )
 
 
 @phase
@@ -226,10 +234,16 @@ def pass_chunks(
         tiles = (rows + BATCH_ROWS - 1) // BATCH_ROWS
         low = tiles * place // size * BATCH_ROWS
         high = min(tiles * (place + 1) // size * BATCH_ROWS, rows)
-        pass_rows(
-            M, table, plan, sums, sparse, picks, known, order, out, stream, total, start,
-            start - first, plan.tallies, low, high,
-        )  # fmt: skip
+        if plan.phased:
+            pass_phases(
+                M, table, plan, sums, sparse, picks, known, order, out, stream, total, start, rows,
+                low, high, signals, place, size,
+            )  # fmt: skip
+        else:
+            pass_rows(
+                M, table, plan, sums, sparse, picks, known, order, out, stream, total, start,
+                start - first, plan.tallies, low, high,
+            )  # fmt: skip
         barrier(signals, size)
         if plan.loss != codes.NO_LOSS:
             loss += chunk_loss(M, plan, rows)
