@@ -340,10 +340,8 @@ class Objective:
         self, layout: Layout, dtype: np.dtype[Any], loss: Loss, data: Data, path: Path,
         buffers: Floats,
     ) -> None:  # fmt: skip
-        self._layout = layout
-        self._dtype = dtype
-        self._loss = loss
-        self._data = data
+        self._layout, self._dtype = layout, dtype
+        self._loss, self._data = loss, data
         self._path = path
         self._shape = (layout.size,)
         self._buffers = buffers

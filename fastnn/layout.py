@@ -144,9 +144,7 @@ class Operation:
         """Its place as reports have it: a number, but inside another layer."""
         return self.name if "." in self.name else self.place
 
-    def begin(
-        self, layout: Layout, vector: NDArray[np.floating], rng: np.random.Generator
-    ) -> None:
+    def begin(self, layout: Layout, vector: NDArray[np.floating], rng: np.random.Generator) -> None:
         """Write what its arrays begin as, but for those that an initializer draws."""
         kind = self.kind
         entries, arrays = self.buffers, kind.buffers(self.layer, self.inputs)

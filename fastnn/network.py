@@ -2437,8 +2437,8 @@ class Sequential(Differentiable):
         Returns
         -------
         torch.nn.Sequential
-            Of ``Linear``, activation and ``Dropout`` modules with copies of the weights, in the
-            network's dtype and in the mode of evaluation.
+            Of ``Linear``, activation, ``BatchNorm1d`` and ``Dropout`` modules with copies of the
+            weights, in the network's dtype and in the mode of evaluation.
 
         Raises
         ------
@@ -2456,7 +2456,7 @@ class Sequential(Differentiable):
         >>> import fastnn as fn
         >>> module = fn.Sequential([fn.Dense(1)], inputs=2).to_torch()  # doctest: +SKIP
         """
-        plain, _ = self._exported(None)
+        plain, _ = self._exported(None, apart=True)
         try:
             from fastnn.exports.torch_out import to_torch
         except ImportError as problem:
@@ -2500,12 +2500,14 @@ class Sequential(Differentiable):
             raise ImportError("to_onnx needs onnx: python -m pip install onnx.") from problem
         write_atomically(path, [onnx_model(plain)])
 
-    def _exported(self, X: ArrayLike | None) -> tuple[PlainNetwork, Floats | None]:
+    def _exported(
+        self, X: ArrayLike | None, apart: bool = False
+    ) -> tuple[PlainNetwork, Floats | None]:
         """Return the network as plain arrays, of one state, and checked rows if there are any."""
         layout = self.layout
         rows = None if X is None else self._readable(gate.features(X, self.dtype, layout.inputs))
         parameters = self._shown.copied(self._parameters.copy)
-        return PlainNetwork.of(layout, parameters, self._classes), rows
+        return PlainNetwork.of(layout, parameters, self._classes, apart), rows
 
 
 def _place_of(layer: int | str, count: int, names: Sequence[str]) -> int:

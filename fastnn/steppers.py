@@ -293,7 +293,7 @@ class ReferenceStepper:
 
     def _step(self, batch: Data) -> tuple[float, int]:
         """Take one step; nothing is written before everything is computed."""
-        job, conventions = self._job, self._job.conventions
+        conventions = self._job.conventions
         share = 1.0 / batch.total if conventions.shared_penalty else 1.0
         walk = self._walk(batch)
         passed = walk.forward()
@@ -301,10 +301,13 @@ class ReferenceStepper:
         gradient = walk.gradient(walk.backward(passed), conventions.scales[1], share)
         if not np.isfinite(loss):
             return loss, codes.LOSS_NOT_FINITE
-        return loss, self.apply(gradient)
+        return loss, self.apply(gradient, walk.followed(passed))
 
-    def apply(self, gradient: Floats) -> int:
-        """Take a step by a gradient that is given; return what went wrong, or codes.FINE."""
+    def apply(self, gradient: Floats, begun: Floats | None = None) -> int:
+        """Take a step by a gradient that is given; return what went wrong, or codes.FINE.
+
+        It begins at the present parameters, or at the same with other buffers.
+        """
         job, state = self._job, self._job.state
         t = int(state.numbers["steps"]) + 1
         rule = reference.OPTIMIZERS[type(state.optimizer).__name__]
@@ -312,8 +315,8 @@ class ReferenceStepper:
             if job.clip_norm is not None:
                 gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
             new = reference_walk.step(
-                job.layout, walk.followed(passed), gradient, list(self._moments), rule, t,
-                self._hyper(t),
+                job.layout, self._parameters if begun is None else begun, gradient,
+                list(self._moments), rule, t, self._hyper(t),
             )  # fmt: skip
         self._parameters[:] = new[0]
         for moment, stepped in zip(self._moments, new[1:], strict=True):

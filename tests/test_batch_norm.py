@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from cases import error
 
 import fastnn as fn
+from fastnn.folding import Folding
 from fastnn.optimizers import OPTIMIZERS
 
 BACKENDS = ("native", "reference")
@@ -342,7 +344,8 @@ def test_traces_evaluations_and_reports_are_those_of_the_reference(stack):
     (loss, gradient), (wanted, other) = f(net.parameters), net.loss_and_gradient(X, y)
     assert loss == wanted
     assert (gradient == other).all()
-    assert (pickle.loads(pickle.dumps(f))(net.parameters)[1] == other).all()
+    kind, parts = f.__reduce__()
+    assert (kind(*parts)(net.parameters)[1] == other).all()
 
 
 def test_reports_look_at_what_predictions_see():
@@ -574,3 +577,138 @@ def test_training_and_predictions_are_pytorch_s():
     net.buffers[30:] = module[2].running_var.numpy()
     predicted = module.eval()(torch.from_numpy(X)).detach().numpy()
     assert np.abs(net.predict(X) - predicted).max() <= 1e-5
+
+
+# Estimators.
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_estimators_take_it_and_keep_its_buffers(early, tmp_path):
+    pytest.importorskip("sklearn")
+    X, y = examples(150)
+    layers = [fn.Dense(9, "relu"), fn.BatchNorm(0.7), fn.Dense(7, "tanh"), fn.BatchNorm()]
+    options = {"layers": layers, "max_iter": 12, "early_stopping": early, "random_state": 0,
+               "n_iter_no_change": 20, "tol": 0.0}  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = fn.MLPClassifier(**options).fit(X, y)
+        with fn.backend("reference"):
+            other = fn.MLPClassifier(**options).fit(X, y)
+    network = model.network_
+    assert (network.buffers != fn.Sequential(network.layers, 6).buffers).any()
+    assert error(network.buffers, other.network_.buffers) <= 1e-3
+    assert error(model.predict_proba(X), network.predict(X)) <= 1e-6
+    model.save(tmp_path / "model")
+    for twin in (pickle.loads(pickle.dumps(model)), fn.load_estimator(tmp_path / "model")):
+        assert same(twin.network_, network)
+        assert (twin.predict_proba(X) == model.predict_proba(X)).all()
+        if not early:
+            twin.partial_fit(X[:50], y[:50])
+            assert (twin.network_.buffers != network.buffers).any()
+
+
+def test_estimators_refuse_what_cannot_train_it():
+    pytest.importorskip("sklearn")
+    X, y = examples(30)
+    layers = [fn.Dense(4), fn.BatchNorm()]
+    with pytest.raises(ValueError, match=r"lbfgs.* BatchNorm.* cannot follow"):
+        fn.MLPClassifier(layers=layers, solver="lbfgs", random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="at least 2"):
+        fn.MLPClassifier(layers=layers, batch_size=1, random_state=0).fit(X, y)
+
+
+# Other forms.
+
+
+def exported(dtype="float32"):
+    """Return a network of which some norms go into the layer before, others into the next one."""
+    layers = [
+        fn.BatchNorm(), fn.Dense(9, "tanh"), fn.BatchNorm(0.5, 0.01), fn.Dropout(0.1),
+        fn.BatchNorm(), fn.Dense(5, bias=False), fn.BatchNorm(), fn.BatchNorm(), fn.Dense(4, "elu"),
+        fn.Dense(3, "softmax"),
+    ]  # fmt: skip
+    net = fn.Sequential(layers, inputs=6, dtype=dtype)
+    rng = np.random.default_rng(3)
+    net.parameters[:] += 0.1 * rng.normal(size=net.parameters.size)
+    net.buffers[:] += rng.uniform(0.0, 0.5, size=net.buffers.size)
+    return net
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_norms_are_folded_into_the_layers_beside_them(dtype):
+    net, (X, _) = exported(dtype), examples()
+    folding = Folding.of(net.layout)
+    assert [one.kind.name for one in folding.layout.operations] == ["Dense"] * 4
+    folded = fn.Sequential([one.layer for one in folding.layout.operations], 6, dtype)
+    folded.parameters = folding(net._everything)
+    limit = 1e-12 if dtype == "float64" else 1e-5
+    assert error(folded.predict(X), net.predict(X)) <= limit
+    scaled = fn.Sequential([fn.Standardize(), *net.layers], inputs=6, dtype=dtype)
+    scaled.adapt(X)
+    scaled.buffers[:12] = net.buffers[:12]
+    folding = Folding.of(scaled.layout)
+    folded = fn.Sequential([one.layer for one in folding.layout.operations], 6, dtype)
+    folded.parameters = folding(scaled._everything)
+    assert error(folded.predict(X), scaled.predict(X)) <= limit
+    for stack in ("in blocks", "after a softmax and before a narrow one"):
+        assert (Folding.of(network(stack).layout) is None) == (stack == "in blocks")
+    assert Folding.of(fn.Sequential([fn.Dense(2)], inputs=1).layout) is None
+    assert Folding.of(net.layout, net.layout.operations[:3]) is None
+
+
+def test_files_of_python_and_onnx_predict_the_same(tmp_path):
+    net, (X, _) = exported(), examples()
+    X = X.astype(np.float32)
+    net.to_python(tmp_path / "net.py")
+    space = {"__name__": "net"}
+    exec((tmp_path / "net.py").read_text(encoding="utf-8"), space)
+    assert error(space["predict"](X), net.predict(X)) <= 1e-5
+    net.to_c(tmp_path / "net.c", X)
+    assert "network_predict" in (tmp_path / "net.c").read_text(encoding="utf-8")
+    pytest.importorskip("onnx")
+    net.to_onnx(tmp_path / "net.onnx")
+    assert error(fn.from_onnx(tmp_path / "net.onnx").predict(X), net.predict(X)) <= 1e-5
+    with pytest.raises(ValueError, match="got a LayerNorm as layer 1"):
+        fn.Sequential([fn.BatchNorm(), fn.LayerNorm(), fn.Dense(1)], 2).to_c(tmp_path / "net.c")
+    net.buffers[0] = np.inf
+    with pytest.raises(ValueError, match="finite"):
+        net.to_c(tmp_path / "net.c")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_modules_of_pytorch_go_both_ways(dtype):
+    torch = pytest.importorskip("torch")
+    net, (X, _) = exported(dtype), examples()
+    X = X.astype(dtype)
+    module = net.to_torch()
+    kinds = [type(one).__name__ for one in module]
+    assert kinds.count("BatchNorm1d") == 5
+    predicted = module(torch.from_numpy(X)).detach().numpy()
+    assert error(net.predict(X), predicted) <= (1e-12 if dtype == "float64" else 1e-5)
+    back = fn.from_torch(module)
+    assert same(back, net)
+    momenta = [one.momentum for one in back.layers if isinstance(one, fn.BatchNorm)]
+    assert momenta == pytest.approx([0.9, 0.5, 0.9, 0.9, 0.9])
+    scaled = fn.Sequential([fn.Standardize(), *net.layers], inputs=6, dtype=dtype)
+    scaled.adapt(X)
+    found = scaled.to_torch()(torch.from_numpy(X)).detach().numpy()
+    assert error(scaled.predict(X), found) <= (1e-12 if dtype == "float64" else 1e-5)
+    Linear, Norm = torch.nn.Linear, torch.nn.BatchNorm1d
+    plain = fn.from_torch(torch.nn.Sequential(Linear(2, 3), Norm(3, affine=False), Linear(3, 1)))
+    assert plain.layout.view(plain.parameters, "1.scale").tolist() == [1.0] * 3
+    for modules, said in (
+        ([Linear(2, 3), Norm(3), torch.nn.ReLU(), Linear(3, 1)], "BatchNorm1d or the inputs"),
+        ([Linear(2, 3), Norm(4), Linear(3, 1)], "must have 3 features"),
+        ([Norm(3), Linear(2, 1)], "must"),
+        ([Linear(2, 3), Norm(3, track_running_stats=False), Linear(3, 1)], "track_running_stats"),
+        ([Linear(2, 3), Norm(3, momentum=None), Linear(3, 1)], "momentum"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fn.from_torch(torch.nn.Sequential(*modules))
+
+
+def test_compiled_code_refuses_it_by_name():
+    net = network()
+    for call in (net.jitted, net.cfunc):
+        with pytest.raises(ValueError, match=r"got a BatchNorm as layer 1.*net\.freeze"):
+            call()

@@ -222,7 +222,9 @@ def test_layers_of_every_kind_are_learnt_kept_and_refused_alike(name, tmp_path):
     options = {"layers": layers_with(name), "standardize": False, "max_iter": 3}
     found = regressor(**options).fit(X, y)
     with fn.backend("reference"):
-        assert error(found.predict(X), regressor(**options).fit(X, y).predict(X)) <= 1e-6
+        # What a BatchNorm takes off has a gradient of 0 but for rounding, by which Adam steps.
+        limit = 1e-3 if name == "BatchNorm" else 1e-6
+        assert error(found.predict(X), regressor(**options).fit(X, y).predict(X)) <= limit
     found.save(tmp_path / "it.fastnn")
     for twin in (pickle.loads(pickle.dumps(found)), fn.load_estimator(tmp_path / "it.fastnn")):
         assert (twin.predict(X) == found.predict(X)).all()

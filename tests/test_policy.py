@@ -175,14 +175,15 @@ ALLOWED = {
         "errors", "exports.onnx_graph", "labels", "layers", "names", "network", "system",
     },
     "exports.onnx_out": {"exports.onnx_answers", "exports.onnx_graph", "exports.plain", "labels"},
-    "exports.plain": {"kernels.codes", "layout", "reference", "target_scale"},
+    "exports.plain": {"folding", "kernels.codes", "layout", "reference", "target_scale"},
     "exports.python_source": {"exports.plain"},
-    "exports.torch_in": {"activations", "layers", "names", "network"},
-    "exports.torch_out": {"exports.plain", "layers"},
+    "exports.torch_in": {"activations", "layers", "names", "network", "norms"},
+    "exports.torch_out": {"exports.plain", "layers", "norms"},
     "fitstate": {
         "about", "callbacks", "errors", "formats.plain_values", "history", "jobs", "names",
         "optimizers", "runs", "states", "target_scale",
     },
+    "folding": {"kernels.codes", "layout"},
     "formats.__init__": set(),
     "formats.plain_pickle": {"names"},
     "formats.plain_values": {"names"},
@@ -431,9 +432,13 @@ ALLOWED = {
     },
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
-        "kernels._jit", "kernels.codes", "kernels.dense", "kernels.dropout", "kernels.elementwise",
-        "kernels.entries", "kernels.gathers", "kernels.norms", "kernels.prelu", "kernels.scaling",
-        "kernels.sums", "kernels.waves",
+        "kernels._jit", "kernels.batch_norm", "kernels.codes", "kernels.dense", "kernels.dropout",
+        "kernels.elementwise", "kernels.entries", "kernels.gathers", "kernels.norms",
+        "kernels.prelu", "kernels.scaling", "kernels.sums", "kernels.waves",
+    },
+    "kernels.phases": {
+        "kernels._jit", "kernels.batch_norm", "kernels.chunk", "kernels.codes", "kernels.measures",
+        "kernels.passes", "kernels.team",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
@@ -450,8 +455,9 @@ ALLOWED = {
     "kernels.simd": set(),
     "kernels.single": {"kernels._jit", "kernels.simd"},
     "kernels.spans": {
-        "kernels._jit", "kernels.codes", "kernels.gathers", "kernels.norms", "kernels.panels",
-        "kernels.prelu", "kernels.sparse_products", "kernels.update", "kernels.waves",
+        "kernels._jit", "kernels.batch_norm", "kernels.codes", "kernels.gathers", "kernels.norms",
+        "kernels.panels", "kernels.prelu", "kernels.sparse_products", "kernels.update",
+        "kernels.waves",
     },
     "kernels.sparse_products": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -521,7 +527,8 @@ MEETING = {
 DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.derivatives", "kernels.dropout",
-    "kernels.gathers", "kernels.sparse_products", "kernels.elementwise", "kernels.embedded",
+    "kernels.columns", "kernels.gathers", "kernels.sparse_products", "kernels.elementwise",
+    "kernels.embedded",
     "kernels.frames",
     "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",

@@ -375,7 +375,7 @@ def test_a_network_goes_to_pytorch_and_back(activation, dtype, tmp_path):
         (lambda nn: [nn.Linear(2, 2), nn.ReLU(), nn.Tanh()], "one activation follows another"),
         (lambda nn: [nn.Tanh(), nn.Linear(2, 2)], "must follow a Linear module"),
         (lambda nn: [nn.Linear(2, 2), nn.Dropout(0.1)], "must end with a Dense layer"),
-        (lambda nn: [nn.Linear(2, 2), nn.BatchNorm1d(2)], "BatchNorm1d"),
+        (lambda nn: [nn.Linear(2, 2), nn.BatchNorm2d(2)], "BatchNorm2d"),
         (lambda nn: [], "at least one Linear layer"),
     ],
 )  # fmt: skip

@@ -505,6 +505,7 @@ class Perceptron(Fitted, ABC):
     ) -> None:
         """Run a stochastic solver, whose first epoch may be drawn already."""
         batch = self._batch(len(known))
+        measure.layout.check_batch(batch)
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = Pace(self, measure.vector, schedule_of(self, judge))
         pace = self._optimizer

@@ -213,9 +213,7 @@ class Layered(Weights):
         if held and wanted == self.network.dtype and self._ends_in(out_activation):
             return self
         network = self.network
-        vector, buffers, scale = network._shown.copied(
-            lambda: (network._parameters.copy(), network.buffers.copy(), network.layout.scale)
-        )
+        vector, scale = network._shown.copied(lambda: (self.vector.copy(), network.layout.scale))
         *before, last = network.layers
         assert isinstance(last, Dense)
         layers = (*before, replace(last, activation=out_activation))
@@ -224,7 +222,6 @@ class Layered(Weights):
         )
         with np.errstate(over="ignore"):
             twin.vector[:] = vector
-            twin.network.buffers[:] = buffers
         if scale is not None:
             twin.network._take_scale(scale)
         if not held:

@@ -92,7 +92,7 @@ class Weights:
             # Its own weights are never used.
             identity = replace(last, activation="identity", initializer="zeros")
             twin = Sequential([*before, identity], self.network.inputs, self.network.dtype)
-            twin._parameters, twin._buffers = self.network._parameters, self.network.buffers
+            twin._parameters = self.network._parameters
             twin._shown = self.network._shown
             self._linear = twin
         return self._linear

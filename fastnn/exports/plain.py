@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference
+from fastnn.folding import Folding
 from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.target_scale import TargetScale
@@ -128,10 +129,20 @@ class PlainEmbedding:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainNorm:
+    """The arrays of a BatchNorm, (units,) each."""
+
+    scale: Floats
+    shift: Floats
+    mean: Floats
+    variance: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class PlainNetwork:
     """Dense layers in order; dropouts are omitted, and a Standardize is in the first weights.
 
-    The units of scaled targets are in the last ones.
+    The units of scaled targets are in the last ones, and a BatchNorm is in those beside it.
 
     Attributes
     ----------
@@ -143,16 +154,34 @@ class PlainNetwork:
         Labels of the outputs; of one output those of its low and its high side.
     embedding : PlainEmbedding or None
         What stands before the layers where columns hold codes.
+    norms : tuple of PlainNorm
+        Those that are in no weights, where that was asked for.
     """
 
     layers: tuple[PlainLayer, ...]
     dtype: np.dtype[Any]
     classes: NDArray[Any] | None
     embedding: PlainEmbedding | None = None
+    norms: tuple[PlainNorm, ...] = ()
 
     @classmethod
-    def of(cls, layout: Layout, parameters: Floats, classes: NDArray[Any] | None) -> PlainNetwork:
+    def of(
+        cls, layout: Layout, parameters: Floats, classes: NDArray[Any] | None,
+        apart: bool = False,
+    ) -> PlainNetwork:  # fmt: skip
         """Copy a network's parameters layer by layer.
+
+        Parameters
+        ----------
+        layout : Layout
+            Of the network.
+        parameters : ndarray
+            With its buffers.
+        classes : ndarray or None
+            Its labels.
+        apart : bool, default False
+            Whether every BatchNorm stays what it is, unless it stands between a Standardize and
+            the first weights.
 
         Raises
         ------
@@ -168,13 +197,20 @@ class PlainNetwork:
         scale = rest.pop(0) if rest[0].kind.code == codes.STANDARDIZE else None
         coded = rest.pop(0) if rest[0].kind.code == codes.EMBEDDING else None
         for one in rest:
-            if not one.kind.answered:
+            if not one.kind.answered and one.kind.code != codes.BATCH_NORM:
                 raise ValueError(
-                    "a network of Dense and Dropout layers, with or without a Standardize and an "
-                    f"Embedding before them, can be exported; got a {one.kind.name} as layer "
+                    "a network of Dense, BatchNorm and Dropout layers, with or without a "
+                    "Standardize and an Embedding before them, can be exported; got a "
+                    f"{one.kind.name} as layer "
                     f"{one.name}."
                 )
         held = parameters.copy()
+        norms: tuple[PlainNorm, ...] = ()
+        if apart and not (scale is not None and rest[0].kind.code == codes.BATCH_NORM):
+            norms = _norms(layout, held)
+        elif (folding := Folding.of(layout)) is not None:
+            # What stands in front lies where it did.
+            layout, held = folding.layout, _folded(folding, held)
         arrays = zip(layout.blocks, layout.weights(held), layout.biases(held), strict=True)
         layers = [PlainLayer(W, b, block.activation) for block, W, b in arrays]
         embedding = None
@@ -199,7 +235,7 @@ class PlainNetwork:
         if layout.scale is not None:
             layers[-1] = layers[-1].scaled_by(layout.scale)
         labels = None if classes is None else classes.copy()
-        return cls(tuple(layers), parameters.dtype, labels, embedding)
+        return cls(tuple(layers), parameters.dtype, labels, embedding, norms)
 
     @property
     def inputs(self) -> int:
@@ -262,6 +298,27 @@ class PlainNetwork:
         """Return the network with other weights, and its biases."""
         pairs = zip(self.layers, weights, strict=True)
         return replace(self, layers=tuple(replace(layer, W=W) for layer, W in pairs))
+
+
+def _norms(layout: Layout, held: Floats) -> tuple[PlainNorm, ...]:
+    """Return the arrays of every BatchNorm."""
+    return tuple(
+        PlainNorm(*(layout.view(held, entry) for entry in one.parameters + one.buffers))
+        for one in layout.operations
+        if one.kind.code == codes.BATCH_NORM
+    )
+
+
+def _folded(folding: Folding, held: Floats) -> Floats:
+    """Return parameters with every BatchNorm in them, computed in float64."""
+    with np.errstate(over="ignore"):
+        folded = folding(held.astype(np.float64)).astype(held.dtype)
+    if not np.isfinite(folded).all():
+        raise ValueError(
+            "a BatchNorm can be exported where the weights beside it over its deviations are "
+            f"finite in {held.dtype}; got some that are not. Compute in float64."
+        )
+    return folded
 
 
 @dataclass(frozen=True, slots=True)

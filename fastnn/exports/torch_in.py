@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn.activations import ACTIVATIONS
-from fastnn.layers import Dense, Dropout
+from fastnn.layers import Dense, Dropout, Layer
 from fastnn.names import describe, lookup, several
 from fastnn.network import Sequential
+from fastnn.norms import BatchNorm
 
 __all__ = ["MODULES", "from_torch"]
 
@@ -51,9 +52,9 @@ def from_torch(
     Parameters
     ----------
     source : torch.nn.Sequential, torch.nn.Module or mapping of str to tensor or ndarray
-        A ``Sequential`` of ``Linear``, ``Dropout`` and activation modules, nested or not; or any
-        module of ``Linear`` layers that follow each other, or its ``state_dict``, with their
-        ``activations``.  `load_torch` reads a ``state_dict`` without PyTorch.
+        A ``Sequential`` of ``Linear``, ``Dropout``, ``BatchNorm1d`` and activation modules, nested
+        or not; or any module of ``Linear`` layers that follow each other, or its ``state_dict``,
+        with their ``activations``.  `load_torch` reads a ``state_dict`` without PyTorch.
     activations : str or sequence of str, optional
         Of every ``Linear`` layer; or one name for all but the last, which is then "identity".
         Only a ``Sequential`` says its own.
@@ -72,6 +73,13 @@ def from_torch(
     ValueError
         If something in it is none of this library's layers, or layers do not fit each other.
 
+    Notes
+    -----
+    The running variance of a ``BatchNorm1d`` is taken over as it is, so that predictions are the
+    same.  PyTorch's follows that of batches over n - 1, that of `BatchNorm` over n: a fit that goes
+    on does not move them quite alike.  An activation right behind a ``BatchNorm1d`` has no layer
+    here; ``torch.nn.utils.fusion.fuse_linear_bn_eval`` folds that into the ``Linear`` before it.
+
     See Also
     --------
     load_torch : Reads a file of PyTorch's.
@@ -86,9 +94,10 @@ def from_torch(
     array([[3.5]])
     """
     torch = sys.modules.get("torch")
-    layers: list[Dense | Dropout]
+    layers: list[Layer]
+    norms: list[tuple[Array, ...]] = []
     if activations is None and torch is not None and isinstance(source, torch.nn.Sequential):
-        layers, arrays = _from_modules(list(_leaves(source, "", torch)))
+        layers, arrays, norms = _from_modules(list(_leaves(source, "", torch)))
     else:
         arrays = _pairs(_state_of(source))
         names = _names(activations, len(arrays))
@@ -103,8 +112,20 @@ def from_torch(
         )
         dtype = "float64" if double else "float32"
     net = Sequential(layers, arrays[0][1].shape[1], dtype)
-    weights = [one for _, W, b in arrays for one in (W.T, b) if one is not None]
+    dense, others = iter(arrays), iter(norms)
+    weights: list[Array] = []
+    buffers: list[Array] = []
+    for layer in layers:
+        if isinstance(layer, Dense):
+            _, W, b = next(dense)
+            weights += [W.T] if b is None else [W.T, b]
+        elif isinstance(layer, BatchNorm):
+            scale, shift, *running = next(others)
+            weights += [scale, shift]
+            buffers += running
     net.set_weights(weights)
+    if buffers:
+        net.buffers = np.concatenate(buffers)
     return net
 
 
@@ -135,10 +156,11 @@ def _leaves(module: Any, prefix: str, torch: Any) -> Iterator[tuple[str, Any]]:
 
 def _from_modules(
     leaves: list[tuple[str, Any]],
-) -> tuple[list[Dense | Dropout], list[_Triple]]:
-    """Return layers, and the arrays of the Dense ones, of modules in a row."""
-    layers: list[Dense | Dropout] = []
+) -> tuple[list[Layer], list[_Triple], list[tuple[Array, ...]]]:
+    """Return layers, and the arrays of the Dense and of the BatchNorm ones, of modules in a row."""
+    layers: list[Layer] = []
     arrays: list[_Triple] = []
+    norms: list[tuple[Array, ...]] = []
     open_ = False  # whether the last layer still waits for its activation
     for name, module in leaves:
         kind = type(module).__name__
@@ -153,6 +175,16 @@ def _from_modules(
             if module.p:
                 layers.append(Dropout(float(module.p)))
                 open_ = False
+        elif kind == "BatchNorm1d":
+            layer, found = _batch_norm(module, name, where)
+            if arrays and len(found[0]) != len(arrays[-1][1]):
+                raise ValueError(
+                    f"{where} must have {len(arrays[-1][1])} features, as the Linear before it has "
+                    f"outputs; it has {len(found[0])}."
+                )
+            layers.append(layer)
+            norms.append(found)
+            open_ = False
         elif kind in MODULES:
             activation = _activation(module, kind, where)
             if activation == "identity":
@@ -160,17 +192,38 @@ def _from_modules(
             if not open_:
                 raise ValueError(
                     f"{where} must follow a Linear module; here one activation follows another, "
-                    "a Dropout or the inputs."
+                    "a Dropout, a BatchNorm1d or the inputs."
                 )
             last = layers[-1]
-            layers[-1] = Dense(last.units, activation, bias=last.bias)  # type: ignore[union-attr]
+            assert isinstance(last, Dense)
+            layers[-1] = Dense(last.units, activation, bias=last.bias)
             open_ = False
         else:
             raise ValueError(f"{where} has no layer here; known are {', '.join(_KNOWN)}.")
-    return layers, arrays
+    return layers, arrays, norms
 
 
-_KNOWN = ("Linear", "Dropout", *MODULES)
+_KNOWN = ("Linear", "Dropout", "BatchNorm1d", *MODULES)
+
+
+def _batch_norm(module: Any, name: str, where: str) -> tuple[BatchNorm, tuple[Array, ...]]:
+    """Return the layer of a ``BatchNorm1d``, and its scale, shift, mean and variance."""
+    if module.running_mean is None or module.momentum is None:
+        raise ValueError(
+            f"{where} must have track_running_stats=True and a momentum to be a BatchNorm here."
+        )
+    n = module.num_features
+    scale, shift = (
+        np.full(n, start) if one is None else _array_of(one, f"{name}.{attribute}")
+        for one, attribute, start in (
+            (module.weight, "weight", 1.0), (module.bias, "bias", 0.0),
+        )
+    )  # fmt: skip
+    running = (
+        _array_of(getattr(module, one), f"{name}.{one}") for one in ("running_mean", "running_var")
+    )
+    layer = BatchNorm(1.0 - float(module.momentum), float(module.eps))
+    return layer, (scale, shift, *running)
 
 
 def _activation(module: Any, kind: str, where: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastnn.exports.plain import PlainEmbedding, PlainNetwork
+from fastnn.exports.plain import PlainEmbedding, PlainNetwork, PlainNorm
 from fastnn.layers import Dense, Dropout, Layer
+from fastnn.norms import BatchNorm
 
 __all__ = ["Embed", "Exp", "Increasing", "Sin", "to_torch"]
 
@@ -82,13 +83,17 @@ def to_torch(network: PlainNetwork, layers: Sequence[Layer]) -> torch.nn.Sequent
     """Return a ``torch.nn.Sequential`` of copies of the weights, in the mode of evaluation."""
     dtype = torch.float32 if network.dtype == np.float32 else torch.float64
     modules: list[Any] = [] if network.embedding is None else [Embed(network.embedding)]
-    dense = iter(network.layers)
+    dense, norms = iter(network.layers), iter(network.norms)
     for layer in layers:
+        if isinstance(layer, BatchNorm) and network.norms:
+            modules.append(_batch_norm(layer, next(norms), dtype))
+            continue
         if isinstance(layer, Dropout):
             modules.append(torch.nn.Dropout(layer.rate))
             continue
         if not isinstance(layer, Dense):
-            # A Standardize, which the first Dense has in its weights, or an Embedding.
+            # A Standardize, and a BatchNorm behind it, which the first Dense has in its weights; or
+            # an Embedding.
             continue
         plain = next(dense)
         linear = torch.nn.Linear(plain.inputs, plain.outputs, plain.b is not None, dtype=dtype)
@@ -100,3 +105,17 @@ def to_torch(network: PlainNetwork, layers: Sequence[Layer]) -> torch.nn.Sequent
         if plain.activation != "identity":
             modules.append(_MODULES[plain.activation]())
     return torch.nn.Sequential(*modules).eval()
+
+
+def _batch_norm(layer: BatchNorm, norm: PlainNorm, dtype: Any) -> Any:
+    """Return a ``BatchNorm1d`` with a layer's arrays."""
+    module = torch.nn.BatchNorm1d(
+        len(norm.scale), eps=layer.epsilon, momentum=1.0 - layer.momentum, dtype=dtype
+    )
+    with torch.no_grad():
+        for tensor, array in (
+            (module.weight, norm.scale), (module.bias, norm.shift),
+            (module.running_mean, norm.mean), (module.running_var, norm.variance),
+        ):  # fmt: skip
+            tensor.copy_(torch.from_numpy(array.copy()))
+    return module

@@ -47,8 +47,8 @@ def phased_forward(
 
 @kernel
 def phased_backward(
-    M: Any, table: Any, plan: Any, integers: Any, stream: Any, rows: int, first: int, last: int, signals: Any,
-    place: int, size: int,
+    M: Any, table: Any, plan: Any, integers: Any, stream: Any, rows: int, first: int, last: int,
+    signals: Any, place: int, size: int,
 ) -> None:  # fmt: skip
     """Walk the table up with a batch of so many rows, of which some are this thread's.
 
@@ -88,6 +88,4 @@ def pass_phases(
     if plan.counted and plan.mode == codes.TRAIN:
         at = plan.tallies
         count_rows(M, top, plan, sums, at, picks, labels, values, weights, low, high)
-    phased_backward(
-        M, table, plan, sparse[0], stream, rows, low, high, signals, place, size
-    )
+    phased_backward(M, table, plan, sparse[0], stream, rows, low, high, signals, place, size)

@@ -169,9 +169,7 @@ def pass_rows(
     if plan.counted and plan.mode == codes.TRAIN:
         count_rows(M, top, plan, sums, at, picks, labels, values, weights, low, high)
     if top.dresult >= 0:
-        backward(
-            M, table, plan, sparse[0], stream, begun, low, high, nothing, operations
-        )
+        backward(M, table, plan, sparse[0], stream, begun, low, high, nothing, operations)
 
 
 @phase
