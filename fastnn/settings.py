@@ -120,6 +120,12 @@ class Settings:
         search = self.search
         if search is not None:
             check_search(search.record, layout, self.loss, data)
+        following = next((one.layer for one in layout.operations if one.whole), None)
+        if self.average is not None and following is not None:
+            raise ValueError(
+                f"average=SWA() ends with weights of which no batch has seen the mean, and so "
+                f"without what {following!r} keeps of batches. fastnn.LayerNorm() keeps nothing."
+            )
         return Job(
             layout=layout,
             parameters=parameters,

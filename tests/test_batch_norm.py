@@ -712,3 +712,15 @@ def test_compiled_code_refuses_it_by_name():
     for call in (net.jitted, net.cfunc):
         with pytest.raises(ValueError, match=r"got a BatchNorm as layer 1.*net\.freeze"):
             call()
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_averages_of_weights_are_refused(backend):
+    net = fn.Sequential([fn.Dense(4), fn.BatchNorm(), fn.Dense(1)], rng=0)
+    X, y = np.ones((8, 2)), np.ones(8)
+    with pytest.raises(ValueError, match=r"average=SWA\(\).*BatchNorm"):
+        net.fit(X, y, epochs=4, average=fn.SWA(2), backend=backend, progress=False)
+    frozen = fn.BatchNorm(trainable=False)
+    fn.Sequential([fn.Dense(4), frozen, fn.Dense(1)], rng=0).fit(
+        X, y, epochs=4, average=fn.SWA(2), backend=backend, progress=False
+    )
