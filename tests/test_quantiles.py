@@ -265,6 +265,7 @@ def test_an_estimator_s_other_ways_of_fitting_take_quantiles(more):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_quantiles_are_as_good_as_separate_fits_of_scikit_learn_s():
     """Pinball losses on unseen examples, beside a boosted ensemble for each quantile."""
     ensemble = pytest.importorskip("sklearn.ensemble")
@@ -272,9 +273,10 @@ def test_quantiles_are_as_good_as_separate_fits_of_scikit_learn_s():
 
     X, y = examples(6000)
     reg = fn.MLPRegressor(
-        fn.Quantiles(LEVELS), (64, 64), learning_rate_init=0.005, random_state=0, max_iter=120,
-        early_stopping=True, monitor="loss",
+        fn.Quantiles(LEVELS), (64, 64), learning_rate_init=0.005, random_state=0, max_iter=60,
+        learning_rate="cosine", tol=0.0,
     )  # fmt: skip
+    # At a constant rate the last steps move the quantiles by some hundredths.
     P = reg.fit(X[:4000], y[:4000]).predict(X[4000:])
     crossed = []
     for column, level in enumerate(LEVELS):
