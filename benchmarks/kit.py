@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,29 @@ _LABELS = _rng.integers(_OUTPUTS, size=_ROWS)
 _AMOUNTS = _rng.gamma(2.0, size=(_ROWS, _OUTPUTS))
 _GAPS = np.where(_rng.random(_AMOUNTS.shape) < 0.1, np.nan, _AMOUNTS)
 
+
+def _silu(z: float) -> float:
+    return z / (1 + math.exp(-z))
+
+
+def _silu_slope(z: float) -> float:
+    s = 1 / (1 + math.exp(-z))
+    return s * (1 + z * (1 - s))
+
+
+def _squares(a: float, y: float) -> float:
+    return (a - y) ** 2
+
+
+def _squares_slope(a: float, y: float) -> float:
+    return 2 * (a - y)
+
+
+#: Own functions, and the built-in of the same formula.
+_OWN_SILU = fn.CustomActivation(_silu, _silu_slope, name="bench_silu")
+_OWN_SQUARES = fn.CustomLoss(_squares, _squares_slope, name="bench_squares")
+ACTIVATIONS: dict[str, Any] = {"silu": "silu", "own silu": _OWN_SILU}
+
 # Last activation, targets and loss.
 LOSSES: dict[str, tuple[str, Any, Any]] = {
     "cross_entropy": ("softmax", _LABELS, "cross_entropy"),
@@ -31,6 +55,7 @@ LOSSES: dict[str, tuple[str, Any, Any]] = {
         fn.Quantiles(np.linspace(0.05, 0.95, _OUTPUTS).tolist()),
     ),
     "squares": ("identity", _AMOUNTS, "mean_squared_error"),
+    "own squares": ("identity", _AMOUNTS, _OWN_SQUARES),
     "squares, a tenth missing": ("identity", _GAPS, "mean_squared_error"),
 }
 
@@ -40,9 +65,9 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-def network(last: str, dtype: str) -> fn.Sequential:
-    """Return the network with an activation of its last layer."""
-    layers = [fn.Dense(64, "relu"), fn.Dense(64, "relu"), fn.Dense(_OUTPUTS, last)]
+def network(last: str, dtype: str, hidden: Any = "relu") -> fn.Sequential:
+    """Return the network with an activation of its last layer, and of the others."""
+    layers = [fn.Dense(64, hidden), fn.Dense(64, hidden), fn.Dense(_OUTPUTS, last)]
     return fn.Sequential(layers, inputs=_FEATURES, dtype=dtype)
 
 
@@ -54,9 +79,11 @@ class _Step:
     min_run_count = 5
     timeout = 600
 
-    def prepare(self, last: str, y: Any, loss: Any, optimizer: Any, dtype: str) -> None:
+    def prepare(
+        self, last: str, y: Any, loss: Any, optimizer: Any, dtype: str, hidden: Any = "relu"
+    ) -> None:
         keep_to(physical_cores()[-1:])
-        self.net, self.loss, self.optimizer = network(last, dtype), loss, optimizer
+        self.net, self.loss, self.optimizer = network(last, dtype, hidden), loss, optimizer
         self.X = np.random.default_rng(1).normal(size=(_ROWS, _FEATURES)).astype(dtype)
         self.y = y if last == "softmax" else y.astype(dtype)
         missing = np.isnan(self.y).any()
@@ -83,6 +110,20 @@ class LossStep(_Step):
         self.prepare(last, y, record, fn.Adam(1e-5), dtype)
 
     def time_epoch(self, loss: str, dtype: str) -> None:
+        self.epoch()
+
+
+class OwnStep(_Step):
+    """An activation of one's own beside the built-in of the same formula."""
+
+    params = (list(ACTIVATIONS), ("float32", "float64"))
+    param_names = ("activation", "dtype")
+
+    def setup(self, activation: str, dtype: str) -> None:
+        last, y, loss = LOSSES["cross_entropy"]
+        self.prepare(last, y, loss, fn.Adam(1e-5), dtype, ACTIVATIONS[activation])
+
+    def time_epoch(self, activation: str, dtype: str) -> None:
         self.epoch()
 
 

@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from fastnn.optimizers import RAdam as RAdam
     from fastnn.optimizers import RMSprop as RMSprop
     from fastnn.optimizers import Rprop as Rprop
+    from fastnn.own import CustomActivation as CustomActivation
+    from fastnn.own import CustomLoss as CustomLoss
     from fastnn.periodic import NumericEmbedding as NumericEmbedding
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
@@ -107,6 +109,8 @@ _HOMES = {
     "ConstantRate": "schedules",
     "CosineDecay": "schedules",
     "CrossEntropy": "losses",
+    "CustomActivation": "own",
+    "CustomLoss": "own",
     "Dense": "layers",
     "Diagnosis": "diagnosis",
     "DivergenceError": "errors",

@@ -9,11 +9,13 @@ those of whole rows in ``kernels/elementwise.py`` and ``kernels/increments.py``)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from fastnn import own
 from fastnn.kernels import codes
+from fastnn.names import lookup
 
-__all__ = ["ACTIVATIONS", "Activation"]
+__all__ = ["ACTIVATIONS", "Activation", "activation_named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Activation:
         ``f(z) - f(-z)``: with it such a layer neither stretches nor shrinks small sums.
     can_die : bool
         Whether a unit can be stuck at zero for every example, passing no gradient.
+    own : CustomActivation or None
+        What a user made; then `code` is none.
     formula : str
         ``f(z)``, for the documentation.
     source : str
@@ -60,9 +64,15 @@ class Activation:
     saturation: tuple[float, float] | None = None
     gain: float = 1.0
     can_die: bool = False
+    own: Any = None
+
+    @property
+    def kernel_code(self) -> int:
+        """What tables for kernels hold: its code, or where functions of the user's own are."""
+        return self.code if self.own is None else int(self.own.code)
 
 
-ACTIVATIONS: dict[str, Activation] = {
+_ROWS: dict[str, Activation] = {
     row.name: row
     for row in (
         Activation(
@@ -222,3 +232,38 @@ ACTIVATIONS: dict[str, Activation] = {
         ),
     )
 }
+
+
+def _row_of(name: str) -> Activation:
+    """Return the row of an activation of the user's own."""
+    made = own.ACTIVATIONS[name]
+    return Activation(
+        name=name,
+        code=codes.NONE,
+        formula="the user's own",
+        initializer="isometry",
+        loss="mean_squared_error",
+        source="the user",
+        derivative_from=made.derivative_from,
+        gain=made.gain,
+        own=made,
+    )
+
+
+#: By name; those that users made are found too, and not listed.
+ACTIVATIONS: dict[str, Activation] = own.Extended(_ROWS, _row_of)
+
+
+def activation_named(name: object, argument: str = "activation") -> Activation:
+    """Return the row of an activation's name or alias, or of what a user made.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is none; the message says how one's own comes in.
+    """
+    if isinstance(name, own.CustomActivation):
+        return ACTIVATIONS[name.name]
+    if isinstance(name, str) and name in own.ACTIVATIONS:
+        return ACTIVATIONS[name]
+    return lookup(ACTIVATIONS, name, argument)

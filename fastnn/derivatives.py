@@ -68,7 +68,7 @@ class Program:
         at = place = 0
         for row, one in zip(rows, blocks, strict=True):
             pitch, below = padded(one.outputs), padded(one.inputs)
-            code = ACTIVATIONS[one.activation].code
+            code = ACTIVATIONS[one.activation].kernel_code
             row[codes.D_ACTIVATION] = codes.known("activation", code, codes.ACTIVATIONS)
             row[codes.D_INPUTS], row[codes.D_OUTPUTS] = one.inputs, one.outputs
             row[codes.D_PITCH], row[codes.D_BELOW] = pitch, below

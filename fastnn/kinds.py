@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastnn import (
     embeddings,
+    own,
     periodic,
     reference_embeddings,
     reference_kinds,
@@ -21,6 +22,7 @@ from fastnn import (
     reference_scaling,
     reference_slopes,
 )  # fmt: skip
+from fastnn.activations import ACTIVATIONS
 from fastnn.embeddings import Embedding
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer
@@ -351,5 +353,17 @@ def from_dict(data: object) -> Layer:
         )
     if isinstance(given.get("layers"), list):
         given["layers"] = [from_dict(part) for part in given["layers"]]
+    name = given.get("activation")
+    if isinstance(name, str) and name not in own.ACTIVATIONS and _is_unknown(name):
+        raise ValueError(
+            f"its activation {name!r} is none of the library's: one of the user's own must be made "
+            f"before, fastnn.CustomActivation(..., name={name!r})."
+        )
     layer: Layer = record(**given)
     return layer
+
+
+def _is_unknown(name: str) -> bool:
+    """Say whether no activation of the library's has a name."""
+    aliases = {alias for row in ACTIVATIONS.values() for alias in row.aliases}
+    return name not in ACTIVATIONS and name not in aliases

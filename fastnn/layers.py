@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from fastnn import words
-from fastnn.activations import ACTIVATIONS
+from fastnn import own, words
+from fastnn.activations import ACTIVATIONS, activation_named
 from fastnn.hints import understands
 from fastnn.initializers import Start, check_initializer
-from fastnn.names import check_bool, check_integer, check_real, lookup
+from fastnn.names import check_bool, check_integer, check_real
+from fastnn.own import CustomActivation
 
 __all__ = ["Dense", "Dropout", "Layer", "later", "named", "starts"]
 
@@ -94,7 +95,7 @@ class Dense(Layer):
         """Check every field once and store it in its plain form."""
         checked = {
             "units": check_integer(self.units, "units", 1),
-            "activation": lookup(ACTIVATIONS, self.activation, "activation").name,
+            "activation": activation_named(self.activation).name,
             "bias": check_bool(self.bias, "bias"),
             "initializer": check_initializer(self.initializer),
             "l2": check_real(self.l2, "l2", low=0.0),
@@ -184,6 +185,12 @@ def _begin(
             if place == last and factor != 1.0 and found[-1].initializer == "isometry":
                 found[-1] = replace(found[-1], gain=found[-1].gain * factor)
     return pairs
+
+
+def own_activations(layers: Sequence[Layer]) -> list[CustomActivation]:
+    """Return the activations of the user's own among layers, each once."""
+    names = dict.fromkeys(getattr(layer, "activation", "") for _, layer in named(layers))
+    return [own.ACTIVATIONS[name] for name in names if name in own.ACTIVATIONS]
 
 
 def _start(layer: Dense, pairs: bool, first: bool, last: bool) -> Start:

@@ -476,7 +476,7 @@ class Program:
                 [
                     str(place),
                     kinds[int(row["operation"])],
-                    activations[int(row["activation"])],
+                    activations.get(int(row["activation"]), "own"),
                     *("-" if number == codes.NONE else str(number) for number in numbers),
                 ]
             )
@@ -602,7 +602,7 @@ class _Planner:
         asked = self.asked
         sparse = asked.entries is not None
         for row, one in zip(self.table, self.operations, strict=True):
-            activation = self._activation(one).code
+            activation = self._activation(one).kernel_code
             row["operation"] = codes.known("operation", one.kind.code, codes.OPERATIONS)
             row["activation"] = codes.known("activation", activation, codes.ACTIVATIONS)
             row["inputs"], row["outputs"] = one.inputs, one.outputs
@@ -756,7 +756,7 @@ class _Planner:
     def _end_in_loss(self) -> None:
         """Write the loss, and allocate what the last operation's result is turned into."""
         asked, plan, room = self.asked, self.plan, self.room
-        code = codes.NO_LOSS if asked.loss is None else asked.loss.code
+        code = codes.NO_LOSS if asked.loss is None else asked.loss.kernel_code
         plan["loss"] = codes.known("loss", code, codes.LOSS_CODES)
         plan["penalty"] = bool(self.table["l2"].any())
         for name, number in (asked.loss.settings if asked.loss else {}).items():

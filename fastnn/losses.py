@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
-from fastnn import words
+from fastnn import own, words
 from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
 from fastnn.kernels import codes
@@ -304,7 +304,9 @@ class Quantiles:
         return min(range(len(self.quantiles)), key=lambda n: abs(self.quantiles[n] - 0.5))
 
 
-LossLike: TypeAlias = str | Huber | Quantile | Quantiles | CrossEntropy | Focal | Tweedie
+LossLike: TypeAlias = (
+    str | Huber | Quantile | Quantiles | CrossEntropy | Focal | Tweedie | own.CustomLoss
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +351,14 @@ class Loss:
     @property
     def settings(self) -> dict[str, Any]:
         """Its numbers by name, as the reference takes them and the plan holds them."""
-        return {} if self.given is None else asdict(self.given)
+        if self.given is None or isinstance(self.given, own.CustomLoss):
+            return {}
+        return asdict(self.given)
+
+    @property
+    def kernel_code(self) -> int:
+        """What plans for kernels hold: its code, or where functions of the user's own are."""
+        return int(self.given.code) if isinstance(self.given, own.CustomLoss) else self.code
 
     @property
     def numeric(self) -> bool:
@@ -565,6 +574,12 @@ def _row(loss: object, last: str) -> Loss:
 
     Of several rows of one record it is that of the last layer's activation, else the first.
     """
+    if isinstance(loss, str):
+        loss = own.LOSSES.get(loss, loss)
+    if isinstance(loss, own.CustomLoss):
+        return Loss(
+            loss.name, codes.NO_LOSS, None, "real", "the user's own", "the user", given=loss
+        )
     kind = loss if isinstance(loss, type) else type(loss)
     rows = [row for row in LOSSES.values() if type(row.given) is kind and row.given is not None]
     if not rows:

@@ -54,7 +54,7 @@ from fastnn.jobs import Job
 from fastnn.kernels import codes
 from fastnn.kinds import coded_columns, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
-from fastnn.layers import Dense, Dropout, Layer, named, starts
+from fastnn.layers import Dense, Dropout, Layer, named, own_activations, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
 from fastnn.metrics import Metric, MetricLike, resolve
@@ -1627,6 +1627,13 @@ class Sequential(Differentiable):
         array([2., 2.], dtype=float32)
         """
         check_bool(gradient, "gradient")
+        made = own_activations(self.layers)
+        if made:
+            raise ValueError(
+                f"jitted() is for the library's own activations; got {made[0]!r}, whose code lies "
+                "in this process alone, where Numba may keep your function on disk. Use cfunc(), "
+                "freeze() or net(x)."
+            )
         embedded, parameters = self._embedded_alone("jitted")
         weights = embedded.weights(parameters, "jitted", gradient)
         forward, vjp = compiled.functions()
@@ -2194,6 +2201,8 @@ class Sequential(Differentiable):
         parameters, buffers = self._parameters[:size], self._parameters[size:]
         return pickles.sealed(
             {
+                # First, as layers name them.
+                **({"own": made} if (made := own_activations(self.layers)) else {}),
                 "layers": [to_dict(layer) for layer in self.layers],
                 "inputs": self.inputs,
                 "dtype": str(self.dtype),

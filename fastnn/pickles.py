@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import kinds, losses, optimizers, schedules
+from fastnn import kinds, losses, optimizers, own, schedules
 from fastnn.callbacks import EarlyStopping
 from fastnn.errors import ModelFileError
 from fastnn.history import History
@@ -159,8 +159,10 @@ def fields_of(one: Any) -> dict[str, Any]:
 
 
 def _reduced_record(one: Any) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
-    """Return how pickle makes a record again."""
-    return record, (type(one).__name__, fields_of(one))
+    """Return how pickle makes a record again; functions of a user's own go with it by reference."""
+    values = fields_of(one)
+    made = own.ACTIVATIONS.get(values.get("activation", ""))
+    return record, (type(one).__name__, values if made is None else values | {"activation": made})
 
 
 def _reduced_callback(one: Any) -> tuple[Callable[..., Any], tuple[str], dict[str, Any]]:

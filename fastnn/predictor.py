@@ -166,7 +166,7 @@ class Table:
             narrow = outputs <= tiling.narrow
             begin = 0 if frozen or packing or narrow else outputs // panel * panel
             pitch = -(-outputs // lanes) * lanes
-            code = ACTIVATIONS[block.activation].code
+            code = ACTIVATIONS[block.activation].kernel_code
             row[codes.ACTIVATION] = codes.known("activation", code, codes.ACTIVATIONS)
             row[codes.INPUTS] = inputs
             row[codes.OUTPUTS] = outputs

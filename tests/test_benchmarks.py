@@ -944,6 +944,7 @@ CHEAPEST = {
     "InsideALoop": ("8-64-64-2", "float32"),
     "LayerStep": ("LayerNorm", "float32"),
     "LossStep": ("smoothed", "float32"),
+    "OwnStep": ("own silu", "float32"),
     "ManyRows": ("8-64-64-2", "float32", 1),
     "ManyVectors": (1, "float32", 1),
     "OneAtATime": ("8-32-32-1 b32", 1, "float32"),

@@ -37,7 +37,7 @@ ALLOWED = {
     "__init__": set(),
     "__main__": {"", "backends", "demo", "versions", "warming"},
     "about": {"data", "jobs", "layout", "losses", "optimizers", "schedules", "sparse"},
-    "activations": {"kernels.codes"},
+    "activations": {"kernels.codes", "names", "own"},
     "attribution": set(),
     "averages": {"names"},
     "backends": {"names"},
@@ -99,7 +99,7 @@ ALLOWED = {
     },
     "estimators.conversion": {
         "activations", "estimators.layered", "estimators.pace", "estimators.parameters", "layout",
-        "names", "optimizers",
+        "names", "optimizers", "own",
     },
     "estimators.elsewhere": set(),
     "estimators.examples": {"data", "gate", "sparse"},
@@ -146,7 +146,7 @@ ALLOWED = {
         "states",
     },
     "estimators.parameters": {
-        "activations", "callbacks", "conventions", "losses", "names", "optimizers",
+        "activations", "callbacks", "conventions", "losses", "names", "optimizers", "own",
         "schedules", "words",
     },
     "estimators.reading": {"gate"},
@@ -165,7 +165,7 @@ ALLOWED = {
         "estimators.watchers",
     },
     "estimators.watchers": {"callbacks", "checkpoints", "epochs", "history", "network", "progress"},
-    "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network"},
+    "estimators.weights": {"activations", "gate", "layers", "layout", "names", "network", "own"},
     "exports.__init__": set(),
     "exports.c_source": {"exports.c_texts", "exports.plain", "names"},
     "exports.c_texts": set(),
@@ -175,7 +175,7 @@ ALLOWED = {
         "errors", "exports.onnx_graph", "labels", "layers", "names", "network", "system",
     },
     "exports.onnx_out": {"exports.onnx_answers", "exports.onnx_graph", "exports.plain", "labels"},
-    "exports.plain": {"folding", "kernels.codes", "layout", "reference", "target_scale"},
+    "exports.plain": {"folding", "kernels.codes", "layout", "own", "reference", "target_scale"},
     "exports.python_source": {"exports.plain"},
     "exports.torch_in": {"activations", "layers", "names", "network", "norms"},
     "exports.torch_out": {"exports.plain", "layers", "norms"},
@@ -201,7 +201,7 @@ ALLOWED = {
         "schedules", "sharing", "sparse", "states", "tallies", "target_scale", "whole_batch",
     },
     "labels": {"names"},
-    "layers": {"activations", "hints", "initializers", "names", "words"},
+    "layers": {"activations", "hints", "initializers", "names", "own", "words"},
     "layout": {
         "activations", "kernels.codes", "kernels.records", "kinds", "layers", "losses", "system",
         "target_scale", "tuning",
@@ -213,7 +213,7 @@ ALLOWED = {
         "data", "derivatives", "kernels.codes", "layers", "layout", "losses",
         "reference_derivatives", "reference_walk", "sparse", "walking", "whole_batch",
     },
-    "losses": {"activations", "hints", "kernels.codes", "names", "words"},
+    "losses": {"activations", "hints", "kernels.codes", "names", "own", "words"},
     "measuring": {
         "data", "kernels.codes", "layout", "losses", "metrics", "path", "reference", "target_scale",
     },
@@ -239,11 +239,12 @@ ALLOWED = {
     "optimizers": {"hints", "kernels.codes", "kernels.records", "names", "whole_batch", "words"},
     "orders": {"jobs", "states"},
     "paths": {"backends", "native", "path", "textbook"},
+    "own": {"names"},
     "path": {"conventions", "data", "layout", "losses", "sparse", "tracing"},
     "periodic": {"hints", "layers", "names"},
     "pickles": {
-        "callbacks", "errors", "history", "kinds", "losses", "names", "optimizers", "schedules",
-        "states",
+        "callbacks", "errors", "history", "kinds", "losses", "names", "optimizers", "own",
+        "schedules", "states",
     },
     "pictures": set(),
     "frozen": {"backends", "gate", "layout", "paths", "predictor", "walking"},
@@ -257,7 +258,7 @@ ALLOWED = {
     "quasi_newton": {
         "kernels._load", "kernels.codes", "kernels.records", "layout", "reference_search",
     },
-    "reference": {"reference_losses", "reference_optimizers", "reference_tables"},
+    "reference": {"own", "reference_losses", "reference_optimizers", "reference_tables"},
     "reference_derivatives": {"layout", "reference_walk"},
     "reference_curvature": {"layout", "losses", "reference", "reference_tables", "reference_walk"},
     "reference_draws": set(),
@@ -311,7 +312,7 @@ ALLOWED = {
         "names", "optimizers", "path", "runs", "states", "tuning",
     },
     "kinds": {
-        "embeddings", "kernels.codes", "layers", "names", "norms", "periodic",
+        "activations", "embeddings", "kernels.codes", "layers", "names", "norms", "own", "periodic",
         "reference_embeddings", "reference_kinds", "reference_norms", "reference_periodic",
         "reference_scaling", "reference_slopes", "residual", "scaling", "slopes",
     },
@@ -350,6 +351,7 @@ ALLOWED = {
     "kernels._cache": {"notices", "private", "system", "tuning"},
     "kernels._jit": {"kernels._cache", "notices", "tested", "uninterrupted"},
     "kernels._load": {"tested", "uninterrupted"},
+    "kernels._own": {"kernels._jit", "kernels.simd", "kernels.vector_math"},
     "kernels._parts": {"uninterrupted"},
     "kernels.answers": {
         "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.crew", "kernels.elementwise",
@@ -386,8 +388,8 @@ ALLOWED = {
     },
     "kernels.dropout": {"kernels._jit", "kernels.order", "kernels.panels", "kernels.simd"},
     "kernels.elementwise": {
-        "kernels._jit", "kernels.codes", "kernels.curves", "kernels.increments", "kernels.rows",
-        "kernels.simd", "kernels.vector_math",
+        "kernels._jit", "kernels.codes", "kernels.curves", "kernels.increments",
+        "kernels.own_functions", "kernels.rows", "kernels.simd", "kernels.vector_math",
     },
     "kernels.embedded": {
         "kernels._cache", "kernels._jit", "kernels.answers", "kernels.codes", "kernels.elementwise",
@@ -426,10 +428,11 @@ ALLOWED = {
     },
     "kernels.order": {"kernels._jit"},
     "kernels.output": {
-        "kernels._jit", "kernels.codes", "kernels.increments", "kernels.pointwise",
-        "kernels.quantiles", "kernels.records", "kernels.rows", "kernels.simd",
+        "kernels._jit", "kernels.codes", "kernels.increments", "kernels.own_functions",
+        "kernels.pointwise", "kernels.quantiles", "kernels.records", "kernels.rows", "kernels.simd",
         "kernels.vector_math",
     },
+    "kernels.own_functions": {"kernels._jit", "kernels.codes", "kernels.simd"},
     "kernels.panels": {"kernels._jit", "kernels.simd"},
     "kernels.passes": {
         "kernels._jit", "kernels.batch_norm", "kernels.codes", "kernels.dense", "kernels.dropout",
@@ -507,6 +510,7 @@ LAZY = {
     "history": {"drawing", "pictures"},
     "native": {"kernels.order", "kernels.scaling"},
     "network": {"exports.onnx_out", "exports.torch_out"},
+    "own": {"kernels.own_functions"},
     "pickles": {""},
     "predictor": {
         "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
@@ -516,15 +520,18 @@ LAZY = {
     "quasi_newton": {"kernels.quasi_newton"},
     "versions": {"kernels._cache"},
     "walking": {"kernels.scaling"},
+    "kernels.own_functions": {"kernels._own"},
 }  # fmt: skip
 
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {
-    "compiled", "crew", "derivatives", "leading", "least_squares", "native", "predictor",
+    "compiled", "crew", "derivatives", "leading", "least_squares", "native", "own", "predictor",
     "quasi_newton", "runs", "walking",
 }  # fmt: skip
-DOOR = {"kernels._cache", "kernels._jit", "kernels._load", "kernels._parts"}
+DOOR = {
+    "kernels._cache", "kernels._jit", "kernels._load", "kernels._own", "kernels._parts",
+}  # fmt: skip
 GENERATORS = {
     "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.derivatives", "kernels.dropout",
     "kernels.columns", "kernels.gathers", "kernels.sparse_products", "kernels.elementwise",
@@ -532,7 +539,7 @@ GENERATORS = {
     "kernels.frames",
     "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",
-    "kernels.output", "kernels.panels", "kernels.parking",
+    "kernels.output", "kernels.own_functions", "kernels.panels", "kernels.parking",
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
     "kernels.update", "kernels.vectors", "kernels.views", "kernels.waves",

@@ -11,13 +11,14 @@ from sklearn import neural_network
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
-from fastnn.activations import ACTIVATIONS
+from fastnn.activations import activation_named
 from fastnn.estimators.layered import check_plain
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import RATES
 from fastnn.layout import Layout
-from fastnn.names import describe, lookup
+from fastnn.names import describe
 from fastnn.optimizers import SGD, Adam
+from fastnn.own import CustomActivation
 
 __all__ = [
     "from_sklearn",
@@ -118,8 +119,9 @@ def _hand_over(giver: Any, taker: Any) -> None:
 def _one_activation(ours: Any) -> str:
     """Return scikit-learn's name of the only hidden activation, or refuse."""
     given = ours.activation
-    names = {given} if isinstance(given, str) else set(given) or {"identity"}
-    rows = {lookup(ACTIVATIONS, name, "activation").name for name in names}
+    alone = isinstance(given, (str, CustomActivation))
+    names = {given} if alone else set(given) or {"identity"}
+    rows = {activation_named(name, "activation").name for name in names}
     if len(rows) != 1 or not rows <= set(_NAMES):
         raise ValueError(
             "activation must be one that scikit-learn has, the same for all hidden layers: "

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from fastnn.activations import ACTIVATIONS
+from fastnn.activations import activation_named
 from fastnn.estimators.kinds import record_of
 from fastnn.estimators.layered import Layered
 from fastnn.estimators.parameters import RATES
-from fastnn.names import check_real, describe, lookup
+from fastnn.names import check_real, describe
 from fastnn.optimizers import row_of
 from fastnn.schedules import SCHEDULES
 
@@ -139,7 +139,7 @@ def _are_labels(value: Any) -> bool:
 
 def _is_activation(value: Any) -> bool:
     """Whether something is an activation's name."""
-    return isinstance(value, str) and bool(lookup(ACTIVATIONS, value, "out_activation_"))
+    return isinstance(value, str) and bool(activation_named(value, "out_activation_"))
 
 
 def _is_binarizer(value: Any) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from sklearn.utils._param_validation import Interval, InvalidParameterError, Options, StrOptions
 
-from fastnn.activations import ACTIVATIONS
+from fastnn.activations import ACTIVATIONS, activation_named
 from fastnn.callbacks import Callback
 from fastnn.conventions import Conventions
 from fastnn.losses import (
@@ -29,7 +29,7 @@ from fastnn.losses import (
     activation_for,
     resolve_loss,
 )  # fmt: skip
-from fastnn.names import describe, lookup, several
+from fastnn.names import describe, several
 from fastnn.optimizers import (
     SGD,
     Adadelta,
@@ -45,6 +45,7 @@ from fastnn.optimizers import (
     RMSprop,
     Rprop,
 )
+from fastnn.own import CustomActivation, CustomLoss
 from fastnn.schedules import SCHEDULES, Schedule
 from fastnn.words import ESTIMATOR, ESTIMATOR_DATA
 
@@ -105,7 +106,7 @@ class Objective:
     @property
     def row(self) -> Loss:
         """Its row in `fastnn.losses`."""
-        return resolve_loss(self.loss, lookup(ACTIVATIONS, self.out_activation, "activation").name)
+        return resolve_loss(self.loss, activation_named(self.out_activation, "activation").name)
 
     def units(self, outputs: int) -> int:
         """Return the width of the last layer for so many outputs."""
@@ -299,7 +300,7 @@ _ACTIVATION_NAMES = {name for row in ACTIVATIONS.values() for name in (row.name,
 
 COMMON: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(_ACTIVATION_NAMES), list, tuple],
+    "activation": [StrOptions(_ACTIVATION_NAMES), list, tuple, CustomActivation],
     "solver": [StrOptions(set(SOLVERS))],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -349,6 +350,7 @@ REGRESSOR: dict[str, Any] = COMMON | {
     "loss": [
         StrOptions(set(OBJECTIVES) - {"multiclass", "binary"}),
         *(record for record in RECORDS.values() if record not in (CrossEntropy, Focal)),
+        CustomLoss,
     ],
     "scale_targets": ["boolean"],
 }

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import gate
-from fastnn.activations import ACTIVATIONS
+from fastnn.activations import activation_named
 from fastnn.layers import Dense, Dropout, Layer
 from fastnn.layout import Layout
-from fastnn.names import check_real, describe, lookup
+from fastnn.names import check_real, describe
 from fastnn.network import Sequential
+from fastnn.own import CustomActivation
 
 __all__ = [
     "Weights",
@@ -201,13 +202,14 @@ def _widths(coefs: Any, intercepts: Any) -> list[int]:
 
 def hidden_activations(activation: Any, hidden: int) -> list[str]:
     """Return the name of each hidden layer's activation, or say what is wrong with them."""
-    names = [activation] * hidden if isinstance(activation, str) else list(activation)
+    alone = isinstance(activation, (str, CustomActivation))
+    names = [activation] * hidden if alone else list(activation)
     if len(names) != hidden:
         raise ValueError(
             f"activation must be one name or one for each of the {hidden} hidden layers; "
             f"got {len(names)} of them."
         )
-    return [lookup(ACTIVATIONS, name, "activation").name for name in names]
+    return [activation_named(name, "activation").name for name in names]
 
 
 def hidden_dropouts(dropout: Any, hidden: int) -> list[float]:
@@ -236,7 +238,7 @@ def draw(weights: Weights, activation: Any, rng: np.random.RandomState) -> None:
         names = [activation] if isinstance(activation, str) else ["identity"]
     names = [*names, names[-1]][: len(weights.coefs)]
     for W, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
-        logistic = lookup(ACTIVATIONS, name, "activation").name == "sigmoid"
+        logistic = activation_named(name, "activation").name == "sigmoid"
         bound = np.sqrt((2.0 if logistic else 6.0) / sum(W.shape))
         W[:] = rng.uniform(-bound, bound, W.shape)
         b[:] = rng.uniform(-bound, bound, b.shape)

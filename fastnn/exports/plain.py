@@ -1,4 +1,7 @@
-"""The form of an exported network: plain arrays and names, and rows for the exports' self-tests."""
+"""The form of an exported network: plain arrays and names, and rows for the exports' self-tests.
+
+This file is long because every form takes what the one before it has found.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference
+from fastnn import own, reference
 from fastnn.folding import Folding
 from fastnn.kernels import codes
 from fastnn.layout import Layout
@@ -201,8 +204,13 @@ class PlainNetwork:
                 raise ValueError(
                     "a network of Dense, BatchNorm and Dropout layers, with or without a "
                     "Standardize and an Embedding before them, can be exported; got a "
-                    f"{one.kind.name} as layer "
-                    f"{one.name}."
+                    f"{one.kind.name} as layer {one.name}."
+                )
+        for block in layout.blocks:
+            if block.activation in own.ACTIVATIONS:
+                raise ValueError(
+                    "a network of the library's own activations can be exported; got "
+                    f"{block.activation!r}, one of yours, as layer {block.name}."
                 )
         held = parameters.copy()
         norms: tuple[PlainNorm, ...] = ()

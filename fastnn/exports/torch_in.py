@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastnn.activations import ACTIVATIONS
+from fastnn.activations import activation_named
 from fastnn.layers import Dense, Dropout, Layer
-from fastnn.names import describe, lookup, several
+from fastnn.names import describe, several
 from fastnn.network import Sequential
 from fastnn.norms import BatchNorm
 
@@ -293,7 +293,7 @@ def _names(activations: object, count: int) -> list[str]:
             f"activations must hold one name for each of the {count} Linear layers; "
             f"got {len(names)}."
         )
-    return [lookup(ACTIVATIONS, name, "activations").name for name in names]
+    return [activation_named(name, "activations").name for name in names]
 
 
 def _check_chain(arrays: list[_Triple]) -> None:

@@ -43,8 +43,9 @@ from fastnn.tested import advice
 from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
 __all__ = [
-    "address_of", "embeddable", "entry", "external", "intrinsic", "kernel", "phase",
+    "JIT_OFF", "address_of", "embeddable", "entry", "external", "intrinsic", "kernel", "phase",
     "pointer_entry",
+    "user_function",
 ]  # fmt: skip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -52,7 +53,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Numba's own types do not know all of its options.
 _numba: Any = numba
 
-_JIT_OFF: bool = bool(_numba.config.DISABLE_JIT)
+JIT_OFF: bool = bool(_numba.config.DISABLE_JIT)
+_JIT_OFF = JIT_OFF
 
 _FLAGS: dict[str, Any] = {
     "nogil": True,
@@ -251,7 +253,13 @@ class _AskedByCompiler(_Asked):
         return self._begin(args, kws)
 
 
-def pointer_entry(function: Callable[..., None], signature: Any) -> Any:
+def user_function(function: Callable[..., Any], pipeline: Any = None) -> Any:
+    """Compile a user's function of numbers with the house's flags, for other functions to call."""
+    named = {} if pipeline is None else {"pipeline_class": pipeline}
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **named)
+
+
+def pointer_entry(function: Callable[..., None], signature: Any, *, cached: bool = True) -> Any:
     """Compile a function as one of C, which has an ``address``; None where the JIT is off."""
     if _JIT_OFF:
         return None
@@ -259,7 +267,7 @@ def pointer_entry(function: Callable[..., None], signature: Any) -> Any:
     # Nothing else loads it.
     callbacks = importlib.import_module("numba.core.ccallback")
     compiled: Any = callbacks.CFunc(function, parts, {}, dict(_FLAGS))
-    if os.environ.get("FASTNN_CACHE", "1") != "0":
+    if cached and os.environ.get("FASTNN_CACHE", "1") != "0":
         compiled._cache = KernelCache(function)
 
     def begin() -> None:

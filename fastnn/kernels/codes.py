@@ -67,6 +67,10 @@ SIN: Final = 15
 INCREASING: Final = 16
 ACTIVATIONS: Final = range(INCREASING + 1)
 
+# What is greater is the address of functions of the user's own, in the place of an activation's or
+# a loss's code; see `own_functions`.
+LARGEST_CODE: Final = 4095
+
 # Those that take all units of a row together.
 ROW_WISE: Final = (SOFTMAX, INCREASING)
 
@@ -297,7 +301,7 @@ def known(kind: str, code: int, codes: range) -> int:
     ValueError
         If it is none of them.
     """
-    if code not in codes:
+    if code not in codes and not (kind in ("activation", "loss") and code > LARGEST_CODE):
         raise ValueError(
             f"the kernels have no {kind} of code {code!r}; they know {codes[0]} to {codes[-1]}."
         )

@@ -19,6 +19,7 @@ from fastnn.kernels import codes, simd, vector_math
 from fastnn.kernels._jit import intrinsic, kernel
 from fastnn.kernels.curves import CURVES, Curve
 from fastnn.kernels.increments import increased, increased_back, increasing, increasing_backward
+from fastnn.kernels.own_functions import TWINS, emit_back, emit_values, is_own
 from fastnn.kernels.rows import Matrix, Walk, walk_along, walk_rows
 
 __all__ = ["activation_backward", "activation_forward", "by_rows"]
@@ -32,7 +33,9 @@ def by_rows(activation: int) -> bool:
 
 def _activation_forward(A: Any, Z: Any, code: int) -> None:
     """Compute it in NumPy."""
-    if code == codes.SOFTMAX:
+    if code > codes.LARGEST_CODE:
+        A[:] = TWINS[code].values(Z)
+    elif code == codes.SOFTMAX:
         E = np.exp(Z - Z.max(axis=1, keepdims=True))
         A[:] = E / E.sum(axis=1, keepdims=True)
     elif code == codes.INCREASING:
@@ -57,7 +60,10 @@ def activation_forward(typing: Any, A: Any, Z: Any, code: Any) -> Any:
 
 def _activation_backward(dZ: Any, A: Any, Z: Any, code: int) -> None:
     """Compute it in NumPy."""
-    if code == codes.SOFTMAX:
+    if code > codes.LARGEST_CODE:
+        own = TWINS[code]
+        dZ[:] = dZ * own.slopes(Z if own.derivative_from == "Z" else A)
+    elif code == codes.SOFTMAX:
         dZ[:] = A * (dZ - (A * dZ).sum(axis=1, keepdims=True))
     elif code == codes.INCREASING:
         dZ[:] = increased_back(dZ, Z)
@@ -151,6 +157,18 @@ def _over_matrices(
         v = simd.Vectors(builder, element)
         matrices = [Matrix(start, rows, columns, columns) for start in data]
 
+        def own() -> None:
+            whole_rows = builder.icmp_signed("==", pitch, columns)
+            many = builder.select(whole_rows, simd.int64(1), rows)
+            count = builder.select(whole_rows, builder.mul(rows, columns), columns)
+
+            def row(n: Any) -> None:
+                starts = [builder.gep(start, [builder.mul(n, pitch)]) for start in data]
+                emit: Any = emit_values if len(data) == 2 else emit_back
+                emit(v, code, *starts, count)
+
+            simd.count_loop(builder, many, row)
+
         def each() -> None:
             kinds = [*(start.type for start in data), *[simd.int64] * 3]
             body = partial(loops, element)
@@ -163,7 +181,11 @@ def _over_matrices(
                     builder.call(curves, [*data, rows, pitch, code])
 
         arms = {row: partial(emit, v, *matrices) for row, emit in rowwise.items()}
-        simd.switch(builder, code, arms, each)
+        with builder.if_else(is_own(builder, code)) as (theirs, ours):
+            with theirs:
+                own()
+            with ours:
+                simd.switch(builder, code, arms, each)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *arrays, code = arguments

@@ -4,6 +4,8 @@ A matched loss is computed from Z of the last layer and gives dZ; the others rea
 Loss and gradient share their exponentials, so one walk over the rows gives both.  Losses that are
 means over the outputs (`pointwise`) share that walk and differ in one call per vector; the
 others have an arm of their own here.
+
+The file is long because those arms stand beside the walk that all share.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from numba.core import cgutils, types
 from fastnn.kernels import codes, records, simd, vector_math
 from fastnn.kernels._jit import intrinsic
 from fastnn.kernels.increments import increased, increased_back
+from fastnn.kernels.own_functions import TWINS, emit_loss
 from fastnn.kernels.pointwise import POINTWISE
 from fastnn.kernels.quantiles import Ordered, quantiles
 from fastnn.kernels.rows import Matrix, Walk, walk_rows
@@ -90,7 +93,10 @@ def _output_loss(
         slopes = np.hstack([error * np.exp(-logs), (1 - squares) / 2])
         gradient = np.where(np.hstack([gone, gone]), 0, slopes) / count
     else:
-        values, slopes = POINTWISE[code].twin(S, y, numbers)
+        if code > codes.LARGEST_CODE:
+            values, slopes = TWINS[code].values(S, y), TWINS[code].slopes(S, y)
+        else:
+            values, slopes = POINTWISE[code].twin(S, y, numbers)
         count, gone = _known(y, plan)
         L = np.where(gone, 0, values).sum(axis=1) / count[:, 0]
         gradient = np.where(gone, 0, slopes) / count
@@ -282,7 +288,12 @@ def _values(builder: Any, s: Any, y: Any, plan: Any, code: Any) -> Any:
         for result, held in zip(pair, results, strict=True):
             builder.store(result, held)
 
-    simd.switch(builder, code, {row: partial(arm, row) for row in POINTWISE})
+    def own() -> None:
+        for result, held in zip(emit_loss(v, code, s, y), results, strict=True):
+            builder.store(result, held)
+
+    # No other code comes here.
+    simd.switch(builder, code, {row: partial(arm, row) for row in POINTWISE}, own)
     return _cgutils.pack_struct(builder, [builder.load(held) for held in results])
 
 

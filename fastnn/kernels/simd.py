@@ -33,6 +33,7 @@ __all__ = [
     "int64",
     "outlined",
     "prefetch",
+    "room",
     "switch",
 ]
 
@@ -67,6 +68,11 @@ REGISTERS = 32 if BYTES == 64 or "neon" in _FEATURES else 16
 def variable(builder: Any, value: Any) -> Any:
     """Return the address of a variable that starts at a value."""
     return _cgutils.alloca_once_value(builder, value)
+
+
+def room(builder: Any, kind: Any, count: int) -> Any:
+    """Return the address of room for so many values of a type, on the stack."""
+    return _cgutils.alloca_once(builder, kind, size=int64(count))
 
 
 def data_pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
