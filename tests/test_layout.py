@@ -449,7 +449,7 @@ def test_kernels_have_an_arm_for_every_code_that_is_known():
     from fastnn.kernels.pointwise import POINTWISE
 
     assert {*CURVES, codes.SOFTMAX, codes.INCREASING} == set(codes.ACTIVATIONS)
-    assert {*POINTWISE, *_LOSSES, codes.NO_LOSS} == set(codes.LOSS_CODES)
+    assert {*POINTWISE, *_LOSSES, codes.QUANTILES, codes.NO_LOSS} == set(codes.LOSS_CODES)
     assert {row.code for row in OPTIMIZERS.values()} == set(codes.OPTIMIZERS)
 
 
