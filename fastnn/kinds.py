@@ -356,8 +356,8 @@ def from_dict(data: object) -> Layer:
     name = given.get("activation")
     if isinstance(name, str) and name not in own.ACTIVATIONS and _is_unknown(name):
         raise ValueError(
-            f"its activation {name!r} is none of the library's: one of the user's own must be made "
-            f"before, fastnn.CustomActivation(..., name={name!r})."
+            "its activation must be one of the library's, or one of the user's own that was made "
+            f"before, by fastnn.CustomActivation(..., name=...); got {describe(name)}."
         )
     layer: Layer = record(**given)
     return layer

@@ -154,9 +154,7 @@ def test_a_fit_is_saved_and_gone_on_with_by_names(tmp_path):
     assert fn.load(tmp_path / "net").predict(X).tobytes() == mine.predict(X).tobytes()
     made = own.ACTIVATIONS.pop("own_leaky")
     try:
-        with pytest.raises(
-            fn.ModelFileError, match=r"must be made before, fastnn\.CustomActivation"
-        ):
+        with pytest.raises(fn.ModelFileError, match=r"made before, by fastnn\.CustomActivation"):
             fn.load(tmp_path / "net")
     finally:
         own.ACTIVATIONS["own_leaky"] = made
