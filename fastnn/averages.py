@@ -46,8 +46,8 @@ class SWA:
     >>> import fastnn as fn
     >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=1)
     >>> history = net.fit([[1.0]], [1.0], optimizer=fn.SGD(0.125), epochs=4, average=fn.SWA(2))
-    >>> net.weights[0]  # the mean of 0.46875 and 0.484375
-    array([[0.4765625]], dtype=float32)
+    >>> net.weights[0]  # the mean of 0.4375 and 0.46875
+    array([[0.453125]], dtype=float32)
     """
 
     start: int | float = 0.75

@@ -2778,8 +2778,9 @@ def _streams(rng: object) -> list[np.random.Generator]:
     if isinstance(rng, np.random.SeedSequence):
         # Spawning counts in the sequence itself, which stays the caller's.
         rng = copy.deepcopy(rng)
+    generator = _generator(rng)
     try:
-        return _generator(rng).spawn(3)
+        return generator.spawn(3)
     except TypeError:
         raise TypeError(
             f"{_WANTED_RNG}; got a Generator of which no other can be spawned. Give one that "

@@ -179,6 +179,9 @@ class CustomActivation(_Own):
             # At 0 there may be a kink.
             if z != 0.0:
                 _compare("derivative", "value", f"z = {z:.4g}", slope, rise, a)
+        from fastnn import reference
+
+        reference.ACTIVATIONS.own[self.name] = self.equations()
         ACTIVATIONS.setdefault(self.name, self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -258,6 +261,9 @@ class CustomLoss(_Own):
                 above, below = (_number("loss", loss, a + way * h, y) for way in (1, -1))
                 where = f"prediction = {a:.4g}, target = {y:g}"
                 _compare("gradient", "loss", where, slope, (above - below) / (2.0 * h), value)
+        from fastnn import reference
+
+        reference.LOSSES.own[self.name] = self.equations()
         LOSSES.setdefault(self.name, self)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -34,7 +34,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import own
 from fastnn import reference_losses as further
 from fastnn import reference_optimizers as rules
 from fastnn import reference_tables as more
@@ -70,19 +69,14 @@ def softmax_backward(dA: Array, Z: Array, A: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-_CURVES: dict[str, Curve] = {
+ACTIVATIONS: more.Open[Curve] = more.Open({
     "identity": (lambda Z: Z.copy(), lambda dA, Z, A: dA.copy()),
     "sigmoid": (sigmoid, lambda dA, Z, A: dA * A * (1 - A)),
     "tanh": (np.tanh, lambda dA, Z, A: dA * (1 - A**2)),
     "relu": (lambda Z: np.maximum(Z, 0), lambda dA, Z, A: dA * (Z > 0)),
     "softmax": (softmax, softmax_backward),
     **more.ACTIVATIONS,
-}
-
-# With those of the user's own, which are found by their names.
-ACTIVATIONS: dict[str, Curve] = own.Extended(
-    _CURVES, lambda name: own.ACTIVATIONS[name].equations()
-)
+})  # fmt: skip
 
 
 # Losses: L of each example, (d,), and its derivative by Yhat, the last layer's A, (m, d).
@@ -103,15 +97,12 @@ def cross_entropy(Yhat: Array, Y: Array) -> Array:
     return -np.sum(Y * np.log(Yhat), axis=0)
 
 
-_PAIRS: dict[str, tuple[Pair, Pair]] = {
+LOSSES: more.Open[tuple[Pair, Pair]] = more.Open({
     "mean_squared_error": (mean_squared_error, lambda A, Y: 2 * (A - Y) / len(Y)),
     "binary_cross_entropy": (binary_cross_entropy, lambda A, Y: (A - Y) / (A * (1 - A)) / len(Y)),
     "cross_entropy": (cross_entropy, lambda A, Y: -Y / A),
     **further.LOSSES,
-}
-LOSSES: dict[str, tuple[Pair, Pair]] = own.Extended(
-    _PAIRS, lambda name: own.LOSSES[name].equations()
-)
+})  # fmt: skip
 
 
 # Matched pairs: the same from the last layer's Z, where nothing overflows, and derivative by Z.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ Hyper: TypeAlias = Mapping[str, float]
 Curve: TypeAlias = tuple[Callable[[Array], Array], Callable[..., Array]]
 Pair: TypeAlias = Callable[..., Array]
 Step: TypeAlias = Callable[[Array, Array, State, int, Hyper], tuple[Array, State]]
+Row = TypeVar("Row")
 
 
 # Activations: A = f(Z), and dZ = dA * f'(Z).
@@ -34,6 +35,19 @@ Step: TypeAlias = Callable[[Array, Array, State, int, Hyper], tuple[Array, State
 ERFC = np.frompyfunc(math.erfc, 1, 1)
 LEAK = 0.01
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+class Open(dict[str, Row]):
+    """A table whose rows are found by name, those of the user's own too, which are not listed."""
+
+    def __init__(self, rows: dict[str, Row]) -> None:
+        """Begin with the library's own rows."""
+        super().__init__(rows)
+        self.own: dict[str, Row] = {}
+
+    def __missing__(self, name: str) -> Row:
+        """Return the row of the user's own."""
+        return self.own[name]
 
 
 def elu(Z: Array) -> Array:

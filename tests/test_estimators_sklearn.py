@@ -528,8 +528,8 @@ def test_signatures_begin_as_theirs(kind):
             (p.name, p.default, p.kind) for p in theirs.values()
         ]
         more = list(ours.values())[len(theirs) :]
-        # "own" searches as scikit-learn does, but for rounding.
-        off = (None, "auto", "log_loss", False, 0.0, "own")
+        # "own" searches as scikit-learn does, but for rounding; "error" refuses what it refuses.
+        off = (None, "auto", "log_loss", False, 0.0, "own", "error")
         assert all(p.kind is p.KEYWORD_ONLY and p.default in off for p in more)
 
 

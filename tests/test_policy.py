@@ -258,7 +258,7 @@ ALLOWED = {
     "quasi_newton": {
         "kernels._load", "kernels.codes", "kernels.records", "layout", "reference_search",
     },
-    "reference": {"own", "reference_losses", "reference_optimizers", "reference_tables"},
+    "reference": {"reference_losses", "reference_optimizers", "reference_tables"},
     "reference_derivatives": {"layout", "reference_walk"},
     "reference_curvature": {"layout", "losses", "reference", "reference_tables", "reference_walk"},
     "reference_draws": set(),
@@ -510,7 +510,7 @@ LAZY = {
     "history": {"drawing", "pictures"},
     "native": {"kernels.order", "kernels.scaling"},
     "network": {"exports.onnx_out", "exports.torch_out"},
-    "own": {"kernels.own_functions"},
+    "own": {"kernels.own_functions", "reference"},
     "pickles": {""},
     "predictor": {
         "kernels.answers", "kernels.first_layer", "kernels.micro_kernels", "kernels.panels",
