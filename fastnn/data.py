@@ -88,6 +88,18 @@ class Data:
             return self.X.T, Y, None
         return self.X.T, Y, np.ldexp(self.weights, -np.frexp(self.weights.max())[1])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.X, self.targets, self.weights)
+
+
+def _unpickled(X: Floats | SparseRows, targets: Targets, weights: Floats) -> Data:
+    """Return examples whose arrays are read-only again: for others the engine would be compiled."""
+    arrays = [targets.labels, targets.values, weights]
+    arrays += [X.starts, X.columns, X.values] if isinstance(X, SparseRows) else [X]
+    for array in arrays:
+        array.flags.writeable = False
+    return Data(X, targets, weights)
+
 
 def _frozen(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Return an empty array that is read-only, like those that the gate returns."""

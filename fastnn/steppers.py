@@ -142,7 +142,8 @@ class NativeStepper:
 
     def apply(self, gradient: Floats) -> int:
         """Take a step by a gradient that is given; return what went wrong, or codes.FINE."""
-        self._run.load(gradient, len(self._job.state.moments) + 1)
+        # `load` is compiled for vectors that can be written to.
+        self._run.load(gradient.copy(), len(self._job.state.moments) + 1)
         if self._job.clip_norm is not None:
             self._run.numbers["clip_norm"] = self._job.clip_norm
         self._run(codes.APPLY)
