@@ -50,12 +50,12 @@ def both(function):
     return native, reference
 
 
-def agree(function, dtype):
+def agree(function, dtype, more=1):
     """Say whether native and reference give the same numbers, or how far they are apart."""
     native, reference = both(function)
     assert getattr(native, "dtype", dtype) == dtype
     found = error(native, reference)
-    assert found <= TOLERANCE[dtype]
+    assert found <= more * TOLERANCE[dtype]
 
 
 def agree_on_gradient(net, examples, loss, dtype, weights):
@@ -165,15 +165,17 @@ def test_every_form_of_targets_gives_what_the_reference_gives(last, loss, form, 
 @pytest.mark.parametrize("last", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", ACTIVATIONS)
 def test_predictions_and_hidden_layers_are_the_reference_s(hidden, last, dtype):
+    # Sums of many grow large, and so do their rounding errors.
+    more = 5 if hidden == "increasing" else 1
     for shape in SHAPES:
         net = network(shape, hidden, last, dtype)
         X = data(shape, "mean_squared_error").X
-        agree(lambda backend, net=net, X=X: net.predict(X, backend=backend), dtype)
+        agree(lambda backend, net=net, X=X: net.predict(X, backend=backend), dtype, more)
         for layer in (0, 1, 2, -1, -2, -3):
             agree(
                 lambda backend, net=net, X=X, layer=layer: net.hidden(X, layer, backend=backend),
-                dtype,
-            )
+                dtype, more,
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -33,6 +33,7 @@ _TypeInference: Any = typed_passes.NopythonTypeInference
 _HOOKS = (
     "_optimize_final_module", "_finalize_final_module", "get_pointer_to_function",
     "_finalize_dynamic_globals", "_ensure_finalized", "enable_object_caching", "codegen",
+    "add_ir_module",
 )  # fmt: skip
 for _hook in _HOOKS:
     getattr(_Library, _hook)
@@ -67,6 +68,17 @@ class _Part(_Library):  # type: ignore[misc]
         """The code generator, as far as it concerns a part."""
         return _NoEnvironment(self._codegen)
 
+    #: Whether its functions stay functions where they are called.
+    apart = False
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        """Add a module."""
+        if self.apart:
+            for function in ir_module.functions:
+                if not function.is_declaration:
+                    function.attributes.add("noinline")
+        super().add_ir_module(ir_module)
+
     def _optimize_final_module(self) -> None:
         """Leave it to the entry."""
 
@@ -94,6 +106,7 @@ class _KeepAsPart(_Pass):  # type: ignore[misc]
         """Set the library that the lowering pass writes into."""
         generator = state.targetctx.codegen()
         state.library = _Part(generator, state.func_id.func_qualname)
+        state.library.apart = getattr(state.func_id.func, "is_apart", False)
         state.library.enable_object_caching()
         return False
 

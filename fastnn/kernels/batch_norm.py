@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.columns import column_moments, column_sums, columns_back, normalise_columns
 from fastnn.kernels.panels import PANEL_BYTES
 
@@ -47,7 +47,7 @@ def say_several(M: Any, plan: Any, rows: int) -> bool:
     return False
 
 
-@kernel
+@apart
 def whole_forward(
     M: Any, row: Any, plan: Any, rows: int, updating: bool, place: int, size: int
 ) -> None:
@@ -77,7 +77,7 @@ def whole_forward(
                     M[n] = momentum * M[n] + (one - momentum) * new
 
 
-@kernel
+@apart
 def whole_backward(M: Any, row: Any, plan: Any, rows: int, place: int, size: int) -> None:
     """Sum the gradients of this thread's panels, and go back through the batch's statistics.
 
@@ -101,7 +101,7 @@ def whole_backward(M: Any, row: Any, plan: Any, rows: int, place: int, size: int
             )  # fmt: skip
 
 
-@kernel
+@apart
 def normalise_rows(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Normalise some rows by the running mean and variance.
 
@@ -117,7 +117,7 @@ def normalise_rows(M: Any, row: Any, height: int, first: int, last: int) -> None
         )  # fmt: skip
 
 
-@kernel
+@apart
 def return_rows(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Compute the derivative by what `normalise_rows` reads, of some rows.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.entries import gather_entries
 from fastnn.kernels.output import output_loss
 from fastnn.kernels.panels import PANEL_BYTES, collect_rows, pack, spread_rows, unpack
@@ -40,7 +40,7 @@ def take_rows(
         gather(M, table[0].source, plan.height, picks, X, order, start, first, last)
 
 
-@kernel
+@apart
 def hand_out(out: Any, M: Any, at: int, height: int, picks: Any, first: int, last: int) -> None:
     """Copy some rows of panels into the picked rows of out.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.elementwise import activation_backward, activation_forward, by_rows
 from fastnn.kernels.matmul import BLOCK_ROWS, DEPTH, strip
 from fastnn.kernels.micro_kernels import (
@@ -161,7 +161,7 @@ def dense_forward(M: Any, row: Any, flat: int, height: int, first: int, last: in
         activate_rows(M, row, flat, height, first, last)
 
 
-@kernel
+@apart
 def sparse_forward(
     M: Any, row: Any, plan: Any, sparse: Any, picks: Any, flat: int, first: int, last: int
 ) -> None:

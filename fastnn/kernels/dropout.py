@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import types
 
 from fastnn.kernels import simd
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import apart, intrinsic, kernel
 from fastnn.kernels.order import drawn
 from fastnn.kernels.panels import PANEL_BYTES
 
@@ -190,7 +190,7 @@ def drop(
         )  # fmt: skip
 
 
-@kernel
+@apart
 def dropout_forward(
     M: Any, row: Any, scale: float, height: int, stream: Any, begun: int, first: int, last: int
 ) -> None:
@@ -203,7 +203,7 @@ def dropout_forward(
     drop(M, row, scale, result, source, height, stream, begun, first, last)
 
 
-@kernel
+@apart
 def dropout_backward(
     M: Any, row: Any, scale: float, height: int, stream: Any, begun: int, first: int, last: int
 ) -> None:
@@ -216,7 +216,7 @@ def dropout_backward(
     drop(M, row, scale, dresult, dresult, height, stream, begun, first, last)
 
 
-@kernel
+@apart
 def dropped_relu_backward(
     M: Any, row: Any, scale: float, height: int, first: int, last: int
 ) -> None:

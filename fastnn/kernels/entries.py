@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.order import drawn
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.sparse_products import add_entries, add_narrow_entries
@@ -27,7 +27,7 @@ _SHIFT_1, _SHIFT_2 = np.uint64(16), np.uint64(15)
 _FACTOR_1, _FACTOR_2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
 
 
-@kernel
+@apart
 def gather_entries(
     M: Any, plan: Any, sparse: Any, picks: Any, order: Any, start: int, first: int, last: int
 ) -> None:
@@ -57,7 +57,7 @@ def gather_entries(
         integers[beginnings + last] = at
 
 
-@kernel
+@apart
 def drop_entries(
     M: Any, row: Any, plan: Any, sparse: Any, picks: Any, scale: float, stream: Any, begun: int,
     first: int, last: int,

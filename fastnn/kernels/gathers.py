@@ -14,7 +14,7 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import codes, simd
-from fastnn.kernels._jit import entry, intrinsic, kernel
+from fastnn.kernels._jit import apart, entry, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = ["codes_fit", "embed_examples", "embedding_forward", "embedding_sums"]
@@ -109,7 +109,7 @@ def code_of(x: Any, size: int) -> int:
     return int(x)
 
 
-@kernel
+@apart
 def embedding_forward(M: Any, row: Any, integers: Any, height: int, first: int, last: int) -> None:
     """Copy columns that pass, and the vectors of codes, of some rows.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.chunk import batch_weight, row_losses, take_rows
 from fastnn.kernels.counts import count_errors, count_hits, count_logs
 from fastnn.kernels.elementwise import activation_forward
@@ -36,7 +36,7 @@ def tiles_in(plan: Any, rows: int) -> int:
     return found
 
 
-@kernel
+@apart
 def count_rows(
     M: Any, top: Any, plan: Any, sums: Any, at: int, picks: Any, labels: Any, values: Any,
     weights: Any, first: int, last: int,
@@ -183,7 +183,7 @@ def watch(M: Any, plan: Any, report: Any, here: Any) -> None:
             report.stopped = 1
 
 
-@kernel
+@apart
 def close_epoch(
     M: Any, tables: Any, plans: Any, sums: Any, report: Any, here: Any, sparse: Any, picks: Any,
     known: Any, order: Any, signals: Any, place: int, size: int,

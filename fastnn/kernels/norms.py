@@ -13,7 +13,7 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import codes, simd
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import apart, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = ["norm_backward", "norm_forward", "norm_gradient"]
@@ -299,7 +299,7 @@ def _emit_sums(
                 v.store(build.load(one), data, build.add(to, simd.int64(half)))
 
 
-@kernel
+@apart
 def norm_forward(M: Any, row: Any, number: float, height: int, first: int, last: int) -> None:
     """Normalise some rows.
 
@@ -316,7 +316,7 @@ def norm_forward(M: Any, row: Any, number: float, height: int, first: int, last:
     )  # fmt: skip
 
 
-@kernel
+@apart
 def norm_backward(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Compute the derivative by what the operation reads, of some rows.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.batch_norm import whole_backward, whole_forward
 from fastnn.kernels.chunk import hand_out, row_losses, take_rows
 from fastnn.kernels.measures import count_rows
@@ -66,7 +66,7 @@ def phased_backward(
     backward(M, table, plan, integers, stream, begun, first, last, begun, end)
 
 
-@kernel
+@apart
 def pass_phases(
     M: Any, table: Any, plan: Any, sums: Any, sparse: Any, picks: Any, known: Any, order: Any,
     out: Any, stream: Any, total: float, start: int, rows: int, low: int, high: int, signals: Any,

@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import simd
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import apart, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = ["prelu_backward", "prelu_forward", "prelu_gradient"]
@@ -150,7 +150,7 @@ def _emit_sums(build: Any, data: Any, x: Any, d: Any, rows: Any, result: Any, st
         v.store(build.load(held), data, place)
 
 
-@kernel
+@apart
 def prelu_forward(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Bend some rows.
 
@@ -162,7 +162,7 @@ def prelu_forward(M: Any, row: Any, height: int, first: int, last: int) -> None:
         bend(M, row.source + at, row.result + at, row.packed + j, last - first)
 
 
-@kernel
+@apart
 def prelu_backward(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Compute the derivative by what the operation reads, of some rows.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import simd
-from fastnn.kernels._jit import entry, intrinsic, kernel
+from fastnn.kernels._jit import apart, entry, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 
@@ -63,7 +63,7 @@ def scale_rows(
     return types.void(M, *[types.intp] * 6), generate
 
 
-@kernel
+@apart
 def standardize_forward(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Bring the columns of some rows to the scale that the operation's spans say.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.batch_norm import batch_norm_gradient
 from fastnn.kernels.gathers import embedding_sums
 from fastnn.kernels.norms import norm_gradient
@@ -25,7 +25,7 @@ from fastnn.kernels.waves import numeric_sums
 __all__ = ["finish_spans", "step_one_span", "step_spans", "sum_one_span", "sum_spans"]
 
 
-@kernel
+@apart
 def span_gradient(
     M: Any, row: Any, plan: Any, rows: int, j: int, first: int, second: int, start: int, other: int
 ) -> None:
@@ -45,7 +45,7 @@ def span_gradient(
         batch_norm_gradient(M, row, j, first, second)
 
 
-@kernel
+@apart
 def sum_spans(
     M: Any, row: Any, plan: Any, rows: int, begin: int, end: int, group: int, starting: bool
 ) -> None:
@@ -63,7 +63,7 @@ def sum_spans(
         span_gradient(M, row, plan, rows, j, first, second, start, other)
 
 
-@kernel
+@apart
 def finish_spans(M: Any, row: Any, plan: Any, sums: Any, begin: int, end: int, groups: int) -> None:
     """Add up the groups' parts of some tiles of the gradient of an operation's spans.
 
@@ -92,7 +92,7 @@ def finish_span(M: Any, g: int, state: int, groups: int) -> float:
     return total
 
 
-@kernel
+@apart
 def step_spans(
     M: Any, row: Any, plan: Any, scale: Any, rows: int, begin: int, end: int, tile: int,
     starting: bool, kept: bool,
@@ -151,7 +151,7 @@ def one_span_sums(
         numeric_sums(M, row, integers, plan.height, rows, low, high, result)
 
 
-@kernel
+@apart
 def sum_one_span(
     M: Any, row: Any, plan: Any, integers: Any, rows: int, begin: int, end: int, group: int,
     starting: bool,
@@ -170,7 +170,7 @@ def sum_one_span(
     one_span_sums(M, row, plan, integers, rows, low, high, g)
 
 
-@kernel
+@apart
 def step_one_span(
     M: Any, row: Any, plan: Any, integers: Any, scale: Any, rows: int, begin: int, end: int,
     tile: int, starting: bool, kept: bool,

@@ -8,7 +8,7 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import codes, simd
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import apart, intrinsic, kernel
 from fastnn.kernels.panels import PANEL_BYTES
 
 __all__ = ["add_gradient", "residual_backward", "residual_forward"]
@@ -100,7 +100,7 @@ def add_panels(
         add_rows(M, to + here, at + here, there, (last - first) * panel)
 
 
-@kernel
+@apart
 def residual_forward(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Add what a block reads to what it gives, of some rows.
 
@@ -110,7 +110,7 @@ def residual_forward(M: Any, row: Any, height: int, first: int, last: int) -> No
     add_panels(M, row.result, row.source, row.other, row.outputs, height, first, last)
 
 
-@kernel
+@apart
 def residual_backward(
     M: Any, row: Any, slope: int, source: int, height: int, first: int, last: int
 ) -> None:
@@ -136,7 +136,7 @@ def residual_backward(
         add_panels(M, row.dsource, row.dresult, none, row.outputs, height, first, last)
 
 
-@kernel
+@apart
 def add_gradient(M: Any, row: Any, height: int, first: int, last: int) -> None:
     """Add the derivative of a sum that reads what the operation reads too, of some rows.
 

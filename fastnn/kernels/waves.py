@@ -14,7 +14,7 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels import codes, simd, vector_math
-from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels._jit import apart, intrinsic, kernel
 from fastnn.kernels.gathers import column_at, copy_run
 from fastnn.kernels.panels import PANEL_BYTES
 
@@ -247,7 +247,7 @@ def turn_weights(M: Any, to: int, w: int, rows: int, pitch: int, count: int) -> 
             M[to + n * rows + f] = M[w + f * pitch + n]
 
 
-@kernel
+@apart
 def numeric_forward(M: Any, row: Any, integers: Any, height: int, first: int, last: int) -> None:
     """Compute the vectors of some rows' numbers, and copy the columns that pass.
 
@@ -287,7 +287,7 @@ def numeric_forward(M: Any, row: Any, integers: Any, height: int, first: int, la
             rectify(M, to + i * panel, to + i * panel, count)
 
 
-@kernel
+@apart
 def numeric_backward(M: Any, row: Any, integers: Any, height: int, first: int, last: int) -> None:
     """Compute what comes back to the frequencies, of some rows, and to the columns that pass.
 
