@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from fastnn.loggers import MLflowLogger as MLflowLogger
     from fastnn.loggers import TensorBoardLogger as TensorBoardLogger
     from fastnn.losses import CrossEntropy as CrossEntropy
+    from fastnn.losses import CustomActivation as CustomActivation
+    from fastnn.losses import CustomLoss as CustomLoss
     from fastnn.losses import Focal as Focal
     from fastnn.losses import Huber as Huber
     from fastnn.losses import Quantile as Quantile
@@ -69,8 +71,6 @@ if TYPE_CHECKING:
     from fastnn.optimizers import RAdam as RAdam
     from fastnn.optimizers import RMSprop as RMSprop
     from fastnn.optimizers import Rprop as Rprop
-    from fastnn.own import CustomActivation as CustomActivation
-    from fastnn.own import CustomLoss as CustomLoss
     from fastnn.periodic import NumericEmbedding as NumericEmbedding
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
@@ -109,8 +109,9 @@ _HOMES = {
     "ConstantRate": "schedules",
     "CosineDecay": "schedules",
     "CrossEntropy": "losses",
-    "CustomActivation": "own",
-    "CustomLoss": "own",
+    # Where the library's own names are known.
+    "CustomActivation": "losses",
+    "CustomLoss": "losses",
     "Dense": "layers",
     "Diagnosis": "diagnosis",
     "DivergenceError": "errors",

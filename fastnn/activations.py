@@ -250,6 +250,8 @@ def _row_of(name: str) -> Activation:
     )
 
 
+own.RESERVED.update(_ROWS, *(row.aliases for row in _ROWS.values()))
+
 #: By name; those that users made are found too, and not listed.
 ACTIVATIONS: dict[str, Activation] = own.Extended(_ROWS, _row_of)
 

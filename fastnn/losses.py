@@ -18,6 +18,8 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.hints import understands
 from fastnn.kernels import codes
 from fastnn.names import NUMERIC, TargetKind, check_real, describe, lookup, several
+from fastnn.own import CustomActivation as CustomActivation
+from fastnn.own import CustomLoss as CustomLoss
 
 __all__ = [
     "LOSSES",
@@ -541,6 +543,8 @@ LOSSES: dict[str, Loss] = {
         ),
     )
 }
+
+own.RESERVED.update(LOSSES, *(row.aliases for row in LOSSES.values()))
 
 #: The records, by their names.
 RECORDS: dict[str, type[Any]] = {

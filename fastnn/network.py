@@ -817,7 +817,8 @@ class Sequential(Differentiable):
         """Take one step by a gradient that was computed before, keeping the optimizer's state.
 
         `loss_and_gradient` and this, one after the other, are what `train_on_batch` does in one
-        call, but for dropout.  Between the two a gradient can be changed, or added up: that of a
+        call, but for dropout, and for layers that follow the batches, such as `BatchNorm`, which
+        are refused.  Between the two a gradient can be changed, or added up: that of a
         batch whose parts lie on several machines, or are too many for one call, is the mean of the
         parts' gradients, each weighted by its share of the examples' weights.
 
@@ -861,6 +862,13 @@ class Sequential(Differentiable):
         def take() -> _Taken:
             rule = resolve_optimizer(optimizer)
             layout, dtype = self.layout, self.dtype
+            following = next((one.layer for one in layout.operations if one.whole), None)
+            if following is not None:
+                raise ValueError(
+                    f"apply_gradient moves parameters alone, and not what {following!r} keeps of "
+                    "the batches that training sees, by which it predicts. train_on_batch and fit "
+                    "do; fastnn.LayerNorm() keeps nothing, nor does a layer with trainable=False."
+                )
             vector = gate.parameters(gradient, (layout.size,), dtype, "gradient")
             nothing = np.empty((0, layout.inputs), dtype)
             nothing.flags.writeable = False

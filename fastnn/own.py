@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -53,7 +54,7 @@ class Extended(dict[str, Row]):
 class _Own:
     """What own activations and losses have in common: two functions, a name, and their code."""
 
-    __slots__ = ("__weakref__", "_code", "_held", "functions", "name")
+    __slots__ = ("__weakref__", "_code", "_held", "_in_vain", "functions", "name")
     functions: tuple[Number, Number]
     name: str
 
@@ -66,14 +67,29 @@ class _Own:
                 raise TypeError(
                     f"{argument} must be a Python function of numbers; got {describe(function)}."
                 )
+            kind: type[Any] = type(function)
+            if kind is not FunctionType:
+                raise TypeError(
+                    f"{argument} must be a plain function, written with def or lambda, which may "
+                    f"call others, such as math.sinh; got {describe(function)}."
+                )
         first, second = functions.values()
         found = getattr(first, "__name__", "") if name is None else name
         if not isinstance(found, str) or not found.isidentifier():
             wanted = "a name for the registry and for files, of letters, digits and underscores"
             raise ValueError(f"name must be {wanted}; got {describe(found)}.")
+        if found in RESERVED:
+            raise ValueError(
+                f"name must be one that the library has no other meaning for; got {found!r}. "
+                f"Give another one, such as name='my_{found}'."
+            )
         self.functions, self.name = (first, second), found  # type: ignore[assignment]
-        self._code, self._held = None, None
+        self._code, self._held, self._in_vain = None, None, False
         known = table.get(found)
+        if known is not None and known._in_vain:
+            # The name of a pair that cannot be compiled is free for one that can.
+            del table[found]
+            known = None
         if known is not None and not _same(known, self, settings):
             raise ValueError(
                 f"name must stand for one pair of functions; {found!r} was registered with others "
@@ -113,7 +129,9 @@ class _Own:
             # A compiler is loaded where one is needed.
             from fastnn.kernels.own_functions import written_down
 
+            self._in_vain = True
             self._code, self._held = written_down(self)
+            self._in_vain = False
         found: int = self._code
         return found
 
@@ -121,14 +139,14 @@ class _Own:
 class CustomActivation(_Own):
     """An activation of your own: Python functions of one number, compiled once.
 
-    Making one registers it: layers take it, ``Dense(64, swish)``, or its name, and files hold
+    Making one registers it: layers take it, ``Dense(64, square)``, or its name, and files hold
     the name.  Before such a file is loaded the activation must have been made again.
 
     Parameters
     ----------
     value : callable
         ``value(z)`` returns f(z); with numbers, ``math``, and what else Numba compiles.  It is
-        finite from -10 to 10.
+        finite from -10 to 10.  Global variables count as they are at the first use.
     derivative : callable
         ``derivative(z)`` returns f'(z); or of ``a = f(z)``, where `derivative_from` says so.
     derivative_from : {"Z", "A"}, default "Z"
@@ -284,6 +302,9 @@ class CustomLoss(_Own):
             lambda Yhat, Y: self.slopes(Yhat, Y) / len(Y),
         )
 
+
+#: Names that stand for something else: rows of the library's tables, their aliases, and "auto".
+RESERVED: set[str] = {"auto"}
 
 #: Those that there are, by name.
 ACTIVATIONS: dict[str, CustomActivation] = {}

@@ -186,9 +186,16 @@ def measured_targets(data: Data, dtype: Any, last: str, argument: str = "y") -> 
     Raises
     ------
     ValueError
-        If a target is no number of the network's dtype.
+        If a target is no number of the network's dtype, or there are several where all outputs
+        are in the units of one.
     """
     values = data.targets.values
+    if last == "increasing" and values.shape[1] > 1:
+        raise ValueError(
+            "scale_targets=True with a last layer of activation 'increasing' is for one target, of "
+            f"whose quantiles all outputs are (loss=fastnn.Quantiles([...])); got {argument} of "
+            f"{values.shape[1]} columns. Leave scale_targets=False, or end with 'identity'."
+        )
     known = ~np.isnan(values)
     weights = data.weights.astype(np.float64) if data.weights.size else None
     if weights is not None and data.targets.missing:

@@ -724,3 +724,11 @@ def test_averages_of_weights_are_refused(backend):
     fn.Sequential([fn.Dense(4), frozen, fn.Dense(1)], rng=0).fit(
         X, y, epochs=4, average=fn.SWA(2), backend=backend, progress=False
     )
+
+
+def test_a_gradient_that_is_given_is_refused():
+    net = fn.Sequential([fn.BatchNorm(), fn.Dense(1)], inputs=2, rng=0)
+    with pytest.raises(ValueError, match=r"apply_gradient moves parameters alone.*BatchNorm"):
+        net.apply_gradient(np.zeros(net.parameters.size))
+    frozen = fn.Sequential([fn.BatchNorm(trainable=False), fn.Dense(1)], inputs=2, rng=0)
+    frozen.apply_gradient(np.zeros(frozen.parameters.size))

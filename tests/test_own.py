@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 
@@ -194,7 +195,7 @@ def test_a_name_stands_for_one_pair_of_functions():
     ("functions", "said"),
     [
         ((lambda z: z * z, lambda z: 2.1 * z), r"at z = -9.847 it gave .* say -19.69"),
-        ((math.log, lambda z: 1 / z), "must compute a number; at 0 it raised ValueError"),
+        ((lambda z: math.log(z), lambda z: 1 / z), "must compute a number; at 0 it raised ValueError"),
         ((lambda z: 1 / z, lambda z: 1.0), "at 0 it raised ZeroDivisionError"),
         ((lambda z: math.nan, lambda z: 1.0), "must return a finite number; at 0 it gave nan"),
         ((lambda z: "x", lambda z: 1.0), "value must return one number; at 0 it gave 'x'"),
@@ -292,3 +293,34 @@ def test_estimators_take_own_functions():
         mine.to_sklearn()
     sorted_out = fn.MLPClassifier(activation=ACTIVATIONS["silu"], **settings).fit(X, y[:, 0] > 0)
     assert 0.0 <= sorted_out.score(X, y[:, 0] > 0) <= 1.0
+
+
+@pytest.mark.parametrize(
+    "name", ["huber", "mse", "cross_entropy", "relu", "swish", "softmax", "auto"]
+)
+def test_names_of_the_library_s_own_are_refused(name):
+    with pytest.raises(ValueError, match=f"name must be one .* got '{name}'"):
+        fn.CustomLoss(lambda a, y: (a - y) ** 2, lambda a, y: 2 * (a - y), name=name)
+    with pytest.raises(ValueError, match=f"name must be one .* got '{name}'"):
+        fn.CustomActivation(lambda z: 2 * z, lambda z: 2.0, name=name)
+
+
+@pytest.mark.parametrize(
+    "function", [math.sinh, np.sinh, functools.partial(pow, 2.0), [].append, fn.Dense]
+)
+def test_what_is_no_plain_function_is_refused(function):
+    with pytest.raises(TypeError, match="value must be a plain function"):
+        fn.CustomActivation(function, lambda z: 1.0, name="own_other")
+
+
+@pytest.mark.jit
+def test_a_name_is_free_again_where_nothing_could_be_compiled():
+    def helper(z):
+        return z * z
+
+    bad = fn.CustomActivation(lambda z: helper(z), lambda z: 2 * z, name="own_freed")
+    with pytest.raises(ValueError, match="cannot be compiled"):
+        fn.Sequential([fn.Dense(1, bad)], inputs=1).predict([[1.0]], backend="native")
+    good = fn.CustomActivation(lambda z: z * z, lambda z: 2 * z, name="own_freed")
+    net = fn.Sequential([fn.Dense(1, good, initializer=2.0)], inputs=1)
+    assert net.predict([[1.0]], backend="native").tolist() == [[4.0]]

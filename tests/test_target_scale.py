@@ -531,3 +531,9 @@ def test_scales_need_no_warning_and_diagnose_sees_scaled_targets(recwarn):
     net.diagnose(X, 1e6 * y)
     assert not recwarn.list
     assert fn.find_learning_rate(network(), X, 1e6 * y, steps=30).suggestion > 0
+
+
+def test_outputs_in_order_need_quantiles():
+    net = fn.Sequential([fn.Dense(3, "increasing")], scale_targets=True)
+    with pytest.raises(ValueError, match=r"is for one target.* got y of 3 columns"):
+        net.fit([[1.0], [2.0]], [[1.0, 2, 3], [3, 4, 50]], "mean_squared_error", epochs=1)
