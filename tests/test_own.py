@@ -195,7 +195,7 @@ def test_a_name_stands_for_one_pair_of_functions():
     ("functions", "said"),
     [
         ((lambda z: z * z, lambda z: 2.1 * z), r"at z = -9.847 it gave .* say -19.69"),
-        ((lambda z: math.log(z), lambda z: 1 / z), "must compute a number; at 0 it raised ValueError"),
+        ((lambda z: math.log(z), lambda z: 1 / z), "at 0 it raised ValueError"),
         ((lambda z: 1 / z, lambda z: 1.0), "at 0 it raised ZeroDivisionError"),
         ((lambda z: math.nan, lambda z: 1.0), "must return a finite number; at 0 it gave nan"),
         ((lambda z: "x", lambda z: 1.0), "value must return one number; at 0 it gave 'x'"),
