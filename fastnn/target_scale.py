@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference
+from fastnn import notices, reference
 from fastnn.data import Data
+from fastnn.errors import FitWarning
 from fastnn.gate import Targets
 from fastnn.losses import LOSSES, Loss
 from fastnn.names import describe
 from fastnn.scaling import measured
 
 __all__ = ["TargetScale", "check_last", "check_loss", "measured_targets", "target_scale_of"]
+
+# The distance of neighbouring predictions, in deviations of the targets, from which on it shows.
+_COARSE = 0.02
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
@@ -170,7 +174,7 @@ def measured_targets(data: Data, dtype: Any, last: str, argument: str = "y") -> 
     """Return the scale of targets, given in float64, of those that are known, by their weights.
 
     A column that has one value only is left alone, as is one whose deviation is no number of the
-    network's dtype.
+    network's dtype.  Warns where predictions in that dtype would be too coarse for the targets.
 
     Parameters
     ----------
@@ -217,7 +221,21 @@ def measured_targets(data: Data, dtype: Any, last: str, argument: str = "y") -> 
         found = measured(one, w)
         if float(limits.tiny) <= found[1][0]:
             mean[column], deviation[column] = found[0][0], found[1][0]
+    _warn_of_spacing(mean, deviation, np.dtype(dtype), argument)
     return TargetScale(mean, deviation, last == "increasing")
+
+
+def _warn_of_spacing(mean: Doubles, deviation: Doubles, dtype: Any, argument: str) -> None:
+    """Warn where predictions of a dtype cannot follow the targets, which lie too close together."""
+    spacing = float(np.finfo(dtype).eps) * np.abs(mean)
+    worst = int((spacing / deviation).argmax())
+    if spacing[worst] > _COARSE * deviation[worst] and dtype != np.float64:
+        notices.warn(
+            f"{argument} has values around {mean[worst]:.6g} in column {worst}, of deviation "
+            f"{deviation[worst]:.3g}; predictions in {dtype} tell such numbers apart by "
+            f"{spacing[worst]:.2g} only. Use dtype='float64', or subtract a constant before.",
+            FitWarning,
+        )
 
 
 def target_scale_of(arrays: Mapping[str, NDArray[Any]], outputs: int, last: str) -> TargetScale:

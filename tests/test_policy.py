@@ -320,7 +320,9 @@ ALLOWED = {
     "loggers": {"callbacks", "names"},
     "limits": {"callbacks", "hints", "names", "words"},
     "system": {"leftovers", "names"},
-    "target_scale": {"data", "gate", "losses", "names", "reference", "scaling"},
+    "target_scale": {
+        "data", "errors", "gate", "losses", "names", "notices", "reference", "scaling",
+    },
     "tested": {"notices"},
     "textbook": {
         "conventions", "data", "gate", "jobs", "kernels.codes", "layout", "least_squares", "losses",

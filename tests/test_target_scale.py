@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import runpy
+import warnings
 
 import numpy as np
 import pytest
@@ -111,7 +112,8 @@ def test_targets_that_float32_cannot_tell_apart_are_learnt():
     X, _ = examples(200)
     y = 1e9 + np.sin(X[:, 0])
     net = network(units=1, dtype="float32")
-    history = net.fit(X, y, epochs=60, optimizer=fn.Adam(0.02), metrics="rmse")
+    with pytest.warns(fn.FitWarning, match="predictions in float32"):
+        history = net.fit(X, y, epochs=60, optimizer=fn.Adam(0.02), metrics="rmse")
     assert history["rmse"][-1] < 0.1
 
 
@@ -537,3 +539,25 @@ def test_outputs_in_order_need_quantiles():
     net = fn.Sequential([fn.Dense(3, "increasing")], scale_targets=True)
     with pytest.raises(ValueError, match=r"is for one target.* got y of 3 columns"):
         net.fit([[1.0], [2.0]], [[1.0, 2, 3], [3, 4, 50]], "mean_squared_error", epochs=1)
+
+
+@pytest.mark.parametrize("estimator", [False, True])
+def test_targets_too_close_for_the_dtype_are_warned_of(estimator):
+    x = np.arange(50.0)[:, None]
+    y = 1.7e9 + x[:, 0]
+
+    def fit(dtype):
+        if estimator:
+            regressor = fn.MLPRegressor(
+                hidden_layer_sizes=(3,), scale_targets=True, dtype=dtype, max_iter=1, random_state=0
+            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Stochastic Optimizer")
+                regressor.fit(x, y)
+        else:
+            layers = [fn.Standardize(), fn.Dense(1)]
+            fn.Sequential(layers, dtype=dtype, scale_targets=True).fit(x, y, epochs=1)
+
+    with pytest.warns(fn.FitWarning, match=r"around 1\.7e\+09 .* float32 .* by 2e\+02 only"):
+        fit("float32")
+    fit("float64")
