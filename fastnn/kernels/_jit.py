@@ -53,7 +53,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _numba: Any = numba
 
 JIT_OFF: bool = bool(_numba.config.DISABLE_JIT)
-_JIT_OFF = JIT_OFF
 
 _FLAGS: dict[str, Any] = {
     "nogil": True,
@@ -97,7 +96,7 @@ def _part_compiler() -> Any:
     return PartCompiler
 
 
-_PartCompiler: Any = None if _JIT_OFF else _part_compiler()
+_PartCompiler: Any = None if JIT_OFF else _part_compiler()
 
 
 @contextlib.contextmanager
@@ -119,7 +118,7 @@ def _seldom_collected() -> Iterator[None]:
 
 def _compiled(function: Function, **options: Any) -> Function:
     """Compile with the house's flags, or leave the function as it is where the JIT is off."""
-    if _JIT_OFF:
+    if JIT_OFF:
         return function
     options = {**_FLAGS, **options}
     known = getattr(_numba.core.cpu, "CPUTargetOptions", None)
@@ -177,7 +176,7 @@ def _with_attributes(arg: Any) -> Any:
 
 def entry(function: Function) -> Function:
     """Compile a function that Python calls; its machine code is cached on disk."""
-    if _JIT_OFF:
+    if JIT_OFF:
 
         @functools.wraps(function)
         def quiet(*args: Any) -> Any:
@@ -209,7 +208,7 @@ def embeddable(misfit: Callable[..., str | None]) -> Callable[[Function], Functi
 
     def decorate(function: Function) -> Function:
         compiled: Any = entry(function)
-        if not _JIT_OFF:
+        if not JIT_OFF:
             name = function.__name__
             compiled._reduce_class = lambda: _ByName
             compiled._reduce_states = lambda: {"module": function.__module__, "name": name}
@@ -270,7 +269,7 @@ def user_function(function: Callable[..., Any], pipeline: Any = None) -> Any:
 
 def pointer_entry(function: Callable[..., None], signature: Any, *, cached: bool = True) -> Any:
     """Compile a function as one of C, which has an ``address``; None where the JIT is off."""
-    if _JIT_OFF:
+    if JIT_OFF:
         return None
     parts = signature.args, signature.return_type
     # Nothing else loads it.
@@ -346,7 +345,7 @@ def address_of(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
 
     The code takes and returns what Numba's own calls do.  It stays there as long as the entry.
     """
-    if _JIT_OFF:
+    if JIT_OFF:
         return 0
     dispatcher: Any = function
     try:
@@ -361,7 +360,7 @@ def external(name: str, signature: Any, twin: Callable[[], Any]) -> Callable[[],
 
     Where the JIT is off its twin in Python is called.
     """
-    if _JIT_OFF:
+    if JIT_OFF:
         return twin
     function: Callable[[], Any] = _numba.core.types.ExternalFunction(name, signature)
     return function
@@ -375,7 +374,7 @@ def intrinsic(twin: Function) -> Callable[[Callable[..., Any]], Function]:
     """
 
     def decorate(builder: Callable[..., Any]) -> Function:
-        block: Any = twin if _JIT_OFF else _numba.extending.intrinsic(prefer_literal=True)(builder)
+        block: Any = twin if JIT_OFF else _numba.extending.intrinsic(prefer_literal=True)(builder)
         chosen: Function = block
         return chosen
 
