@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -198,6 +199,9 @@ def step_by(job: Job, gradient: Floats) -> Stepped:
     DivergenceError
         If a weight or a moment becomes non-finite.
     """
+    # Only where its norm is limited has a whole gradient room in every plan.
+    limit = sys.float_info.max if job.clip_norm is None else job.clip_norm
+    job = replace(job, clip_norm=limit)
     ahead, stepper = _begun(job)
     trouble = stepper.apply(gradient)
     reached = _reached(job, ahead, stepper)

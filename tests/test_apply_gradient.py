@@ -102,6 +102,19 @@ def test_what_is_frozen_stays(backend):
 
 
 @pytest.mark.jit
+@pytest.mark.parametrize("widths", [(784, 512, 512, 10), (3, 700, 1), (900, 2, 2)])
+def test_a_whole_gradient_has_room_in_networks_of_any_size(widths):
+    p, *hidden, m = widths
+    layers = [*(fn.Dense(units, "tanh") for units in hidden), fn.Dense(m)]
+    one, two = (fn.Sequential(layers, inputs=p, rng=0) for _ in range(2))
+    X, y = RNG.normal(size=(8, p)), RNG.normal(size=(8, m))
+    for _ in range(3):
+        one.apply_gradient(one.loss_and_gradient(X, y)[1])
+        two.train_on_batch(X, y)
+        assert one.parameters.tobytes() == two.parameters.tobytes()
+
+
+@pytest.mark.jit
 def test_threads_change_no_bit():
     found = []
     gradient = RNG.normal(size=300 * 500 + 500 + 500 * 2 + 2)
