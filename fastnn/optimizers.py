@@ -18,7 +18,7 @@ from fastnn import words
 from fastnn.hints import understands
 from fastnn.kernels import codes, records
 from fastnn.names import check_bool, check_real, describe, lookup
-from fastnn.whole_batch import WholeBatch
+from fastnn.whole_batch import SEARCHES, WholeBatch, searched
 
 __all__ = [
     "OPTIMIZERS",
@@ -660,26 +660,28 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
 }
 
 
-def row_of(optimizer: object) -> OptimizerRow:
-    """Return the row of an optimizer's record, or say what an optimizer is."""
+def row_of(optimizer: object, others: tuple[str, ...] = ()) -> OptimizerRow:
+    """Return the row of an optimizer's record, or say what an optimizer is, or one of others."""
     for row in OPTIMIZERS.values():
         if type(optimizer) is row.record:
             return row
-    known = ", ".join(f"fastnn.{name}(...)" for name in OPTIMIZERS)
+    known = ", ".join(f"fastnn.{name}(...)" for name in (*OPTIMIZERS, *others))
     hint = f" Did you mean fastnn.{optimizer.__name__}()?" if isinstance(optimizer, type) else ""
     raise TypeError(
         f"optimizer must be one of {known}, or its name; got {describe(optimizer)}.{hint}"
     )
 
 
-def resolve_optimizer(optimizer: object) -> Optimizer:
-    """Take what was given for an optimizer.
+def resolve_optimizer(optimizer: object, *, fitting: bool = False) -> Optimizer:
+    """Take what was given for an optimizer that takes steps.
 
     Parameters
     ----------
     optimizer : record or str
         A record, or the name of one in `OPTIMIZERS`, as it stands there or in small letters,
         which stands for the record with its defaults.
+    fitting : bool
+        Whether the caller takes searches too, for messages.
 
     Returns
     -------
@@ -689,7 +691,8 @@ def resolve_optimizer(optimizer: object) -> Optimizer:
     Raises
     ------
     TypeError, ValueError
-        If it is anything else, a class instead of an object included, or an unknown name.
+        If it is anything else, a class instead of an object included, an unknown name, or a search
+        over all examples, which takes no steps.
 
     Examples
     --------
@@ -698,10 +701,18 @@ def resolve_optimizer(optimizer: object) -> Optimizer:
     >>> resolve_optimizer("RMSprop")
     RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
     """
+    search = searched(optimizer)
+    if search is not None:
+        raise ValueError(
+            f"optimizer must be one that takes steps, {', '.join(OPTIMIZERS)}; "
+            f"{type(search.record).__name__} searches over all examples at once, in fit alone."
+        )
+    others = SEARCHES if fitting else ()
     if isinstance(optimizer, str):
-        record: Optimizer = lookup(OPTIMIZERS, optimizer, "optimizer").record()
+        known: dict[str, Any] = OPTIMIZERS | {name: name for name in others}
+        record: Optimizer = lookup(known, optimizer, "optimizer").record()
         return record
-    row_of(optimizer)
+    row_of(optimizer, others)
     return optimizer  # type: ignore[return-value]
 
 

@@ -39,6 +39,7 @@ RECORDS = {
         *(row.record for row in optimizers.OPTIMIZERS.values()),
         *schedules.SCHEDULES.values(),
         schedules.FromFunction,
+        schedules.FromNumbers,
     )
 }
 

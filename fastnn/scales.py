@@ -39,6 +39,12 @@ _LEFT = 0.9
 
 _NAMED = 3
 
+# What has a network bring an array to unit scale by itself.
+_INSIDE = {
+    "X": "fastnn.Standardize() as the first layer",
+    "y": "fastnn.Sequential(..., scale_targets=True)",
+}
+
 
 def hopeless(
     X: Floats | SparseRows | None, y: Floats | None, coded: Sequence[int] = ()
@@ -74,9 +80,11 @@ def hopeless(
     found = [said[name] for name in both]
     if not found:
         return None
+    inside = " and ".join(_INSIDE[name] for name in both)
     return (
         f"{', and '.join(found)}: networks learn from numbers of about 1, and hardly from these. "
-        f"{standardize(both, _width(y))} net.diagnose(X, y) says more."
+        f"{standardize(both, _width(y))} Or have the network do it: {inside}. "
+        "net.diagnose(X, y) says more."
     )
 
 

@@ -518,7 +518,10 @@ class FromFunction:
     ) -> float:  # fmt: skip
         """Return the base times what the function gives."""
         factor: object = self.function(step / steps_per_epoch)
-        return base * check_real(factor, f"what {self.argument} gives", low=0.0)
+        if type(factor) is float and 0.0 <= factor < math.inf:
+            return base * factor
+        said = f"what {self.argument} gives at step {step}, {_after(step, steps_per_epoch)},"
+        return base * check_real(factor, said, low=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,17 +530,14 @@ class FromNumbers:
 
     factors: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        """Check the field once and store it in its plain form."""
+        object.__setattr__(self, "factors", _factors(self.factors, "factors"))
+
     @classmethod
     def of(cls, factors: object, argument: str) -> FromNumbers:
         """Take a list or an array of factors, or say what is wrong with it."""
-        listed: Any = factors.tolist() if isinstance(factors, np.ndarray) else factors
-        if not isinstance(listed, list | tuple) or not listed:
-            raise ValueError(
-                f"{argument} must hold a factor for each epoch; got {describe(factors)}."
-            )
-        return cls(
-            tuple(check_real(one, f"{argument}[{n}]", low=0.0) for n, one in enumerate(listed))
-        )
+        return cls(_factors(factors, argument))
 
     def rate(
         self, step: int, steps_per_epoch: int, epochs: float, base: float,
@@ -545,6 +545,14 @@ class FromNumbers:
     ) -> float:  # fmt: skip
         """Return the base times the factor of the step's epoch."""
         return base * self.factors[min(step // steps_per_epoch, len(self.factors) - 1)]
+
+
+def _factors(factors: object, argument: str) -> tuple[float, ...]:
+    """Return factors in their plain form, or say what is wrong with them."""
+    listed: Any = factors.tolist() if isinstance(factors, np.ndarray) else factors
+    if not isinstance(listed, list | tuple) or not listed:
+        raise ValueError(f"{argument} must hold a factor for each epoch; got {describe(factors)}.")
+    return tuple(check_real(one, f"{argument}[{n}]", low=0.0) for n, one in enumerate(listed))
 
 
 SCHEDULES: dict[str, type[Any]] = {
@@ -663,8 +671,8 @@ def rates(
 
     Raises
     ------
-    ValueError
-        If the schedule gives anything else.
+    TypeError, ValueError
+        If the schedule gives anything else; the message names the step.
 
     Examples
     --------
@@ -674,14 +682,34 @@ def rates(
     # A plateau's rate depends on the history alone, and is costly to compute in a long one.
     steady = isinstance(schedule, ReduceOnPlateau)
     steps = range(first, first + 1 if steady else last)
-    found = np.array([schedule.rate(s, steps_per_epoch, epochs, base, history) for s in steps])
-    right = np.isfinite(found) & (found >= 0.0)
-    if not right.all():
-        raise ValueError(
-            "schedule must give learning rates that are finite and at least 0; "
-            f"got {found[~right][0]!r}."
-        )
+    given = [schedule.rate(s, steps_per_epoch, epochs, base, history) for s in steps]
+    if all(type(rate) is float for rate in given):
+        found = np.array(given)
+        if not np.isfinite(found).all() or found.min() < 0.0:
+            found = _checked(given, first, steps_per_epoch)
+    else:
+        found = _checked(given, first, steps_per_epoch)
     return np.repeat(found, last - first) if steady else found
+
+
+def _checked(given: Sequence[object], first: int, steps_per_epoch: int) -> NDArray[np.float64]:
+    """Return the rates of steps from the first on as plain numbers, or name the one that is not."""
+    return np.array(
+        [
+            check_real(
+                rate,
+                f"the learning rate that schedule gives at step {step}, "
+                f"{_after(step, steps_per_epoch)},",
+                low=0.0,
+            )
+            for step, rate in enumerate(given, first)
+        ]
+    )
+
+
+def _after(step: int, steps_per_epoch: int) -> str:
+    """Say where a step is."""
+    return f"{step / steps_per_epoch:.4g} epochs from its start"
 
 
 def _half_cosine(place: float) -> float:

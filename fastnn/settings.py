@@ -75,7 +75,7 @@ class Settings:
         asked = as_callbacks(callbacks)
         found = cls(
             loss=row,
-            optimizer=SGD() if search is not None else resolve_optimizer(optimizer),
+            optimizer=(SGD() if search is not None else resolve_optimizer(optimizer, fitting=True)),
             search=search,
             metrics=resolve(metrics, row.targets, row.width(last.units), quantiles=row.ordered),
             callbacks=asked,

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from fastnn.names import check_integer, check_real
 
-__all__ = ["LBFGS", "LevenbergMarquardt", "Searched", "WholeBatch", "searched"]
+__all__ = ["LBFGS", "SEARCHES", "LevenbergMarquardt", "Searched", "WholeBatch", "searched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,11 @@ class Searched:
 _NAMES: dict[str, type[WholeBatch]] = {
     "lbfgs": LBFGS,
     "levenberg_marquardt": LevenbergMarquardt,
+    "levenbergmarquardt": LevenbergMarquardt,
 }
+
+#: The names of the records, as messages list them.
+SEARCHES = tuple(record.__name__ for record in (LBFGS, LevenbergMarquardt))
 
 
 def searched(optimizer: object) -> Searched | None:

@@ -348,6 +348,8 @@ def test_what_is_no_learning_rate_is_refused(rate, solver):
         one.fit(X, Y)
     if rate is fn.OneCycle:
         assert "Did you mean OneCycle()?" in str(problem.value)
+    elif isinstance(rate, list):
+        assert "learning_rate[0] must be a finite number" in str(problem.value)
     else:
         for name in (*RATES, *SCHEDULES):
             assert repr(name) in str(problem.value)
@@ -357,17 +359,37 @@ def test_what_is_no_learning_rate_is_refused(rate, solver):
 @pytest.mark.parametrize(
     ("rate", "words"),
     [
-        (lambda epoch: -1.0, "what learning_rate gives must be a finite number of at least 0.0"),
-        (lambda epoch: math.nan, "what learning_rate gives must be"),
-        (lambda epoch: "fast", "what learning_rate gives must be"),
-        (Gives(-1.0), "learning_rate cannot be followed: schedule must give learning rates that"),
-        (Gives(math.inf), "learning_rate cannot be followed: schedule must give"),
+        (lambda epoch: -1.0, "what learning_rate gives at step 0, 0 epochs from its start, must"),
+        (lambda epoch: math.nan, "what learning_rate gives at step 0"),
+        (lambda epoch: "fast", "what learning_rate gives at step 0"),
+        (Gives(-1.0), "learning_rate cannot be followed: the learning rate that schedule gives"),
+        (Gives(math.inf), "learning_rate cannot be followed: the learning rate that"),
     ],
 )
 def test_what_gives_no_rate_is_refused(rate, words):
     for start in (lambda one: one.fit(X, Y), lambda one: one.partial_fit(X, Y, classes=CLASSES)):
         with pytest.raises((ValueError, TypeError), match=words):
             start(classifier(rate))
+
+
+def test_factors_by_epoch_are_a_learning_rate(tmp_path):
+    factors = [1.0, 0.5, 0.1]
+    fits = [
+        classifier(given, max_iter=5).fit(X, Y)
+        for given in (factors, tuple(factors), np.array(factors), lambda e: factors[min(int(e), 2)])
+    ]
+    for one in fits[1:]:
+        assert all(map(np.array_equal, one.coefs_, fits[0].coefs_))
+    # What goes on knows its schedule, in a pickle and in a file.
+    ahead = classifier(factors).partial_fit(X, Y, classes=CLASSES)
+    ahead.save(tmp_path / "ahead")
+    copies = [pickle.loads(pickle.dumps(ahead)), fn.load_estimator(tmp_path / "ahead")]
+    for one in (ahead, *copies):
+        one.partial_fit(X, Y)
+        assert all(map(np.array_equal, one.coefs_, ahead.coefs_))
+    for wrong in ([], [1.0, -1.0], [1.0, math.nan], np.ones((2, 2)), ["a"]):
+        with pytest.raises((TypeError, ValueError), match="learning_rate"):
+            classifier(wrong).fit(X, Y)
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])

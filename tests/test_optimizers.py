@@ -404,3 +404,25 @@ def test_a_state_goes_on_under_other_numbers_of_the_same_rule():
     assert state.continued(fn.SGD(0.25)) is None
     # Another rule, though it has the same numbers.
     assert state.continued(fn.Nadam(0.25)) is None
+
+
+@pytest.mark.parametrize("given", ["lbfgs", "LevenbergMarquardt", fn.LBFGS(memory=3)])
+def test_a_search_is_no_step(given):
+    net = fn.Sequential([fn.Dense(1)], 2, rng=0)
+    X, y = np.eye(2), [1.0, 2.0]
+    calls = (
+        lambda: net.train_on_batch(X, y, optimizer=given),
+        lambda: net.apply_gradient(np.zeros(3), given),
+        lambda: net.diagnose(X, y, optimizer=given),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"one that takes steps, SGD.*in fit alone"):
+            call()
+    net.fit(X, y, optimizer=given, epochs=1, progress=False)
+
+
+def test_fit_lists_searches_among_the_optimizers():
+    net = fn.Sequential([fn.Dense(1)], 2, rng=0)
+    for wrong in ("levenberg", 3, fn.LBFGS):
+        with pytest.raises((TypeError, ValueError), match=r"LBFGS.*LevenbergMarquardt"):
+            net.fit(np.eye(2), [1.0, 2.0], optimizer=wrong)

@@ -122,6 +122,7 @@ def test_the_picture_shows_curve_and_suggestion():
         ({"batch_size": 0}, "batch_size must be"),
         ({"seed": -1}, "seed must be"),
         ({"optimizer": "adm"}, "optimizer must be"),
+        ({"optimizer": "lbfgs"}, "optimizer must be one that takes steps.*LBFGS searches over all"),
         ({"loss": "mqe"}, "loss must be"),
         ({"y": np.ones(3)}, "y"),
         ({"X": np.full((600, 4), np.nan)}, "X has NaN at row 0"),

@@ -144,3 +144,17 @@ def test_targets_of_several_outputs_are_to_be_standardized_by_column():
 def test_the_largest_floats_of_single_precision_are_told_without_overflow(recwarn):
     assert "X[:, 0] reaches 2e+38" in hopeless(np.full((3, 1), 2e38, "float32"), None)
     assert not recwarn.list
+
+
+def test_the_warning_says_what_does_it_inside():
+    said = hopeless(1e6 * X, 1e6 * Y[:, None])
+    assert (
+        "fastnn.Standardize() as the first layer and fastnn.Sequential(..., scale_targets" in said
+    )
+    assert "Standardize()" not in hopeless(X, 1e6 * Y[:, None])
+    assert "scale_targets=True" not in hopeless(1e6 * X, Y[:, None])
+    # And the advice helps.
+    net = fn.Sequential([fn.Standardize(), fn.Dense(1)], 3, rng=0, scale_targets=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.fit(1e6 * X, 1e6 * Y, epochs=1, progress=False)

@@ -258,8 +258,10 @@ def test_an_object_with_a_rate_is_a_schedule():
     ("factor", "kind"), [(-0.5, ValueError), (math.nan, ValueError), ("a", TypeError)]
 )
 def test_a_function_s_factor_is_checked(factor, kind):
-    with pytest.raises(kind, match="what schedule gives must be a finite number of at least 0"):
-        resolve_schedule(lambda epoch: factor).rate(0, SPE, EPOCHS, BASE)
+    with pytest.raises(
+        kind, match=r"what schedule gives at step 5, 1.25 epochs from its start, must be a finite"
+    ):
+        resolve_schedule(lambda epoch: factor).rate(5, 4, EPOCHS, BASE)
 
 
 @pytest.mark.parametrize(
@@ -375,14 +377,16 @@ def test_a_plateau_lowers_the_rate_by_what_the_fit_records():
 
 @pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf])
 def test_a_rate_that_is_none_is_refused_before_anything_is_changed(wrong):
-    with pytest.raises(ValueError, match="what schedule gives must be a finite number"):
+    with pytest.raises(
+        ValueError, match="what schedule gives at step 0, 0 epochs from its start, must be"
+    ):
         fitted(lambda epoch: wrong)
 
     class Wrong:
         def rate(self, step, steps_per_epoch, epochs, base, history=None):
             return wrong
 
-    with pytest.raises(ValueError, match="schedule must give learning rates that are finite"):
+    with pytest.raises(ValueError, match="the learning rate that schedule gives at step 0"):
         fitted(Wrong())
 
 
@@ -456,6 +460,30 @@ def test_a_fit_records_the_learning_rate_of_every_epoch_s_last_step(backend, pla
                     callbacks=seen.append)  # fmt: skip
     assert plain.learning_rates == [0.1] * 3
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("wrong", [math.nan, -1.0, math.inf, None, "fast", 1j, np.ones(2)])
+def test_a_wrong_rate_is_named_by_its_step(wrong):
+    class Late:
+        def rate(self, step, steps_per_epoch, epochs, base, history=None):
+            return base if step < 7 else wrong
+
+    message = r"learning rate that schedule gives at step 7, 1.75 epochs from its start, must be"
+    with pytest.raises((TypeError, ValueError), match=message):
+        rates(Late(), 4, 9, 4, EPOCHS, BASE)
+    X = np.random.default_rng(0).normal(size=(16, 3))
+    net = fn.Sequential([fn.Dense(1)], 3, "float64")
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.fit(X, X[:, 0], epochs=3, batch_size=4, schedule=Late(), optimizer=fn.SGD(0.1))
+    assert np.isfinite(net.parameters).all()
+
+
+def test_numbers_of_any_real_kind_are_rates():
+    class Given:
+        def rate(self, step, steps_per_epoch, epochs, base, history=None):
+            return (0.5, np.float32(0.25), 1, np.int64(2))[step]
+
+    assert rates(Given(), 0, 4, 2, EPOCHS, BASE).tolist() == [0.5, 0.25, 1.0, 2.0]
 
 
 def test_a_list_of_factors_is_one_for_each_epoch():

@@ -52,5 +52,5 @@ def overflow(network: Sequential, measure: Measure, known: Data) -> str | None:
     wider = ' or compute in dtype="float64"' if dtype == np.float32 and far < _FITS_DOUBLE else ""
     return (
         f"The loss overflowed {dtype}: the largest y{where} is {far:.3g}, and about 1 is good. "
-        f"Scale y, for example with sklearn.compose.TransformedTargetRegressor,{wider}"
+        f"Scale y, by scale_targets=True or sklearn.compose.TransformedTargetRegressor,{wider}"
     ).rstrip(",") + "."

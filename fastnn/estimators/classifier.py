@@ -77,7 +77,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         divided by 5 whenever nothing improves.  More than scikit-learn, for every solver but
         "lbfgs": a schedule of the library, as "one_cycle", "cosine", "plateau", "step",
         "exponential", "inverse_scaling" or "warmup", or as an object such as ``fn.OneCycle()``;
-        or a function of the epochs so far, a float, that gives a factor.  These are laid out for
+        a list or an array of factors, one per epoch, of which the last one stays; or a function of
+        the epochs so far, a float, that gives a factor.  These are laid out for
         ``max_iter`` epochs, with ``learning_rate_init`` for their base.  "plateau" takes a tenth
         of the rate whenever the score of examples held out, or else the loss, has for half of
         ``n_iter_no_change`` epochs not got better by more than ``tol``.

@@ -15,12 +15,13 @@ from fastnn.estimators.layered import Layered
 from fastnn.estimators.parameters import RATES
 from fastnn.names import check_real, describe
 from fastnn.optimizers import row_of
-from fastnn.schedules import SCHEDULES
+from fastnn.schedules import SCHEDULES, FromNumbers
 
 __all__ = ["LEARNT", "check_learnt", "same_labels"]
 
 _TARGETS = ("binary", "multiclass", "multilabel-indicator")
 _MOST_COUNT = 2**63
+_SCHEDULES = *SCHEDULES.values(), FromNumbers
 
 
 def check_learnt(estimator: Any, fitted: dict[str, Any]) -> None:
@@ -167,7 +168,7 @@ def _is_pace(value: Any) -> bool:
         and isinstance(value["follows_init"], (bool, np.bool_))
         and value["schedule"] in RATES
         and _is_real(value["power_t"])
-        and (value["scheduled"] is None or type(value["scheduled"]) in SCHEDULES.values())
+        and (value["scheduled"] is None or type(value["scheduled"]) in _SCHEDULES)
         and _is_count(value["epochs"])
         and isinstance(value["history"], dict)
         and all(isinstance(name, str) for name in value["history"])

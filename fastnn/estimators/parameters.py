@@ -304,7 +304,7 @@ COMMON: dict[str, Any] = {
     "solver": [StrOptions(set(SOLVERS))],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({*RATES, *SCHEDULES}), Schedule, callable],
+    "learning_rate": [StrOptions({*RATES, *SCHEDULES}), Schedule, callable, "array-like"],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
