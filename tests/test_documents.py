@@ -150,6 +150,38 @@ def test_lines_beside_the_equations_stand_in_the_reference(page: str) -> None:
         assert f"\n{lines}" in known, lines
 
 
+def test_lines_about_a_layer_stand_in_the_sources() -> None:
+    text = (ROOT / "docs" / "adding-a-layer.md").read_text("utf-8")
+    sources = (path.read_text("utf-8") for path in (ROOT / "fastnn").rglob("*.py"))
+    known = [[line.strip() for line in source.splitlines()] for source in sources]
+    quoted = re.findall(r"^```py\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert len(quoted) > 8
+    for block in quoted:
+        lines = [line.strip() for line in block.splitlines()]
+        found = (
+            lines == source[place : place + len(lines)]
+            for source in known
+            for place, line in enumerate(source)
+            if line == lines[0]
+        )
+        assert any(found), block
+
+
+def test_words_of_the_glossary_are_used() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    sources = " ".join(path.read_text("utf-8") for path in (ROOT / "fastnn").rglob("*.py"))
+    used = set(re.findall(r"[a-z]+", sources.lower().replace("_", " ")))
+    rows = re.findall(r"^\| (?!here |---)(.*?) \|", text, re.MULTILINE)
+    words = re.findall(r"[a-z]+", " ".join(re.sub(r"\(.*?\)", "", row) for row in rows).lower())
+    assert len(rows) > 50
+    unused = [word for word in words if not {word, f"{word}s"} & used]
+    assert not unused
+    for word in ("panel", "tile", "unit", "band", "chunk", "group", "slice", "source", "stepper"):
+        assert word in words
+    for word in ("narrow", "matched", "phase", "span", "row", "kind", "crew", "team"):
+        assert word in words
+
+
 @pytest.mark.site
 @pytest.mark.parametrize("name", ["first_look", "by_hand"])
 def test_a_notebook_runs_and_shows_tables(name: str) -> None:

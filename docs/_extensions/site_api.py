@@ -14,7 +14,10 @@ GROUPS = (
     ("Estimators", "In place of scikit-learn's."),
     ("Layers", "What a `Sequential` is made of."),
     ("Losses", "Losses with settings of their own; the others go by [name](tables.md)."),
-    ("Optimizers", "How a step follows from a gradient."),
+    (
+        "Optimizers",
+        "How a step follows from a gradient, and an average of the weights after steps.",
+    ),
     ("Schedules", "How the learning rate changes during a fit."),
     ("Metrics", "Metrics with settings of their own; the others go by [name](tables.md)."),
     ("Callbacks", "What runs between epochs."),
@@ -45,6 +48,8 @@ def group_of(name: str, thing: Any) -> str:
         return "Errors and warnings"
     if inspect.isclass(thing) and issubclass(thing, fastnn.Callback):
         return "Callbacks"
+    if name.startswith("Custom"):
+        return "Losses" if name == "CustomLoss" else "Layers"
     if name.startswith("MLP"):
         return "Estimators"
     if name in {"Sequential", "load"}:
@@ -56,7 +61,8 @@ def group_of(name: str, thing: Any) -> str:
     layers = ("layers", "activations", "norms", "slopes", "residual", "scaling", "embeddings")
     layers += ("periodic",)
     homes |= dict.fromkeys(layers, "Layers")
-    homes |= {"optimizers": "Optimizers", "metrics": "Metrics"}
+    homes |= dict.fromkeys(("optimizers", "whole_batch", "averages"), "Optimizers")
+    homes |= {"metrics": "Metrics"}
     return homes.get(home, "Results")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
@@ -91,12 +91,13 @@ def layers() -> Rows:
 
 
 def optimizers() -> Rows:
-    """Optimizers."""
+    """Optimizers: of batches, then of all examples at once."""
     from fastnn.optimizers import OPTIMIZERS
+    from fastnn.whole_batch import WholeBatch
 
     yield "optimizer", "what it does", "settings"
-    for row in OPTIMIZERS.values():
-        yield linked(row.record), first(row.record), settings(row.record)
+    for record in (*(row.record for row in OPTIMIZERS.values()), *get_args(WholeBatch)):
+        yield linked(record), first(record), settings(record)
 
 
 def schedules() -> Rows:
