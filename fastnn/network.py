@@ -2454,8 +2454,9 @@ class Sequential(Differentiable):
         Returns
         -------
         torch.nn.Sequential
-            Of ``Linear``, activation, ``BatchNorm1d`` and ``Dropout`` modules with copies of the
-            weights, in the network's dtype and in the mode of evaluation.
+            Of ``Linear``, activation, norm, ``PReLU`` and ``Dropout`` modules, and of a few of this
+            library's for what PyTorch has no module for, with copies of the weights, in the
+            network's dtype and in the mode of evaluation.
 
         Raises
         ------
@@ -2478,10 +2479,10 @@ class Sequential(Differentiable):
             from fastnn.exports.torch_out import to_torch
         except ImportError as problem:
             raise ImportError("to_torch needs PyTorch: see https://pytorch.org.") from problem
-        return to_torch(plain, self.layers)
+        return to_torch(plain)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the network as an ONNX file: a ``Gemm`` and its activation's operators per layer.
+        """Write the network as an ONNX file: a ``Gemm`` and its activation's operators per `Dense`.
 
         The input is ``X`` (n, p), the output ``Y`` (n, m), in the network's dtype; labels of
         `classes` stand in the metadata.

@@ -99,6 +99,67 @@ def test_products_and_sums_are_layers_too(tmp_path):
     assert net.predict([[1.0, 2.0]]).tolist() == [[2 * (3 + 4 + 5)]]
 
 
+def test_norms_as_others_write_them_are_read(tmp_path):
+    pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(9, 2)).astype(np.float32)
+    s, t, W = (rng.normal(size=size).astype(np.float32) for size in (2, 2, (2, 3)))
+    e, two = np.float32(1e-3), np.float32(2)
+    mean, axes = {"axes": [-1], "keepdims": 1}, np.array([1])
+    square = (X**2).mean(axis=1, keepdims=True) + 1e-3
+    off = X - X.mean(axis=1, keepdims=True)
+    normal = off / np.sqrt((off**2).mean(axis=1, keepdims=True) + 1e-3)
+    end = ("Gemm", ["n", "W"], "Y")
+    for nodes, wanted, opset in (
+        ([("LayerNormalization", ["X", "s"], "n", {"epsilon": 1e-3})], normal * s, 17),
+        (
+            [
+                ("ReduceMean", ["X"], "m", mean),
+                ("Sub", ["X", "m"], "o"),
+                ("Pow", ["o", "two"], "q"),
+                ("ReduceMean", ["q"], "v", mean),
+                ("Add", ["v", "e"], "w"),
+                ("Sqrt", ["w"], "r"),
+                ("Div", ["o", "r"], "d"),
+                ("Mul", ["d", "s"], "g"),
+                ("Add", ["g", "t"], "n"),
+            ],
+            normal * s + t,
+            13,
+        ),
+        ([("RMSNormalization", ["X", "s"], "n", {"epsilon": 1e-3})], X / np.sqrt(square) * s, 23),
+        (
+            [
+                ("Pow", ["X", "two"], "q"),
+                ("ReduceMean", ["q", "axes"], "v"),
+                ("Add", ["v", "e"], "w"),
+                ("Sqrt", ["w"], "r"),
+                ("Reciprocal", ["r"], "i"),
+                ("Mul", ["X", "i"], "d"),
+                ("Mul", ["d", "s"], "n"),
+            ],
+            X / np.sqrt(square) * s,
+            18,
+        ),
+        (
+            [
+                ("Pow", ["X", "two"], "q"),
+                ("ReduceMean", ["q", "axes"], "v"),
+                ("Add", ["v", "e"], "w"),
+                ("Sqrt", ["w"], "r"),
+                ("Div", ["X", "r"], "d"),
+                ("Mul", ["s", "d"], "n"),
+            ],
+            X / np.sqrt(square) * s,
+            18,
+        ),
+    ):
+        arrays = {"s": s, "t": t, "W": W, "e": e, "two": two, "axes": axes}
+        (tmp_path / "net.onnx").write_bytes(made(*nodes, end, arrays=arrays, opset=opset))
+        net = fn.from_onnx(tmp_path / "net.onnx")
+        assert net.predict(X) == pytest.approx(wanted @ W, abs=1e-5)
+
+
 GEMM = ("Gemm", ["X", "W"], "Y")
 REFUSED = {
     "Conv": (lambda: made(("Conv", ["X", "W"], "Y")), "its operator 'Conv'"),
@@ -108,12 +169,52 @@ REFUSED = {
         lambda: made(GEMM, ("Relu", ["X"], "Z"), outputs=("Y", "Z")), "has 1 and 2",
     ),
     "two inputs": (lambda: made(GEMM, inputs=("X", "U")), "has 2 and 1"),
-    "a sum with its input": (
-        lambda: made(("Gemm", ["X", "W"], "z"), ("Add", ["z", "X"], "Y")), "operator 'Add'",
+    "a sum with an input of another width": (
+        lambda: made(("Gemm", ["X", "W"], "z"), ("Add", ["z", "X"], "s"),
+                     ("Gemm", ["s", "W"], "Y")),
+        "reads 2 columns where there are 3",
     ),
-    "another slope": (
+    "a sum of something else": (
+        lambda: made(("Gemm", ["X", "W"], "z"), ("Tanh", ["X"], "t"), ("Add", ["z", "t"], "Y")),
+        "operator 'Tanh'",
+    ),
+    "a sum with a part of a block": (
+        lambda: made(("Gemm", ["X", "V"], "a"), ("Gemm", ["a", "V"], "b"), ("Add", ["a", "X"], "c"),
+                     ("Add", ["b", "c"], "Y"), arrays={"V": np.ones((2, 2), np.float32)}),
+        "adds something else than a block's input",
+    ),
+    "slopes at the end": (
         lambda: made(("Gemm", ["X", "W"], "z"), ("LeakyRelu", ["z"], "Y", {"alpha": 0.2})),
-        "operator 'LeakyRelu'",
+        "must end with a Dense layer",
+    ),
+    "a norm of other axes": (
+        lambda: made(("LayerNormalization", ["X", "V"], "n", {"axis": 0}),
+                     ("Gemm", ["n", "W"], "Y"), arrays={"V": np.ones(2, np.float32)}),
+        "operator 'LayerNormalization'",
+    ),
+    "a norm of another width": (
+        lambda: made(("Gemm", ["X", "W"], "z"), ("LayerNormalization", ["z", "V"], "Y"),
+                     arrays={"V": np.ones(2, np.float32)}),
+        "scale has 2 numbers for 3 columns",
+    ),
+    "a norm in training": (
+        lambda: made(("BatchNormalization", ["X", "V", "V", "V", "V"], "n", {"training_mode": 1}),
+                     ("Gemm", ["n", "W"], "Y"), arrays={"V": np.ones(2, np.float32)}),
+        "operator 'BatchNormalization'",
+    ),
+    "an activation of the inputs": (
+        lambda: made(("Relu", ["X"], "a"), ("Gemm", ["a", "W"], "Y")), "before any layer",
+    ),
+    "an activation of an activation": (
+        lambda: made(("Gemm", ["X", "W"], "z"), ("Tanh", ["z"], "t"), ("Tanh", ["t"], "Y")),
+        "operator 'Tanh'",
+    ),
+    "blocks without end": (
+        lambda: made(*(("Gemm", ["X" if n == 0 else f"g{n - 1}", "V"], f"g{n}") for n in range(40)),
+                     *(("Add", [f"g{39 - n}" if n == 0 else f"s{n - 1}", f"g{38 - n}"], f"s{n}")
+                       for n in range(39)), outputs=("s38",),
+                     arrays={"V": np.ones((2, 2), np.float32)}),
+        "deep within each other",
     ),
     "integers": (
         lambda: made(GEMM, arrays={"W": np.ones((2, 3), np.int64)}), "is of int64",

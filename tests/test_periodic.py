@@ -326,10 +326,9 @@ def test_a_fit_goes_on_to_the_same_bits(tmp_path):
     assert (twin.parameters == nets[0].parameters).all()
 
 
-def test_what_cannot_compute_it_says_so_by_name(tmp_path):
+def test_what_cannot_compute_it_says_so_by_name():
     net = network()
-    for call in (net.jitted, net.cfunc, lambda: net.to_c(tmp_path / "net.c"),
-                 lambda: net.to_python(tmp_path / "net.py")):  # fmt: skip
+    for call in (net.jitted, net.cfunc):
         with pytest.raises(ValueError, match="got a NumericEmbedding as layer 0"):
             call()
 

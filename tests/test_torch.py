@@ -20,7 +20,7 @@ from cases import DTYPES
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
-from fastnn.exports.torch_in import MODULES
+from fastnn.exports.torch_modules import MODULES
 
 DATA = Path(__file__).parent / "data"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
@@ -63,17 +62,10 @@ def _as(network: PlainNetwork, dtype: np.dtype[Any] | None) -> PlainNetwork:
     """Return a network in a dtype, or say that it does not fit."""
     if dtype is None or dtype == network.dtype:
         return network
-    with np.errstate(over="ignore"):
-        layers = tuple(
-            replace(
-                layer, W=layer.W.astype(dtype), b=None if layer.b is None else layer.b.astype(dtype)
-            )
-            for layer in network.layers
-        )
-    arrays = [array for layer in layers for array in (layer.W, layer.b) if array is not None]
-    if not all(np.isfinite(array).all() for array in arrays):
+    cast = network.cast(dtype)
+    if not all(np.isfinite(array).all() for array in cast.arrays):
         raise ValueError(f"dtype must hold all weights; got {dtype}, where one is infinite.")
-    return replace(network, layers=layers, dtype=dtype)
+    return cast
 
 
 def _answers(estimator: Any) -> Answers:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.exports import c_texts
+from fastnn.exports.c_program import Program
 from fastnn.exports.plain import PlainEmbedding, PlainNetwork, Quantized, Trial
 from fastnn.names import describe
 
@@ -74,12 +75,13 @@ def c_source(
     ValueError
         If a label is longer than C's texts may be.
     """
-    writer = _Writer(network, name, levels)
+    writer = _Writer(network, name, levels, Program(network, levels is not None))
     parts = [writer.head(), "#include <math.h>\n", writer.declarations()]
     parts += writer.arrays()
     parts.append(writer.fill(c_texts.DENSE if levels is None else c_texts.DENSE_OF_BYTES))
     parts += writer.embedding()
     parts += writer.activations()
+    parts += [writer.fill(c_texts.PARTS[part]) for part in writer.program.functions]
     parts.append(writer.predict())
     parts += writer.classes()
     parts.append(writer.self_test(trial))
@@ -93,6 +95,7 @@ class _Writer:
     network: PlainNetwork
     name: str
     levels: Quantized | None
+    program: Program
 
     @property
     def single(self) -> bool:
@@ -120,11 +123,11 @@ class _Writer:
         scales = 0 if levels is None else sum(layer.outputs for layer in network.layers)
         others = network.parameters - weights + scales
         constants = weights * (size if levels is None else 1) + others * size
-        between = 0 if self._embedding is None else self._embedding.outputs
-        stack = (sum(self._rooms()) + between) * size
+        stack = sum(self.program.sizes) * size
         activations = ", ".join(layer.activation for layer in network.layers)
+        others_too = f", with {', '.join(network.kinds)}" if network.kinds else ""
         facts = (
-            f"{network.sizes} ({activations}): {network.parameters:,} parameters in "
+            f"{network.sizes} ({activations}){others_too}: {network.parameters:,} parameters in "
             f"{constants:,} bytes of constants, with {stack:,} bytes of stack "
             f"for what lies between layers. Written by fastnn."
         )
@@ -167,6 +170,8 @@ class _Writer:
                 yield self._numbers(f"scale{place}", self.levels.scales[place])
             if layer.b is not None:
                 yield self._numbers(f"b{place}", layer.b)
+        for name, values in self.program.arrays:
+            yield self._numbers(name, values)
         for column, table in () if self._embedding is None else self._embedding.tables:
             yield self._numbers(f"table_{column}", table)
         labels = self.network.classes
@@ -206,27 +211,10 @@ class _Writer:
 
     def predict(self) -> str:
         """Return the function that computes the layers."""
-        layers = self.network.layers
-        rooms = [f"{room}[{size}]" for room, size in zip("ab", self._rooms(), strict=True) if size]
+        rooms = [f"r{room}[{size}]" for room, size in enumerate(self.program.sizes)]
         lines = ["void ${N}_predict(const $T *x, $T *y)", "{"]
-        if self._embedding is not None:
-            rooms.append(f"e[{self._embedding.outputs}]")
         lines += [f"    $T {', '.join(rooms)};"] if rooms else []
-        source = "x"
-        if self._embedding is not None:
-            lines.append("    ${N}_embed(x, e);")
-            source = "e"
-        for place, layer in enumerate(layers):
-            result = "y" if layer is layers[-1] else "ab"[place % 2]
-            scale = "" if self.levels is None else f" ${{N}}_scale{place},"
-            bias = "0" if layer.b is None else f"${{N}}_b{place}"
-            lines.append(
-                f"    ${{N}}_dense({source}, {layer.inputs}, ${{N}}_w{place},{scale} {bias}, "
-                f"{layer.outputs}, {result});"
-            )
-            if layer.activation != "identity":
-                lines.append(f"    ${{N}}_{layer.activation}({result}, {layer.outputs});")
-            source = result
+        lines += [f"    {line}" for line in self.program.lines]
         return self.fill("\n".join([*lines, "}", ""]))
 
     def classes(self) -> Iterator[str]:
@@ -245,11 +233,6 @@ class _Writer:
             count=len(trial.X),
             tolerance=next(self._literal(np.array([trial.tolerance], self.network.dtype))),
         )  # fmt: skip
-
-    def _rooms(self) -> tuple[int, int]:
-        """Return the size of the two alternating buffers between layers."""
-        hidden = [layer.outputs for layer in self.network.layers[:-1]]
-        return max(hidden[::2], default=0), max(hidden[1::2], default=0)
 
     def _numbers(self, what: str, values: Array) -> str:
         """Return the definition of an array of the network's type."""

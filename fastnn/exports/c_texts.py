@@ -16,6 +16,7 @@ __all__ = [
     "EACH",
     "EMBEDDED",
     "LARGEST",
+    "PARTS",
     "ROWS",
     "SIDE",
     "TEST",
@@ -56,6 +57,97 @@ static void ${N}_embed(const $T *restrict x, $T *restrict z)
     int k;
 $lines}
 """
+
+#: What each kind of part is called with behind its columns, and its function.
+PARTS: dict[str, str] = {
+    "LayerNorm": """\
+/* scale (a - mean) / sqrt(variance + epsilon) + shift. */
+static void ${N}_layer_norm($T *restrict a, int n, const $T *scale, const $T *shift, $T epsilon)
+{
+    $T mean = 0, variance = 0, by;
+    int k;
+    for (k = 0; k < n; k++)
+        mean += a[k];
+    mean /= ($T)n;
+    for (k = 0; k < n; k++)
+        variance += (a[k] - mean) * (a[k] - mean);
+    by = 1 / sqrt$f(variance / ($T)n + epsilon);
+    for (k = 0; k < n; k++)
+        a[k] = scale[k] * ((a[k] - mean) * by) + shift[k];
+}
+""",
+    "RMSNorm": """\
+/* scale a / sqrt(mean(a^2) + epsilon). */
+static void ${N}_rms_norm($T *restrict a, int n, const $T *scale, $T epsilon)
+{
+    $T square = 0, by;
+    int k;
+    for (k = 0; k < n; k++)
+        square += a[k] * a[k];
+    by = 1 / sqrt$f(square / ($T)n + epsilon);
+    for (k = 0; k < n; k++)
+        a[k] = scale[k] * (a[k] * by);
+}
+""",
+    "line": """\
+/* (a - mean) factor + rest. */
+static void ${N}_line($T *restrict a, int n, const $T *mean, const $T *factor, const $T *rest)
+{
+    int k;
+    for (k = 0; k < n; k++)
+        a[k] = (a[k] - mean[k]) * factor[k] + rest[k];
+}
+""",
+    "PReLU": """\
+static void ${N}_prelu($T *restrict a, int n, const $T *slope)
+{
+    int k;
+    for (k = 0; k < n; k++)
+        a[k] = a[k] < 0 ? slope[k] * a[k] : a[k];
+}
+""",
+    "NumericEmbedding": """\
+/* max(0, W v + b) of each column, v the sines, then the cosines, of 2 pi c x; then what passes. */
+static void ${N}_waves(const $T *restrict x, int columns, int passing, const $T *c, int frequencies,
+    const $T *w, const $T *b, int dimension, $T *restrict v, $T *restrict z)
+{
+    int i, j, k;
+    for (j = 0; j < columns; j++, c += frequencies, b += dimension, z += dimension) {
+        for (k = 0; k < frequencies; k++) {
+            /* Whole turns do nothing. */
+            const $T turns = c[k] * x[j], t = (turns - rint$f(turns)) * 6.283185307179586$F;
+            v[k] = sin$f(t);
+            v[frequencies + k] = cos$f(t);
+        }
+        for (k = 0; k < dimension; k++)
+            z[k] = b[k];
+        for (i = 0; i < 2 * frequencies; i++, w += dimension)
+            for (k = 0; k < dimension; k++)
+                z[k] += v[i] * w[k];
+        for (k = 0; k < dimension; k++)
+            z[k] = z[k] < 0 ? 0 : z[k];
+    }
+    for (j = 0; j < passing; j++)
+        z[j] = x[columns + j];
+}
+""",
+    "add": """\
+static void ${N}_add($T *restrict a, int n, const $T *x)
+{
+    int k;
+    for (k = 0; k < n; k++)
+        a[k] += x[k];
+}
+""",
+    "copy": """\
+static void ${N}_copy($T *restrict a, int n, const $T *x)
+{
+    int k;
+    for (k = 0; k < n; k++)
+        a[k] = x[k];
+}
+""",
+}
 
 EACH = """\
 static void ${N}_$activation($T *restrict a, int n)

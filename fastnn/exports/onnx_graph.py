@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.exports.parts import PlainPart, PlainSum, Step
 from fastnn.exports.plain import PlainEmbedding, PlainNetwork
 
-__all__ = ["PATTERNS", "Graph", "NamedNode", "Node", "Nodes"]
+__all__ = ["PARTS", "PATTERNS", "SINGLE", "Graph", "NamedNode", "Node", "Nodes", "nodes_of"]
 
 Array = NDArray[Any]
 
 # Where a slice ends that goes to the end.
 _FAR = 2**31 - 1
+
+
+Input: TypeAlias = int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +36,15 @@ class Node:
     ----------
     operator : str
         Its name in ONNX.
-    inputs : tuple of int, float or None
-        What it reads: the z of the layer (None), the result of an earlier node (its place), or a
-        number.
+    inputs : tuple of int, float, str or None
+        What it reads: the z of the layer (None), the result of an earlier node (its place), a
+        number, or one of the layer's arrays or numbers by name.
     attributes : tuple of (str, object)
         Sorted by name.
     """
 
     operator: str
-    inputs: tuple[int | float | None, ...]
+    inputs: tuple[Input, ...]
     attributes: tuple[tuple[str, Any], ...] = ()
 
 
@@ -54,7 +58,7 @@ class Nodes:
 
     nodes: list[Node] = field(default_factory=list)
 
-    def __call__(self, operator: str, *inputs: int | float | None, **attributes: Any) -> int:
+    def __call__(self, operator: str, *inputs: Input, **attributes: Any) -> int:
         """Add a node and return its place."""
         self.nodes.append(Node(operator, inputs, tuple(sorted(attributes.items()))))
         return len(self.nodes) - 1
@@ -66,7 +70,7 @@ Formula = Callable[[Nodes], object]
 _INT64 = 7
 
 
-def _nodes(formula: Formula) -> tuple[Node, ...]:
+def nodes_of(formula: Formula) -> tuple[Node, ...]:
     """Return the nodes of a formula."""
     made = Nodes()
     formula(made)
@@ -147,8 +151,68 @@ _FORMULAS: dict[str, tuple[Formula, ...]] = {
 
 #: The graphs that are an activation; the first is the one that is written.
 PATTERNS: dict[str, tuple[tuple[Node, ...], ...]] = {
-    name: tuple(map(_nodes, formulas)) for name, formulas in _FORMULAS.items()
+    name: tuple(map(nodes_of, formulas)) for name, formulas in _FORMULAS.items()
 }
+
+
+def _layer_norm(n: Nodes) -> None:
+    """Add ``scale (z - mean) / sqrt(variance + epsilon) + shift``, row by row."""
+    off = n("Sub", None, n("ReduceMean", None, axes=[-1], keepdims=1))
+    variance = n("ReduceMean", n("Mul", off, off), axes=[-1], keepdims=1)
+    normal = n("Div", off, n("Sqrt", n("Add", variance, "epsilon")))
+    n("Add", n("Mul", normal, "scale"), "shift")
+
+
+def _rms_norm(n: Nodes) -> None:
+    """Add ``scale z / sqrt(mean z^2 + epsilon)``, row by row."""
+    square = n("ReduceMean", n("Mul", None, None), axes=[-1], keepdims=1)
+    n("Mul", n("Div", None, n("Sqrt", n("Add", square, "epsilon"))), "scale")
+
+
+def _batch_norm(n: Nodes) -> None:
+    """Add ``scale (z - mean) / sqrt(variance + epsilon) + shift``, column by column."""
+    off = n("Sub", None, "mean")
+    normal = n("Div", off, n("Sqrt", n("Add", "variance", "epsilon")))
+    n("Add", n("Mul", normal, "scale"), "shift")
+
+
+def _waves(n: Nodes, passing: bool) -> None:
+    """Add ``relu(W v + b)`` of each column, v its waves, and what passes, if something does."""
+    x = n("Gather", None, "columns", axis=1) if passing else None
+    turns = n("Mul", n("Unsqueeze", x, Whole(2)), "frequencies")
+    # Whole turns do nothing.
+    t = n("Mul", n("Sub", turns, n("Round", turns)), 2 * math.pi)
+    v = n("Unsqueeze", n("Concat", n("Sin", t), n("Cos", t), axis=2), Whole(2))
+    z = n("Add", n("Squeeze", n("MatMul", v, "weights"), Whole(2)), "biases")
+    z = n("Flatten", n("Relu", z), axis=1)
+    if passing:
+        n("Concat", z, n("Gather", None, "passing", axis=1), axis=1)
+
+
+#: The graphs that are a layer of another kind, in float64 and where there is no operator for it.
+PARTS: dict[str, tuple[tuple[Node, ...], ...]] = {
+    "LayerNorm": (nodes_of(_layer_norm),),
+    "RMSNorm": (nodes_of(_rms_norm),),
+    "BatchNorm": (nodes_of(_batch_norm),),
+    "Standardize": (nodes_of(lambda n: n("Div", n("Sub", None, "mean"), "deviation")),),
+    "PReLU": (nodes_of(lambda n: n("PRelu", None, "slope")),),
+    "NumericEmbedding": (
+        nodes_of(lambda n: _waves(n, passing=False)), nodes_of(lambda n: _waves(n, passing=True)),
+    ),
+}  # fmt: skip
+
+#: The layers that are one operator in float32; its numbers are of float32 alone.
+SINGLE: dict[str, tuple[Node, ...]] = {
+    "LayerNorm": nodes_of(
+        lambda n: n("LayerNormalization", None, "scale", "shift", axis=-1, epsilon="epsilon")
+    ),
+    "BatchNorm": nodes_of(
+        lambda n: n(
+            "BatchNormalization", None, "scale", "shift", "mean", "variance", epsilon="epsilon",
+            momentum="momentum",
+        )
+    ),
+}  # fmt: skip
 
 
 class NamedNode(NamedTuple):
@@ -183,6 +247,7 @@ class Graph:
         self.arrays: dict[str, Array] = {}
         self._dtype, self._named = dtype, named
         self._numbers: dict[tuple[float, bool], str] = {}
+        self._layers = self._parts = self._sums = 0
 
     def add(
         self, operator: str, inputs: list[str], name: str, *, last: bool = False, **attributes: Any
@@ -221,26 +286,82 @@ class Graph:
         """
         if network.embedding is not None:
             source = self._embedded(network.embedding, source)
-        for place, layer in enumerate(network.layers):
-            last = end if place == len(network.layers) - 1 else None
-            pattern = PATTERNS[layer.activation][0]
-            inputs = [source, self.array(f"W{place}", layer.W)]
-            if layer.b is not None:
-                inputs.append(self.array(f"b{place}", layer.b))
-            source = z = self._result("Gemm", inputs, f"Z{place}", None if pattern else last)
-            names: list[str] = []
-            for n, node in enumerate(pattern):
-                ending = n == len(pattern) - 1
-                reads = [
-                    z if one is None else names[one] if isinstance(one, int) else self.number(one)
-                    for one in node.inputs
-                ]
-                name = f"A{place}" if ending else f"Z{place}_{n}"
-                source = self._result(
-                    node.operator, reads, name, last if ending else None, dict(node.attributes)
-                )
-                names.append(source)
+        for step in network.steps:
+            source = self._step(step, source, end if step is network.last else None)
         return source
+
+    def _step(self, step: Step, source: str, end: str | None = None) -> str:
+        """Add a layer; return the name of what it gives."""
+        if isinstance(step, PlainSum):
+            inner = source
+            for one in step.steps:
+                inner = self._step(one, inner)
+            number, self._sums = self._sums, self._sums + 1
+            return self.add("Add", [inner, source], f"sum_{number}")
+        if isinstance(step, PlainPart):
+            return self._part(step, source)
+        place, self._layers = self._layers, self._layers + 1
+        pattern = PATTERNS[step.activation][0]
+        inputs = [source, self.array(f"W{place}", step.W)]
+        if step.b is not None:
+            inputs.append(self.array(f"b{place}", step.b))
+        z = self._result("Gemm", inputs, f"Z{place}", None if pattern else end)
+        return self._pattern(pattern, z, {}, place, end)
+
+    def _part(self, step: PlainPart, source: str) -> str:
+        """Add a layer of another kind."""
+        place, self._parts = self._parts, self._parts + 1
+        layer: Any = step.layer
+        held: dict[str, Array] = {**step.parameters}
+        numbers: dict[str, Any] = {
+            name: getattr(layer, name, None) for name in ("epsilon", "momentum")
+        }
+        nodes = PARTS[step.name][0]
+        if self._dtype == np.float32:
+            nodes = SINGLE.get(step.name, nodes)
+        if step.name == "Standardize":
+            held["deviation"] = np.where(held["deviation"] > 0, held["deviation"], 1)
+            held["deviation"] = held["deviation"].astype(self._dtype)
+        elif step.name == "NumericEmbedding":
+            C = held["frequencies"]
+            held["weights"] = held["weights"].reshape(len(C), 2 * C.shape[1], -1)
+            if layer.passing:
+                nodes = PARTS[step.name][1]
+                held["columns"] = np.arange(len(C))
+                held["passing"] = np.arange(len(C), step.inputs)
+        names: dict[str, Any] = {}
+        for node in nodes:
+            for one in node.inputs:
+                if isinstance(one, str) and one not in names:
+                    names[one] = (
+                        self.array(f"{one}_{place}", held[one]) if one in held
+                        else self.number(numbers[one])
+                    )  # fmt: skip
+            names |= {one: numbers[one] for _, one in node.attributes if isinstance(one, str)}
+        return self._pattern(nodes, source, names, f"p{place}", None)
+
+    def _pattern(
+        self, pattern: tuple[Node, ...], z: str, named: dict[str, Any], place: int | str,
+        end: str | None,
+    ) -> str:  # fmt: skip
+        """Add the nodes of a pattern; return the name of the last one's result, z of none."""
+        names: list[str] = []
+        for n, node in enumerate(pattern):
+            ending = n == len(pattern) - 1
+            reads = [
+                z if one is None
+                else names[one] if isinstance(one, int)
+                else named[one] if isinstance(one, str)
+                else self.number(one)
+                for one in node.inputs
+            ]  # fmt: skip
+            more = {
+                name: named[value] if isinstance(value, str) else value
+                for name, value in node.attributes
+            }
+            name = f"A{place}" if ending else f"Z{place}_{n}"
+            names.append(self._result(node.operator, reads, name, end if ending else None, more))
+        return names[-1] if names else z
 
     def _embedded(self, embedding: PlainEmbedding, source: str) -> str:
         """Add what stands before the first layer; return the name of what that reads."""

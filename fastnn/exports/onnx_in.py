@@ -1,41 +1,45 @@
-"""Networks from ONNX files: chains of ``Gemm``, or ``MatMul`` and ``Add``, and activations."""
+"""Networks from ONNX files: chains of products, activations, normalisations and residual sums."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.errors import ModelFileError
-from fastnn.exports.onnx_graph import PATTERNS, Node
+from fastnn.exports.made import Held, network_of
+from fastnn.exports.onnx_match import Chain, activation_at, part_at
+from fastnn.exports.onnx_parts import Widths, active, made_part
 from fastnn.labels import labels_of
-from fastnn.layers import Dense
+from fastnn.layers import Dense, Dropout
 from fastnn.names import describe
 from fastnn.network import Sequential
+from fastnn.residual import Residual
+from fastnn.slopes import PReLU
 from fastnn.system import file_name, read_regular
 
 __all__ = ["from_onnx"]
 
 Array = NDArray[Any]
+_Read: TypeAlias = tuple[list[Held], str, Widths]
 
 _NEWEST_OPSET = 23
 _MOST_NODES = 20_000
 _LONGEST_LABELS = 1_000_000
 # Operators that are nothing when a network predicts.
 _NOTHING = {"Identity", "Dropout", "Flatten"}
-_CLOSE = 1e-6
 
 
 def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     """Return the network of an ONNX file.
 
     The graph must be a chain from one input to one output: ``Gemm``, or ``MatMul`` with or without
-    ``Add``, and after each the operators of one of this library's activations.
+    ``Add``, and after each the operators of one of this library's activations; between them
+    normalisations, slopes, and sums of what some of these give with what they read.
 
     Parameters
     ----------
@@ -94,6 +98,8 @@ def _network(model: Any, onnx: Any) -> Sequential:
     if model.functions or graph.sparse_initializer:
         raise ValueError("it has functions or sparse tensors of its own.")
     arrays = {one.name: _tensor(one, onnx) for one in graph.initializer}
+    if len(arrays) != len(graph.initializer):
+        raise ValueError("several of its tensors have one name.")
     nodes = []
     for node in graph.node:
         if len(node.output) != 1:
@@ -107,15 +113,14 @@ def _network(model: Any, onnx: Any) -> Sequential:
         raise ValueError(
             f"it must have one input and one output; it has {len(given)} and {len(graph.output)}."
         )
-    layers = list(_layers(_Chain(nodes, arrays, onnx), given[0], graph.output[0].name))
-    if not layers:
+    layers, end, (inputs, _) = _layers(Chain(nodes, arrays, onnx), given[0])
+    if end != graph.output[0].name:
+        raise ValueError("its output is not the end of a chain of layers.")
+    if not layers or inputs is None:
         raise ValueError("it has no layer.")
-    dtypes = {W.dtype for W, _, _ in layers}
-    if len(dtypes) != 1:
+    if len(set(_dtypes(layers))) != 1:
         raise ValueError("its layers are of several dtypes.")
-    dense = [Dense(W.shape[1], activation, bias=b is not None) for W, b, activation in layers]
-    net = Sequential(dense, layers[0][0].shape[0], dtypes.pop())
-    net.set_weights([one for W, b, _ in layers for one in (W, b) if one is not None])
+    net = network_of(layers, inputs)
     for entry in model.metadata_props:
         if entry.key == "fastnn.classes" and len(entry.value) <= _LONGEST_LABELS:
             net.classes = labels_of(json.loads(entry.value))
@@ -140,44 +145,93 @@ def _tensor(tensor: Any, onnx: Any) -> Array:
     return np.asarray(onnx.numpy_helper.to_array(tensor))
 
 
-@dataclass(slots=True)
-class _Chain:
-    """The nodes that are still to be read, in their order."""
-
-    nodes: list[Any]
-    arrays: dict[str, Array]
-    onnx: Any
-    at: int = 0
-
-    def peek(self) -> Any:
-        """Return the next node that does something."""
-        return self.nodes[self.at] if self.at < len(self.nodes) else None
-
-    def attributes(self, node: Any) -> dict[str, Any]:
-        """Return a node's attributes."""
-        return {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
+# Blocks within blocks; a network's may not be deeper.
+_DEEPEST = 32
 
 
-def _layers(chain: _Chain, source: str, end: str) -> Iterator[tuple[Array, Array | None, str]]:
-    """Yield weights (inputs, outputs), biases and activation of each layer."""
-    width = None
-    source = _skipped(chain, source)
-    while chain.peek() is not None:
-        W, b, z = _linear(chain, source)
-        if width is not None and W.shape[0] != width:
-            raise ValueError(f"a layer reads {W.shape[0]} columns where there are {width}.")
-        width = W.shape[1]
-        if b is not None and b.shape != (width,):
-            raise ValueError(f"a layer of {width} outputs has biases of shape {b.shape}.")
-        z = _skipped(chain, z)
-        activation, source = _activation(chain, z)
+def _layers(chain: Chain, source: str, width: int | None = None, depth: int = 0) -> _Read:
+    """Return the layers up to the stop, the name of what they give, and both their widths."""
+    found: list[Held] = []
+    reads = width
+    if depth > _DEEPEST:
+        raise ValueError(f"its sums stand more than {_DEEPEST} deep within each other.")
+    while True:
         source = _skipped(chain, source)
-        yield W, b, activation
-    if source != end:
-        raise ValueError("its output is not the end of a chain of layers.")
+        if chain.peek() is None:
+            return found, source, (reads, width)
+        place = chain.sum_of(source)
+        if place is not None:
+            held, source, widths = _sum(chain, source, place, width, depth)
+        elif (part := part_at(chain, source)) is not None:
+            name, named, source = part
+            held, widths = made_part(name, named, width)
+        elif (late := _late_activation(chain, source, found)) is not None:
+            source = late
+            continue
+        else:
+            held, source, widths = _dense(chain, source)
+        if None not in (width, widths[0]) and width != widths[0]:
+            raise ValueError(f"a layer reads {widths[0]} columns where there are {width}.")
+        reads, width = widths[0] if reads is None else reads, widths[1]
+        found.append(held)
 
 
-def _skipped(chain: _Chain, source: str) -> str:
+def _sum(
+    chain: Chain, source: str, place: int, width: int | None, depth: int
+) -> tuple[Held, str, Widths]:
+    """Return a block whose input is added to what it gives."""
+    node, stop = chain.nodes[place], chain.stop
+    others = [name for name in node.input if name != source]
+    if node.domain or len(node.input) != 2:
+        raise ValueError("its operator Add is none of two results.")
+    chain.stop = place
+    inner, result, widths = _layers(chain, source, width, depth + 1)
+    chain.stop = stop
+    if result != (others[0] if others else source):
+        raise ValueError("its operator Add adds something else than a block's input.")
+    chain.at = place + 1
+    # What dropouts alone leave is the input itself.
+    inner = inner or [Held(Dropout(0.0))]
+    layer = Residual([one.layer for one in inner])
+    return Held(layer, inside=tuple(inner)), node.output[0], widths
+
+
+def _dense(chain: Chain, source: str) -> tuple[Held, str, Widths]:
+    """Return a layer of weights, with its activation."""
+    W, b, z = _linear(chain, source)
+    width = W.shape[1]
+    if b is not None and b.shape != (width,):
+        raise ValueError(f"a layer of {width} outputs has biases of shape {b.shape}.")
+    z, activation = _skipped(chain, z), "identity"
+    if chain.sum_of(z) is None:
+        activation, z = activation_at(chain, z)
+    layer = Dense(width, activation, bias=b is not None)
+    return Held(layer, (W,) if b is None else (W, b)), z, (W.shape[0], width)
+
+
+def _late_activation(chain: Chain, source: str, found: list[Held]) -> str | None:
+    """Give an activation behind a BatchNorm to the Dense before it; return its result."""
+    at = chain.at
+    name, result = activation_at(chain, source)
+    if name == "identity":
+        return None
+    made = active(found[-2:], name)
+    if made is None:
+        chain.at = at
+        return None
+    found[-2:] = [made]
+    return result
+
+
+def _dtypes(layers: Sequence[Held]) -> Iterator[np.dtype[Any]]:
+    """Yield the dtypes of all arrays but slopes that a file has as attributes."""
+    for one in layers:
+        yield from _dtypes(one.inside)
+        if not (isinstance(one.layer, PReLU) and not one.layer.trainable):
+            yield from (array.dtype for array in one.parameters + one.buffers)
+
+
+def _skipped(chain: Chain, source: str) -> str:
     """Go over operators that do nothing, and return the name of what they give."""
     node = chain.peek()
     while node is not None and node.op_type in _NOTHING and list(node.input[:1]) == [source]:
@@ -189,7 +243,7 @@ def _skipped(chain: _Chain, source: str) -> str:
     return source
 
 
-def _linear(chain: _Chain, source: str) -> tuple[Array, Array | None, str]:
+def _linear(chain: Chain, source: str) -> tuple[Array, Array | None, str]:
     """Return weights (inputs, outputs) and biases of the next layer, and the name of its Z."""
     node = chain.peek()
     inputs = list(node.input)
@@ -197,7 +251,7 @@ def _linear(chain: _Chain, source: str) -> tuple[Array, Array | None, str]:
     if not known or len(inputs) < 2 or inputs[0] != source:
         raise ValueError(
             f"its operator {describe(node.op_type)} is none of a chain of Gemm, or MatMul and Add, "
-            "and of this library's activations."
+            "of this library's activations, of norms, and of sums with what they read."
         )
     numbers = chain.attributes(node)
     W, b = _matrix(chain, inputs[1]), None
@@ -224,7 +278,7 @@ def _linear(chain: _Chain, source: str) -> tuple[Array, Array | None, str]:
     return np.ascontiguousarray(W), b, z
 
 
-def _array(chain: _Chain, name: str) -> Array:
+def _array(chain: Chain, name: str) -> Array:
     """Return an array of the file, of real numbers."""
     found = chain.arrays.get(name)
     if found is None:
@@ -234,71 +288,9 @@ def _array(chain: _Chain, name: str) -> Array:
     return found
 
 
-def _matrix(chain: _Chain, name: str) -> Array:
+def _matrix(chain: Chain, name: str) -> Array:
     """Return weights of the file."""
     found = _array(chain, name)
     if found.ndim != 2 or not found.size:
         raise ValueError(f"its weights {describe(name)} are of shape {found.shape}.")
     return found
-
-
-def _activation(chain: _Chain, z: str) -> tuple[str, str]:
-    """Return the activation whose operators come next, the longest of several, and its result."""
-    best: tuple[int, str] = (0, "identity")
-    for name, patterns in PATTERNS.items():
-        for pattern in patterns:
-            if len(pattern) > best[0] and _fits(chain, z, pattern):
-                best = (len(pattern), name)
-    chain.at += best[0]
-    return best[1], chain.nodes[chain.at - 1].output[0] if best[0] else z
-
-
-def _fits(chain: _Chain, z: str, pattern: tuple[Node, ...]) -> bool:
-    """Whether the next nodes are those of a pattern."""
-    nodes = chain.nodes[chain.at : chain.at + len(pattern)]
-    if len(nodes) < len(pattern):
-        return False
-    for node, wanted in zip(nodes, pattern, strict=True):
-        if node.domain or node.op_type != wanted.operator:
-            return False
-        if not _same_numbers(chain.attributes(node), dict(wanted.attributes)):
-            return False
-        reads = [_reads(chain, z, nodes, one) for one in node.input]
-        expected = list(wanted.inputs)
-        commutes = wanted.operator in ("Add", "Mul", "Max", "Min")
-        if not _same(reads, expected) and not (commutes and _same(reads[::-1], expected)):
-            return False
-    return True
-
-
-def _reads(chain: _Chain, z: str, nodes: list[Any], name: str) -> object:
-    """Return what a name is to a pattern: z, an earlier node's place, or a number."""
-    if name == z:
-        return None
-    for place, node in enumerate(nodes):
-        if node.output[0] == name:
-            return place
-    found = chain.arrays.get(name)
-    return float(found.reshape(())) if found is not None and found.size == 1 else name
-
-
-def _same(reads: list[object], wanted: list[Any]) -> bool:
-    """Whether inputs are those of a pattern, numbers to rounding."""
-    return len(reads) == len(wanted) and all(
-        (type(one) is type(other) and one == other)
-        or (isinstance(one, float) and isinstance(other, float) and _near(one, other))
-        for one, other in zip(reads, wanted, strict=True)
-    )
-
-
-def _same_numbers(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether attributes are those of a pattern, numbers to rounding."""
-    return found.keys() == wanted.keys() and all(
-        _near(found[name], value) if isinstance(value, float) else found[name] == value
-        for name, value in wanted.items()
-    )
-
-
-def _near(one: float, other: float) -> bool:
-    """Whether two numbers are the same to float32's rounding."""
-    return abs(one - other) <= _CLOSE * max(abs(one), abs(other))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import string
 import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.exports.parts import PlainLayer, PlainPart, PlainSum, Step
 from fastnn.exports.plain import PlainNetwork, Trial
+from fastnn.norms import LayerNorm, RMSNorm
+from fastnn.periodic import NumericEmbedding
 
-__all__ = ["ACTIVATIONS", "python_source"]
+__all__ = ["ACTIVATIONS", "PARTS", "python_source"]
 
 _WIDTH = 96
 
@@ -62,6 +66,36 @@ ACTIVATIONS: dict[str, str] = {
     "increasing": _INCREASING,
 }
 
+#: The function of each other kind of layer.
+PARTS: dict[str, str] = {
+    "LayerNorm": (
+        "def layer_norm(a, epsilon, scale, shift):\n"
+        "    off = a - a.mean(axis=1, keepdims=True)\n"
+        "    variance = np.square(off).mean(axis=1, keepdims=True)\n"
+        "    return scale * (off / np.sqrt(variance + DTYPE.type(epsilon))) + shift\n"
+    ),
+    "RMSNorm": (
+        "def rms_norm(a, epsilon, scale):\n"
+        "    square = np.square(a).mean(axis=1, keepdims=True)\n"
+        "    return scale * (a / np.sqrt(square + DTYPE.type(epsilon)))\n"
+    ),
+    "line": "def line(a, mean, factor, rest):\n    return (a - mean) * factor + rest\n",
+    "PReLU": ("def prelu(a, slope):\n    return np.maximum(a, 0) + slope * np.minimum(a, 0)\n"),
+    "Residual": "def added(a, *layers):\n    return a + through(a, layers)\n",
+    "NumericEmbedding": (
+        "def waves(a, C, W, b):\n"
+        "    turns = C * a[:, : len(C), None]\n"
+        "    # Whole turns do nothing.\n"
+        "    t = (turns - np.rint(turns)) * DTYPE.type(2 * np.pi)\n"
+        "    v = np.concatenate([np.sin(t), np.cos(t)], axis=2)\n"
+        '    z = np.maximum(np.einsum("njf,jfd->njd", v, W) + b, 0)\n'
+        "    return np.hstack([z.reshape(len(a), -1), a[:, len(C) :]])\n"
+    ),
+}
+_CALLED = {
+    "LayerNorm": "layer_norm", "RMSNorm": "rms_norm", "PReLU": "prelu", "NumericEmbedding": "waves",
+}  # fmt: skip
+
 _MODULE = '''\
 """$facts
 
@@ -82,8 +116,20 @@ def array(text, *shape):
     return raw.astype(DTYPE).reshape(shape)
 
 
+def through(a, layers):
+    """Return what layers, one after another, make of rows."""
+    for function, *arguments in layers:
+        a = function(a, *arguments)
+    return a
+
+
+def dense(a, W, b, activation):
+    return activation(a @ W + b)
+
+
 $functions
-# Weights (inputs, outputs), biases (outputs,) and activation of each layer.
+# Each layer's function and what it takes beside its input; a dense one's are its weights (inputs,
+# outputs), biases (outputs,) and activation.
 LAYERS = [
 $layers]
 $embedding$labels
@@ -94,9 +140,7 @@ def predict(X):
     if a.ndim != 2 or a.shape[1] != $inputs:
         raise ValueError(f"X must be of shape (n, $inputs); got {a.shape}.")
 $begin    with np.errstate(over="ignore", under="ignore"):
-        for W, b, activation in LAYERS:
-            a = activation(a @ W + b)
-    return a
+        return through(a, LAYERS)
 $more
 
 def self_test():
@@ -143,17 +187,14 @@ def classify(X):
 def python_source(network: PlainNetwork, trial: Trial) -> str:
     """Return the module; see `c_source.c_source`."""
     names = dict.fromkeys(layer.activation for layer in network.layers)
+    others = f", with {', '.join(network.kinds)}: " if network.kinds else ": "
     facts = (
-        f"{network.sizes} ({', '.join(layer.activation for layer in network.layers)}): "
-        f"{network.parameters:,} parameters of {network.dtype}, written by fastnn."
+        f"{network.sizes} ({', '.join(layer.activation for layer in network.layers)})"
+        f"{others}{network.parameters:,} parameters of {network.dtype}, written by fastnn."
     )
-    layers = []
-    for layer in network.layers:
-        b = np.zeros(layer.outputs, network.dtype) if layer.b is None else layer.b
-        layers.append(
-            f"    (\n        array({_packed(layer.W, 12)}),\n"
-            f"        array({_packed(b, 12)}),\n        {layer.activation},\n    ),\n"
-        )
+    kinds = dict.fromkeys(_functions(network.steps))
+    functions = [ACTIVATIONS[name] for name in names] + [PARTS[kind] for kind in kinds]
+    layers = "".join(f"    {_written(step, 4)},\n" for step in network.steps)
     classify = more = labels = embedding = begin = ""
     if network.embedding is not None:
         begin = "    a = embedded(a)\n"
@@ -179,11 +220,51 @@ def python_source(network: PlainNetwork, trial: Trial) -> str:
     return string.Template(_MODULE).substitute(
         facts=textwrap.fill(facts, _WIDTH - 3).replace("\n", "\n\n", 1),
         inputs=network.inputs, outputs=network.outputs, classify=classify,
-        dtype=network.dtype.name, functions="\n\n".join(ACTIVATIONS[name] for name in names) + "\n",
-        layers="".join(layers), labels=labels, embedding=embedding, begin=begin, more=more,
+        dtype=network.dtype.name, functions="\n\n".join(functions) + "\n",
+        layers=layers, labels=labels, embedding=embedding, begin=begin, more=more,
         X=_packed(trial.X, 8), Y=_packed(trial.Y, 8), tolerance=repr(trial.tolerance),
         math="import math\n" if "gelu" in names else "",
     )  # fmt: skip
+
+
+def _functions(steps: Iterable[Step]) -> Iterator[str]:
+    """Yield which functions in `PARTS` some layers need."""
+    for step in steps:
+        if isinstance(step, PlainSum):
+            yield "Residual"
+            yield from _functions(step.steps)
+        elif isinstance(step, PlainPart):
+            yield step.name if step.line is None else "line"
+
+
+def _written(step: Step, indent: int) -> str:
+    """Return a layer as the module writes it: its function, and what that takes."""
+    margin, arguments = " " * (indent + 4), []
+    if isinstance(step, PlainSum):
+        name = "added"
+        arguments = [_written(inner, indent + 4) for inner in step.steps]
+    elif isinstance(step, PlainLayer):
+        name = "dense"
+        b = np.zeros(step.outputs, step.W.dtype) if step.b is None else step.b
+        arguments = [*_arrays([step.W, b], indent + 4), step.activation]
+    elif (line := step.line) is not None:
+        name = "line"
+        arrays = (one.astype(step.arrays[0].dtype) for one in (line.mean, line.factor, line.rest))
+        arguments = _arrays(arrays, indent + 4)
+    else:
+        name, layer = _CALLED[step.name], step.layer
+        arguments = [repr(layer.epsilon)] if isinstance(layer, (LayerNorm, RMSNorm)) else []
+        held = list(step.arrays)
+        if isinstance(layer, NumericEmbedding):
+            held[1] = held[1].reshape(len(held[0]), 2 * layer.frequencies, layer.dimension)
+        arguments += _arrays(held, indent + 4)
+    lines = "".join(f"{margin}{argument},\n" for argument in (name, *arguments))
+    return f"(\n{lines}{' ' * indent})"
+
+
+def _arrays(arrays: Iterable[NDArray[Any]], indent: int) -> list[str]:
+    """Return the expressions that are some arrays."""
+    return [f"array({_packed(array, indent + 4)})" for array in arrays]
 
 
 def _packed(values: NDArray[Any], indent: int) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from fastnn.exports.plain import PlainEmbedding, PlainNetwork, PlainNorm
-from fastnn.layers import Dense, Dropout, Layer
-from fastnn.norms import BatchNorm
+from fastnn.exports.parts import PlainPart, PlainSum, Step
+from fastnn.exports.plain import PlainEmbedding, PlainNetwork
+from fastnn.layers import Dropout
+from fastnn.norms import BatchNorm, LayerNorm, RMSNorm
+from fastnn.periodic import NumericEmbedding
+from fastnn.slopes import PReLU
 
-__all__ = ["Embed", "Exp", "Increasing", "Sin", "to_torch"]
+__all__ = [
+    "Embed", "Exp", "Increasing", "Residual", "Sin", "Standard", "Waves", "to_torch",
+]  # fmt: skip
 
 
 class Exp(torch.nn.Module):  # type: ignore[misc]
@@ -59,6 +65,62 @@ class Increasing(torch.nn.Module):  # type: ignore[misc]
         return torch.cumsum(torch.cat([z[..., :1], steps[..., 1:]], dim=-1), dim=-1)
 
 
+class Residual(torch.nn.Module):  # type: ignore[misc]
+    """What its modules give, and its input: `fastnn.Residual`."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Any) -> Any:
+        """Return the sum."""
+        return x + self.block(x)
+
+
+class Standard(torch.nn.Module):  # type: ignore[misc]
+    """Columns at unit scale: `fastnn.Standardize`, where no Linear module is behind it."""
+
+    def __init__(self, mean: Any, deviation: Any) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, x: Any) -> Any:
+        """Return ``(x - mean) / deviation``; a column that does not vary is left as it lies."""
+        by = torch.where(self.deviation > 0, self.deviation, torch.ones_like(self.deviation))
+        return (x - self.mean) / by
+
+
+class Waves(torch.nn.Module):  # type: ignore[misc]
+    """Periodic features of numbers, then columns that pass: `fastnn.NumericEmbedding`.
+
+    Parameters
+    ----------
+    passing : int
+        How many columns pass, the last ones.
+    frequencies, weights, biases : tensor
+        Of shapes (columns, k), (columns * 2 k, d) and (columns, d).
+    """
+
+    def __init__(self, passing: int, frequencies: Any, weights: Any, biases: Any) -> None:
+        super().__init__()
+        self.passing = passing
+        self.frequencies = torch.nn.Parameter(frequencies)
+        self.weights = torch.nn.Parameter(weights)
+        self.biases = torch.nn.Parameter(biases)
+
+    def forward(self, x: Any) -> Any:
+        """Return vectors of the columns, one after another, and what passes."""
+        columns, k = self.frequencies.shape
+        turns = self.frequencies * x[..., :columns, None]
+        # Whole turns do nothing.
+        t = 2 * torch.pi * (turns - torch.round(turns).detach())
+        v = torch.cat([torch.sin(t), torch.cos(t)], dim=-1)
+        W = self.weights.reshape(columns, 2 * k, -1)
+        z = torch.relu(torch.einsum("...jf,jfd->...jd", v, W) + self.biases)
+        return torch.cat([z.flatten(-2), x[..., columns:]], dim=-1)
+
+
 _MODULES: dict[str, Any] = {
     "sigmoid": torch.nn.Sigmoid,
     "tanh": torch.nn.Tanh,
@@ -79,43 +141,60 @@ _MODULES: dict[str, Any] = {
 }
 
 
-def to_torch(network: PlainNetwork, layers: Sequence[Layer]) -> torch.nn.Sequential:
-    """Return a ``torch.nn.Sequential`` of copies of the weights, in the mode of evaluation."""
+def to_torch(network: PlainNetwork) -> torch.nn.Sequential:
+    """Return a ``torch.nn.Sequential`` of copies of the weights, in the mode of evaluation.
+
+    Parameters
+    ----------
+    network : PlainNetwork
+        With every Dropout and BatchNorm apart.
+    """
     dtype = torch.float32 if network.dtype == np.float32 else torch.float64
     modules: list[Any] = [] if network.embedding is None else [Embed(network.embedding)]
-    dense, norms = iter(network.layers), iter(network.norms)
-    for layer in layers:
-        if isinstance(layer, BatchNorm) and network.norms:
-            modules.append(_batch_norm(layer, next(norms), dtype))
-            continue
-        if isinstance(layer, Dropout):
-            modules.append(torch.nn.Dropout(layer.rate))
-            continue
-        if not isinstance(layer, Dense):
-            # A Standardize, and a BatchNorm behind it, which the first Dense has in its weights; or
-            # an Embedding.
-            continue
-        plain = next(dense)
-        linear = torch.nn.Linear(plain.inputs, plain.outputs, plain.b is not None, dtype=dtype)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(plain.W.T.copy()))
-            if plain.b is not None:
-                linear.bias.copy_(torch.from_numpy(plain.b.copy()))
-        modules.append(linear)
-        if plain.activation != "identity":
-            modules.append(_MODULES[plain.activation]())
+    modules += _modules(network.steps, dtype)
     return torch.nn.Sequential(*modules).eval()
 
 
-def _batch_norm(layer: BatchNorm, norm: PlainNorm, dtype: Any) -> Any:
-    """Return a ``BatchNorm1d`` with a layer's arrays."""
-    module = torch.nn.BatchNorm1d(
-        len(norm.scale), eps=layer.epsilon, momentum=1.0 - layer.momentum, dtype=dtype
-    )
+def _modules(steps: Sequence[Step], dtype: Any) -> Iterator[Any]:
+    """Yield the modules of some layers."""
+    for step in steps:
+        if isinstance(step, PlainSum):
+            yield Residual(torch.nn.Sequential(*_modules(step.steps, dtype)))
+        elif isinstance(step, PlainPart):
+            yield _part(step, dtype)
+        else:
+            linear = torch.nn.Linear(step.inputs, step.outputs, step.b is not None, dtype=dtype)
+            arrays = (step.W.T,) if step.b is None else (step.W.T, step.b)
+            yield _filled(linear, ("weight", "bias"), arrays)
+            if step.activation != "identity":
+                yield _MODULES[step.activation]()
+
+
+def _part(step: PlainPart, dtype: Any) -> Any:
+    """Return the module of a layer of another kind."""
+    layer, n = step.layer, step.outputs
+    if isinstance(layer, Dropout):
+        return torch.nn.Dropout(layer.rate)
+    if isinstance(layer, PReLU):
+        return _filled(torch.nn.PReLU(n, dtype=dtype), ("weight",), step.arrays)
+    if isinstance(layer, LayerNorm):
+        norm = torch.nn.LayerNorm(n, eps=layer.epsilon, dtype=dtype)
+        return _filled(norm, ("weight", "bias"), step.arrays)
+    if isinstance(layer, RMSNorm):
+        norm = torch.nn.RMSNorm(n, eps=layer.epsilon, dtype=dtype)
+        return _filled(norm, ("weight",), step.arrays)
+    if isinstance(layer, BatchNorm):
+        norm = torch.nn.BatchNorm1d(n, layer.epsilon, 1.0 - layer.momentum, dtype=dtype)
+        return _filled(norm, ("weight", "bias", "running_mean", "running_var"), step.arrays)
+    if isinstance(layer, NumericEmbedding):
+        return Waves(layer.passing, *(torch.from_numpy(array.copy()) for array in step.arrays))
+    # A Standardize.
+    return Standard(*(torch.from_numpy(array.copy()) for array in step.arrays))
+
+
+def _filled(module: Any, names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Any:
+    """Return a module with arrays in its tensors."""
     with torch.no_grad():
-        for tensor, array in (
-            (module.weight, norm.scale), (module.bias, norm.shift),
-            (module.running_mean, norm.mean), (module.running_var, norm.variance),
-        ):  # fmt: skip
-            tensor.copy_(torch.from_numpy(array.copy()))
+        for name, array in zip(names, arrays, strict=False):
+            getattr(module, name).copy_(torch.from_numpy(array.copy()))
     return module
