@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 backend=options.backend,
             )
         elif options.command == "warmup":
-            print(f"kernels are ready, after {warmup():.1f} seconds")
+            seconds = warmup(all_layers=options.all_layers)
+            print(f"kernels are ready, after {seconds:.1f} seconds")
         elif options.command == "info":
             show_versions()
         else:
@@ -102,7 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--backend", choices=BACKENDS, help="which path computes (default: native)")
 
     summary = "compile the kernels now, once per machine, so that the first fit need not"
-    commands.add_parser("warmup", help=summary, description=f"{summary.capitalize()}.")
+    warming = commands.add_parser("warmup", help=summary, description=f"{summary.capitalize()}.")
+    warming.add_argument(
+        "--all-layers",
+        action="store_true",
+        help="for layers of all kinds, not Dense and Dropout alone: twice as long",
+    )
 
     summary = "versions, machine and settings, for a report of a problem"
     commands.add_parser("info", help=summary, description=f"{summary.capitalize()}.")

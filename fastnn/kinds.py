@@ -110,6 +110,8 @@ class Kind:
         Numbers that its passes note of each column, which `scratch` then stands for.
     whole : bool
         Whether it needs all rows of a batch at once in training, unless it is frozen.
+    plain : bool
+        Whether the engine that is compiled without the other kinds has it: those of most networks.
     answered : bool
         Whether the kernels of predictions know it; else predictions walk the engine's table.
     in_training : bool
@@ -140,6 +142,7 @@ class Kind:
     work: Callable[[Any, int], int] | None = None
     noted: int = 0
     whole: bool = False
+    plain: bool = False
     answered: bool = False
     in_training: bool = False
     in_place: bool = False
@@ -195,6 +198,7 @@ _ROWS = (
         parameters=_dense,
         outputs=lambda layer, inputs: layer.units,
         form=codes.MATRIX,
+        plain=True,
         answered=True,
     ),
     Kind(
@@ -202,6 +206,7 @@ _ROWS = (
         say=lambda layer: f"rate {layer.rate:g}",
         number=lambda layer: 1.0 / (1.0 - layer.rate),
         columns=_dropped,
+        plain=True,
         in_training=True,
         in_place=True,
     ),

@@ -114,6 +114,7 @@ class Run:
         batch = len(data) if batch_size is None else batch_size
         tiling = tiling_of(dtype)
         self._work = _work(operations, gradient, data.X)
+        self._full = None if all(one.kind.plain for one in operations) else 1
         self._beside = 0
         if isinstance(data.X, SparseRows) and gradient:
             self._beside = _STEP_FACTOR * _first(operations).W.size
@@ -338,11 +339,12 @@ class Run:
     ) -> tuple[Any, ...]:
         """Return the engine's arguments for one thread."""
         program, targets = self.program, data.targets
-        X, *sparse = data.arrays
+        X, starts, columns, entries = data.arrays
         return (
             self._plan, program.table, self.numbers, self._etas, self._sums, self.report, record,
             signals, True, self.workspace, self._picks, X, targets.labels, targets.values,
-            data.weights, self._order, self._out, self._integers, *sparse,
+            data.weights, self._order, self._out, self._integers, starts, columns,
+            entries, self._full,
         )  # fmt: skip
 
     @property
@@ -413,7 +415,7 @@ class Run:
         plan["last_step"] = last
         plan["threads"] = size
         data = self._data
-        X, *sparse = data.arrays
+        X, starts, columns, entries = data.arrays
         etas = self._etas if rates is None else rates
 
         def call(leading: bool) -> None:
@@ -436,7 +438,10 @@ class Run:
                 self._order,
                 self._out,
                 self._integers,
-                *sparse,
+                starts,
+                columns,
+                entries,
+                self._full,
             )
 
         # Calls other than a fit's steps differ in size.

@@ -364,7 +364,7 @@ ALLOWED = {
     "walking": {
         "data", "kernels.codes", "layout", "leading", "predictor", "runs", "sparse", "tuning",
     },
-    "warming": {"layers", "names", "network"},
+    "warming": {"layers", "names", "network", "norms", "scaling"},
     "whole_batch": {"names"},
     "words": set(),
     "kernels.__init__": set(),

@@ -17,16 +17,19 @@ from numba.core.event import install_recorder
 import numpy as np
 import fastnn as fn
 
+more = sys.argv[3] == "all layers"
 with fn.backend(sys.argv[2]):
-    seconds = fn.warmup(sys.argv[1])
+    seconds = fn.warmup(sys.argv[1], all_layers=more)
 assert 0 < seconds < 300
 from fastnn.kernels import answers, epoch, order
 
 entries = epoch.engine, epoch.load, epoch.store, order.draw_order, answers.answer
 known = [len(entry.signatures) for entry in entries]
-assert known == [1] * 5, known
+assert known == [1 + more, 1, 1, 1, 1], known
 X = np.random.default_rng(0).normal(size=(50, 3)).astype(sys.argv[1])
-net = fn.Sequential([fn.Dense(4, "tanh", l2=0.1), fn.Dense(3, "softmax")], dtype=sys.argv[1])
+between = [fn.Standardize(), fn.Residual([fn.Dense(3)]), fn.BatchNorm(), fn.PReLU()] * more
+layers = [*between, fn.Dense(4, "tanh", l2=0.1), fn.Dense(3, "softmax")]
+net = fn.Sequential(layers, dtype=sys.argv[1])
 with install_recorder("numba:compile") as compiled:
     net.fit(X, np.arange(50) % 3, validation_fraction=0.2, metrics="accuracy", epochs=2,
             clip_norm=1.0, sample_weight=np.ones(50), threads=2)
@@ -40,11 +43,16 @@ print("nothing left")
 
 @pytest.mark.jit
 @pytest.mark.parametrize(
-    ("dtype", "backend"), [("float32", "native"), ("float64", "native"), ("float32", "reference")]
+    ("dtype", "backend", "layers"),
+    [
+        ("float32", "native", "Dense"),
+        ("float64", "native", "all layers"),
+        ("float32", "reference", "Dense"),
+    ],
 )
-def test_a_warm_process_has_nothing_left_to_compile(dtype, backend):
+def test_a_warm_process_has_nothing_left_to_compile(dtype, backend, layers):
     done = subprocess.run(
-        [sys.executable, "-c", FINISHED, dtype, backend],
+        [sys.executable, "-c", FINISHED, dtype, backend, layers],
         capture_output=True,
         text=True,
         timeout=300,
@@ -68,6 +76,11 @@ def test_other_dtypes_are_refused(dtypes, kind, came):
     assert came in str(caught.value)
 
 
+def test_all_layers_is_yes_or_no():
+    with pytest.raises(TypeError, match=r"^all_layers must be True or False; got 1"):
+        fn.warmup((), all_layers=1)
+
+
 def test_no_dtype_is_no_work():
     assert fn.warmup(()) >= 0
 
@@ -82,7 +95,7 @@ def test_the_command_says_that_kernels_are_ready(capsys):
 
 
 def test_an_interrupted_warmup_ends_like_any_command(capsys, monkeypatch):
-    def interrupted():
+    def interrupted(all_layers):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command_line, "warmup", interrupted)

@@ -162,9 +162,11 @@ def _part(function: Function, forceinline: bool) -> Function:
     }  # fmt: skip
     if _PartCompiler is None:
         return _compiled(function, **options)
-    part = _compiled(function, **options, pipeline_class=_PartCompiler)
+    part: Any = _compiled(function, **options, pipeline_class=_PartCompiler)
+    part.get_call_template = _Once(part.get_call_template)
     _parts.append(part)
-    return part
+    compiled: Function = part
+    return compiled
 
 
 def _with_attributes(arg: Any) -> Any:
@@ -259,6 +261,17 @@ class _AskedByCompiler(_Asked):
         if said:
             raise _numba.core.errors.TypingError(f"{self._name}: {said}.")
         return self._begin(args, kws)
+
+
+class _Once:
+    """Have a part compiled for the types of its arguments alone, not for a literal's value too."""
+
+    def __init__(self, begin: Callable[..., Any]) -> None:
+        self._begin = begin
+
+    def __call__(self, args: Any, kws: Any) -> Any:
+        unliteral = _numba.core.types.unliteral
+        return self._begin(tuple(map(unliteral, args)), {k: unliteral(v) for k, v in kws.items()})
 
 
 def user_function(function: Callable[..., Any], pipeline: Any = None) -> Any:

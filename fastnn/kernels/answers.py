@@ -61,8 +61,7 @@ def apply_part(
 ) -> None:
     """Compute f(Z) in place of some columns.  Reads and writes: M from at, rows a pitch apart."""
     for r in range(rows):
-        # A literal number would specialise, and so compile, a second version of the kernel.
-        apply(M, at + r * pitch + first, min(rows, 1), last - first, activation)
+        apply(M, at + r * pitch + first, 1, last - first, activation)
 
 
 @kernel
@@ -255,8 +254,7 @@ def answer_one(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> No
             row_times_few(room, to, A, a, P, W, b, inputs, outputs)
         else:
             few_times_matrix(room, to, 0, A, a, 0, P, W, outputs, b, 1, inputs, outputs)
-        # A literal number would specialise, and so compile, a second version of the kernel.
-        apply(room, to, x.size // table[0, codes.INPUTS], outputs, row[codes.ACTIVATION])
+        apply(room, to, 1, outputs, row[codes.ACTIVATION])
         A, a = room, to
         to, other = other, to
     # The result may overwrite the row: it is written only after the whole row was read.
@@ -348,16 +346,16 @@ def answer_vector(
     table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any, rows: int, streaming: bool
 ) -> None:
     """Compute the predictions of one of several weight vectors; see `answer`."""
-    inputs, outputs, begin = table[0, codes.INPUTS], out.size // rows, rows - rows
+    inputs, outputs = table[0, codes.INPUTS], out.size // rows
     if plan[codes.ONE_BY_ONE]:
         for r in range(rows):
             row, result = x[r * inputs : (r + 1) * inputs], out[r * outputs : (r + 1) * outputs]
             answer_one(table, plan, P, room, row, result)
         return
-    prepare(table, P, room, begin, streaming)
-    for first in range(begin, rows, plan[codes.SHARE]):
+    prepare(table, P, room, 0, streaming)
+    for first in range(0, rows, plan[codes.SHARE]):
         last = min(first + plan[codes.SHARE], rows)
-        answer_rows(table, plan, P, room, room, x, out, first, last, begin)
+        answer_rows(table, plan, P, room, room, x, out, first, last, 0)
 
 
 @kernel

@@ -70,6 +70,7 @@ def engine(
     starts: Any,
     columns: Any,
     entries: Any,
+    full: Any,
 ) -> None:
     """Run the plan's mode on the rows of X, in as many threads as call this; see `steps`.
 
@@ -114,6 +115,9 @@ def engine(
     starts : int64 (n + 1,); columns : int32 (entries,); entries : (entries,); or (0,) each
         Sparse examples: where each one's entries begin, their columns and their values.
         Read only.
+    full : int64 or None
+        Any number for the engine that knows every kind of layer; None for that which knows the
+        plain ones only, and is compiled without the others.
     """
     place = join(signals, plans[0].threads, leading)
     if place < 0:
@@ -149,7 +153,7 @@ def engine(
             taken += 1
             trouble, size, low_tile, high_tile = take_step(
                 M, tables, plans, rule, sums, here, sparse, picks, known, order, out, stream,
-                total, first, last, signals, place, size, low_tile, high_tile,
+                total, first, last, signals, place, size, low_tile, high_tile, full,
             )  # fmt: skip
             if trouble != codes.FINE or place >= size:
                 break
@@ -157,7 +161,7 @@ def engine(
         if training and plan.measures and within == steps - 1:
             close_epoch(
                 M, tables, plans, sums, result, here, sparse, picks, known, order, signals, place,
-                size,
+                size, full,
             )  # fmt: skip
             if result.stopped:
                 break

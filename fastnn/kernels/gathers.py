@@ -103,7 +103,7 @@ def column_at(start: int, column: int, height: int, panel: int) -> int:
 def code_of(x: Any, size: int) -> int:
     """Return a code as an integer; the nearest one that there is for any other number."""
     if not x > 0:
-        return size - size  # A literal would be a type of its own.
+        return 0
     if x >= size:
         return size - 1
     return int(x)

@@ -102,7 +102,7 @@ def held_examples(plan: Any, known: Any) -> Any:
 @kernel
 def count_held(
     M: Any, table: Any, plan: Any, sums: Any, sparse: Any, picks: Any, held: Any, order: Any,
-    key: Any, place: int, size: int,
+    key: Any, place: int, size: int, full: Any,
 ) -> None:  # fmt: skip
     """Take a thread's share of the validation examples through the network.
 
@@ -118,9 +118,7 @@ def count_held(
     tiles = (examples + BATCH_ROWS - 1) // BATCH_ROWS
     begin, end = tiles * low // room, tiles * high // room
     operations, top = table[: plan.table_rows], table[plan.table_rows - 1]
-    # No literal; see `steps.pass_groups`.
-    begun = examples - examples
-    total = batch_weight(weights, order, begun, examples)
+    total = batch_weight(weights, order, 0, examples)
     width = plan.tally
     first = low * BATCH_ROWS
     for tile in range(begin, end, max(high - low, 1)):
@@ -128,7 +126,9 @@ def count_held(
         rows = min((high - low) * BATCH_ROWS, min(end * BATCH_ROWS, examples) - start)
         last = first + rows
         take_rows(M, table, plan, sparse, picks, X, order, start - first, first, last)
-        forward(M, operations, plan, sparse, picks, key, begun, first, last, begun, plan.table_rows)
+        forward(
+            M, operations, plan, sparse, picks, key, 0, first, last, 0, plan.table_rows, full
+        )  # fmt: skip
         row_losses(M, top, plan, picks, labels, values, weights, total, first, last)
         for i in range(first, last):
             to = plan.held_losses + 2 * picks[i]
@@ -158,7 +158,7 @@ def held_loss(M: Any, plan: Any, sums: Any, held: Any, order: Any) -> float:
         total += part * factor
     counted = float(examples)
     if not plan.by_examples:
-        counted = batch_weight(held[3], order, examples - examples, examples)
+        counted = batch_weight(held[3], order, 0, examples)
     return total * counted / counted
 
 
@@ -186,7 +186,7 @@ def watch(M: Any, plan: Any, report: Any, here: Any) -> None:
 @apart
 def close_epoch(
     M: Any, tables: Any, plans: Any, sums: Any, report: Any, here: Any, sparse: Any, picks: Any,
-    known: Any, order: Any, signals: Any, place: int, size: int,
+    known: Any, order: Any, signals: Any, place: int, size: int, full: Any,
 ) -> None:  # fmt: skip
     """Measure at the end of an epoch, after a barrier behind its last step.
 
@@ -202,7 +202,7 @@ def close_epoch(
     if examples:
         count_held(
             M, tables[tables.shape[0] - 1], beside, sums, sparse, picks, held, nobody,
-            plan.mask_key, place, size,
+            plan.mask_key, place, size, full,
         )  # fmt: skip
         barrier(signals, size)
     if place == 0:

@@ -85,7 +85,7 @@ def written_down(
         if isinstance(argument, np.ndarray):
             here[0] = argument.ctypes.data
             here[1 : 1 + argument.ndim] = argument.shape
-        else:
+        elif argument is not None:
             here[0] = argument
     words[_ENGINE : _ENGINE + len(found)] = found
     words[_STATE:] = state, (result or 0) * state, bounds, classes
@@ -125,6 +125,10 @@ def call_engine(typing: Any, words: Any, M: Any) -> Any:
         given = []
         for place, kind in enumerate(kinds):
             first = word(place * _WORDS)
+            if isinstance(kind, types.NoneType):
+                # In its place a number has as many bytes: the engines are called alike.
+                given.append(context.get_dummy_value())
+                continue
             if not isinstance(kind, types.Array):
                 given.append(context.cast(builder, first, types.int64, kind))
                 continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.batch_norm import normalise_rows, return_rows
 from fastnn.kernels.dense import deactivate_rows, dense_backward, dense_forward, sparse_forward
 from fastnn.kernels.dropout import dropout_backward, dropout_forward, dropped_relu_backward
@@ -30,7 +30,7 @@ __all__ = ["backward", "forward"]
 @kernel
 def forward(
     M: Any, table: Any, plan: Any, sparse: Any, picks: Any, stream: Any, begun: int, first: int,
-    last: int, start: int, end: int,
+    last: int, start: int, end: int, full: Any,
 ) -> None:  # fmt: skip
     """Walk the table down, from operation start to before end: Z and A of some rows of a chunk.
 
@@ -54,20 +54,31 @@ def forward(
                 drop_entries(M, row, plan, sparse, picks, number, stream, begun, first, last)
             else:
                 dropout_forward(M, row, number, height, stream, begun, first, last)
-        elif operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
-            norm_forward(M, row, number, height, first, last)
-        elif operation == codes.STANDARDIZE:
-            standardize_forward(M, row, height, first, last)
-        elif operation == codes.PRELU:
-            prelu_forward(M, row, height, first, last)
-        elif operation == codes.RESIDUAL:
-            residual_forward(M, row, height, first, last)
-        elif operation == codes.EMBEDDING:
-            embedding_forward(M, row, sparse[0], height, first, last)
-        elif operation == codes.NUMERIC_EMBEDDING:
-            numeric_forward(M, row, sparse[0], height, first, last)
-        elif operation == codes.BATCH_NORM:
-            normalise_rows(M, row, height, first, last)
+        elif full is not None:
+            other_forward(M, row, sparse[0], height, first, last)
+
+
+@apart
+def other_forward(M: Any, row: Any, integers: Any, height: int, first: int, last: int) -> None:
+    """Take some rows of a chunk through an operation of a kind that the plain engine leaves out.
+
+    Reads and writes: as `forward`.
+    """
+    operation, number = row.operation, row.number
+    if operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
+        norm_forward(M, row, number, height, first, last)
+    elif operation == codes.STANDARDIZE:
+        standardize_forward(M, row, height, first, last)
+    elif operation == codes.PRELU:
+        prelu_forward(M, row, height, first, last)
+    elif operation == codes.RESIDUAL:
+        residual_forward(M, row, height, first, last)
+    elif operation == codes.EMBEDDING:
+        embedding_forward(M, row, integers, height, first, last)
+    elif operation == codes.NUMERIC_EMBEDDING:
+        numeric_forward(M, row, integers, height, first, last)
+    elif operation == codes.BATCH_NORM:
+        normalise_rows(M, row, height, first, last)
 
 
 @kernel
@@ -79,10 +90,33 @@ def slope_of(table: Any, row: Any) -> int:
     return activation
 
 
+@apart
+def other_backward(
+    M: Any, row: Any, below: Any, slope: int, integers: Any, height: int, first: int, last: int
+) -> bool:
+    """Take some rows of a chunk back through an operation that the plain engine leaves out.
+
+    Reads and writes: as `backward`.  Returns whether the derivative `slope` is applied too.
+    """
+    operation = row.operation
+    if operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
+        norm_backward(M, row, height, first, last)
+    elif operation == codes.NUMERIC_EMBEDDING:
+        numeric_backward(M, row, integers, height, first, last)
+    elif operation == codes.PRELU:
+        prelu_backward(M, row, height, first, last)
+    elif operation == codes.RESIDUAL:
+        residual_backward(M, row, slope, below.result, height, first, last)
+    elif operation == codes.BATCH_NORM and not row.whole:
+        return_rows(M, row, height, first, last)
+    applied: bool = operation == codes.RESIDUAL and slope == codes.RELU and row.plus < 0
+    return applied
+
+
 @kernel
 def backward(
     M: Any, table: Any, plan: Any, integers: Any, stream: Any, begun: int, first: int, last: int,
-    start: int, end: int,
+    start: int, end: int, full: Any,
 ) -> None:  # fmt: skip
     """Walk the table up, from before operation end to start: dZ of some rows of a chunk.
 
@@ -96,7 +130,7 @@ def backward(
         deactivate_rows(M, table[end - 1], flat, dflat, height, first, last)
     for r in range(end - 1, start - 1, -1):
         row = table[r]
-        if row.dsource < 0 and row.operation != codes.NUMERIC_EMBEDDING:
+        if row.dsource < 0 and (full is None or row.operation != codes.NUMERIC_EMBEDDING):
             # Nothing that it reads hangs on a parameter that learns.
             continue
         operation, slope = row.operation, slope_of(table, row)
@@ -112,18 +146,9 @@ def backward(
                 applied = True
             else:
                 dropout_backward(M, row, number, height, stream, begun, first, last)
-        elif operation == codes.LAYER_NORM or operation == codes.RMS_NORM:
-            norm_backward(M, row, height, first, last)
-        elif operation == codes.NUMERIC_EMBEDDING:
-            numeric_backward(M, row, integers, height, first, last)
-        elif operation == codes.PRELU:
-            prelu_backward(M, row, height, first, last)
-        elif operation == codes.RESIDUAL:
-            residual_backward(M, row, slope, below.result, height, first, last)
-            applied = slope == codes.RELU and row.plus < 0
-        elif operation == codes.BATCH_NORM and not row.whole:
-            return_rows(M, row, height, first, last)
-        if row.plus >= 0 and operation != codes.DENSE:
+        elif full is not None:
+            applied = other_backward(M, row, below, slope, integers, height, first, last)
+        if full is not None and row.plus >= 0 and operation != codes.DENSE:
             add_gradient(M, row, height, first, last)
         if slope != codes.IDENTITY and not applied:
             deactivate_rows(M, below, flat, dflat, height, first, last)

@@ -33,16 +33,15 @@ def phased_forward(
     for i in range(first, last):
         weight = float(weights[picks[i]]) if weights.size else 1.0
         M[plan.portions + i] = M.dtype.type(weight / total)
-    begun = rows - rows  # No literal; see `steps.pass_groups`.
-    start = begun
+    start = 0
     for r in range(table.shape[0]):
         if table[r].whole:
-            forward(M, table, plan, sparse, picks, stream, begun, first, last, start, r)
+            forward(M, table, plan, sparse, picks, stream, 0, first, last, start, r, 1)
             barrier(signals, size)
             whole_forward(M, table[r], plan, rows, plan.mode == codes.TRAIN, place, size)
             barrier(signals, size)
             start = r + 1
-    forward(M, table, plan, sparse, picks, stream, begun, first, last, start, table.shape[0])
+    forward(M, table, plan, sparse, picks, stream, 0, first, last, start, table.shape[0], 1)
 
 
 @kernel
@@ -54,16 +53,15 @@ def phased_backward(
 
     Reads and writes: as `passes.backward`; all rows together, of the operations that end phases.
     """
-    begun = rows - rows
     end = table.shape[0]
     for r in range(table.shape[0] - 1, -1, -1):
         if table[r].whole:
-            backward(M, table, plan, integers, stream, begun, first, last, r + 1, end)
+            backward(M, table, plan, integers, stream, 0, first, last, r + 1, end, 1)
             barrier(signals, size)
             whole_backward(M, table[r], plan, rows, place, size)
             barrier(signals, size)
             end = r + 1
-    backward(M, table, plan, integers, stream, begun, first, last, begun, end)
+    backward(M, table, plan, integers, stream, 0, first, last, 0, end, 1)
 
 
 @apart

@@ -86,7 +86,7 @@ def tiles_for(M: Any, table: Any, plan: Any, place: int, size: int) -> tuple[int
 @kernel
 def sum_chunk(
     M: Any, table: Any, plan: Any, sparse: Any, rows: int, low: int, high: int, group: int,
-    starting: bool,
+    starting: bool, full: Any,
 ) -> None:  # fmt: skip
     """Add a chunk's part of the tiles from low to before high to a gradient; see `sum_tiles`."""
     for r in range(table.shape[0]):
@@ -94,16 +94,18 @@ def sum_chunk(
         first, last = max(begin, low) - begin, min(end, high) - begin
         if table[r].form == codes.MATRIX:
             sum_tiles(M, table[r], plan, sparse, rows, first, last, group, starting)
-        elif table[r].form == codes.SPANS:
-            sum_spans(M, table[r], plan, rows, first, last, group, starting)
-        elif table[r].form == codes.ONE_SPAN:
-            sum_one_span(M, table[r], plan, sparse[0], rows, first, last, group, starting)
+        elif full is not None:
+            if table[r].form == codes.SPANS:
+                sum_spans(M, table[r], plan, rows, first, last, group, starting)
+            elif table[r].form == codes.ONE_SPAN:
+                sum_one_span(M, table[r], plan, sparse[0], rows, first, last, group, starting)
 
 
 @kernel
 def finish_gradient(
-    M: Any, table: Any, share: float, plan: Any, sums: Any, low: int, high: int, groups: int
-) -> None:
+    M: Any, table: Any, share: float, plan: Any, sums: Any, low: int, high: int, groups: int,
+    full: Any,
+) -> None:  # fmt: skip
     """Finish the tiles of the gradient from low to before high; see `finish_tiles`."""
     for r in range(table.shape[0]):
         begin, end = tiles_of(table, plan, r)
@@ -111,14 +113,14 @@ def finish_gradient(
         if table[r].form == codes.MATRIX:
             l2 = M.dtype.type(table[r].l2 * share)
             finish_tiles(M, table[r], plan, sums, l2, first, last, groups)
-        elif table[r].form != codes.NO_PARAMETERS:
+        elif full is not None and table[r].form != codes.NO_PARAMETERS:
             finish_spans(M, table[r], plan, sums, first, last, groups)
 
 
 @kernel
 def step_chunk(
     M: Any, table: Any, share: float, plan: Any, sparse: Any, sums: Any, scale: float, rows: int,
-    low: int, high: int, tile: int, starting: bool, kept: bool,
+    low: int, high: int, tile: int, starting: bool, kept: bool, full: Any,
 ) -> int:  # fmt: skip
     """Update the tiles from low to before high, with room for one; see `step_tiles`."""
     broken = 0
@@ -133,12 +135,15 @@ def step_chunk(
                 M, table[r], plan, sparse, sums, l2, factor, rows, first, last, tile, starting,
                 kept,
             )  # fmt: skip
-        elif table[r].form == codes.SPANS:
-            broken += step_spans(M, table[r], plan, factor, rows, first, last, tile, starting, kept)
-        elif table[r].form == codes.ONE_SPAN:
-            broken += step_one_span(
-                M, table[r], plan, sparse[0], factor, rows, first, last, tile, starting, kept
-            )
+        elif full is not None:
+            if table[r].form == codes.SPANS:
+                broken += step_spans(
+                    M, table[r], plan, factor, rows, first, last, tile, starting, kept
+                )
+            elif table[r].form == codes.ONE_SPAN:
+                broken += step_one_span(
+                    M, table[r], plan, sparse[0], factor, rows, first, last, tile, starting, kept
+                )
     return broken
 
 
@@ -146,6 +151,7 @@ def step_chunk(
 def pass_rows(
     M: Any, table: Any, plan: Any, sums: Any, sparse: Any, picks: Any, known: Any, order: Any,
     out: Any, stream: Any, total: float, start: int, begun: int, at: int, low: int, high: int,
+    full: Any,
 ) -> None:  # fmt: skip
     """Take some rows of a chunk through the network and back.
 
@@ -159,8 +165,7 @@ def pass_rows(
     top = table[table.shape[0] - 1]
     take_rows(M, table, plan, sparse, picks, X, order, start, low, high)
     operations = table.shape[0]
-    nothing = operations - operations  # See `pass_groups`.
-    forward(M, table, plan, sparse, picks, stream, begun, low, high, nothing, operations)
+    forward(M, table, plan, sparse, picks, stream, begun, low, high, 0, operations, full)
     if out.size:
         hand_out(out, M, top.result, plan.height, picks, low, high)
     if plan.loss == codes.NO_LOSS:
@@ -169,14 +174,14 @@ def pass_rows(
     if plan.counted and plan.mode == codes.TRAIN:
         count_rows(M, top, plan, sums, at, picks, labels, values, weights, low, high)
     if top.dresult >= 0:
-        backward(M, table, plan, sparse[0], stream, begun, low, high, nothing, operations)
+        backward(M, table, plan, sparse[0], stream, begun, low, high, 0, operations, full)
 
 
 @phase
 def pass_groups(
     M: Any, table: Any, plan: Any, sums: Any, sparse: Any, picks: Any, known: Any, order: Any,
     out: Any, stream: Any, total: float, first: int, last: int, groups: int, signals: Any,
-    place: int, size: int,
+    place: int, size: int, full: Any,
 ) -> float:  # fmt: skip
     """Sum the gradients of the groups of chunks that are this thread's; return the batch's loss.
 
@@ -186,9 +191,6 @@ def pass_groups(
     """
     chunk, tally = plan.chunk, plan.tally
     chunks = (last - first + chunk - 1) // chunk
-    # A literal 0 is a type of its own to Numba, which would compile whatever gets one a second time
-    # (the engine: 15 % of its code).
-    begin = first - first
     for group in range(groups * place // size, groups * (place + 1) // size):
         beginning = chunks * group // groups
         for c in range(beginning, chunks * (group + 1) // groups):
@@ -197,10 +199,10 @@ def pass_groups(
             at = plan.tallies + tiles_in(plan, c * chunk) * tally
             pass_rows(
                 M, table, plan, sums, sparse, picks, known, order, out, stream, total, start,
-                start - first, at, begin, rows,
+                start - first, at, 0, rows, full,
             )  # fmt: skip
             sums[2 * plan.unit_count + c] = chunk_loss(M, plan, rows)
-            sum_chunk(M, table, plan, sparse, rows, begin, plan.unit_count, group, c == beginning)
+            sum_chunk(M, table, plan, sparse, rows, 0, plan.unit_count, group, c == beginning, full)
     barrier(signals, size)
     if plan.counted and plan.mode == codes.TRAIN and place == 0:
         tiles = tiles_in(plan, last - first)
@@ -212,7 +214,7 @@ def pass_groups(
 def pass_chunks(
     M: Any, table: Any, plan: Any, sums: Any, sparse: Any, picks: Any, known: Any, order: Any,
     out: Any, stream: Any, total: float, share: float, first: int, last: int, kept: bool,
-    signals: Any, place: int, size: int, low_tile: int, high_tile: int,
+    signals: Any, place: int, size: int, low_tile: int, high_tile: int, full: Any,
 ) -> tuple[float, int, int, int]:  # fmt: skip
     """Take a batch through in chunks that the threads share; return its loss.
 
@@ -225,22 +227,21 @@ def pass_chunks(
     training = plan.mode == codes.TRAIN
     learning = table[table.shape[0] - 1].dresult >= 0
     tile = plan.tiles + place * plan.tile_size
-    begin = first - first  # See `pass_groups`.
     loss = 0.0
     for start in range(first, last, plan.chunk):
         rows = min(plan.chunk, last - start)
         tiles = (rows + BATCH_ROWS - 1) // BATCH_ROWS
         low = tiles * place // size * BATCH_ROWS
         high = min(tiles * (place + 1) // size * BATCH_ROWS, rows)
-        if plan.phased:
+        if full is None or not plan.phased:
+            pass_rows(
+                M, table, plan, sums, sparse, picks, known, order, out, stream, total, start,
+                start - first, plan.tallies, low, high, full,
+            )  # fmt: skip
+        else:
             pass_phases(
                 M, table, plan, sums, sparse, picks, known, order, out, stream, total, start, rows,
                 low, high, signals, place, size,
-            )  # fmt: skip
-        else:
-            pass_rows(
-                M, table, plan, sums, sparse, picks, known, order, out, stream, total, start,
-                start - first, plan.tallies, low, high,
             )  # fmt: skip
         barrier(signals, size)
         if plan.loss != codes.NO_LOSS:
@@ -252,11 +253,11 @@ def pass_chunks(
                 break
             starting = start == first
             if learning and (kept or start + rows != last):
-                sum_chunk(M, table, plan, sparse, rows, low_tile, high_tile, begin, starting)
+                sum_chunk(M, table, plan, sparse, rows, low_tile, high_tile, 0, starting, full)
             elif training:
                 broken = step_chunk(
                     M, table, share, plan, sparse, sums, 1.0, rows, low_tile, high_tile, tile,
-                    starting, False,
+                    starting, False, full,
                 )  # fmt: skip
                 raise_flag(signals, broken > 0)
             barrier(signals, size)
@@ -271,13 +272,13 @@ def pass_chunks(
 @phase
 def apply_kept(
     M: Any, table: Any, plan: Any, rule: Any, sums: Any, sparse: Any, share: float, groups: int,
-    signals: Any, place: int, size: int, low_tile: int, high_tile: int,
+    signals: Any, place: int, size: int, low_tile: int, high_tile: int, full: Any,
 ) -> None:  # fmt: skip
     """Finish the gradient that was kept, or given, and apply it where this is a step.
 
     Reads: the groups' gradients.  Writes: the gradient; weights and moments.
     """
-    finish_gradient(M, table, share, plan, sums, low_tile, high_tile, groups)
+    finish_gradient(M, table, share, plan, sums, low_tile, high_tile, groups, full)
     if plan.mode >= codes.TRAIN:
         scale = 1.0
         if plan.clipping:
@@ -287,7 +288,7 @@ def apply_kept(
             raise_flag(signals, not np.isfinite(norm))
         broken = step_chunk(
             M, table, share, plan, sparse, sums, scale, 0, low_tile, high_tile,
-            plan.tiles + place * plan.tile_size, False, True,
+            plan.tiles + place * plan.tile_size, False, True, full,
         )  # fmt: skip
         raise_flag(signals, broken > 0)
     barrier(signals, size)
@@ -315,7 +316,7 @@ def note_step(
 def take_step(
     M: Any, tables: Any, plans: Any, rule: Any, sums: Any, here: Any, sparse: Any, picks: Any,
     known: Any, order: Any, out: Any, stream: Any, total: float, first: int, last: int,
-    signals: Any, place: int, size: int, low_tile: int, high_tile: int,
+    signals: Any, place: int, size: int, low_tile: int, high_tile: int, full: Any,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Take the step, or else what the plan's mode asks for, of a batch of the weight `total`.
 
@@ -337,12 +338,12 @@ def take_step(
         kept = True
         loss = pass_groups(
             M, tables[place], plans[place], sums, sparse, picks, known, order, out, stream, total,
-            first, last, groups, signals, place, size,
+            first, last, groups, signals, place, size, full,
         )  # fmt: skip
     else:
         loss, size, low_tile, high_tile = pass_chunks(
             M, table, plan, sums, sparse, picks, known, order, out, stream, total, share, first,
-            last, kept, signals, place, size, low_tile, high_tile,
+            last, kept, signals, place, size, low_tile, high_tile, full,
         )  # fmt: skip
     trouble = codes.FINE
     if training and not np.isfinite(loss):
@@ -351,7 +352,7 @@ def take_step(
         if kept:
             apply_kept(
                 M, table, plan, rule, sums, sparse, share, groups, signals, place, size, low_tile,
-                high_tile,
+                high_tile, full,
             )  # fmt: skip
         counted = float(last - first) if plan.by_examples else total
         trouble = note_step(plan, sums, here, loss, counted, signals, place)

@@ -123,7 +123,6 @@ def residual_backward(
     ends in, and what it gave.  Writes: its `dsource`, and `carry`.  May overwrite: nothing else.
     """
     panel = PANEL_BYTES // M.itemsize
-    none = first - first - 1  # A literal would be a type of its own.
     if row.carry >= 0:
         add_panels(M, row.carry, row.dresult, row.carried, row.outputs, height, first, last)
     if slope == codes.RELU and row.plus < 0:
@@ -133,7 +132,7 @@ def residual_backward(
                 M, row.dsource + at, row.dresult + at, source + at, (last - first) * panel
             )
     elif row.dsource != row.dresult:
-        add_panels(M, row.dsource, row.dresult, none, row.outputs, height, first, last)
+        add_panels(M, row.dsource, row.dresult, codes.NONE, row.outputs, height, first, last)
 
 
 @apart
