@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import backends, gate, paths
+from fastnn.folded import Folder
+from fastnn.folding import Folding
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.predictor import Predictor
 from fastnn.walking import predictor_of
@@ -49,8 +51,11 @@ class Frozen:
 
     def __init__(self, layout: Layout, parameters: Floats) -> None:
         self.inputs, self.outputs, self.dtype = layout.inputs, layout.outputs, parameters.dtype
+        self._given = layout, parameters.copy()
+        folding = Folding.of(layout, centred=True)
+        if folding is not None:
+            layout, parameters = folding.layout, Folder(folding, self.dtype).take(parameters)[0]
         # On a large page, like the network's own (784-512-512-10: a row takes 34 us, not 36).
-        self._layout = layout
         self._parameters = aligned_zeros(parameters.size, parameters.dtype)
         self._parameters[:] = parameters
         # A single row is answered soonest from weights that lie as in the network.
@@ -118,9 +123,7 @@ class Frozen:
         if backends.natively():
             self._predictor(self._packed, rows, out)
         else:
-            found = paths.asked().predictions(
-                self._layout, self._parameters, rows.reshape(-1, self.inputs)
-            )
+            found = paths.asked().predictions(*self._given, rows.reshape(-1, self.inputs))
             out[...] = found.reshape(out.shape)
         return out
 

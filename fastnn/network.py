@@ -45,6 +45,8 @@ from fastnn.exports.c_source import c_source, check_identifier
 from fastnn.exports.plain import PlainNetwork, Quantized, Trial
 from fastnn.exports.python_source import python_source
 from fastnn.fitstate import FitState, Resumed
+from fastnn.folded import FoldedPredictor, Folder
+from fastnn.folding import Folding
 from fastnn.formats import safetensors
 from fastnn.frozen import Frozen
 from fastnn.hints import refuse, understands
@@ -1595,10 +1597,11 @@ class Sequential(Differentiable):
         Raises
         ------
         TypeError, ValueError
-            If the network has no weights yet, or layers of other kinds than `Dense` and `Dropout`,
-            or layers too wide for the stack (more than 32 768 units in float32; fewer for `vjp`).
-            The functions raise them where vectors are of other types or lengths: types when your
-            function is compiled, lengths when it is run.
+            If the network has no weights yet, or layers of other kinds than `Dense`, `Dropout` and
+            those of `BatchNorm` that a `Dense` beside them takes in, or layers too wide for the
+            stack (more than 32 768 units in float32; fewer for `vjp`).  The functions raise them
+            where vectors are of other types or lengths: types when your function is compiled,
+            lengths when it is run.
 
         Notes
         -----
@@ -1610,9 +1613,9 @@ class Sequential(Differentiable):
         layers, ``(vector, *weights[1:])``, of the network's dtype and contiguous, also inside
         compiled code.
 
-        With ``scale_targets`` the first of the weights is a copy, whose last layer gives the
-        targets' units: results agree with ``net(x)`` to rounding, and further training does not
-        reach it.
+        With ``scale_targets``, or a `BatchNorm`, the first of the weights is a copy, whose last
+        layer gives the targets' units, and which takes norms in: results agree with ``net(x)`` to
+        rounding, and further training does not reach it.
 
         A function that Numba has kept on disk is compiled anew under a version of fastnn whose
         kernels differ, as these are part of it.  Subnormal numbers count as zero in it, as in
@@ -1668,7 +1671,7 @@ class Sequential(Differentiable):
         -----
         The function gives the bits of ``net(x)``.  It reads `parameters` in place, so that further
         training takes effect at once; what `jitted` says of a fit at the same time, and of
-        ``scale_targets``, holds here too.
+        ``scale_targets`` and `BatchNorm`, holds here too.
 
         Examples
         --------
@@ -1694,8 +1697,9 @@ class Sequential(Differentiable):
         Parameters
         ----------
         parameters : array-like, shape (k, size)
-            One vector per row, each as `parameters` is.  Its values are not checked, and not copied
-            where the array is contiguous and of the network's dtype.
+            One vector per row, each as `parameters` is, all beside the network's `buffers`.  Its
+            values are not checked, and not copied where the array is contiguous and of the
+            network's dtype.
         X : array-like, shape (n, p) or (k, n, p)
             Examples: the same for every vector, or n for each of them.
         out : ndarray, shape (k, n, m), optional
@@ -1713,7 +1717,7 @@ class Sequential(Differentiable):
         ------
         TypeError, ValueError
             If an argument is not of its kind or shape, or the network has no weights yet, or layers
-            of other kinds than `Dense` and `Dropout`.
+            of other kinds than `Dense`, `Dropout` and those of `BatchNorm` that a `Dense` takes in.
 
         Examples
         --------
@@ -1738,48 +1742,62 @@ class Sequential(Differentiable):
                 given.copy() if np.may_share_memory(out, given) else given for given in (P, rows)
             )
         if path.by_engine:
-            self._embedded_in("predict_many")
+            self._check_embedded("predict_many")
             predictor = self._predictor_of(layout)
-            # As all of its layers are known.
-            assert isinstance(predictor, Predictor)
-            predictor.each(P, rows, out)
+            if isinstance(predictor, FoldedPredictor):
+                predictor.each(P, self.buffers, rows, out)
+            else:
+                # As all of its layers are known.
+                assert isinstance(predictor, Predictor)
+                predictor.each(P, rows, out)
         else:
             for k, vector in enumerate(P):
                 features = rows[k if len(rows) > 1 else 0]
-                path.predictions(layout, vector, features, out=out[k])
+                whole = np.concatenate([vector, self.buffers])
+                path.predictions(layout, whole, features, out=out[k])
         return out
 
-    def _embedded_in(self, method: str) -> compiled.Embedded:
-        """Return what compiled code needs to know, or refuse layers that it cannot compute."""
-        layout, embedded = self.layout, self._embedded
-        if embedded is None or embedded.layout is not layout:
-            for one in layout.operations:
-                if not (one.kind.answered or one.kind.in_training):
-                    raise ValueError(
-                        f"{method} computes networks of Dense and Dropout layers; got "
-                        f"{'an' if one.kind.name[0] in 'AEIOU' else 'a'} {one.kind.name} as layer "
-                        f"{one.name}. net(x), net.predict and "
-                        "net.freeze() compute every network."
-                    )
-            embedded = self._embedded = compiled.Embedded(layout, self.dtype)
-        return embedded
+    def _check_embedded(self, method: str) -> None:
+        """Refuse layers that compiled code cannot compute."""
+        layout = self.layout
+        folding = Folding.of(layout)
+        for one in layout.operations if folding is None else folding.layout.operations:
+            if not (one.kind.answered or one.kind.in_training):
+                raise ValueError(
+                    f"{method} computes networks of Dense and Dropout layers, and of BatchNorm "
+                    "layers that a Dense beside them takes in; got "
+                    f"{'an' if one.kind.name[0] in 'AEIOU' else 'a'} {one.kind.name} as layer "
+                    f"{one.name}. net(x), net.predict and net.freeze() compute every network."
+                )
 
     def _embedded_alone(self, method: str) -> tuple[compiled.Embedded, Floats]:
-        """Return what compiled code needs that knows no units: those are in the last weights."""
-        embedded = self._embedded_in(method)
-        if self.layout.scale is None:
-            return embedded, self._parameters
-        layout, parameters = self._shown.read(self._folded, self._parameters)
-        return compiled.Embedded(layout, self.dtype), parameters
+        """Return what compiled code needs, which knows neither units nor norms.
+
+        Those are in the weights, then a copy of their own.
+        """
+        layout, embedded = self.layout, self._embedded
+        if layout.scale is not None or layout.buffer_size:
+            self._check_embedded(method)
+            layout, parameters = self._shown.read(self._folded, self._parameters)
+            return compiled.Embedded(layout, self.dtype), parameters
+        if embedded is None or embedded.layout is not layout:
+            self._check_embedded(method)
+            embedded = self._embedded = compiled.Embedded(layout, self.dtype)
+        return embedded, self._parameters
 
     def _folded(self, parameters: Floats) -> tuple[Layout, Floats]:
-        """Return layout and parameters of a network that gives the targets' units by itself."""
-        scale = self.layout.scale
-        assert scale is not None
-        last = replace(self._last, bias=True)
-        layout = Layout.of(self.layout.inputs, (*self.layers[:-1], last))
+        """Return layout and parameters of a network that needs neither norms nor units."""
+        layout, scale = self.layout, self.layout.scale
+        folding = Folding.of(layout)
+        if folding is not None:
+            layout, parameters = folding.layout, Folder(folding, self.dtype).take(parameters)[0]
+        if scale is None:
+            return layout, parameters
+        layers: list[Any] = [one.layer for one in layout.operations]
+        size = layout.size
+        layers[-1] = replace(layers[-1], bias=True)
+        layout = Layout.of(layout.inputs, layers)
         vector = aligned_zeros(layout.size, self.dtype)
-        size = self.layout.size
         vector[:size] = parameters[:size]
         W, b = layout.weights(vector)[-1], layout.biases(vector)[-1]
         assert b is not None

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fastnn import tuning
 from fastnn.data import Data
+from fastnn.folded import FoldedPredictor
+from fastnn.folding import Folding
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation
 from fastnn.leading import Codes, LeadingPredictor
@@ -113,7 +115,7 @@ class WalkingPredictor:
             bring_back(out.reshape(-1), self._units)
 
 
-AnyPredictor: TypeAlias = Predictor | LeadingPredictor | WalkingPredictor
+AnyPredictor: TypeAlias = Predictor | LeadingPredictor | FoldedPredictor | WalkingPredictor
 
 
 def predictor_of(
@@ -122,8 +124,23 @@ def predictor_of(
     """Return what predicts with some layers of a network, all of them by default."""
     chosen = layout.operations if operations is None else operations
     chosen = tuple(one for one in chosen if not one.kind.in_training)
+    short = _short(layout, dtype, chosen)
+    if short is not None:
+        return short
+    folding = Folding.of(layout, chosen, centred=True)
+    if folding is not None:
+        inner = _short(folding.layout, dtype, folding.layout.operations)
+        if inner is not None:
+            return FoldedPredictor(layout, folding, inner, dtype)
+    return WalkingPredictor(layout, dtype, chosen)
+
+
+def _short(
+    layout: Layout, dtype: np.dtype[Any], chosen: Sequence[Operation]
+) -> Predictor | LeadingPredictor | None:
+    """Return what predicts with such layers without the engine, None where nothing does."""
     if all(one.kind.answered for one in chosen):
         return Predictor(layout, dtype, chosen)
     if LeadingPredictor.suits(chosen):
         return LeadingPredictor(layout, dtype, chosen)
-    return WalkingPredictor(layout, dtype, chosen)
+    return None

@@ -202,6 +202,8 @@ ALLOWED = {
         "about", "callbacks", "errors", "formats.plain_values", "history", "jobs", "names",
         "optimizers", "runs", "states", "target_scale",
     },
+    "folded": {"folding", "kernels._load", "layout", "leading", "predictor", "sparse"},
+    "folding": {"kernels.codes", "layout", "scaling"},
     "formats.__init__": set(),
     "formats.plain_pickle": {"names"},
     "formats.plain_values": {"names"},
@@ -245,12 +247,13 @@ ALLOWED = {
     "network": {
         "averages", "backends", "callbacks", "checkpoints", "compiled", "data", "decisions",
         "description", "diagnosis", "differentiable", "drawing", "epochs", "errors",
-        "exports.c_source", "exports.plain", "exports.python_source", "fitstate",
-        "formats.safetensors", "frozen", "gate", "hints", "history", "initializers", "jobs", "kept",
-        "kernels.codes", "kinds", "labels", "layers", "layout", "losses", "metrics", "names",
-        "notices", "optimizers", "path", "paths", "pickles", "predictor", "sampling", "scales",
-        "schedules", "settings", "sharing", "sparse", "splitting", "stacks", "states", "system",
-        "target_scale", "tracing", "training", "validation", "walking", "words",
+        "exports.c_source", "exports.plain", "exports.python_source", "fitstate", "folded",
+        "folding", "formats.safetensors", "frozen", "gate", "hints", "history", "initializers",
+        "jobs", "kept", "kernels.codes", "kinds", "labels", "layers", "layout", "losses",
+        "metrics", "names", "notices", "optimizers", "path", "paths", "pickles", "predictor",
+        "sampling", "scales", "schedules", "settings", "sharing", "sparse", "splitting",
+        "stacks", "states", "system", "target_scale", "tracing", "training", "validation",
+        "walking", "words",
     },
     "norms": {"hints", "layers", "names"},
     "notices": set(),
@@ -265,7 +268,9 @@ ALLOWED = {
         "schedules", "states",
     },
     "pictures": set(),
-    "frozen": {"backends", "gate", "layout", "paths", "predictor", "walking"},
+    "frozen": {
+        "backends", "folded", "folding", "gate", "layout", "paths", "predictor", "walking",
+    },
     "predictor": {
         "activations", "crew", "kernels._load", "kernels.codes", "layout", "sparse", "threads",
         "tuning",
@@ -362,7 +367,8 @@ ALLOWED = {
     "validation": {"data", "errors", "names", "notices"},
     "versions": {"", "backends", "system"},
     "walking": {
-        "data", "kernels.codes", "layout", "leading", "predictor", "runs", "sparse", "tuning",
+        "data", "folded", "folding", "kernels.codes", "layout", "leading", "predictor", "runs",
+        "sparse", "tuning",
     },
     "warming": {"layers", "names", "network", "norms", "scaling"},
     "whole_batch": {"names"},
@@ -432,6 +438,7 @@ ALLOWED = {
         "kernels.sparse_products", "kernels.subnormals", "kernels.views",
     },
     "kernels.fits": set(),
+    "kernels.folds": {"kernels._jit", "kernels.codes", "kernels.views"},
     "kernels.frames": {"kernels._jit"},
     "kernels.gathers": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.increments": {"kernels.rows", "kernels.simd", "kernels.vector_math"},
@@ -521,9 +528,11 @@ LAZY = {
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
         "kernels.answers", "kernels.crew", "kernels.derivatives", "kernels.embedded",
-        "kernels.epoch", "kernels.first_layer", "kernels.normal_equations", "kernels.once",
+        "kernels.epoch", "kernels.first_layer", "kernels.folds", "kernels.normal_equations",
+        "kernels.once",
         "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
     },
+    "folded": {"kernels.folds"},
     "leading": {"kernels.gathers", "kernels.scaling"},
     "least_squares": {"kernels.normal_equations"},
     "estimators.onnx_files": {"exports.onnx_out"},
@@ -546,8 +555,8 @@ LAZY = {
 # The rooms where describing and computing meet; the door to the compiler; and what writes
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {
-    "compiled", "crew", "derivatives", "leading", "least_squares", "native", "own", "predictor",
-    "quasi_newton", "runs", "walking",
+    "compiled", "crew", "derivatives", "folded", "leading", "least_squares", "native", "own",
+    "predictor", "quasi_newton", "runs", "walking",
 }  # fmt: skip
 DOOR = {
     "kernels._cache", "kernels._jit", "kernels._load", "kernels._own", "kernels._parts",

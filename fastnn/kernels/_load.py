@@ -47,6 +47,7 @@ def _load() -> None:
             embedded,
             epoch,
             first_layer,
+            folds,
             once,
             order,
             team,

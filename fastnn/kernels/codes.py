@@ -34,6 +34,32 @@ MATRIX: Final = 1
 SPANS: Final = 2
 ONE_SPAN: Final = 3
 
+# What becomes of a layer where norms are folded into weights: it stays as it is, its weights take
+# norms in, or a norm of the features keeps mean and deviation.
+FOLD_NOTHING: Final = 0
+FOLD_DENSE: Final = 1
+FOLD_CENTRE: Final = 2
+
+# Columns of the integers that say how a layer that stays is folded; see `folds`.
+F_WAY: Final = 0
+F_INPUTS: Final = 1  # columns of what it reads; elements where it stays as it is
+F_OUTPUTS: Final = 2
+F_W: Final = 3  # offset of its parameters
+F_B: Final = 4  # the same of its biases, or NONE
+F_TO: Final = 5  # where its parameters begin among those of the layers that stay
+F_BEGIN: Final = 6  # first norm before it
+F_MIDDLE: Final = 7  # first norm behind it
+F_END: Final = 8  # one past the last of these
+F_COLUMNS: Final = 9
+
+# Columns of the integers that say where a norm's numbers lie, with the buffers behind parameters.
+N_SCALE: Final = 0
+N_SHIFT: Final = 1
+N_MEAN: Final = 2
+N_VARIANCE: Final = 3
+N_CENTRED: Final = 4  # 1 where mean and deviation are done with already
+N_COLUMNS: Final = 5
+
 # Columns of the integers that say what an embedding copies, or computes, in pieces; see
 # `embeddings.pieces` and `periodic.pieces`.
 P_TO: Final = 0
