@@ -1,4 +1,4 @@
-"""What losses, optimizers and missing targets cost: epochs of 30-64-64-10."""
+"""What losses, optimizers, averages and missing targets cost: epochs of 30-64-64-10."""
 
 from __future__ import annotations
 
@@ -58,6 +58,9 @@ LOSSES: dict[str, tuple[str, Any, Any]] = {
     "own squares": ("identity", _AMOUNTS, _OWN_SQUARES),
     "squares, a tenth missing": ("identity", _GAPS, "mean_squared_error"),
 }
+
+#: What becomes of the weights of steps beside.
+AVERAGES: dict[str, Any] = {"none": None, "EMA": fn.EMA(0.999), "SWA": fn.SWA(0)}
 
 OPTIMIZERS: dict[str, Any] = {
     name: getattr(fn, name)(learning_rate=1e-5)
@@ -138,4 +141,19 @@ class RuleStep(_Step):
         self.prepare(last, y, loss, OPTIMIZERS[optimizer], dtype)
 
     def time_epoch(self, optimizer: str, dtype: str) -> None:
+        self.epoch()
+
+
+class AverageStep(_Step):
+    """Averages of weights, with Adam and a cross-entropy."""
+
+    params = (list(AVERAGES), ("float32", "float64"))
+    param_names = ("average", "dtype")
+
+    def setup(self, average: str, dtype: str) -> None:
+        last, y, loss = LOSSES["cross_entropy"]
+        self.prepare(last, y, loss, fn.Adam(1e-5), dtype)
+        self.more = {"average": AVERAGES[average]}
+
+    def time_epoch(self, average: str, dtype: str) -> None:
         self.epoch()

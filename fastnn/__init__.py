@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fastnn.averages import EMA as EMA
     from fastnn.averages import SWA as SWA
     from fastnn.backends import backend as backend
     from fastnn.callbacks import Callback as Callback
@@ -117,6 +118,7 @@ _HOMES = {
     "DivergenceError": "errors",
     "Dropout": "layers",
     "DropoutPrediction": "sampling",
+    "EMA": "averages",
     "EarlyStopping": "callbacks",
     "Embedding": "embeddings",
     "ExponentialDecay": "schedules",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.averages import Averaging
 from fastnn.data import Data
 from fastnn.jobs import Job
 from fastnn.layout import Layout
@@ -41,6 +42,7 @@ class About:
     held: int
     backend: str
     data: int
+    average: Averaging | None
 
     @classmethod
     def of(cls, job: Job, names: tuple[str, ...]) -> About:
@@ -50,7 +52,7 @@ class About:
             job.layout, job.parameters.dtype, job.loss, job.state.optimizer, len(job.data),
             job.batch_size, job.shuffle, job.clip_norm, job.schedule, names,
             job.measured_after, 0 if held is None else len(held), job.path.name,
-            _fingerprint(job.data),
+            _fingerprint(job.data), job.average,
         )  # fmt: skip
 
     def words(self) -> dict[str, Any]:
@@ -58,6 +60,8 @@ class About:
         schedule = self.schedule
         operations = enumerate(self.layout.operations)
         words = {f"layer {place}": str(one.layer) for place, one in operations}
+        if self.average is not None:
+            words["average"] = str(self.average)
         return words | {
             "inputs": self.layout.inputs,
             "dtype": str(self.dtype),

@@ -1,22 +1,75 @@
-"""Averages of weights over the epochs of a fit.
+"""Averages of weights: over the steps of a fit, or over the ends of its epochs.
 
-Source: Polyak & Juditsky 1992; Izmailov, Podoprikhin, Garipov, Vetrov & Wilson 2018.
+Training goes on from its own weights; the average is one more vector beside the optimizer's
+moments, so that whatever keeps, packs, saves and brings back these has it too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastnn import words
+from fastnn.hints import understands
+from fastnn.kernels import codes
 from fastnn.names import check_integer, check_real, describe
 
-__all__ = ["SWA", "Averaged", "averaged"]
-
-Floats = NDArray[np.floating]
+__all__ = ["EMA", "SWA", "Average", "Averaging", "averaging", "check_average"]
 
 
+@understands(words.AVERAGE)
+@dataclass(frozen=True, slots=True)
+class EMA:
+    """Exponential moving average: end a fit with the mean of its steps' weights, the last most.
+
+    For ``Sequential.fit(average=...)``.  Training goes on from its own weights, which nobody sees:
+    validation, callbacks such as `EarlyStopping`, and the network after the fit have the average
+    ``a`` of the weights ``w`` after each step ``t`` so far,
+    ``a <- a + (1 - decay) / (1 - decay^t) (w - a)``.
+
+    Parameters
+    ----------
+    decay : float, default 0.999
+        How much of the average is kept at each step, from 0 to below 1: it is mostly of the last
+        ``1 / (1 - decay)`` steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If decay is no such number.
+
+    Notes
+    -----
+    The division corrects the bias of an average that begins at zero: weights count in proportion
+    to ``decay^(t - i)``, and those from before the fit do not count.  So no warm-up is needed; of
+    fits shorter than ``1 / (1 - decay)`` steps it is about the plain mean.  What layers keep of
+    batches, as `BatchNorm` does, is averaged too.
+
+    References
+    ----------
+    Kingma & Ba 2015, Adam: a method for stochastic optimization, section 7.2, Temporal averaging;
+    Polyak & Juditsky 1992.
+
+    Examples
+    --------
+    >>> import fastnn as fn
+    >>> net = fn.Sequential([fn.Dense(1, initializer="zeros")], inputs=1)
+    >>> history = net.fit([[1.0]], [1.0], optimizer=fn.SGD(0.125), epochs=2, average=fn.EMA(0.5))
+    >>> float(net.weights[0][0, 0])  # the mean of 0.25 and 0.375, of which the second counts twice
+    0.3333333432674408
+    """
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        """Check the field once and store it in its plain form."""
+        decay = check_real(self.decay, "decay", low=0.0, high=1.0, high_open=True)
+        object.__setattr__(self, "decay", decay)
+
+
+@understands(words.AVERAGE)
 @dataclass(frozen=True, slots=True)
 class SWA:
     """Stochastic weight averaging: end a fit with the mean of the weights of its last epochs.
@@ -53,16 +106,19 @@ class SWA:
     start: int | float = 0.75
 
     def __post_init__(self) -> None:
+        """Check the field once and store it in its plain form."""
+        start: int | float
         if isinstance(self.start, (float, np.floating)):
-            check_real(self.start, "start", low=0.0, high=1.0, high_open=True)
+            start = check_real(self.start, "start", low=0.0, high=1.0, high_open=True)
         else:
-            check_integer(self.start, "start", 0)
+            start = check_integer(self.start, "start", 0)
+        object.__setattr__(self, "start", start)
 
-    def before(self, epochs: int) -> int:
-        """Return how many of a fit's epochs go before."""
-        if isinstance(self.start, (float, np.floating)):
+    def before(self, epochs: int, more: bool = False) -> int:
+        """Return how many of a fit's epochs go before; there may be more than these."""
+        if isinstance(self.start, float):
             return int(self.start * epochs)
-        if self.start >= epochs:
+        if self.start >= epochs and not more:
             raise ValueError(
                 f"average=SWA({self.start}) begins after {self.start} epochs, but the fit has "
                 f"{epochs}; give a smaller start, or a part such as 0.75."
@@ -70,42 +126,58 @@ class SWA:
         return self.start
 
 
-class Averaged:
-    """The mean of weights so far.
+Average: TypeAlias = EMA | SWA
 
-    Parameters
+
+@dataclass(frozen=True, slots=True)
+class Averaging:
+    """How a fit averages its weights.
+
+    Attributes
     ----------
+    code : int
+        What is averaged: codes.EACH_STEP or codes.EACH_EPOCH.
+    decay : float
+        How much of the average each step keeps; 0 of a mean over epochs.
     before : int
-        Epochs whose weights do not count.
+        Epochs that go before.
     """
 
-    def __init__(self, before: int) -> None:
-        self._before = self._last = before
-        self._mean: NDArray[np.float64] | None = None
+    code: int
+    decay: float = 0.0
+    before: int = 0
 
-    @property
-    def mean(self) -> NDArray[np.float64] | None:
-        """The mean; None before the first weights that count."""
-        return self._mean
+    def counted(self, epochs: int, steps: int) -> int:
+        """Return how many weights are in the average after so many epochs and steps of a fit."""
+        return steps if self.code == codes.EACH_STEP else max(0, epochs - self.before)
 
-    def epochs_to(self, epoch: int) -> int:
-        """Return after how many epochs weights count, or would be the last that do not."""
-        return max(1, self._before - epoch)
-
-    def add(self, epoch: int, weights: Floats) -> None:
-        """Count the weights after so many epochs, once; ``mean += (weights - mean) / count``."""
-        if epoch <= self._last:
-            return
-        self._last = epoch
-        if self._mean is None:
-            self._mean = np.zeros(len(weights))
-        self._mean += (weights - self._mean) / (epoch - self._before)
+    def __str__(self) -> str:
+        """Return what tells it from another."""
+        if self.code == codes.EACH_STEP:
+            return f"EMA(decay={self.decay!r})"
+        return f"SWA after {self.before} epochs"
 
 
-def averaged(average: object, epochs: int) -> Averaged | None:
-    """Return what averages as a fit's argument says, if it does."""
+def check_average(average: object) -> Average | None:
+    """Return what was given for a fit's average, or say what one is."""
+    if average is None or isinstance(average, (EMA, SWA)):
+        return average
+    hint = ""
+    if isinstance(average, type) and issubclass(average, (EMA, SWA)):
+        hint = f" Did you mean fastnn.{average.__name__}()?"
+    raise TypeError(
+        f"average must be fastnn.EMA(decay=0.999), fastnn.SWA(start=0.75) or None; got "
+        f"{describe(average)}.{hint}"
+    )
+
+
+def averaging(average: Average | None, epochs: int, more: bool = False) -> Averaging | None:
+    """Return how a fit of so many epochs averages its weights, if it does.
+
+    There may be more epochs, where other fits go on.
+    """
     if average is None:
         return None
-    if not isinstance(average, SWA):
-        raise TypeError(f"average must be fastnn.SWA(start=0.75) or None; got {describe(average)}.")
-    return Averaged(average.before(epochs))
+    if isinstance(average, EMA):
+        return Averaging(codes.EACH_STEP, average.decay)
+    return Averaging(codes.EACH_EPOCH, before=average.before(epochs, more))

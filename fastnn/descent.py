@@ -219,12 +219,18 @@ class Descent:
         self.stepper.store_best(parameters)
         return parameters
 
+    @property
+    def averaged(self) -> bool:
+        """Whether there is an average of weights, which others see in place of these."""
+        average = self._job.average
+        return average is not None and bool(average.counted(len(self.ended), self._job.state.steps))
+
     def show(self) -> None:
-        """Write the parameters as the last step left them."""
+        """Write the parameters as the last step left them, or their average."""
         if self._ahead and self._saved.is_shown:
             self._save()
         elif self._ahead:
-            self.stepper.show()
+            self.stepper.show(self.averaged)
         self._ahead = False
 
     def renew(self) -> None:
@@ -282,7 +288,7 @@ class Descent:
         self.stepper.report["steps_done"] = 0
         self._under_way = leg, record
         self._ahead = True
-        self.stepper.rates = leg.rates
+        self.stepper.rates, self.stepper.epoch = leg.rates, leg.epoch
         return self.stepper.run(leg.first, leg.last, self._source.number(leg.epoch), record)
 
     def _count(self) -> None:
@@ -329,7 +335,10 @@ class Descent:
         stepper.measure_no_more()
         bad, before = leg.first + done.done, self._legs[:-1]
         self._again([*before, replace(leg, last=bad)] if done.done else before)
-        self.show()
+        if self.averaged:
+            stepper.show()
+        else:
+            self.show()
         later, step = divmod(bad, job.steps)
         epoch = leg.epoch + later
         self._source.reach(epoch + 1)

@@ -149,8 +149,6 @@ class Epochs:
         if self.apart:
             return 1, to_come
         due = [one.epochs_to(epoch) for one in self._checkpoints]
-        if self._job.average is not None:
-            due.append(self._job.average.epochs_to(epoch))
         return min([to_come, *(epochs for epochs in due if epochs is not None)]), to_come
 
     def rates(self, epoch: int, first: int, last: int) -> NDArray[np.float64]:
@@ -173,42 +171,36 @@ class Epochs:
 
     def look(self, descent: Descent) -> None:
         """Measure, record and show the epochs that ended, and let the callbacks see them."""
-        average = self._job.average
-        if descent.between_epochs and (self.apart or self.measured or average is not None):
+        if descent.between_epochs and (self.apart or self.measured):
             descent.show()
-            self._show_average(descent)
         so_far = descent.so_far
         if so_far is not None:
             self._fit.shown.update(so_far[0], {"loss": so_far[1]})
-        recorded = self._fit.epoch
+        recorded, shown = self._fit.epoch, None
+        if self._watching and descent.averaged:
+            shown = self._job.parameters.copy()
         self._record(descent)
         if self._watching and self._fit.epoch > recorded:
-            self._take_over(descent)
+            self._take_over(descent, shown)
         for one in self._checkpoints:
             if one.is_due(self._fit.epoch, descent.between_epochs):
                 self._write(one, descent)
 
-    def _show_average(self, descent: Descent) -> None:
-        """Show the mean of the weights so far, where averaging has begun."""
-        job = self._job
-        if job.average is not None and descent.between_epochs:
-            job.average.add(len(descent.ended), job.parameters)
-        mean = None if job.average is None else job.average.mean
-        if mean is not None:
-            job.shown.write(lambda: np.copyto(job.parameters, mean, casting="same_kind"))
-
-    def _take_over(self, descent: Descent) -> None:
-        """Go on from weights that a callback may have changed."""
-        average = self._job.average
-        if average is None or average.mean is None:
+    def _take_over(self, descent: Descent, shown: Floats | None) -> None:
+        """Go on from weights that a callback may have changed; an average was shown if given."""
+        if shown is None:
             descent.renew()
-        elif not np.array_equal(
-            average.mean.astype(self._job.parameters.dtype), self._job.parameters
-        ):
+        elif not np.array_equal(shown, self._job.parameters):
             raise RuntimeError(
                 "a callback has changed the weights, which are an average of those that are "
                 "trained; leave average out, or the callback."
             )
+
+    def _trained(self, descent: Descent) -> tuple[Floats, Floats, Floats]:
+        """Return the weights that are trained, what others see of them, and the moments."""
+        weights, state = reached(self._job, descent.stepper)
+        moments = state.moments
+        return weights, moments[-1] if descent.averaged else weights, moments
 
     def diverged(self, bad: Bad) -> DivergenceError:
         """Return what to raise for a step that turned non-finite."""
@@ -219,14 +211,15 @@ class Epochs:
         """Record the epochs that the weights have seen."""
         if not self.apart:
             self._record(descent)
-        self._show_average(descent)
         self._fit.history.mend()
         self._fit.history.stopped = "interrupted"
 
     def ended(self, descent: Descent) -> FitState:
         """Let callbacks end the fit; return its state, which is written to files too."""
         run, parameters = self._fit, None
-        if run.callbacks:
+        if descent.averaged:
+            parameters = self._trained(descent)[0]
+        elif run.callbacks:
             parameters = self._job.parameters.copy()
         state = self._state(descent, descent.stepper.leave_moments())
         for callback in run.callbacks:
@@ -239,9 +232,11 @@ class Epochs:
 
     def _write(self, checkpoint: Checkpoint, descent: Descent) -> None:
         """Write the present state to a file."""
-        parameters, reached_state = reached(self._job, descent.stepper)
-        state = self._state(descent, reached_state.moments)
-        checkpoint.write(lambda path: self._fit.network._write(path, parameters, state))
+        trained, seen, moments = self._trained(descent)
+        state = self._state(descent, moments)
+        if descent.averaged:
+            state = state.with_parameters(trained, seen)
+        checkpoint.write(lambda path: self._fit.network._write(path, seen, state))
 
     def _state(self, descent: Descent, moments: Floats | Packed) -> FitState:
         """Return what the fit carries now."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.averages import Averaged
+from fastnn.averages import Averaging
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.layout import Layout
@@ -53,7 +53,7 @@ class Job:
     measured_after: bool = False  # metrics of the training examples, not by the way
     counting: Counting | None = None  # what the engine measures by itself
     scale: TargetScale | None = None  # of the targets, where they are at unit scale
-    average: Averaged | None = None  # what others see of the parameters between epochs
+    average: Averaging | None = None  # what others see of the parameters
     search: Searched | None = None  # what takes iterations over all examples in place of steps
 
     @property

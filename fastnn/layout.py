@@ -803,6 +803,7 @@ class _Planner:
             plan["tile_size"] = max(int(plan["tile_size"]), _SPAN_BLOCK)
         plan["tiles"] = room(threads * int(plan["tile_size"]))
         plan["rates_at"] = room(2 * codes.RATES)
+        plan["average_rate"] = room(1)
         shifts = copy * np.arange(threads, dtype=np.int64)
         plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
         for name in _PRIVATE_INTEGERS:

@@ -30,7 +30,7 @@ from fastnn import (
     training,
     words,
 )
-from fastnn.averages import SWA
+from fastnn.averages import Average, averaging
 from fastnn.callbacks import CallbackLike
 from fastnn.checkpoints import newest
 from fastnn.data import Data
@@ -543,7 +543,7 @@ class Sequential(Differentiable):
         measure: Literal["during", "after"] = "during",
         missing_targets: Literal["error", "ignore"] = "error",
         resume: bool | str | os.PathLike[str] = False,
-        average: SWA | None = None,
+        average: Average | None = None,
     ) -> History:
         """Train on examples, from the present parameters, with a fresh optimizer state.
 
@@ -643,10 +643,11 @@ class Sequential(Differentiable):
             was whose state `Checkpoint`, or ``save(path, state=True)``, wrote there, up to
             ``epochs`` in all, to the bits of the fit that was never interrupted.  The other
             arguments and the examples must be those of that fit.
-        average : SWA or None, default None
-            What the fit ends with, if not with the weights of its last step: the mean of those at
-            the ends of the last epochs, which validation and callbacks see too.  Not with
-            ``resume`` and `Checkpoint`, nor with a search.
+        average : EMA, SWA or None, default None
+            What the fit ends with, if not with the weights of its last step: the exponential
+            moving average of those after each step (`EMA`), or the mean of those at the ends of
+            the last epochs (`SWA`), which validation and callbacks see too.  A fit that goes on
+            (``resume``) goes on with both.  Not with a search.
 
         Returns
         -------
@@ -723,7 +724,10 @@ class Sequential(Differentiable):
                     held = None if held is None else self._inside(held, scale)
                 layout = self.layout.with_scale(None)
                 layout.check_batch(min(asked.batch_size, len(data)))
-                job = asked.job(layout, self._parameters, data, held, streams, shown, scale)
+                averaged = averaging(asked.average, epochs, more=resume is True)
+                job = asked.job(
+                    layout, self._parameters, data, held, streams, shown, scale, averaged
+                )
                 state = None
                 if resumed is not None:
                     job, state = resumed.job(job), resumed.state
@@ -736,8 +740,7 @@ class Sequential(Differentiable):
             if self._unmeasured:
                 self._measure(data.X, data.weights)
             history = training.fit(job, run, self._streams)
-            ends_there = asked.search is None and asked.average is None
-            self._fit_state = run.state if ends_there else None
+            self._fit_state = run.state if asked.search is None else None
             return history
         finally:
             # No call may stand here, as one that a signal follows would not be undone.

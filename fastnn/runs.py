@@ -185,6 +185,19 @@ class Run:
         self._plan["shuffle"] = shuffle
         self.numbers = numbers
 
+    def average(self, code: int, decay: float, operations: Sequence[Operation]) -> None:
+        """Have the last vector of moments be an average of these operations' parameters."""
+        plan = self._plan
+        vectors = int(plan["state"][0]) * (1 + int(plan["moments"][0]))
+        tiled = all(
+            one.trainable if one.kind.form == codes.MATRIX else not one.parameters
+            for one in operations
+        )
+        far = vectors * self.dtype.itemsize >= tuning.current.averaged_bytes
+        if code == codes.EACH_STEP and tiled and far:
+            code = codes.EACH_TILE
+        plan["average"], plan["decay"] = code, decay
+
     def load(self, vector: Floats, place: int = 0) -> None:
         """Pack a flat vector: parameters (place 0), or moments (1, 2, ...)."""
         if self._packing is None:

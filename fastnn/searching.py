@@ -124,6 +124,7 @@ class SearchStepper:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros((), records.REPORT)
         self.rates = self.counts = np.zeros(0)
+        self.epoch = 0
         self.outputs = job.outputs
         self._job = job
         self._solver = solver_of(job)
@@ -169,8 +170,8 @@ class SearchStepper:
         if not np.array_equal(self._job.parameters, self._shown):
             self.load(self._job.parameters, ())
 
-    def show(self, moments: bool = False) -> None:
-        """Write the job's parameters."""
+    def show(self, average: bool = False) -> None:
+        """Write the job's parameters; there is no average."""
         job = self._job
         job.shown.write(lambda: self.store(job.parameters, job.state.moments))
         self._shown[:] = job.parameters

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import paths
-from fastnn.averages import Averaged, averaged
+from fastnn.averages import SWA, Average, Averaging, check_average
 from fastnn.callbacks import Callback, as_callbacks
 from fastnn.checkpoints import Checkpoint
 from fastnn.data import Data
@@ -51,7 +51,7 @@ class Settings:
     path: Path
     schedule: Schedule | None
     search: Searched | None = None
-    average: Averaged | None = None
+    average: Average | None = None
 
     @classmethod
     def of(
@@ -90,7 +90,7 @@ class Settings:
             threads=None if threads is None else check_integer(threads, "threads", 1),
             path=paths.asked(backend),
             schedule=None if schedule is None else resolve_schedule(schedule),
-            average=averaged(average, check_integer(epochs, "epochs", 1)),
+            average=check_average(average),
         )
         if any(isinstance(one, Checkpoint) for one in asked):
             found.check_resumable("Checkpoint")
@@ -103,15 +103,10 @@ class Settings:
                 f"{asked} is for optimizers that take steps; {type(self.search.record).__name__} "
                 "begins anew at the weights that it finds."
             )
-        if self.average is not None:
-            raise ValueError(
-                f"{asked} goes on from the weights that a fit has reached; with average=SWA() it "
-                "ends with others. Leave one of them out."
-            )
 
     def job(
         self, layout: Layout, parameters: Floats, data: Data, held: Data | None, streams: Streams,
-        shown: Shown, scale: TargetScale | None = None,
+        shown: Shown, scale: TargetScale | None = None, average: Averaging | None = None,
     ) -> Job:  # fmt: skip
         """Return what to train: a network's parameters, on data, with others to validate on.
 
@@ -121,10 +116,11 @@ class Settings:
         if search is not None:
             check_search(search.record, layout, self.loss, data)
         following = next((one.layer for one in layout.operations if one.whole), None)
-        if self.average is not None and following is not None:
+        if isinstance(self.average, SWA) and following is not None:
             raise ValueError(
                 f"average=SWA() ends with weights of which no batch has seen the mean, and so "
-                f"without what {following!r} keeps of batches. fastnn.LayerNorm() keeps nothing."
+                f"without what {following!r} keeps of batches. average=EMA() averages that too; "
+                "fastnn.LayerNorm() keeps nothing."
             )
         return Job(
             layout=layout,
@@ -134,7 +130,7 @@ class Settings:
             validation=held,
             metrics=self.metrics,
             batch_size=min(self.batch_size, len(data)) if search is None else len(data),
-            state=TrainingState.fresh(self.optimizer, parameters),
+            state=TrainingState.fresh(self.optimizer, parameters, averaging=average is not None),
             path=self.path,
             shuffle=self.shuffle and search is None,
             order_key=streams.order_key,
@@ -147,5 +143,5 @@ class Settings:
             measured_after=self.measured_after or search is not None,
             search=search,
             scale=scale,
-            average=self.average,
+            average=average,
         )

@@ -40,7 +40,7 @@ class TrainingState:
         The record with the hyperparameters.
     moments : ndarray (rule's own, size)
         Vectors like the parameters, in the same layout; zeros before the first step, and always
-        where buffers lie.
+        where buffers lie.  Where weights are averaged, their average is one more.
     numbers : ndarray of records.NUMBERS ()
         The number of steps taken, and the hyperparameters, as the engine reads them; with a
         schedule, the learning rate is that of the last step.
@@ -51,15 +51,18 @@ class TrainingState:
     numbers: NDArray[np.void]
 
     @classmethod
-    def fresh(cls, optimizer: Optimizer, parameters: Floats) -> TrainingState:
-        """Return the state before the first step."""
+    def fresh(
+        cls, optimizer: Optimizer, parameters: Floats, *, averaging: bool = False
+    ) -> TrainingState:
+        """Return the state before the first step, with room for an average of weights if asked."""
         for name, number in hyperparameters(optimizer).items():
             if 0 < number < float(np.finfo(parameters.dtype).smallest_subnormal):
                 raise ValueError(
                     f"{name} must be a number that {parameters.dtype} can tell from 0; "
                     f"got {number!r}."
                 )
-        moments = np.zeros((row_of(optimizer).moments, parameters.size), parameters.dtype)
+        count = row_of(optimizer).moments + averaging
+        moments = np.zeros((count, parameters.size), parameters.dtype)
         return cls(optimizer, moments, row_of(optimizer).numbers(optimizer))
 
     @classmethod

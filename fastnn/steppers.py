@@ -59,6 +59,7 @@ class Stepper(Protocol):
     outputs: Floats  # what the steps predicted last, for each example; empty where nobody asks
 
     counts: NDArray[np.float64]  # what was counted of the present epoch so far; may be empty
+    epoch: int  # from the beginning of which the next steps to take are counted
 
     @property
     def best_value(self) -> float:
@@ -73,8 +74,8 @@ class Stepper(Protocol):
     def take(self, moments: bool = False) -> None:
         """Pack the job's present parameters, and its moments if asked."""
 
-    def show(self, moments: bool = False) -> None:
-        """Write the job's parameters, and its moments if asked."""
+    def show(self, average: bool = False) -> None:
+        """Write the job's parameters, or the average of weights in their place."""
 
     def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
         """Take over parameters and moments that are not the job's."""
@@ -118,8 +119,12 @@ class NativeStepper:
         self._run.optimize_with(code, job.state.numbers, job.shuffle)
         plan = self._run.program.plan
         plan["order_key"], plan["mask_key"] = job.order_key, job.mask_key
+        if job.average is not None:
+            average = job.average
+            self._run.average(average.code, average.decay, job.layout.operations)
         self.report = self._run.report
         self.rates = np.zeros(0)
+        self.epoch = 0
         self.outputs = job.outputs
         self._run.hand_out_to(self.outputs)
         self.counts = self._run.counts
@@ -135,6 +140,10 @@ class NativeStepper:
         """Take the steps from first to before last; the epoch's order has the number."""
         plan = self._run.program.plan
         plan["order_number"], plan["step_number"] = number, self._job.step
+        average, steps = self._job.average, self._job.state.steps
+        if average is not None:
+            each_step = average.code == codes.EACH_STEP
+            plan["averaged"] = steps if each_step else self.epoch - average.before
         if self._job.clip_norm is not None:
             self._run.numbers["clip_norm"] = self._job.clip_norm
         self._run(codes.TRAIN, first, last, record, self.rates)
@@ -157,12 +166,11 @@ class NativeStepper:
         """Take over the job's parameters, and its moments if asked, as they are now."""
         self.load(self._job.parameters, self._job.state.moments if moments else ())
 
-    def show(self, moments: bool = False) -> None:
-        """Write the job's parameters, and its moments if asked."""
+    def show(self, average: bool = False) -> None:
+        """Write the job's parameters, or the average of weights in their place."""
         job = self._job
-        job.shown.write(lambda: self._run.store(job.parameters))
-        if moments:
-            self.store_moments(job.state.moments)
+        place = len(job.state.moments) if average else 0
+        job.shown.write(lambda: self._run.store(job.parameters, place))
 
     def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
         """Take over parameters and moments that are not the job's."""
@@ -200,6 +208,7 @@ class ReferenceStepper:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros((), records.REPORT)
         self.rates = self.counts = np.zeros(0)
+        self.epoch = 0
         self.outputs = job.outputs
         self._job = job
         self._parameters = job.parameters.copy()
@@ -236,6 +245,7 @@ class ReferenceStepper:
                     here = record[epoch - first // job.steps]
                     here["loss_sum"] += loss * counted
                     here["weight_sum"] += counted
+                self._average(bool(total), epoch + 1 if within == job.steps - 1 else None)
                 self.report["steps_done"] = step + 1 - first
         return Slice(record, last - first, codes.FINE)
 
@@ -247,12 +257,11 @@ class ReferenceStepper:
         """Take over the job's parameters, and its moments if asked, as they are now."""
         self.load(self._job.parameters, self._job.state.moments if moments else ())
 
-    def show(self, moments: bool = False) -> None:
-        """Write the job's parameters, and its moments if asked."""
+    def show(self, average: bool = False) -> None:
+        """Write the job's parameters, or the average of weights in their place."""
         job = self._job
-        job.shown.write(lambda: np.copyto(job.parameters, self._parameters))
-        if moments:
-            job.state.moments[:] = self._moments
+        shown = self._moments[-1] if average else self._parameters
+        job.shown.write(lambda: np.copyto(job.parameters, shown))
 
     def load(self, parameters: Floats, moments: Iterable[Floats]) -> None:
         """Take over parameters and moments that are not the job's."""
@@ -278,6 +287,25 @@ class ReferenceStepper:
 
     def measure_no_more(self) -> None:
         """Do nothing: here epochs end in Python."""
+
+    def _average(self, stepped: bool, ended: int | None) -> None:
+        """Take the weights into their average, after a step or after so many epochs since `epoch`.
+
+        EMA: ``s_t = d s_(t-1) + (1 - d) w_t``, from which ``s_t / (1 - d^t)`` has no bias; it is
+        the latter that is kept.  SWA: the mean of n is ``((n - 1) mean + w) / n``.
+        """
+        average, w, steps = self._job.average, self._parameters, self._job.state.steps
+        if average is None:
+            return
+        mean = self._moments[-1]
+        if average.code == codes.EACH_STEP:
+            if stepped:
+                d = average.decay
+                s = d * (1.0 - d ** (steps - 1)) * mean.astype(float) + (1.0 - d) * w
+                mean[:] = s / (1.0 - d**steps)
+        elif ended is not None and average.counted(self.epoch + ended, steps):
+            n = average.counted(self.epoch + ended, steps)
+            mean[:] = ((n - 1) * mean.astype(float) + w) / n
 
     def _predicted(self, batch: Data) -> Floats:
         """Return the predictions of the next step, before it changes anything."""
@@ -312,15 +340,16 @@ class ReferenceStepper:
         job, state = self._job, self._job.state
         t = int(state.numbers["steps"]) + 1
         rule = reference.OPTIMIZERS[type(state.optimizer).__name__]
+        moments = self._moments[: row_of(state.optimizer).moments]
         with np.errstate(all="ignore"):
             if job.clip_norm is not None:
                 gradient = reference_walk.clipped(job.layout, gradient, job.clip_norm)
             new = reference_walk.step(
                 job.layout, self._parameters if begun is None else begun, gradient,
-                list(self._moments), rule, t, self._hyper(t),
+                list(moments), rule, t, self._hyper(t),
             )  # fmt: skip
         self._parameters[:] = new[0]
-        for moment, stepped in zip(self._moments, new[1:], strict=True):
+        for moment, stepped in zip(moments, new[1:], strict=True):
             moment[:] = stepped
         if not all(np.isfinite(vector).all() for vector in new):
             return codes.UPDATE_NOT_FINITE

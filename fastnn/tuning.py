@@ -135,6 +135,10 @@ class Tuning:
     spread_columns : int
         Rows of a panel of the gradient that sparse rows are added to at a time: 256 KiB with
         AVX-512, which stay in the L2 cache.
+    averaged_bytes : int
+        Bytes of weights and moments from which on an average of a step's weights follows them tile
+        by tile, as they pass through the caches, and not in one walk over all of them: what an L2
+        cache holds.
     checked_elements : int
         Elements of an input that a check of its values looks at in one go, so that its masks stay
         small beside the data and in the L2 cache.
@@ -193,6 +197,7 @@ class Tuning:
     part_work: int = 10_000_000
     hidden_elements: int = 1 << 19
     spread_columns: int = 2048
+    averaged_bytes: int = 1 << 19
     checked_elements: int = 1 << 18
     largest_kernel: int = 64 << 20
     fork_patience: float = 120.0

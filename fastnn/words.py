@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "AVERAGE",
     "CALLBACK",
     "DENSE",
     "DROPOUT",
@@ -30,6 +31,12 @@ __all__ = [
 ]
 
 FIT: Final = {
+    "ema": "average",
+    "ema_decay": "That is average=fastnn.EMA(decay=0.999).",
+    "ema_momentum": "That is average=fastnn.EMA(decay=0.999).",
+    "swa": "average",
+    "swa_start": "That is average=fastnn.SWA(start=0.75).",
+    "use_ema": "That is average=fastnn.EMA(decay=0.999).",
     "X_train": "X",
     "x": "X",
     "features": "X",
@@ -309,6 +316,18 @@ STOPPING: Final = {
     "stopped_epoch": "history.epochs says when a fit ended.",
     "best": "history.best_epoch says which epoch was best.",
     "best_epoch": "history.best_epoch says which epoch was best.",
+}
+
+AVERAGE: Final = {
+    "alpha": "decay",
+    "beta": "decay",
+    "ema_decay": "decay",
+    "ema_momentum": "decay",
+    "momentum": "decay",
+    "swa_start": "start",
+    "start_epoch": "start",
+    "update_bn": "fastnn.EMA() averages what BatchNorm keeps of batches too.",
+    "warmup": "An EMA needs none, as its beginning is corrected.",
 }
 
 SCHEDULE: Final = {

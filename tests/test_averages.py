@@ -8,7 +8,7 @@ from cases import DTYPES, JIT
 
 import fastnn as fn
 from fastnn import threads
-from fastnn.averages import SWA
+from fastnn.averages import EMA, SWA
 
 BACKENDS = ("native", "reference")
 
@@ -121,28 +121,187 @@ def test_ctrl_c_leaves_the_average(backend):
     assert np.allclose(net.parameters, np.mean(weights[1:4], axis=0), rtol=1e-12, atol=1e-15)
 
 
-def test_a_later_fit_begins_afresh_at_the_average():
-    net, other = network(), network()
-    fitted(net, SWA(3))
-    other.parameters[:] = net.parameters
+AVERAGES = (EMA(0.9), EMA(0.0), EMA(0.9999), SWA(2), SWA(0))
+each_average = pytest.mark.parametrize("average", AVERAGES, ids=str)
+
+
+@both_backends
+@each_average
+def test_fits_that_go_on_are_one_fit(average, backend):
+    whole, parts = network(), network()
+    history = fitted(whole, average, backend=backend)
+    for _ in range(6):
+        again = fitted(parts, average, epochs=1, resume=True, backend=backend)
+    assert np.array_equal(whole.parameters, parts.parameters)
+    assert again["loss"] == history["loss"]
+
+
+@both_backends
+@each_average
+def test_a_checkpoint_goes_on_exactly(average, backend, tmp_path):
+    whole, net = network(), network()
+    fitted(whole, average, epochs=9, backend=backend)
+
+    def stop(run):
+        if run.epoch == 5:
+            raise KeyboardInterrupt
+
+    # Written while training goes on from its own weights, of which the file has the average.
+    callbacks = [fn.Checkpoint(tmp_path / "state", every=1), stop]
+    with pytest.warns(UserWarning, match="interrupted"):
+        fitted(net, average, epochs=9, callbacks=callbacks, backend=backend)
+    assert np.array_equal(fn.load(tmp_path / "state").parameters, net.parameters)
+    again = network()
+    fitted(again, average, epochs=9, resume=tmp_path / "state", backend=backend)
+    assert np.array_equal(again.parameters, whole.parameters)
+    # And a network that was saved with its state goes on in memory.
+    net.save(tmp_path / "net", state=True)
+    kept, copied = fn.load(tmp_path / "net"), net.copy()
+    assert np.array_equal(kept.parameters, net.parameters)
+    for one in (kept, copied):
+        fitted(one, average, epochs=4, resume=True, backend=backend)
+        assert np.array_equal(one.parameters, whole.parameters)
+
+
+def test_another_average_does_not_go_on():
+    net = network()
+    fitted(net, EMA(0.9))
+    before = net.parameters.copy()
+    for average, there in ((None, "none here"), (SWA(2), "SWA after 2"), (EMA(0.8), "decay=0.8")):
+        with pytest.raises(ValueError, match=rf"average \(EMA\(decay=0.9\) there, .*{there}"):
+            fitted(net, average, resume=True)
+    net = network()
+    fitted(net, SWA(0.5))
+    # A part of all epochs begins elsewhere when there are more of them.
+    with pytest.raises(ValueError, match=r"SWA after 3 epochs there, SWA after 6 epochs here"):
+        fitted(net, SWA(0.5), resume=True)
+    plain = network()
+    fitted(plain)
+    with pytest.raises(ValueError, match=r"average \(none there, EMA\(decay=0.9\) here\)"):
+        fitted(plain, EMA(0.9), resume=True)
+    assert before.any()
+
+
+@both_backends
+@each_dtype
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
+def test_an_exponential_average_by_hand(decay, dtype, backend):
     X, y = examples()
-    net.fit(X, y, epochs=1, shuffle=False, resume=True)
-    assert not np.array_equal(net.parameters, other.parameters)
-    assert net.copy().parameters.shape == other.parameters.shape
+    net, weights = network(dtype), []
+    plain = network(dtype)
+    for _ in range(4):
+        plain.fit(X, y, optimizer=fn.Adam(0.05), batch_size=23, epochs=1, resume=True,
+                  backend=backend)  # fmt: skip
+        weights.append(plain.parameters.astype(float))
+    net.fit(X, y, optimizer=fn.Adam(0.05), batch_size=23, epochs=4, average=EMA(decay),
+            backend=backend)  # fmt: skip
+    share = np.array([decay ** (len(weights) - n) for n in range(1, len(weights) + 1)])
+    wanted = (share[:, None] * weights).sum(axis=0) / share.sum()
+    # The reference divides by a difference of that size.
+    limit = 8 * np.finfo(dtype).eps / (1.0 - decay if dtype == "float64" else 1.0)
+    assert np.allclose(net.parameters, wanted, rtol=limit, atol=limit)
 
 
-def test_what_cannot_be_averaged_is_refused(tmp_path):
+@each_dtype
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+@pytest.mark.parametrize("batch_size", [40, 700])
+def test_large_networks_average_as_small_ones_do(batch_size, clip_norm, dtype, tuned):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(1500, 37)), rng.normal(size=(1500, 3))
+    found = []
+    for averaged_bytes in (0, 1 << 40):
+        tuned(averaged_bytes=averaged_bytes)
+        layers = [fn.Dense(70, "tanh"), fn.Dense(9, "relu", bias=False), fn.Dense(3)]
+        net = fn.Sequential(layers, 37, dtype, rng=1)
+        net.fit(X, y, epochs=2, batch_size=batch_size, clip_norm=clip_norm, average=EMA(0.97),
+                threads=2)  # fmt: skip
+        found.append(net.parameters.copy())
+    assert np.array_equal(*found)
+
+
+@both_backends
+def test_every_layer_follows(backend):
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.integers(0, 5, 200), rng.normal(size=(200, 3))]
+    layers = [
+        fn.Embedding({0: 5}, dimension=4),
+        fn.Dense(9, "tanh", trainable=False),
+        fn.BatchNorm(),
+        fn.PReLU(),
+        fn.Residual([fn.LayerNorm(), fn.Dense(9)]),
+        fn.Dense(1),
+    ]
+    vectors = {}
+    for average in (None, EMA(0.0), EMA(0.7)):
+        net = fn.Sequential(layers, 4, "float64", rng=2)
+        net.fit(X, X[:, 1], epochs=2, batch_size=30, average=average, backend=backend)
+        vectors[average] = np.r_[net.parameters, net.buffers]
+        # What does not move is averaged to itself, natively to the bit.
+        fixed = fn.Sequential(layers, 4, "float64", rng=2).weights[0]
+        same = np.array_equal if backend == "native" else np.allclose
+        assert same(net.weights[0], fixed)
+    # An average that keeps nothing is the last weights, buffers among them.
+    assert np.allclose(vectors[None], vectors[EMA(0.0)], rtol=1e-14, atol=1e-15)
+    assert not np.allclose(vectors[None], vectors[EMA(0.7)], rtol=1e-3)
+
+
+@pytest.mark.skipif(not JIT, reason="Threads are those of compiled code.")
+@each_dtype
+@each_average
+def test_no_bit_of_an_average_depends_on_threads(average, dtype, monkeypatch, tuned):
+    monkeypatch.setattr(threads, "usable_cores", lambda: 64)
+    tuned(step_share=1e-9, call_share=1e-9, helper_share=1e-9, awake_share=1e-9)
+    found = []
+    for count in range(1, 9):
+        net = network(dtype)
+        fitted(net, average, threads=count, batch_size=23)
+        found.append(net.parameters.copy())
+    assert all(np.array_equal(one, found[0]) for one in found[1:])
+
+
+@both_backends
+def test_a_batch_without_weight_is_no_step(backend):
+    X, y = examples(21)
+    weights = np.repeat([1.0, 0.0, 1.0], 7)
+    net = network()
+    settings = {"optimizer": fn.Adam(0.05), "batch_size": 7, "shuffle": False, "backend": backend}
+    net.fit(X, y, epochs=1, sample_weight=weights, average=EMA(0.5), **settings)
+    two = network()
+    two.fit(X[weights > 0], y[weights > 0], epochs=1, average=EMA(0.5), **settings)
+    assert np.allclose(net.parameters, two.parameters, rtol=1e-12, atol=1e-15)
+
+
+@both_backends
+@each_average
+def test_a_fit_that_diverges_keeps_a_finite_average(average, backend):
+    X, y = examples()
+    far = np.repeat(y[:, :1], 2, axis=1)
+    far[-1] = 1e200  # Its square overflows, in the last step of the first epoch.
+    settings = {"optimizer": fn.SGD(0.01), "batch_size": 11, "shuffle": False, "backend": backend}
+    net, good = network(), network()
+    with pytest.warns(fn.FitWarning), pytest.raises(fn.DivergenceError, match="epoch 1, step 3"):
+        net.fit(X, far, epochs=3, average=average, **settings)
+    plain = None if isinstance(average, SWA) else average
+    good.fit(X[:22], far[:22], epochs=1, average=plain, **settings)
+    # Of the weights before that step, or these where no epoch has ended.
+    assert np.allclose(net.parameters, good.parameters, rtol=1e-12, atol=1e-15)
+
+
+def test_what_cannot_be_averaged_is_refused():
     net = network()
     before = net.parameters.copy()
-    with pytest.raises(TypeError, match=r"average must be fastnn.SWA\(start=0.75\) or None"):
+    with pytest.raises(
+        TypeError, match=r"average must be fastnn.EMA\(.*fastnn.SWA\(start=0.75\) or None"
+    ):
         fitted(net, 0.75)
     with pytest.raises(ValueError, match=r"begins after 6 epochs, but the fit has 6"):
         fitted(net, SWA(6))
     with pytest.raises(ValueError, match=r"average is for optimizers that take steps; LBFGS"):
         fitted(net, SWA(), optimizer=fn.LBFGS())
-    for other in ({"resume": True}, {"callbacks": fn.Checkpoint(tmp_path / "state")}):
-        with pytest.raises(ValueError, match=r"with average=SWA\(\) it ends with others"):
-            fitted(net, SWA(), **other)
+    with pytest.raises(TypeError, match=r"Did you mean fastnn.EMA\(\)"):
+        fitted(net, EMA)
+    with pytest.raises(TypeError, match="use_ema"):
+        fitted(net, use_ema=True)
     assert np.array_equal(net.parameters, before)
     for start in (1.0, -0.1, float("nan"), -1):
         with pytest.raises(ValueError, match="start must be"):
@@ -150,11 +309,20 @@ def test_what_cannot_be_averaged_is_refused(tmp_path):
     for start in ("half", None, True):
         with pytest.raises(TypeError, match="start must be"):
             SWA(start)
+    for decay in (1.0, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="decay must be"):
+            EMA(decay)
+    for decay in ("slow", None, True):
+        with pytest.raises(TypeError, match="decay must be"):
+            EMA(decay)
+    with pytest.raises(TypeError, match="decay"):
+        EMA(ema_momentum=0.99)
 
 
 def test_a_callback_that_changes_averaged_weights_is_refused():
     def spoil(run):
         run.network.parameters[:] += 1.0
 
-    with pytest.raises(RuntimeError, match="a callback has changed the weights"):
-        fitted(network(), SWA(1), callbacks=spoil)
+    for average in (SWA(1), EMA(0.9)):
+        with pytest.raises(RuntimeError, match="a callback has changed the weights"):
+            fitted(network(), average, callbacks=spoil)

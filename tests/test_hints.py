@@ -50,6 +50,7 @@ MEANT = {
         else {*words.ESTIMATOR_DATA.values()}
     ),
     "OPTIMIZER": arguments(*(row.record for row in OPTIMIZERS.values())),
+    "AVERAGE": arguments(fn.EMA, fn.SWA),
     "LOSS": arguments(fn.Huber, fn.Quantile, fn.Quantiles, fn.CrossEntropy, fn.Focal, fn.Tweedie),
     "STOPPING": arguments(fn.EarlyStopping),
     "SCHEDULE": arguments(*SCHEDULES.values()),

@@ -36,10 +36,12 @@ LONGEST = 400
 ALLOWED = {
     "__init__": set(),
     "__main__": {"", "backends", "demo", "versions", "warming"},
-    "about": {"data", "jobs", "layout", "losses", "optimizers", "schedules", "sparse"},
+    "about": {
+        "averages", "data", "jobs", "layout", "losses", "optimizers", "schedules", "sparse",
+    },
     "activations": {"kernels.codes", "names", "own"},
     "attribution": set(),
-    "averages": {"names"},
+    "averages": {"hints", "kernels.codes", "names", "words"},
     "backends": {"names"},
     "callbacks": {"hints", "history", "metrics", "names", "tallies", "words"},
     "checkpoints": {"callbacks", "names", "notices", "system"},
@@ -384,6 +386,9 @@ ALLOWED = {
         "kernels.narrow", "kernels.panels", "kernels.scaling", "kernels.single",
         "kernels.subnormals", "kernels.views",
     },
+    "kernels.averages": {
+        "kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd",
+    },
     "kernels.batch_norm": {"kernels._jit", "kernels.columns", "kernels.panels"},
     "kernels.blocks": {
         "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
@@ -428,9 +433,9 @@ ALLOWED = {
     "kernels.norms": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
     "kernels.once": {"kernels._jit", "kernels.codes", "kernels.epoch", "kernels.views"},
     "kernels.epoch": {
-        "kernels._jit", "kernels.batch_norm", "kernels.chunk", "kernels.codes", "kernels.measures",
-        "kernels.narrow", "kernels.order", "kernels.panels", "kernels.rules", "kernels.steps",
-        "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
+        "kernels._jit", "kernels.averages", "kernels.batch_norm", "kernels.chunk", "kernels.codes",
+        "kernels.measures", "kernels.narrow", "kernels.order", "kernels.panels", "kernels.rules",
+        "kernels.steps", "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
     },
     "kernels.figures": {"kernels._jit", "kernels.codes"},
     "kernels.first_layer": {
@@ -503,7 +508,7 @@ ALLOWED = {
     "kernels.parking": {"kernels._jit", "kernels.simd", "system"},
     "kernels.team": {"kernels._jit", "kernels.parking", "kernels.simd"},
     "kernels.tiles": {
-        "kernels._jit", "kernels.codes", "kernels.entries", "kernels.matmul",
+        "kernels._jit", "kernels.averages", "kernels.codes", "kernels.entries", "kernels.matmul",
         "kernels.micro_kernels", "kernels.narrow", "kernels.panels", "kernels.sparse_products",
         "kernels.update",
     },
@@ -562,7 +567,8 @@ DOOR = {
     "kernels._cache", "kernels._jit", "kernels._load", "kernels._own", "kernels._parts",
 }  # fmt: skip
 GENERATORS = {
-    "kernels._parts", "kernels.blocks", "kernels.crew", "kernels.derivatives", "kernels.dropout",
+    "kernels._parts", "kernels.averages", "kernels.blocks", "kernels.crew", "kernels.derivatives",
+    "kernels.dropout",
     "kernels.columns", "kernels.gathers", "kernels.sparse_products", "kernels.elementwise",
     "kernels.embedded",
     "kernels.frames",

@@ -144,6 +144,13 @@ GRADIENT: Final = 2  # loss and gradient of all rows, taken as one batch
 TRAIN: Final = 3  # a slice of steps: forward, loss, backward, update
 APPLY: Final = 4  # the update of a step, by a gradient that is given
 
+# What of the weights is averaged, if anything: those after each step, or after each epoch; or
+# those after each step, tile by tile while they are in the cache.
+NO_AVERAGE: Final = 0
+EACH_STEP: Final = 1
+EACH_EPOCH: Final = 2
+EACH_TILE: Final = 3
+
 # Columns of the table of predictions, which is of plain integers: a record takes a tenth of
 # a microsecond longer to hand over.
 ACTIVATION: Final = 0

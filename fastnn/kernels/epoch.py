@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, phase
+from fastnn.kernels.averages import average_weights, step_rate
 from fastnn.kernels.batch_norm import span_of
 from fastnn.kernels.chunk import batch_weight
 from fastnn.kernels.measures import close_epoch
@@ -149,6 +150,8 @@ def engine(
                 if etas.size:
                     rule.learning_rate = etas[step - first_step]
                 prepare_rates(rates, rule, plan)
+                if plan.average == codes.EACH_TILE:
+                    M[plan.average_rate] = M.dtype.type(step_rate(plan, plan.averaged + taken + 1))
             stream = stream_of(plan.mask_key, plan.step_number + np.uint64(taken))
             taken += 1
             trouble, size, low_tile, high_tile = take_step(
@@ -157,6 +160,8 @@ def engine(
             )  # fmt: skip
             if trouble != codes.FINE or place >= size:
                 break
+        if plan.average and plan.average != codes.EACH_TILE:
+            average_weights(M, plan, total != 0.0, taken, step + 1, steps, place, size)
         done += 1
         if training and plan.measures and within == steps - 1:
             close_epoch(

@@ -160,6 +160,12 @@ PLAN: Final = np.dtype(
         ("labels_at", np.int64),
         ("values_at", np.int64),
         ("weights_at", np.int64),
+        ("average", np.int64),  # what of the weights is averaged: see `codes`
+        # How many of them were before this call, in steps or in ends of epochs; less than 0 where
+        # others go before.
+        ("averaged", np.int64),
+        ("decay", np.float64),  # how much of the average each step keeps
+        ("average_rate", np.int64),  # workspace: what part of its way it goes in a step
         # How a loss, its gradient and a penalty count.
         ("loss_scale", np.float64),  # times every loss
         ("gradient_scale", np.float64),  # times every gradient of a loss

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import kernel
+from fastnn.kernels.averages import follow_tile
 from fastnn.kernels.entries import spread_entries
 from fastnn.kernels.matmul import column_sums, gradient_tile
 from fastnn.kernels.micro_kernels import LINE, UNIT_ROWS
@@ -406,6 +407,7 @@ def step_tiles(
     state, rates, code = plan.state, plan.rates_at, plan.optimizer
     shift = (1 + plan.moments) * state
     zero, one = M.dtype.type(0), M.dtype.type(1)
+    averaging = plan.average == codes.EACH_TILE
     broken = 0
     deep = tile_rows(row, panel)
     band = band_rows(deep, plan.chunk)
@@ -441,6 +443,8 @@ def step_tiles(
             # `blend` keeps `scale` times what is there and adds 0 times it.
             blend(M, g, g, count, pitch, scale, zero)
         broken += update_span(M, w, g, state, count, pitch, rates, code)
+        if averaging:
+            follow_tile(M, plan, w, count, pitch)
         if row.transposed >= 0:
             turn_tile(M, row, i, j)
         if i == 0 and row.b >= 0:
@@ -452,5 +456,7 @@ def step_tiles(
             if scale != one:
                 blend(M, g, g, 2, lanes, scale, zero)
             broken += update_span(M, b, g, state, 2, lanes, rates + codes.RATES, code)
+            if averaging:
+                follow_tile(M, plan, b, 2, lanes)
         top, i, j = tile_after(top, i, j, inputs, outputs, panel, deep, band)
     return broken
