@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -28,6 +29,7 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "site_api",
+    "site_cache",
     "site_links",
     "site_math",
     "site_runs",
@@ -68,8 +70,11 @@ sphinx_gallery_conf = {
     "doc_module": ("fastnn",),
     "write_computation_times": False,
     "backreferences_dir": None,
+    "parallel": os.cpu_count() or 1,
 }
 os.environ.setdefault("MPLBACKEND", "agg")
+# Recipes run side by side, so that the threads of other packages would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The look.
 html_theme = "pydata_sphinx_theme"
@@ -91,3 +96,8 @@ html_theme_options = {
     "show_prev_next": True,
 }
 html_sidebars = {"index": [], "start": []}
+
+
+def setup(app: Any) -> None:
+    """Read and write pages with all cores, as ``-j auto`` does."""
+    app.parallel = max(app.parallel, os.cpu_count() or 1)

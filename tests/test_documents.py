@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import re
 import tomllib
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import fastnn
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 # What the build of the site writes is no page.
-BUILT = {"_build", "_pictures", "recipes", "api", "source", "names.md"}
+BUILT = {"_build", "_pictures", "recipes", "api", "source", "names.md", "history.md"}
 PAGES = [
     README,
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if not BUILT & {*path.parts}),
@@ -139,15 +141,38 @@ def test_a_recipe_is_short_and_has_a_title(recipe: Path) -> None:
     assert re.match(r'"""\n\S.*\n=+\n\n', text)
 
 
-@pytest.mark.parametrize("page", ["forward", "backward"])
-def test_lines_beside_the_equations_stand_in_the_reference(page: str) -> None:
+@pytest.mark.parametrize(("page", "least"), [("forward", 5), ("backward", 5), ("depth", 2)])
+def test_lines_beside_the_equations_stand_in_the_reference(page: str, least: int) -> None:
     text = (ROOT / "docs" / "lesson" / f"{page}.md").read_text("utf-8")
-    source = (ROOT / "fastnn" / "reference.py").read_text("utf-8")
-    known = "\n".join(line.strip() for line in source.splitlines())
+    files = (ROOT / "fastnn").rglob("reference*.py" if page == "depth" else "reference.py")
+    lines = (line.strip() for path in files for line in path.read_text("utf-8").splitlines())
+    known = "\n".join(lines)
     quoted = re.findall(r"^```py\n(.*?)```", text, re.DOTALL | re.MULTILINE)
-    assert len(quoted) > 4
-    for lines in quoted:
-        assert f"\n{lines}" in known, lines
+    assert len(quoted) >= least
+    for block in quoted:
+        assert f"\n{block}" in known, block
+
+
+def test_recipes_are_run_again_where_what_they_use_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_extensions")
+    cache = importlib.import_module("site_cache")
+    runs = importlib.import_module("site_runs")
+    (tmp_path / "recipes").mkdir()
+    kept = tmp_path / "recipes" / "one.py.md5"
+    app = types.SimpleNamespace(srcdir=tmp_path)
+    seen = []
+    for changed in ("at first", "at first", "later"):
+        kept.touch()
+        monkeypatch.setattr(cache, "surroundings", lambda changed=changed: changed)
+        monkeypatch.setattr(runs, "surroundings", lambda changed=changed: changed)
+        cache.forget(app)
+        seen.append((kept.exists(), runs.kept(tmp_path, "a/page", "its text")))
+    (first, here), (second, again), (third, there) = seen
+    assert (first, second, third) == (False, True, False)
+    assert here == again != there
+    assert runs.kept(tmp_path, "a/page", "another text") != there
 
 
 def test_lines_about_a_layer_stand_in_the_sources() -> None:
