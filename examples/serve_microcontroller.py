@@ -26,7 +26,6 @@ net.classes = np.arange(10)
 # %%
 # The rows that it is given, here unseen digits, are those on which the cost of one byte per weight
 # is measured and written into the head of the file.
-
 MAIN = """
 #include <stdio.h>
 int digit_class(const float *x);
@@ -39,14 +38,17 @@ int main(void) {
 }
 """
 compiler = shutil.which("cc") or shutil.which("gcc")
+print("weights        constants   right in C   as in Python")
 with TemporaryDirectory() as folder:
     for quantize in (None, "int8"):
         path = Path(folder, "digit.c")
         net.to_c(path, X_test, name="digit", quantize=quantize)
         head = path.read_text("utf-8").split("*/")[0]
-        print(f"quantize={quantize}: constants of", re.search(r"[\d,]+ bytes", head).group())
+        print(
+            f"{quantize or net.dtype!s:8} {re.search(r'[0-9,]+ bytes', head).group():>15}", end=""
+        )
         if compiler is None:
-            print("no C compiler here: the file is written, and not tried")
+            print("   no C compiler here: written, and not tried")
             continue
         program, main = Path(folder, "digit"), Path(folder, "main.c")
         main.write_text(MAIN, "utf-8")
@@ -55,6 +57,4 @@ with TemporaryDirectory() as folder:
         ran = subprocess.run([program], input=rows, capture_output=True, text=True, check=True)
         answers = np.array(ran.stdout.split(), int)
         same = (answers == net.predict(X_test).argmax(axis=1)).sum()
-        print(
-            f"  in C {np.mean(answers == y_test):.3f} right; {same} of {len(answers)} as in Python"
-        )
+        print(f" {np.mean(answers == y_test):12.3f} {same:8} of {len(answers)}")

@@ -7,7 +7,7 @@ derivative comes with it. Here the simulator follows a thrown ball with drag; wa
 that lands in a given place, which takes the derivative of the landing by the throw.
 """
 
-import numba
+import matplotlib.pyplot as plt
 import numpy as np
 
 import fastnn as fn
@@ -15,46 +15,46 @@ import fastnn as fn
 
 def simulate(throw, dt=0.02):
     speed, angle = throw
-    v, place, top = speed * np.array([np.cos(angle), np.sin(angle)]), np.zeros(2), 0.0
-    while place[1] >= 0:
+    v, path = speed * np.array([np.cos(angle), np.sin(angle)]), [np.zeros(2)]
+    while path[-1][1] >= 0:
         v = v + dt * (np.array([0.0, -9.81]) - 0.02 * np.linalg.norm(v) * v)
-        place = place + dt * v
-        top = max(top, place[1])
-    return place[0], top
+        path.append(path[-1] + dt * v)
+    return np.array(path)
 
 
 # %%
-# Three hundred runs teach the network. Throws are brought to [-1, 1], results to unit scale.
+# Three hundred runs teach the network. Throws are brought to [-1, 1], results to unit scale inside.
 
 low, high = np.array([5.0, 0.3]), np.array([25.0, 1.3])
 rng = np.random.default_rng(0)
 U = rng.uniform(-1, 1, (300, 2))
-Y = np.array([simulate(low + (u + 1) / 2 * (high - low)) for u in U])
-centre, scale = Y.mean(axis=0), Y.std(axis=0)
-net = fn.Sequential([fn.Dense(32, "tanh"), fn.Dense(32, "tanh"), fn.Dense(2)], dtype="float64")
+paths = [simulate(low + (u + 1) / 2 * (high - low)) for u in U]
+Y = np.array([(path[-1, 0], path[:, 1].max()) for path in paths])
+layers = [fn.Dense(32, "tanh"), fn.Dense(32, "tanh"), fn.Dense(2)]
+net = fn.Sequential(layers, dtype="float64", scale_targets=True, rng=0)
 settings = {"epochs": 600, "optimizer": fn.Adam(0.005), "schedule": "cosine", "progress": False}
-net.fit(U[:250], (Y[:250] - centre) / scale, **settings)
-error = np.abs(net.predict(U[250:]) * scale + centre - Y[250:]).mean(axis=0)
+net.fit(U[:250], Y[:250], **settings)
+error = np.abs(net.predict(U[250:]) - Y[250:]).mean(axis=0)
 print(f"off by {error[0]:.2f} m in distance, {error[1]:.2f} m in height, on unseen throws")
 
 # %%
-# ``vjp(weights, u, v, du)`` writes the product of v with the Jacobian at u. Newton's method on it
-# finds the throw that flies 20 m far and 8 m high, without one more run of the simulator.
+# ``jacobian`` holds the derivatives of all outputs by all inputs, of each row. Newton's method on
+# it finds throws that fly so far and so high, all at once, without one more run of the simulator.
 
-forward, weights, vjp = net.jitted(gradient=True)
+wanted = np.array([(10, 2), (20, 4), (20, 8), (30, 6)])
+u = np.zeros((4, 2))
+for _ in range(8):
+    missed = net.predict(u) - wanted
+    u -= np.linalg.solve(net.jacobian(u), missed[..., None])[..., 0]
 
-
-@numba.njit
-def solve(weights, u, wanted, steps):
-    f, J, unit = np.empty(2), np.empty((2, 2)), np.eye(2)
-    for _ in range(steps):
-        forward(weights, u, f)
-        vjp(weights, u, unit[0], J[0])
-        vjp(weights, u, unit[1], J[1])
-        u = u - np.linalg.solve(J, f - wanted)
-    return u
-
-
-u = solve(weights, np.zeros(2), (np.array([20.0, 8.0]) - centre) / scale, 8)
-throw = low + (u + 1) / 2 * (high - low)
-print(f"speed {throw[0]:.2f} m/s, angle {throw[1]:.2f}: lands at", np.round(simulate(throw), 2))
+print("wanted, m   speed and angle   simulated, m")
+for (far, top), throw in zip(wanted, low + (u + 1) / 2 * (high - low), strict=True):
+    path = simulate(throw)
+    print(f"{far:5} {top:2} {throw[0]:10.2f} {throw[1]:6.2f}", end="")
+    print(f" {path[-1, 0]:10.2f} {path[:, 1].max():5.2f}")
+    line = plt.plot(*path.T)[0]
+    plt.plot(far, 0, "x", color=line.get_color())
+    plt.axhline(top, color=line.get_color(), lw=0.5, ls=":")
+plt.xlabel("m")
+plt.ylabel("m")
+plt.show()
