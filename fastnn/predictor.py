@@ -459,12 +459,21 @@ class Predictor:
 
 
 def as_if_writeable(x: NDArray[Any]) -> NDArray[Any]:
-    """Return a writeable view of the caller's array, or a copy; kernels write to neither.
+    """Return an array of the same memory that says it is writeable; kernels do not write to it.
 
     They are compiled for writeable arrays.
     """
     try:
         x.flags.writeable = True
     except ValueError:
-        x = x.copy()
+        # Memory that is read-only itself, such as a file's, which may be larger than what is left.
+        x = np.asarray(_Lent(x))
     return x
+
+
+class _Lent:
+    """An array's memory, to be read only, whatever is said of it."""
+
+    def __init__(self, x: NDArray[Any]) -> None:
+        self._kept_alive = x
+        self.__array_interface__ = {**x.__array_interface__, "data": (x.ctypes.data, False)}
