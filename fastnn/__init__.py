@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastnn.averages import EMA as EMA
     from fastnn.averages import SWA as SWA
     from fastnn.backends import backend as backend
+    from fastnn.blocks import Blocks as Blocks
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.checkpoints import Checkpoint as Checkpoint
@@ -103,6 +104,7 @@ _HOMES = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "BatchNorm": "norms",
+    "Blocks": "blocks",
     "CSVLogger": "loggers",
     "Adamax": "optimizers",
     "Callback": "callbacks",

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn.averages import Averaging
-from fastnn.data import Data
 from fastnn.jobs import Job
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import FromFunction, Schedule
-from fastnn.sparse import SparseRows
 
 __all__ = ["About"]
-
-# Rows of the examples by which they are recognised.
-_ROWS = 16
 
 
 @dataclass(slots=True)  # Frozen ones take three times as long to make, after every fit.
@@ -43,25 +36,28 @@ class About:
     backend: str
     data: int
     average: Averaging | None
+    window: int | None  # where examples come in several
 
     @classmethod
     def of(cls, job: Job, names: tuple[str, ...]) -> About:
         """Return what there is to know of a job that records these values."""
         held = job.validation
         return cls(
-            job.layout, job.parameters.dtype, job.loss, job.state.optimizer, len(job.data),
+            job.layout, job.parameters.dtype, job.loss, job.state.optimizer, job.examples,
             job.batch_size, job.shuffle, job.clip_norm, job.schedule, names,
             job.measured_after, 0 if held is None else len(held), job.path.name,
-            _fingerprint(job.data), job.average,
+            job.fingerprint, job.average, job.window,
         )  # fmt: skip
 
     def words(self) -> dict[str, Any]:
         """Return it in words and numbers."""
         schedule = self.schedule
         operations = enumerate(self.layout.operations)
-        words = {f"layer {place}": str(one.layer) for place, one in operations}
+        words: dict[str, Any] = {f"layer {place}": str(one.layer) for place, one in operations}
         if self.average is not None:
             words["average"] = str(self.average)
+        if self.window is not None:
+            words["window"] = self.window
         return words | {
             "inputs": self.layout.inputs,
             "dtype": str(self.dtype),
@@ -78,20 +74,3 @@ class About:
             "backend": self.backend,
             "the examples' contents": self.data,
         }
-
-
-def _fingerprint(data: Data) -> int:
-    """Return a number that other examples most likely do not have, from a few of them."""
-    stride = max(1, len(data) // _ROWS)
-    X, targets = data.X, data.targets
-    arrays: list[NDArray[Any]] = []
-    if isinstance(X, SparseRows):
-        arrays += [X.starts, X.columns, X.values]
-    else:
-        arrays.append(X)
-    arrays += [targets.labels, targets.values, data.weights]
-    number = 0
-    for array in arrays:
-        if array.size:
-            number = zlib.crc32(array[::stride].tobytes(), number)
-    return number

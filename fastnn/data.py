@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +13,12 @@ from numpy.typing import NDArray
 from fastnn.gate import Targets
 from fastnn.sparse import SparseRows
 
-__all__ = ["Data"]
+__all__ = ["Data", "Window", "together"]
 
 Floats = NDArray[np.floating]
+
+# Rows of the examples by which they are recognised.
+_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,11 @@ class Data:
             part.flags.writeable = False
         return Data(parts[0], Targets(self.targets.labels, parts[1]), parts[2])
 
+    def without_features(self) -> Data:
+        """Return copies of targets and weights alone."""
+        targets = self.targets.take(np.arange(len(self)))
+        return Data(_frozen((0, self.X.shape[1]), self.X.dtype), targets, self.weights.copy())
+
     def part(self, rows: slice) -> Data:
         """Return views of consecutive examples."""
         mine = self.targets
@@ -77,6 +87,22 @@ class Data:
         """Sum of the weights; without weights, the number of examples."""
         return float(self.weights.sum(dtype=float)) if self.weights.size else float(len(self))
 
+    def fingerprint(self) -> int:
+        """Return a number that other examples most likely do not have, from a few of them."""
+        stride = max(1, len(self) // _ROWS)
+        X, targets = self.X, self.targets
+        arrays: list[NDArray[Any]] = []
+        if isinstance(X, SparseRows):
+            arrays += [X.starts, X.columns, X.values]
+        else:
+            arrays.append(X)
+        arrays += [targets.labels, targets.values, self.weights]
+        number = 0
+        for array in arrays:
+            if array.size:
+                number = zlib.crc32(array[::stride].tobytes(), number)
+        return number
+
     def columns(self, outputs: int) -> tuple[Floats, Floats, Floats | None]:
         """Return X, Y and w in the textbook's orientation: one column per example.
 
@@ -90,6 +116,37 @@ class Data:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.X, self.targets, self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Examples of an epoch that lie in memory together: all of them, or some.
+
+    Attributes
+    ----------
+    data : Data
+        The examples.
+    first : int
+        The first step of the epoch that takes its batch from them.
+    last : bool
+        Whether the epoch ends with them.
+    """
+
+    data: Data
+    first: int
+    last: bool
+
+
+def together(parts: Sequence[Data]) -> Data:
+    """Return the targets and weights of several examples, without their features."""
+    targets = [part.targets for part in parts]
+    labels = np.concatenate([one.labels for one in targets])
+    values = np.concatenate([one.values for one in targets])
+    missing = any(one.missing for one in targets)
+    weights = np.concatenate([part.weights for part in parts])
+    for array in (labels, values, weights):
+        array.flags.writeable = False
+    return Data(parts[0].X, Targets(labels, values, missing), weights)
 
 
 def _unpickled(X: Floats | SparseRows, targets: Targets, weights: Floats) -> Data:

@@ -8,8 +8,9 @@ During steps weights and moments are packed.  Now and then they are saved: from 
 list of the steps since, a fit that diverged is taken again to the step in which it did, as steps
 repeat bit for bit.
 
-What is trained is a `Job`, whose examples, dense or sparse, a `Source` puts in order; when to look,
-when to stop and what to record is the business of a `Policy`.
+What is trained is a `Job`, whose examples, dense or sparse, a `Source` puts in order, and reads
+where they are not all in memory; when to look, when to stop and what to record is the business of
+a `Policy`.
 """
 
 from __future__ import annotations
@@ -164,6 +165,7 @@ class Descent:
         """Begin after so many epochs, and steps of another, with what was summed up of it."""
         self.ended = [None] * epochs
         self._step, self._record = step, record
+        self._bring(epochs, step)
         if step:
             self.stepper.counts[:] = counts
             self._source.arrange(self.stepper.order, epochs, self._source.order)
@@ -251,8 +253,12 @@ class Descent:
     def advance(self) -> DivergenceError | None:
         """Take a slice of steps; return what to raise should one of them turn non-finite."""
         leg = self._next()
-        if self._due():
+        missing = not self._source.holds(leg.epoch, leg.first)
+        if self._due() or (missing and self._legs):
+            # Without the examples no step can be taken again.
             self._save()
+        if missing:
+            self._bring(leg.epoch, leg.first)
         began = time.perf_counter()
         epochs = (leg.last - 1) // self._job.steps + 1
         record = np.zeros(epochs, records.RECORD)
@@ -269,11 +275,18 @@ class Descent:
         self._adapt(seconds, done.done)
         return None
 
+    def _bring(self, epoch: int, step: int) -> None:
+        """Have the stepper go on with the examples that a step needs, if others are in memory."""
+        while not self._source.holds(epoch, step):
+            self.stepper.follow(self._source.read_on(epoch))
+
     def _next(self) -> Leg:
         """Return the steps to take next."""
         steps, epoch, first = self._job.steps, len(self.ended), self._step
         near, far = self._policy.horizon(epoch)
-        left = near * steps - first
+        left, until = near * steps - first, self._source.until(first)
+        if until is not None:
+            left = min(left, until - first)
         to_come = None if far is None else far * steps - first
         last = first + min(self._length, left, self.stepper.ration(to_come) or left)
         if self._policy.measured and last > steps:
@@ -343,10 +356,9 @@ class Descent:
         epoch = leg.epoch + later
         self._source.reach(epoch + 1)
         self._source.arrange(stepper.order, epoch, leg.order)
-        rows = stepper.order[step * job.batch_size : (step + 1) * job.batch_size]
-        return self._policy.diverged(
-            Bad(epoch, step, job.data.take(rows), parameters, state, done.trouble)
-        )
+        place = (step - self._source.begin) * job.batch_size
+        batch = self._source.data.take(stepper.order[place : place + job.batch_size])
+        return self._policy.diverged(Bad(epoch, step, batch, parameters, state, done.trouble))
 
     def _again(self, legs: Iterable[Leg]) -> None:
         """Go back to what was saved, and take steps from there: they repeat bit for bit."""

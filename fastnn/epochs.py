@@ -12,7 +12,7 @@ from fastnn import schedules
 from fastnn.about import About
 from fastnn.callbacks import Callback, EarlyStopping, Trainable
 from fastnn.checkpoints import Checkpoint
-from fastnn.data import Data
+from fastnn.data import Data, together
 from fastnn.descent import Bad, Descent
 from fastnn.divergence import divergence
 from fastnn.errors import DivergenceError
@@ -21,7 +21,7 @@ from fastnn.history import History
 from fastnn.jobs import Job
 from fastnn.layout import Layout
 from fastnn.losses import Loss
-from fastnn.measuring import Group, Validation, value_of
+from fastnn.measuring import Group, Validation, metrics_of
 from fastnn.metrics import Metric
 from fastnn.orders import Drawn
 from fastnn.path import Path
@@ -53,15 +53,7 @@ def metric_values(
     if not metrics:
         return {}
     predicted = path.predictions(layout.with_scale(None), parameters, data.X)
-    wanted = data.targets.as_rows(loss.width(layout.outputs), parameters.dtype)
-    if scale is not None:
-        predicted, wanted = scale.outside(predicted), scale.outside(wanted)
-    weights = data.weights if data.weights.size else None
-    missing = data.targets.missing
-    return {
-        prefix + row.name: value_of(row, loss, wanted, predicted, weights, missing)
-        for row in metrics
-    }
+    return metrics_of(metrics, loss, data, predicted, scale, prefix)
 
 
 @dataclass(slots=True)
@@ -171,6 +163,9 @@ class Epochs:
 
     def look(self, descent: Descent) -> None:
         """Measure, record and show the epochs that ended, and let the callbacks see them."""
+        feed = self._job.feed
+        if feed is not None and descent.place[0] % feed.steps == 0:
+            self.measures.keep(self._source.data)
         if descent.between_epochs and (self.apart or self.measured):
             descent.show()
         so_far = descent.so_far
@@ -320,22 +315,39 @@ class Measures:
     def __init__(self, job: Job, outputs: Floats) -> None:
         asked = job.metrics, job.loss, job.layout
         self._job, self._outputs = job, outputs
+        # Targets and weights of windows, and what was predicted for them.
+        self._parts: list[tuple[Data, Floats]] = []
         measured = job.measured
         missing = [name for name in job.names if name not in measured]
         self._after = bool(job.metrics) and job.metrics[0].name in missing and not len(outputs)
         self._training = None
-        if len(outputs):
+        if len(outputs) and job.feed is None:
             self._training = Group(*asked, job.data, job.path, job.scale)
         self._held = None
         if job.validation is not None and "val_loss" in missing:
             self._held = Validation(*asked, job.validation, job.path, job.parameters, job.scale)
         self.present = bool(missing)
 
+    def keep(self, data: Data) -> None:
+        """Keep what a window's steps predicted, where metrics are made of it: for all but X."""
+        if len(self._outputs):
+            self._parts.append((data.without_features(), self._outputs[: len(data)].copy()))
+
+    def _of_parts(self) -> dict[str, float]:
+        """Measure what was kept of an epoch, and keep it no longer."""
+        job, parts = self._job, self._parts
+        self._parts = []
+        data = together([part for part, _ in parts])
+        group = Group(job.metrics, job.loss, job.layout, data, job.path, job.scale)
+        return group.values(np.concatenate([outputs for _, outputs in parts]))
+
     def __call__(self) -> dict[str, float]:
         """Measure with the weights at the epoch's end, but for what its own passes gave."""
         job, measured = self._job, {}
         if self._training is not None:
             measured = self._training.values(self._outputs)
+        elif self._parts:
+            measured = self._of_parts()
         elif self._after:
             measured = metric_values(
                 job.metrics,

@@ -242,6 +242,12 @@ class Resumed:
         """Return a job that goes on where the fit before ended, or refuse one that does not fit."""
         state = self.state
         state.check(job, self.name)
+        if job.feed is not None and state.outputs.size and state.step >= job.feed.steps:
+            raise ValueError(
+                f"resume must be of a fit on Blocks that ended with an epoch, where metrics are "
+                f"made of all that an epoch predicts; {self.name} ended within one. Take a file "
+                "that Checkpoint wrote with unit='epochs', or the metrics that are counted."
+            )
         before = state.streams.steps - state.steps
         return replace(job, state=state.training(job.state.optimizer), steps_before=before)
 

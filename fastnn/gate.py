@@ -23,6 +23,7 @@ from numpy import ndarray
 from numpy.typing import DTypeLike, NDArray
 
 from fastnn import tuning
+from fastnn.blocks import Blocks
 from fastnn.names import NUMERIC, TargetKind, check_real, describe
 from fastnn.sparse import SparseRows
 
@@ -702,8 +703,12 @@ def targets_with_gaps(
     return Targets(_NO_LABELS, _read_only(values), True), 1.0 - gone.mean(axis=1)
 
 
-def known_only(weights: Array, known: Array, dtype: DTypeLike, argument: str = "y") -> Array:
+def known_only(
+    weights: Array, known: Array, dtype: DTypeLike, argument: str = "y", *, whole: bool = True
+) -> Array:
     """Return weights of examples, each times the part of its targets that is known.
+
+    There may be no known one where the examples are not the whole.
 
     Raises
     ------
@@ -711,14 +716,15 @@ def known_only(weights: Array, known: Array, dtype: DTypeLike, argument: str = "
         If no target of any weight is known.
     """
     found = (known if not len(weights) else weights * known).astype(dtype)
-    if not found.any():
+    if whole and not found.any():
         raise ValueError(f"{argument} must have a target that is not missing; all are NaN.")
     return _read_only(found)
 
 
 def sample_weights(
-    w: object, rows: int, dtype: DTypeLike, argument: str = "sample_weight", of: str = "X"
-) -> Array:
+    w: object, rows: int, dtype: DTypeLike, argument: str = "sample_weight", of: str = "X",
+    *, whole: bool = True,
+) -> Array:  # fmt: skip
     """Take how much each example counts.
 
     Parameters
@@ -733,6 +739,9 @@ def sample_weights(
         The name of the caller's argument, for the message.
     of : str, default "X"
         The name of the argument that the examples came in, for the message.
+    whole : bool, default True
+        False where these are a part of the examples.  Then all may be 0, and numbers that kernels
+        take for 0 are 0, as no other part would follow theirs.
 
     Returns
     -------
@@ -776,14 +785,15 @@ def sample_weights(
             f"{argument} has {weights[place]} at {_where(place)},"
             " but each weight must be a number of at least 0."
         )
-    if least < np.finfo(weights.dtype).tiny:
-        weights = _normal(array, weights)
-    if not weights.any():
+    tiny = np.finfo(weights.dtype).tiny
+    if least < tiny:
+        weights = _normal(array, weights) if whole else np.where(weights < tiny, 0, weights)
+    if whole and not weights.any():
         raise ValueError(
             f"{argument} must have at least one weight above 0; got {rows} weights of 0."
         )
     _check_sum(weights, argument)
-    return weights
+    return _read_only(weights)
 
 
 def class_weights(
@@ -792,6 +802,8 @@ def class_weights(
     weights: Array,
     loss_targets: TargetKind,
     dtype: DTypeLike,
+    *,
+    whole: bool = True,
 ) -> Array:
     """Take how much the examples of each class count, beside their own weights.
 
@@ -811,6 +823,8 @@ def class_weights(
         What the loss compares with; classes for the last three only.
     dtype : dtype
         The network's dtype, float32 or float64.
+    whole : bool, default True
+        As for `sample_weights`.
 
     Returns
     -------
@@ -852,8 +866,10 @@ def class_weights(
             for labels, (argument, one) in zip(columns, given, strict=True):
                 product *= _factors(one, classes, loss_targets == "sides", argument)[labels]
     name = "class_weight times sample_weight"
-    result = _normal(product, _finite(product, np.dtype(dtype), name))
-    if not result.any():
+    result = _finite(product, np.dtype(dtype), name)
+    if whole:
+        result = _normal(product, result)
+    if whole and not result.any():
         raise ValueError("class_weight must leave at least one example a weight above 0; got none.")
     _check_sum(result, name)
     return result
@@ -1240,6 +1256,11 @@ def _read(value: Any, argument: str, encode: str) -> Array:
     if type(value) is ndarray and value.dtype.kind in "fiub":
         return value
     _refuse_masked(value, argument)
+    if isinstance(value, Blocks):
+        raise TypeError(
+            f"{argument} must be an array of numbers; got Blocks, which fit, evaluate and predict "
+            "of fastnn.Sequential take in place of X."
+        )
     if _is_sparse(value):
         raise TypeError(
             f"{argument} must be a dense array; got a sparse one ({type(value).__name__})."

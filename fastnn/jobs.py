@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastnn.averages import Averaging
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
+from fastnn.feeds import Feed
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
@@ -55,10 +56,27 @@ class Job:
     scale: TargetScale | None = None  # of the targets, where they are at unit scale
     average: Averaging | None = None  # what others see of the parameters
     search: Searched | None = None  # what takes iterations over all examples in place of steps
+    feed: Feed | None = None  # what examples come from, of which data are the first window's
+
+    @property
+    def examples(self) -> int:
+        """How many an epoch has."""
+        return len(self.data) if self.feed is None else self.feed.rows
+
+    @property
+    def fingerprint(self) -> int:
+        """A number by which the examples are recognised."""
+        return self.data.fingerprint() if self.feed is None else self.feed.fingerprint
+
+    @property
+    def window(self) -> int | None:
+        """How many examples are shuffled together, where these are not all of them."""
+        feed = self.feed
+        return None if feed is None or feed.windows == 1 else feed.size
 
     @property
     def outputs(self) -> Floats:
-        """Room for what training predicts for each example, if metrics are made of it here."""
+        """Room for what training predicts for each example in memory, for metrics made here."""
         elsewhere = self.measured_after or not self.metrics or self.counting is not None
         rows = 0 if elsewhere else len(self.data)
         return np.zeros((rows, self.layout.outputs), self.parameters.dtype)
@@ -66,7 +84,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Steps per epoch; the last batch may be short."""
-        return -(-len(self.data) // self.batch_size)
+        return -(-self.examples // self.batch_size)
 
     @property
     def step(self) -> int:
@@ -91,6 +109,10 @@ class Job:
         if not self.path.by_engine or (len(self.names) == 1 and watch is None):
             return self
         if self.search is not None or self.average is not None:
+            return self
+        listed = bool(self.data.targets.labels.size)
+        if self.feed is not None and self.loss.targets == "sides" and not listed:
+            # What they say of classes takes a look at all of them.
             return self
         held = self.validation
         if held is not None and (

@@ -6,14 +6,14 @@ activation, else A.  Metrics that only compare outputs need no activation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference
-from fastnn.data import Data
+from fastnn.data import Data, together
 from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
@@ -21,7 +21,7 @@ from fastnn.metrics import Metric, of_known
 from fastnn.path import Path
 from fastnn.target_scale import TargetScale
 
-__all__ = ["Group", "Validation", "value_of"]
+__all__ = ["Group", "Validation", "evaluated", "metrics_of", "value_of"]
 
 Floats = NDArray[np.floating]
 
@@ -35,6 +35,60 @@ def value_of(
     whole = loss.ordered and row.compares_quantiles
     seen = predicted if whole else loss.middle(predicted)
     return float(function(targets, seen, weights))
+
+
+def metrics_of(
+    metrics: Sequence[Metric], loss: Loss, data: Data, predicted: Floats,
+    scale: TargetScale | None, prefix: str = "",
+) -> dict[str, float]:  # fmt: skip
+    """Return each metric of predictions, which like the data's targets may be at unit scale."""
+    wanted = data.targets.as_rows(loss.width(predicted.shape[1]), predicted.dtype)
+    if scale is not None:
+        predicted, wanted = scale.outside(predicted), scale.outside(wanted)
+    weights = data.weights if data.weights.size else None
+    missing = data.targets.missing
+    return {
+        prefix + row.name: value_of(row, loss, wanted, predicted, weights, missing)
+        for row in metrics
+    }
+
+
+def evaluated(
+    parts: Iterable[Data], layout: Layout, parameters: Floats, loss: Loss,
+    metrics: Sequence[Metric], path: Path,
+) -> dict[str, float]:  # fmt: skip
+    """Return the loss, without L2, and metrics of examples that come in parts.
+
+    Where there are metrics, the parts' targets and predictions are kept until all have come.
+
+    Raises
+    ------
+    ValueError
+        If no example has weight.
+    """
+    bare, scale = layout.with_scale(None), layout.scale
+    total = summed = 0.0
+    kept: list[tuple[Data, Floats]] = []
+    for part in parts:
+        weight = part.total
+        outputs = np.zeros((0, layout.outputs), parameters.dtype)
+        if metrics or scale is not None:
+            outputs = path.predictions(bare, parameters, part.X)
+        if weight and scale is not None:
+            summed += weight * scale.mean_loss(loss, outputs, part)
+        elif weight:
+            summed += weight * path.mean_loss(layout, parameters, loss, part)()
+        total += weight
+        if metrics:
+            kept.append((part.without_features(), outputs))
+    if not total:
+        raise ValueError("blocks must have at least one example of a weight above 0; got none.")
+    found = {"loss": summed / total}
+    if kept:
+        data = together([part for part, _ in kept])
+        predicted = np.concatenate([outputs for _, outputs in kept])
+        found |= metrics_of(metrics, loss, data, predicted, scale)
+    return found
 
 
 class Group:

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Never, TypeAlias, overload
 
@@ -30,7 +30,8 @@ from fastnn import (
     training,
     words,
 )
-from fastnn.averages import Average, averaging
+from fastnn.averages import Average, Averaging, averaging
+from fastnn.blocks import Blocks, parts_of
 from fastnn.callbacks import CallbackLike
 from fastnn.checkpoints import newest
 from fastnn.data import Data
@@ -44,11 +45,13 @@ from fastnn.errors import DivergenceError, FitWarning, ModelFileError
 from fastnn.exports.c_source import c_source, check_identifier
 from fastnn.exports.plain import PlainNetwork, Quantized, Trial
 from fastnn.exports.python_source import python_source
+from fastnn.feeds import Feed, read_blocks
 from fastnn.fitstate import FitState, Resumed
 from fastnn.folded import FoldedPredictor, Folder
 from fastnn.folding import Folding
 from fastnn.formats import safetensors
 from fastnn.frozen import Frozen
+from fastnn.gate import Targets
 from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_start
@@ -59,6 +62,7 @@ from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Dropout, Layer, named, own_activations, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
+from fastnn.measuring import evaluated
 from fastnn.metrics import Metric, MetricLike, resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
@@ -75,6 +79,7 @@ from fastnn.stacks import check_layers
 from fastnn.states import Streams, TrainingState
 from fastnn.system import write_atomically
 from fastnn.target_scale import (
+    TargetMoments,
     TargetScale,
     check_last,
     check_loss,
@@ -518,8 +523,8 @@ class Sequential(Differentiable):
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         loss: LossLike = "auto",
         optimizer: OptimizerLike = Adam(),  # noqa: B008  (a frozen record)
         epochs: int = 10,
@@ -552,12 +557,14 @@ class Sequential(Differentiable):
         X : array-like or sparse matrix, shape (n, p)
             Examples, one per row.  A sparse matrix or array, SciPy's or alike, is best CSR;
             other formats are converted once.  Only its entries take time and memory, and the
-            weights are, to the bit, those of the same examples with their zeros.
+            weights are, to the bit, those of the same examples with their zeros.  Or `Blocks`,
+            which bring X, y and sample weights block by block, for examples that are too many for
+            memory.
         y : array-like, shape (n,), (n, 1) or (n, m)
-            Targets: integer classes, one-hot rows or rows of probabilities for cross-entropy; 0
-            to 1 for binary cross-entropy; -1 and 1, 0 and 1 or integer classes for hinge; numbers
-            of at least 0 for Poisson; numbers for the others.  ``(n,)`` where there is one output,
-            and for integer classes.  For gaussian_nll half as many as outputs.
+            Targets, left out with Blocks: integer classes, one-hot rows or rows of probabilities
+            for cross-entropy; 0 to 1 for binary cross-entropy; -1 and 1, 0 and 1 or integer classes
+            for hinge; numbers of at least 0 for Poisson; numbers for the others.  ``(n,)`` where
+            there is one output, and for integer classes.  For gaussian_nll half as many as outputs.
         loss : str or a loss's record, default "auto"
             With any last layer "mean_squared_error", "mean_absolute_error", "huber", "log_cosh",
             "quantile" or "hinge"; "cross_entropy" with softmax, "binary_cross_entropy" with
@@ -696,50 +703,50 @@ class Sequential(Differentiable):
         me, process, fitting = object(), os.getpid(), self._fitting
         try:
             _begin_fit(fitting, process, me)
-            with self._unchanged_if_refused():
-                asked = Settings.of(
-                    self._last, loss=loss, optimizer=optimizer, metrics=metrics,
-                    callbacks=callbacks, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
-                    validation_fraction=validation_fraction, measure=measure, clip_norm=clip_norm,
-                    threads=threads, backend=backend, schedule=schedule,
-                    average=average,
-                )  # fmt: skip
-                missing = _check_missing(missing_targets)
-                data = self._data(
-                    X, y, asked.loss, sample_weight, self.inputs, class_weight=class_weight,
-                    missing=missing,
-                )  # fmt: skip
-                theirs = given(validation_data, X_val, y_val, sample_weight_val)
-                held = self._held_out(theirs, asked.fraction, asked.loss, data, missing)
-                if self._layout is None:
-                    self._build(data.X.shape[1])
-                resumed, epochs = self._resumed(resume, asked)
-                split_at, data, held = self._parted(asked, data, held, resumed)
-                self._state = self._fit_state = None
-                streams, shown = self._streams, self._shown
-                self._warn_if_hopeless(data, asked.loss)
-                scale = self._scale_of(data, resumed)
+            with ExitStack() as reading:
+                with self._unchanged_if_refused():
+                    asked = Settings.of(
+                        self._last, loss=loss, optimizer=optimizer, metrics=metrics,
+                        callbacks=callbacks, epochs=epochs, batch_size=batch_size, shuffle=shuffle,
+                        validation_fraction=validation_fraction, measure=measure,
+                        clip_norm=clip_norm, threads=threads, backend=backend, schedule=schedule,
+                        average=average,
+                    )  # fmt: skip
+                    missing = _check_missing(missing_targets)
+                    resumed, epochs = self._resumed(resume, asked)
+                    feed: Feed | None = None
+                    if isinstance(X, Blocks):
+                        asked.check_fed(y, sample_weight, class_weight)
+                        feed = self._feed(X, asked, class_weight, missing, resumed)
+                        reading.callback(feed.close)
+                        data = feed.begun(asked.batch_size)
+                    else:
+                        data = self._data(
+                            X, y, asked.loss, sample_weight, self.inputs,
+                            class_weight=class_weight, missing=missing,
+                        )  # fmt: skip
+                    theirs = given(validation_data, X_val, y_val, sample_weight_val)
+                    held = self._held_out(theirs, asked, data, missing, feed)
+                    if self._layout is None:
+                        self._build(data.X.shape[1])
+                    split_at, data, held = self._parted(asked, data, held, resumed)
+                    self._state = self._fit_state = None
+                    self._warn_if_hopeless(data, asked.loss)
+                    data, held, scale = self._scaled(data, held, feed, resumed)
+                    averaged = averaging(asked.average, epochs, more=resume is True)
+                    job = self._job(asked, data, held, scale, feed, averaged)
+                    state = None
+                    if resumed is not None:
+                        job, state = resumed.job(job), resumed.state
+                    run = training.begin(job, self, epochs, asked.callbacks, progress, state)
+                    run.split_at = split_at
                 if scale is not None:
-                    data = self._inside(data, scale)
-                    held = None if held is None else self._inside(held, scale)
-                layout = self.layout.with_scale(None)
-                layout.check_batch(min(asked.batch_size, len(data)))
-                averaged = averaging(asked.average, epochs, more=resume is True)
-                job = asked.job(
-                    layout, self._parameters, data, held, streams, shown, scale, averaged
-                )
-                state = None
+                    self._take_scale(scale)
                 if resumed is not None:
-                    job, state = resumed.job(job), resumed.state
-                run = training.begin(job, self, epochs, asked.callbacks, progress, state)
-                run.split_at = split_at
-            if scale is not None:
-                self._take_scale(scale)
-            if resumed is not None:
-                self._take_over(resumed)
-            if self._unmeasured:
-                self._measure(data.X, data.weights)
-            history = training.fit(job, run, self._streams)
+                    self._take_over(resumed)
+                if self._unmeasured:
+                    self._measure(data.X, data.weights, feed)
+                history = training.fit(job, run, self._streams)
             self._fit_state = run.state if asked.search is None else None
             return history
         finally:
@@ -1065,24 +1072,87 @@ class Sequential(Differentiable):
         """Return the scale of targets that a file or a pickle holds, checked."""
         return target_scale_of(arrays, self.outputs, self._last.activation)
 
-    def _scale_of(self, data: Data, resumed: Resumed | None) -> TargetScale | None:
-        """Return the scale of targets that a fit goes by: that there is, or the data's."""
-        if not self.scale_targets:
-            return None
-        known = self.layout.scale if resumed is None else resumed.scale
-        return self._scale_measured(data) if known is None else known
+    def _known_scale(self, resumed: Resumed | None) -> TargetScale | None:
+        """Return the scale of targets that a fit goes by, where there is one before it."""
+        if resumed is not None:
+            return resumed.scale
+        return None if self._layout is None else self._layout.scale
 
-    def _inside(self, data: Data, scale: TargetScale | None) -> Data:
+    def _scaled(
+        self, data: Data, held: Data | None, feed: Feed | None, resumed: Resumed | None
+    ) -> tuple[Data, Data | None, TargetScale | None]:
+        """Return examples with targets at unit scale, where that is asked for, and the scale."""
+        if not self.scale_targets:
+            return data, held, None
+        if feed is not None:
+            # What it gives is at unit scale already.
+            scale = feed.scale
+        else:
+            scale = self._known_scale(resumed) or self._scale_measured(data)
+            data = self._inside(data, scale)
+        return data, None if held is None else self._inside(held, scale), scale
+
+    def _job(
+        self, asked: Settings, data: Data, held: Data | None, scale: TargetScale | None,
+        feed: Feed | None, averaged: Averaging | None,
+    ) -> Job:  # fmt: skip
+        """Return what a fit trains."""
+        layout = self.layout.with_scale(None)
+        layout.check_batch(min(asked.batch_size, len(data)))
+        given = layout, self._parameters, data, held, self._streams, self._shown
+        return asked.job(*given, scale, averaged, feed)
+
+    def _feed(
+        self, blocks: Blocks, asked: Settings, class_weight: object, missing: str,
+        resumed: Resumed | None,
+    ) -> Feed:  # fmt: skip
+        """Return what reads blocks for a fit, after a look at all of them where that needs one."""
+        inputs = self.inputs
+
+        def take(block: Any, place: int) -> Data:
+            nonlocal inputs
+            data = self._block(block, place, asked.loss, missing, feed.scale, inputs, class_weight)
+            inputs = data.X.shape[1]
+            return data
+
+        feed = Feed(blocks, take)
+        scale = self._known_scale(resumed) if self.scale_targets else None
+        measuring = self._unmeasured and resumed is None
+        targets = None
+        if self.scale_targets and scale is None:
+            targets = TargetMoments(self.dtype, self._last.activation)
+        if measuring or targets is not None or blocks.rows is None:
+            feed.look(measuring, targets)
+        feed.scale = scale if targets is None else targets.scale()
+        return feed
+
+    def _block(
+        self, block: Any, place: int, loss: Loss, missing: str, scale: TargetScale | None,
+        inputs: int | None = None, class_weight: object = None,
+    ) -> Data:  # fmt: skip
+        """Lead a block of examples through the gate, with targets at unit scale where it is known.
+
+        The width is that of the network, or of the first block.
+        """
+        X, y, weights = parts_of(block, place)
+        X_name, y_name, w_name = (f"{name} of block {place}" for name in ("X", "y", "weights"))
+        data = self._data(
+            X, y, loss, weights, self.inputs or inputs, (X_name, y_name, w_name), class_weight,
+            missing=missing, whole=False,
+        )  # fmt: skip
+        return data if scale is None else self._inside(data, scale, y_name)
+
+    def _inside(self, data: Data, scale: TargetScale | None, argument: str = "y") -> Data:
         """Return examples with targets at unit scale; as they are before it is known."""
         columns = data.targets.values.shape[1]
         if scale is None:
             scale = TargetScale(np.zeros(columns), np.ones(columns))
         if len(scale.mean) != columns:
             raise ValueError(
-                f"y must have {len(scale.mean)} columns, as the targets of the first fit had; "
-                f"got {columns} for a last layer of {self.outputs} units and this loss."
+                f"{argument} must have {len(scale.mean)} columns, as the targets of the first fit "
+                f"had; got {columns} for a last layer of {self.outputs} units and this loss."
             )
-        return scale.inside(data, self.dtype)
+        return scale.inside(data, self.dtype, argument)
 
     def _take_scale(self, scale: TargetScale) -> None:
         """Bring predictions to the units of targets from now on."""
@@ -1124,11 +1194,17 @@ class Sequential(Differentiable):
                 "too little of them. Call net.adapt(X) with all examples, or fit, first."
             )
 
-    def _measure(self, features: Floats | SparseRows, weights: Floats) -> None:
+    def _measure(
+        self, features: Floats | SparseRows, weights: Floats, feed: Feed | None = None
+    ) -> None:
         """Let the first layer take its parameters from the features, which are dense."""
         first, layout = self.layout.operations[0], self.layout
         assert first.kind.measured is not None
-        found = first.kind.measured(features, weights)
+        if feed is None or feed.survey is None:
+            found = first.kind.measured(features, weights)
+        else:
+            assert feed.survey.features is not None
+            found = feed.survey.features
         coded = [column for column, _ in self._coded]
         for values, left in zip(found, _UNMEASURED, strict=True):
             values[coded] = left
@@ -1251,10 +1327,12 @@ class Sequential(Differentiable):
         class_weight: object = None,
         dense: bool = False,
         missing: str = "error",
+        whole: bool = True,
     ) -> Data:
         """Lead examples through the gate; `names` are those of the arguments they came in.
 
-        Sparse ones are let through unless they must be dense.
+        Sparse ones are let through unless they must be dense.  Where more will come, these are not
+        the whole.
         """
         take = gate.features if dense else gate.sparse_or_dense
         features = self._readable(take(X, self.dtype, inputs, names[0]), names[0])
@@ -1269,13 +1347,19 @@ class Sequential(Differentiable):
         known = None
         if missing == "ignore":
             targets, known = gate.targets_with_gaps(y, *asked, each=loss.outputs)
+            if not whole:
+                # As others may have gaps.
+                known = np.ones(n) if known is None else known
+                targets = Targets(targets.labels, targets.values, True)
         else:
             targets = gate.targets(y, *asked, each=loss.outputs)
-        weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0])
+        weights = gate.sample_weights(sample_weight, n, self.dtype, names[2], names[0], whole=whole)
         if known is not None:
-            weights = gate.known_only(weights, known, self.dtype, names[1])
+            weights = gate.known_only(weights, known, self.dtype, names[1], whole=whole)
         if class_weight is not None:
-            weights = gate.class_weights(class_weight, targets, weights, loss.targets, self.dtype)
+            weights = gate.class_weights(
+                class_weight, targets, weights, loss.targets, self.dtype, whole=whole
+            )
         return Data(features, targets, weights)
 
     def _readable(self, features: Floats | SparseRows, name: str = "X") -> Any:
@@ -1292,12 +1376,19 @@ class Sequential(Differentiable):
         return features
 
     def _held_out(
-        self, theirs: Given | None, fraction: float, loss: Loss, known: Data, missing: str
-    ) -> Data | None:
+        self, theirs: Given | None, asked: Settings, known: Data, missing: str,
+        feed: Feed | None = None,
+    ) -> Data | None:  # fmt: skip
         """Lead validation examples through the gate."""
         if theirs is None:
             return None
-        if fraction > 0.0:
+        loss = asked.loss
+        if isinstance(theirs.X, Blocks):
+            raise TypeError(
+                f"{theirs.names[0]} must be an array, as it is predicted after every epoch; got "
+                "Blocks. net.evaluate takes them."
+            )
+        if asked.fraction > 0.0:
             way = theirs.names[0].partition("[")[0]
             raise ValueError(f"{way} and validation_fraction exclude each other; got both.")
         inputs = known.X.shape[1]
@@ -1305,10 +1396,19 @@ class Sequential(Differentiable):
             theirs.X, theirs.y, loss, theirs.weights, inputs, theirs.names, missing=missing
         )
         coded = [column for column, _ in self._coded]
+        if feed is not None and feed.scale is not None:
+            values = feed.scale.outside(known.targets.values)
+            known = Data(known.X, Targets.of_values(values), known.weights)
         warn_of_scales(known, held, theirs.names, loss.numeric, coded)
         return held
 
     # Predicting.
+
+    @overload
+    def predict(
+        self, X: Blocks, out: None = None, *, backend: str | None = None,
+        dropout: Literal[False] = False, samples: int = 100, rng: Rng = None,
+    ) -> Iterator[Floats]: ...  # fmt: skip
 
     @overload
     def predict(
@@ -1323,15 +1423,16 @@ class Sequential(Differentiable):
     ) -> DropoutPrediction: ...  # fmt: skip
 
     def predict(
-        self, X: ArrayLike, out: Floats | None = None, *, backend: str | None = None,
+        self, X: ArrayLike | Blocks, out: Floats | None = None, *, backend: str | None = None,
         dropout: bool = False, samples: int = 100, rng: Rng = None,
-    ) -> Floats | DropoutPrediction:  # fmt: skip
+    ) -> Floats | DropoutPrediction | Iterator[Floats]:  # fmt: skip
         """Return ``f(Z)`` of the last layer for every example.
 
         Parameters
         ----------
         X : array-like or sparse matrix, shape (n, p)
-            Examples, one per row.
+            Examples, one per row.  Or `Blocks`, whose blocks are X alone, or as for `fit`; they are
+            read as predictions are taken, in the thread that takes them.
         out : ndarray, shape (n, m), optional
             Where to write, in the network's dtype; a new array if left out.
         backend : {None, "native", "reference"}, default None
@@ -1349,7 +1450,8 @@ class Sequential(Differentiable):
         -------
         ndarray, shape (n, m)
             Always two-dimensional; ``out`` if it was given.  With ``dropout=True`` a
-            `DropoutPrediction`: ``mean`` and ``spread``, both (n, m), in the targets' units.
+            `DropoutPrediction`: ``mean`` and ``spread``, both (n, m), in the targets' units.  With
+            Blocks an iterator of arrays, one per block.
 
         Raises
         ------
@@ -1395,6 +1497,8 @@ class Sequential(Differentiable):
                 self._again(X, out)
             return out
         layout = self.layout
+        if isinstance(X, Blocks):
+            return self._predicted(X, out, backend)
         features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))
         if out is not None:
             out = gate.output_buffer(out, (len(features), self.outputs), self.dtype)
@@ -1418,6 +1522,22 @@ class Sequential(Differentiable):
                 self._again(features, out)
             return out
         return self._by_the_book(features, out)
+
+    def _predicted(self, blocks: Blocks, out: object, backend: str | None) -> Iterator[Floats]:
+        """Return an iterator of the predictions for blocks."""
+        if out is not None:
+            raise ValueError(
+                "out is for the predictions of one array; with Blocks each block has its own. "
+                "Leave it out."
+            )
+
+        def predicted(block: Any, place: int) -> Floats:
+            X = block[0] if isinstance(block, (tuple, list)) and len(block) in (2, 3) else block
+            features: Any = gate.sparse_or_dense(X, self.dtype, self.inputs, f"X of block {place}")
+            found: Floats = self.predict(features, backend=backend)
+            return found
+
+        return read_blocks(blocks, predicted)
 
     def _sampled(
         self, X: object, out: object, backend: str | None, samples: object, rng: object
@@ -1854,8 +1974,8 @@ class Sequential(Differentiable):
 
     def evaluate(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         loss: LossLike = "auto",
         metrics: MetricLike | Iterable[MetricLike] = (),
         sample_weight: ArrayLike | None = None,
@@ -1868,7 +1988,8 @@ class Sequential(Differentiable):
         Parameters
         ----------
         X, y, loss, metrics, sample_weight, backend, missing_targets
-            As in `fit`.
+            As in `fit`.  Of `Blocks` targets and predictions are kept where there are metrics,
+            until all are read.
 
         Returns
         -------
@@ -1887,6 +2008,9 @@ class Sequential(Differentiable):
         >>> net.evaluate([[1, 2], [3, 4]], [1.5, 2.5], metrics="mean_absolute_error")
         {'loss': 0.5, 'mean_absolute_error': 0.5}
         """
+        if isinstance(X, Blocks):
+            Settings.check_weights(y, sample_weight)
+            return self._evaluated_blocks(X, loss, metrics, backend, missing_targets)
         plain = sample_weight is None and backend is None and type(metrics) is tuple and not metrics
         if plain and not self.scale_targets and backends.natively():
             row, plans, shown = self._short_way(loss)
@@ -1919,6 +2043,22 @@ class Sequential(Differentiable):
                 self._parameters,
             )
         return {"loss": value}
+
+    def _evaluated_blocks(
+        self, blocks: Blocks, loss: LossLike, metrics: MetricLike | Iterable[MetricLike],
+        backend: str | None, missing: str,
+    ) -> dict[str, float]:  # fmt: skip
+        """Return the loss and metrics of blocks: of the state that is shown at the beginning."""
+        row, path = resolve_loss(loss, self._last.activation), paths.asked(backend)
+        targets = row.width(self.layout.outputs)
+        measured = resolve(metrics, row.targets, targets, quantiles=row.ordered)
+        missing = _check_missing(missing)
+        layout, parameters = self._shown.copied(lambda: (self.layout, self._parameters.copy()))
+
+        def take(block: Any, place: int) -> Data:
+            return self._block(block, place, row, missing, layout.scale)
+
+        return evaluated(read_blocks(blocks, take), layout, parameters, row, measured, path)
 
     def _evaluated(
         self, loss: Loss, data: Data, metrics: Sequence[Metric], path: Path

@@ -173,6 +173,7 @@ class Run:
         self._order = np.zeros(0, np.int64) if order is None else order
         self._etas = np.zeros(0)
         self._data = data
+        self._entries: int | None = None  # for how many of a chunk there is room, once asked
         self._plan = program.plan
         self._packing: tuple[Any, int, Callable[..., None], Callable[..., None]] | None = None
         self._single: tuple[Callable[..., None], NDArray[np.int64]] | None = None
@@ -368,6 +369,48 @@ class Run:
     def follow(self, order: NDArray[np.int64]) -> None:
         """From now on take examples in this order; in their own where it is empty."""
         self._order = order
+
+    def has_room_for(self, data: Data) -> bool:
+        """Return whether other examples can take the place of these: sparse ones may not."""
+        if not isinstance(data.X, SparseRows):
+            return True
+        chunk = int(self._plan["chunk"][0])
+        if self._entries is None:
+            assert isinstance(self._data.X, SparseRows)
+            self._entries = self._data.X.most(chunk)
+        return data.X.most(chunk) <= self._entries
+
+    def go_on_with(self, data: Data, order: NDArray[np.int64], *, begun: bool, ends: bool) -> None:
+        """Train on other examples of an epoch, of which steps are counted from their beginning.
+
+        Parameters
+        ----------
+        data : Data
+            The examples, at most as many as before.
+        order : ndarray of int64 (n,)
+            Their order.
+        begun : bool
+            Whether the epoch had others before, whose counts go on.
+        ends : bool
+            Whether the epoch ends with them.
+        """
+        self._data, self._order = data, order
+        self._plan["missing"] = data.targets.missing
+        self._plan["begun"] = begun
+        if self._counting is not None:
+            self._plan["measures"] = ends
+
+    def keep_best_of(self, other: Run) -> None:
+        """Take over what another run of the same layers keeps of its best epoch."""
+        mine, theirs = int(self._plan["best"][0]), int(other._plan["best"][0])
+        if self._counting is not None and mine != codes.NONE:
+            self.workspace[mine:][: self.state] = other.workspace[theirs:][: self.state]
+
+    @property
+    def figures(self) -> NDArray[np.float64]:
+        """Total weight of the training examples, and the spreads of their targets."""
+        begin, targets = int(self._plan["figures"][0]), int(self._plan["targets"][0])
+        return self._sums[begin : begin + (1 + targets if self._counting is not None else 0)]
 
     @property
     def counts(self) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastnn.hints import understands
 from fastnn.layers import Layer
 
-__all__ = ["Standardize", "measured"]
+__all__ = ["Moments", "Standardize", "measured"]
 
 Floats = NDArray[np.floating]
 
@@ -72,29 +72,84 @@ def measured(X: Floats, weights: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
     >>> mean.tolist(), deviation.tolist()
     ([2.0, 0.0], [1.0, 1.0])
     """
-    counted = X[weights > 0] if weights.size and not weights.all() else X
-    shares = np.ones(len(X)) if not weights.size else weights[weights > 0].astype(np.float64)
-    total = shares.sum()
-    if not total > 0.0:
-        return np.zeros(X.shape[1]), np.ones(X.shape[1])
-    rows = max(1, _AT_A_TIME // X.shape[1])
-    parts = [slice(start, start + rows) for start in range(0, len(counted), rows)]
-    least, most = counted.min(axis=0), counted.max(axis=0)
-    # By a power of two for each column, which rounds nothing, so that no square overflows.
-    power = np.frexp(np.maximum(np.abs(least), np.abs(most)).astype(np.float64))[1]
+    moments = Moments(X.shape[1], X.dtype)
+    moments.add(X, weights)
+    return moments.found()
 
-    def scaled(part: slice) -> NDArray[Any]:
-        return np.asarray(np.ldexp(counted[part].astype(np.float64), -power))
 
-    def summed(of: Any) -> NDArray[Any]:
-        return np.asarray(np.add.reduce([shares[part] @ of(scaled(part)) for part in parts], 0))
+class Moments:
+    """Means and deviations of columns of examples that come in several parts.
 
-    with np.errstate(under="ignore"):
-        mean = summed(lambda rows: rows) / total
-        deviation = np.sqrt(summed(lambda rows: np.square(rows - mean)) / total)
-        mean, deviation = np.ldexp(mean, power), np.ldexp(deviation, power)
-    # A sum's rounding would give a column of one value a deviation of about 1e-17.
-    flat = least == most
-    limits = np.finfo(X.dtype)
-    flat |= ~((deviation >= limits.tiny) & (deviation <= limits.max))
-    return np.where(flat, 0.0, mean), np.where(flat, 1.0, deviation)
+    Those of parts are combined as by Chan, Golub & LeVeque 1983.
+
+    Parameters
+    ----------
+    columns : int
+        How many columns there are.
+    dtype : dtype
+        Of the examples.
+
+    Examples
+    --------
+    >>> moments = Moments(1, "float64")
+    >>> for part in ([[1.0], [2.0]], [[3.0], [6.0]]):
+    ...     moments.add(np.array(part), np.zeros(0))
+    >>> mean, deviation = moments.found()
+    >>> mean.tolist(), (deviation**2).round(12).tolist()
+    ([3.0], [3.5])
+    """
+
+    def __init__(self, columns: int, dtype: Any) -> None:
+        self._limits = np.finfo(dtype)
+        self._total = 0.0
+        self._mean, self._deviation = np.zeros(columns), np.zeros(columns)
+        self._least, self._most = np.zeros(columns), np.zeros(columns)
+
+    def add(self, X: Floats, weights: Floats) -> None:
+        """Add examples (n, p) with weights (n,) or (0,); one of weight 0 does not count."""
+        counted = X[weights > 0] if weights.size and not weights.all() else X
+        shares = np.ones(len(X)) if not weights.size else weights[weights > 0].astype(np.float64)
+        total = float(shares.sum())
+        if not total > 0.0:
+            return
+        rows = max(1, _AT_A_TIME // X.shape[1])
+        parts = [slice(start, start + rows) for start in range(0, len(counted), rows)]
+        least, most = counted.min(axis=0), counted.max(axis=0)
+        # By a power of two for each column, which rounds nothing, so that no square overflows.
+        power = np.frexp(np.maximum(np.abs(least), np.abs(most)).astype(np.float64))[1]
+
+        def scaled(part: slice) -> NDArray[Any]:
+            return np.asarray(np.ldexp(counted[part].astype(np.float64), -power))
+
+        def summed(of: Any) -> NDArray[Any]:
+            return np.asarray(np.add.reduce([shares[part] @ of(scaled(part)) for part in parts], 0))
+
+        with np.errstate(under="ignore"):
+            mean = summed(lambda rows: rows) / total
+            deviation = np.sqrt(summed(lambda rows: np.square(rows - mean)) / total)
+            mean, deviation = np.ldexp(mean, power), np.ldexp(deviation, power)
+        if self._total:
+            mean, deviation = self._with(mean, deviation, total)
+            least, most = np.minimum(least, self._least), np.maximum(most, self._most)
+        self._total += total
+        self._mean, self._deviation, self._least, self._most = mean, deviation, least, most
+
+    def _with(
+        self, mean: NDArray[Any], deviation: NDArray[Any], total: float
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return those of a further part and of what was added before, together."""
+        share = total / (self._total + total)
+        with np.errstate(all="ignore"):
+            apart = mean - self._mean
+            own = np.hypot(np.sqrt(1.0 - share) * self._deviation, np.sqrt(share) * deviation)
+            return (
+                self._mean + share * apart,
+                np.hypot(own, np.sqrt(share * (1.0 - share)) * apart),
+            )
+
+    def found(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return means and standard deviations, 0 and 1 of a column that has one value only."""
+        # A sum's rounding would give a column of one value a deviation of about 1e-17.
+        flat, limits = self._least == self._most, self._limits
+        flat |= ~((self._deviation >= limits.tiny) & (self._deviation <= limits.max))
+        return np.where(flat, 0.0, self._mean), np.where(flat, 1.0, self._deviation)

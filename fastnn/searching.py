@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn.data import Data
+from fastnn.data import Data, Window
 from fastnn.errors import DivergenceError
 from fastnn.jobs import Job
 from fastnn.kernels import codes, records
@@ -142,6 +142,9 @@ class SearchStepper:
     def best_value(self) -> float:
         """Infinity: here nothing is watched."""
         return np.inf
+
+    def follow(self, window: Window) -> None:
+        """Do nothing: a search needs all examples at once."""
 
     def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
         """Take iterations until the last one, or until the search is over."""

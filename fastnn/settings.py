@@ -13,6 +13,7 @@ from fastnn.averages import SWA, Average, Averaging, check_average
 from fastnn.callbacks import Callback, as_callbacks
 from fastnn.checkpoints import Checkpoint
 from fastnn.data import Data
+from fastnn.feeds import Feed
 from fastnn.jobs import Job
 from fastnn.layers import Dense
 from fastnn.layout import Layout
@@ -104,9 +105,44 @@ class Settings:
                 "begins anew at the weights that it finds."
             )
 
+    def check_fed(self, y: object, sample_weight: object, class_weight: object) -> None:
+        """Refuse what blocks of examples, which come one after the other, do not give."""
+        self.check_weights(y, sample_weight)
+        if self.search is not None:
+            raise ValueError(
+                f"{type(self.search.record).__name__} needs all examples at once, which Blocks are "
+                "read to avoid. An optimizer that takes steps, such as Adam, trains on them."
+            )
+        if self.fraction > 0.0:
+            raise ValueError(
+                "validation_fraction draws from all examples, which Blocks do not have at once. "
+                "Give validation_data=(X, y)."
+            )
+        if isinstance(class_weight, str):
+            raise ValueError(
+                f"class_weight={class_weight!r} needs all examples at once, which Blocks do not "
+                "have. Give a dict from class to weight."
+            )
+        if self.measured_after and self.metrics:
+            raise ValueError(
+                "measure='after' predicts all examples once more, for which Blocks would be read "
+                "once more in every epoch. Take measure='during', or net.evaluate after the fit."
+            )
+
+    @staticmethod
+    def check_weights(y: object, sample_weight: object) -> None:
+        """Refuse beside blocks what these hold."""
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} must be left out with Blocks, whose blocks hold it: (X, y) or (X, y, "
+                    f"sample_weight); got {describe(value)}."
+                )
+
     def job(
         self, layout: Layout, parameters: Floats, data: Data, held: Data | None, streams: Streams,
         shown: Shown, scale: TargetScale | None = None, average: Averaging | None = None,
+        feed: Feed | None = None,
     ) -> Job:  # fmt: skip
         """Return what to train: a network's parameters, on data, with others to validate on.
 
@@ -144,4 +180,5 @@ class Settings:
             search=search,
             scale=scale,
             average=average,
+            feed=feed,
         )

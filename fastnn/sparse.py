@@ -5,13 +5,14 @@ NumPy alone: matrices of SciPy, or of similar libraries, are read in ``gate``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SparseRows"]
+__all__ = ["SparseRows", "joined"]
 
 Floats = NDArray[np.floating]
 
@@ -110,3 +111,25 @@ class SparseRows:
         if rows < len(lengths):
             lengths = np.partition(lengths, len(lengths) - rows)[len(lengths) - rows :]
         return int(lengths.sum())
+
+
+def joined(parts: Sequence[SparseRows]) -> SparseRows:
+    """Return the rows of several matrices of one width, one below the other, in new memory.
+
+    Examples
+    --------
+    >>> row = SparseRows(np.array([0, 1]), np.array([1], np.int32), np.array([2.0]), 2)
+    >>> joined([row, row]).toarray()
+    array([[0., 2.],
+           [0., 2.]])
+    """
+    spans = [slice(part.starts[0], part.starts[-1]) for part in parts]
+    starts = [part.starts[1:] - part.starts[:-1] for part in parts]
+    arrays = (
+        np.concatenate([[0], np.cumsum(np.concatenate(starts))]),
+        np.concatenate([part.columns[span] for part, span in zip(parts, spans, strict=True)]),
+        np.concatenate([part.values[span] for part, span in zip(parts, spans, strict=True)]),
+    )
+    for array in arrays:
+        array.flags.writeable = False
+    return SparseRows(*arrays, parts[0].width)

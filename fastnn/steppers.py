@@ -1,4 +1,7 @@
-"""What takes the steps of a fit: the engine, or the textbook's equations, behind one interface."""
+"""What takes the steps of a fit: the engine, or the textbook's equations, behind one interface.
+
+This file is long because the two stand side by side, and nobody else knows what they share.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference, reference_draws, reference_walk
-from fastnn.data import Data
+from fastnn.data import Data, Window
 from fastnn.jobs import Job
 from fastnn.kernels import codes, records
 from fastnn.layers import Dropout
@@ -18,6 +21,7 @@ from fastnn.layout import Layout
 from fastnn.optimizers import hyperparameters, row_of
 from fastnn.reference_walk import Drops, Walk
 from fastnn.runs import Packed, Run
+from fastnn.tallies import Figures
 
 __all__ = [
     "Applying", "Job", "NativeStepper", "ReferenceStepper", "Slice", "Stepper", "drawn", "dropped",
@@ -65,6 +69,9 @@ class Stepper(Protocol):
     def best_value(self) -> float:
         """The best of what is watched, times its sign; infinity before the first."""
 
+    def follow(self, window: Window) -> None:
+        """Go on with other examples, which come next in their epoch."""
+
     def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
 
@@ -107,29 +114,61 @@ class NativeStepper:
     """Takes steps in the engine."""
 
     def __init__(self, job: Job) -> None:
-        self.order = np.arange(len(job.data), dtype=np.int64)
+        self.order = self._places = np.arange(len(job.data), dtype=np.int64)
         self._job = job
-        self._run = Run(
-            job.layout.operations, job.parameters.dtype, job.data, job.loss,
+        self.outputs = job.outputs
+        self._begin = 0  # step of the epoch with which the examples in memory begin
+        self._ends = True  # whether the epoch ends with them
+        self.epoch = 0
+        self._run = self._planned(job.data)
+        self.report = self._run.report
+        self.rates = np.zeros(0)
+        self.counts = self._run.counts
+        self._figures = None if job.feed is None else Figures.of(job.counting)
+        # Before a first step the moments are zeros, as is the room that they get.
+        self.take(moments=job.state.steps > 0)
+
+    def _planned(self, data: Data) -> Run:
+        """Plan for examples."""
+        job = self._job
+        run = Run(
+            job.layout.operations, job.parameters.dtype, data, job.loss,
             batch_size=job.batch_size, gradient=True, order=self.order, threads=job.threads,
             moments=len(job.state.moments), clipping=job.clip_norm is not None,
             dropping=True, conventions=job.conventions, counting=job.counting,
         )  # fmt: skip
         code = row_of(job.state.optimizer).code
-        self._run.optimize_with(code, job.state.numbers, job.shuffle)
-        plan = self._run.program.plan
+        run.optimize_with(code, job.state.numbers, job.shuffle)
+        plan = run.program.plan
         plan["order_key"], plan["mask_key"] = job.order_key, job.mask_key
         if job.average is not None:
-            average = job.average
-            self._run.average(average.code, average.decay, job.layout.operations)
-        self.report = self._run.report
-        self.rates = np.zeros(0)
-        self.epoch = 0
-        self.outputs = job.outputs
-        self._run.hand_out_to(self.outputs)
-        self.counts = self._run.counts
-        # Before a first step the moments are zeros, as is the room that they get.
-        self.take(moments=job.state.steps > 0)
+            run.average(job.average.code, job.average.decay, job.layout.operations)
+        run.hand_out_to(self.outputs)
+        return run
+
+    def follow(self, window: Window) -> None:
+        """Go on with other examples, which come next in their epoch."""
+        data, self._begin, self._ends = window.data, window.first, window.last
+        self.order = self._places[: len(data)]
+        if not self._run.has_room_for(data):
+            self._move(data)
+        self._run.go_on_with(data, self.order, begun=window.first > 0, ends=window.last)
+        if self._figures is not None:
+            self._figures.add(data, anew=not window.first)
+            if window.last:
+                self._run.figures[:] = self._figures.row
+
+    def _move(self, data: Data) -> None:
+        """Plan anew, for examples that have more entries, and go on as before."""
+        old, job = self._run, self._job
+        run = self._run = self._planned(data)
+        vector = np.empty_like(job.parameters)
+        for place in range(1 + len(job.state.moments)):
+            old.store(vector, place)
+            run.load(vector, place)
+        run.keep_best_of(old)
+        run.report[...], run.counts[:] = old.report, old.counts
+        self.report, self.counts = run.report, run.counts
 
     @property
     def best_value(self) -> float:
@@ -144,9 +183,12 @@ class NativeStepper:
         if average is not None:
             each_step = average.code == codes.EACH_STEP
             plan["averaged"] = steps if each_step else self.epoch - average.before
+            if not (each_step or self._ends):
+                # No epoch ends with these examples.
+                plan["averaged"] = -(2**62)
         if self._job.clip_norm is not None:
             self._run.numbers["clip_norm"] = self._job.clip_norm
-        self._run(codes.TRAIN, first, last, record, self.rates)
+        self._run(codes.TRAIN, first - self._begin, last - self._begin, record, self.rates)
         return Slice(record, int(self.report["steps_done"]), int(self.report["trouble"]))
 
     def apply(self, gradient: Floats) -> int:
@@ -205,6 +247,7 @@ class ReferenceStepper:
     """Takes steps in the textbook's equations."""
 
     def __init__(self, job: Job) -> None:
+        self._window = Window(job.data, 0, True)
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros((), records.REPORT)
         self.rates = self.counts = np.zeros(0)
@@ -219,12 +262,18 @@ class ReferenceStepper:
         """Infinity: here nothing is watched."""
         return np.inf
 
+    def follow(self, window: Window) -> None:
+        """Go on with other examples, which come next in their epoch."""
+        self._window = window
+        self.order = np.arange(len(window.data), dtype=np.int64)
+
     def run(self, first: int, last: int, number: int, record: NDArray[np.void]) -> Slice:
         """Take the steps from first to before last; the epoch's order has the number."""
-        job = self._job
+        job, data, begin = self._job, self._window.data, self._window.first
+        steps = -(-len(data) // job.batch_size)
         with np.errstate(all="ignore"):
             for step in range(first, last):
-                epoch, within = divmod(step, job.steps)
+                epoch, within = divmod(step - begin, steps)
                 if within == 0 and job.shuffle:
                     self.order[:] = reference_draws.permutation(
                         job.order_key, number + epoch, len(self.order)
@@ -233,7 +282,7 @@ class ReferenceStepper:
                     # Not through the record, which refuses the 0 that a schedule may end at.
                     job.state.numbers["learning_rate"] = self.rates[step - first]
                 rows = self.order[within * job.batch_size : (within + 1) * job.batch_size]
-                batch = job.data.take(rows)
+                batch = data.take(rows)
                 total = batch.total
                 if total:
                     if len(self.outputs):
@@ -242,10 +291,11 @@ class ReferenceStepper:
                     if trouble:
                         return Slice(record, step - first, trouble)
                     counted = float(len(batch)) if job.conventions.by_examples else total
-                    here = record[epoch - first // job.steps]
+                    here = record[epoch - (first - begin) // steps]
                     here["loss_sum"] += loss * counted
                     here["weight_sum"] += counted
-                self._average(bool(total), epoch + 1 if within == job.steps - 1 else None)
+                ended = self._window.last and within == steps - 1
+                self._average(bool(total), epoch + 1 if ended else None)
                 self.report["steps_done"] = step + 1 - first
         return Slice(record, last - first, codes.FINE)
 

@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 
 from fastnn.activations import ACTIVATIONS
 from fastnn.data import Data
-from fastnn.distances import spreads
+from fastnn.distances import mean, spreads
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation, Program, Tiling
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
 from fastnn.target_scale import TargetScale
 
-__all__ = ["Counting", "Watch"]
+__all__ = ["Counting", "Figures", "Watch"]
 
 Floats = NDArray[np.floating]
+
+# Relative error of a mean of equal numbers, at the most.
+_ROUNDING = 1e-12
 
 _PRIVATE_IN_TABLE = ("source", "Z", "result", "scratch", "other")
 _PRIVATE_IN_PLAN = ("flat_at", "losses", "shares")
@@ -254,6 +257,62 @@ class Room:
             workspace += int(plan["state"][0])
         extended = replace(program, table=table, plan=plan, workspace=workspace)
         return cls(extended, numbers)
+
+
+class Figures:
+    """Total weight and spreads of an epoch's examples, which come in several parts.
+
+    Spreads are combined pairwise: the mean square distance from the common mean is that from a
+    part's own, plus the square of how far these lie apart (Chan, Golub & LeVeque 1983).
+
+    Attributes
+    ----------
+    row : ndarray of float64 (1 + targets,)
+        As in `Counting.figures`.
+    """
+
+    def __init__(self, counting: Counting) -> None:
+        self._targets, self._scale = counting.targets, counting.scale
+        self._spread = any(value == codes.R2 for value, _ in counting.slots)
+        self.row = np.zeros(1 + counting.targets)
+        self._mean = np.zeros(counting.targets)
+
+    @classmethod
+    def of(cls, counting: Counting | None) -> Figures | None:
+        """Return what sums up for a counting, if there is one."""
+        return None if counting is None else cls(counting)
+
+    def add(self, data: Data, anew: bool) -> None:
+        """Add examples, to none where an epoch begins."""
+        if anew:
+            self.row[:] = 0.0
+        before, weight = self.row[0], data.total
+        if weight and not self._spread:
+            self.row[0] = before + weight
+        elif weight:
+            self.row[0] = before + weight
+            self._add_spread(data, before, weight)
+
+    def _add_spread(self, data: Data, before: float, weight: float) -> None:
+        """Add to the spreads of targets."""
+        weights = data.weights if data.weights.size else None
+        rows = data.targets.as_rows(self._targets, data.X.dtype)
+        found = _figures([data], self._targets, True, self._scale)[0, 1:]
+        middle = mean(rows, weights)
+        if self._scale is not None:
+            middle = middle * self._scale.deviation
+        if not before:
+            self.row[1:], self._mean = found, middle
+            return
+        # A part of a single example has no spread.
+        found = np.where(np.isnan(found), 0.0, found)
+        spread = np.where(np.isnan(self.row[1:]), 0.0, self.row[1:])
+        share, apart = weight / self.row[0], middle - self._mean
+        # Targets that are the same in all parts have means that are as near as rounding lets them.
+        near = np.abs(apart) <= _ROUNDING * np.abs(middle)
+        apart[near & (found == 0.0) & (spread == 0.0)] = 0.0
+        self.row[1:] = (1.0 - share) * spread + share * found + share * (1.0 - share) * apart**2
+        self._mean = self._mean + share * apart
 
 
 # What is counted for values, beside how classes are told.

@@ -20,9 +20,12 @@ from fastnn.errors import FitWarning
 from fastnn.gate import Targets
 from fastnn.losses import LOSSES, Loss
 from fastnn.names import describe
-from fastnn.scaling import measured
+from fastnn.scaling import Moments
 
-__all__ = ["TargetScale", "check_last", "check_loss", "measured_targets", "target_scale_of"]
+__all__ = [
+    "TargetMoments", "TargetScale", "check_last", "check_loss", "measured_targets",
+    "target_scale_of",
+]  # fmt: skip
 
 # The distance of neighbouring predictions, in deviations of the targets, from which on it shows.
 _COARSE = 0.02
@@ -193,36 +196,58 @@ def measured_targets(data: Data, dtype: Any, last: str, argument: str = "y") -> 
         If a target is no number of the network's dtype, or there are several where all outputs
         are in the units of one.
     """
-    values = data.targets.values
-    if last == "increasing" and values.shape[1] > 1:
-        raise ValueError(
-            "scale_targets=True with a last layer of activation 'increasing' is for one target, of "
-            f"whose quantiles all outputs are (loss=fastnn.Quantiles([...])); got {argument} of "
-            f"{values.shape[1]} columns. Leave scale_targets=False, or end with 'identity'."
-        )
-    known = ~np.isnan(values)
-    weights = data.weights.astype(np.float64) if data.weights.size else None
-    if weights is not None and data.targets.missing:
-        # What has passed the gate counts as much as the part of its targets that is known.
-        weights = weights / np.maximum(known.mean(axis=1), 1.0 / values.shape[1])
-    limits = np.finfo(dtype)
-    mean, deviation = np.zeros(values.shape[1]), np.ones(values.shape[1])
-    for column in range(values.shape[1]):
-        rows = known[:, column]
-        w = np.zeros(0) if weights is None else weights[rows]
-        if not rows.any() or (len(w) and not w.any()):
-            continue
-        one = values[rows, column, np.newaxis]
-        if np.abs(one).max() > float(limits.max):
+    moments = TargetMoments(dtype, last, argument)
+    moments.add(data)
+    return moments.scale()
+
+
+class TargetMoments:
+    """Means and deviations of targets that come in several parts; see `measured_targets`."""
+
+    def __init__(self, dtype: Any, last: str, argument: str = "y") -> None:
+        self._dtype, self._last, self._argument = np.dtype(dtype), last, argument
+        self._columns: list[Moments] = []
+
+    def add(self, data: Data) -> None:
+        """Add targets, given in float64."""
+        values, limits = data.targets.values, np.finfo(self._dtype)
+        if self._last == "increasing" and values.shape[1] > 1:
             raise ValueError(
-                f"{argument} must hold numbers that fit {np.dtype(dtype)}, as predictions are; "
-                f"got {one[np.abs(one).argmax(), 0]:g} in column {column}. Use dtype='float64'."
+                "scale_targets=True with a last layer of activation 'increasing' is for one "
+                "target, of whose quantiles all outputs are (loss=fastnn.Quantiles([...])); got "
+                f"{self._argument} of {values.shape[1]} columns. Leave scale_targets=False, or end "
+                "with 'identity'."
             )
-        found = measured(one, w)
-        if float(limits.tiny) <= found[1][0]:
-            mean[column], deviation[column] = found[0][0], found[1][0]
-    _warn_of_spacing(mean, deviation, np.dtype(dtype), argument)
-    return TargetScale(mean, deviation, last == "increasing")
+        known = ~np.isnan(values)
+        weights = data.weights.astype(np.float64) if data.weights.size else None
+        if weights is not None and data.targets.missing:
+            # What has passed the gate counts as much as the part of its targets that is known.
+            weights = weights / np.maximum(known.mean(axis=1), 1.0 / values.shape[1])
+        if not self._columns:
+            self._columns = [Moments(1, np.float64) for _ in range(values.shape[1])]
+        for column, moments in enumerate(self._columns):
+            rows = known[:, column]
+            w = np.zeros(0) if weights is None else weights[rows]
+            if not rows.any() or (len(w) and not w.any()):
+                continue
+            one = values[rows, column, np.newaxis]
+            if np.abs(one).max() > float(limits.max):
+                raise ValueError(
+                    f"{self._argument} must hold numbers that fit {self._dtype}, as predictions "
+                    f"are; got {one[np.abs(one).argmax(), 0]:g} in column {column}. Use "
+                    "dtype='float64'."
+                )
+            moments.add(one, w)
+
+    def scale(self) -> TargetScale:
+        """Return the scale of what was added."""
+        mean, deviation = np.zeros(len(self._columns)), np.ones(len(self._columns))
+        for column, moments in enumerate(self._columns):
+            found = moments.found()
+            if float(np.finfo(self._dtype).tiny) <= found[1][0]:
+                mean[column], deviation[column] = found[0][0], found[1][0]
+        _warn_of_spacing(mean, deviation, self._dtype, self._argument)
+        return TargetScale(mean, deviation, self._last == "increasing")
 
 
 def _warn_of_spacing(mean: Doubles, deviation: Doubles, dtype: Any, argument: str) -> None:

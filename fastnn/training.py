@@ -21,7 +21,7 @@ from fastnn.fitstate import FitState, give_back
 from fastnn.history import History
 from fastnn.jobs import Job
 from fastnn.kernels import records
-from fastnn.orders import Drawn
+from fastnn.orders import Drawn, Windowed
 from fastnn.progress import Progress
 from fastnn.snapshots import Aside
 from fastnn.states import Streams, TrainingState
@@ -86,7 +86,8 @@ def fit(job: Job, run: FitRun, streams: Streams) -> History:
     job = job.counted(None if stopping is None else stopping.watch())
     if job.counting is None or job.counting.watch is None:
         stopping = None
-    source = Drawn(job, streams, None if run.resumed is None else run.resumed.first_order)
+    first = None if run.resumed is None else run.resumed.first_order
+    source = (Drawn if job.feed is None else Windowed)(job, streams, first)
     policy = Epochs(job, run, source, streams, stopping)
     descent = Descent(job, source, policy, Aside(job))
     policy.measures = Measures(job, descent.stepper.outputs)

@@ -59,7 +59,8 @@ class Fitted(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if quick is not None:
             return quick
         weights, X = self._asked(X)
-        return (weights.linear if linear else weights.network).predict(X)
+        outputs: Floats = (weights.linear if linear else weights.network).predict(X)
+        return outputs
 
     def _at_once(self, ask: Callable[[Self], Answer]) -> Answer:
         """Return what a function of the estimator gives that asks it more than once, of one state.

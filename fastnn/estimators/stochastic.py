@@ -79,7 +79,7 @@ class Epochs(Ledger):
         self._counting = job.counting
         self._values: NDArray[np.float64]  # what the engine measured at the end of the last epoch
         self._constant = _constants(measure.constant, job.data, job.batch_size)
-        self._source = Given(len(job.data))
+        self._source = Given(job.data)
         self._drawn: Order | None = None  # of the first epoch, where it is known
         self._limit = math.inf
         if estimator.max_time is not None:

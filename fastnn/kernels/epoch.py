@@ -34,11 +34,11 @@ __all__ = ["engine", "load", "store"]
 def begin_epoch(
     plan: Any, sums: Any, order: Any, epoch: int, signals: Any, place: int, size: int
 ) -> None:
-    """Begin to count an epoch anew, and draw its order if the plan asks for one.
+    """Begin to count an epoch anew, unless it goes on, and draw its order if the plan says so.
 
     Writes: what is counted in sums; order.
     """
-    if plan.counted and place == 0:
+    if plan.counted and not plan.begun and place == 0:
         sums[plan.counts_so_far : plan.counts_so_far + plan.tally] = 0.0
     if plan.shuffle:
         # Other threads may still be reading the last batch's weights through `order`.

@@ -96,6 +96,8 @@ PLAN: Final = np.dtype(
         # Counted from the beginning of the present epoch, through later epochs.
         ("first_step", np.int64),
         ("last_step", np.int64),  # one past it
+        # 1 where the examples are not the first of their epoch, whose counts go on.
+        ("begun", np.int64),
         ("shuffle", np.int64),  # 1 where every epoch draws an order when it begins
         ("threads", np.int64),  # threads that are expected to join
         ("clipping", np.int64),  # 1 where the gradient's norm is limited
