@@ -30,6 +30,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "site_api",
     "site_cache",
+    "site_history",
     "site_links",
     "site_math",
     "site_runs",

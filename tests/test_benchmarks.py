@@ -933,7 +933,10 @@ def suites():
 
 # The cheapest parameters of each suite; what starts processes of its own is left to `asv check`.
 CHEAPEST = {
+    "AverageStep": ("EMA", "float32"),
     "Batch": (8,),
+    "Chosen": ("8-32-32-1 b32",),
+    "ChosenRow": ("8-64-64-2",),
     "Depth": (1,),
     "Derivative": ("jacobian",),
     "Epoch": ("8-32-32-1 b32", "float32", 1),
@@ -956,6 +959,7 @@ CHEAPEST = {
     "PredictSparse": ("predict, 20,000 sparse-(100)-5, one row", "float32"),
     "PredictWithEstimator": ("predict, 64-(100)-10, one row", "float32"),
     "Products": ("32 x 32", "step", "float32", 1),
+    "Reading": ("30-64-64-2", "blocks"),
     "Resuming": ("8-32-32-1",),
     "RuleStep": ("Lion", "float32"),
     "ScaledTargets": (True, 1, "float32"),
@@ -964,7 +968,7 @@ CHEAPEST = {
     "Width": (8,),
     "WithDropout": (True, 1, "float32"),
 }
-ELSEWHERE = {"Beside", "Busy", "FirstFit", "FirstFitEver", "Fit", "Reached"}
+ELSEWHERE = {"Beside", "Busy", "ChosenImport", "FirstFit", "FirstFitEver", "Fit", "Reached"}
 
 
 def test_every_suite_is_known_here():
@@ -1031,6 +1035,48 @@ def test_memory_is_that_of_the_fit():
     )
     as_it_is, copied = map(float, done.stdout.split())
     assert as_it_is < copied
+
+
+def test_what_is_kept_of_commits_names_no_machine(tmp_path, monkeypatch):
+    from benchmarks import history
+
+    measured, kept = tmp_path / "measured" / "some-host", tmp_path / "kept"
+    measured.mkdir(parents=True)
+    kept.mkdir()
+    about = {"machine": "some-host", "arch": "x86_64", "cpu": "A Cpu", "num_cpu": "2", "ram": "7"}
+    about["os"] = "Linux 6.1-some-host"
+    (measured / "machine.json").write_text(json.dumps(about))
+    result = {
+        "commit_hash": "0123456789abcdef", "env_name": "/home/somebody/env", "date": 0,
+        "params": about | {"python": "/home/somebody/python"}, "python": "/home/somebody/python",
+        "requirements": {},
+        "env_vars": {"HOME": "/home/somebody"}, "result_columns": ["result", "params"],
+        "results": {"chosen.ChosenRow.track_row": [[1e-6], [["'8-64-64-2'"]]], "other.it": [[1]]},
+        "durations": {"<build>": 1.0}, "version": 2,
+    }  # fmt: skip
+    (measured / "01234567-env.json").write_text(json.dumps(result))
+    (measured / "fedcba98-env.json").write_text(json.dumps(result))
+    monkeypatch.setattr(history, "MEASURED", tmp_path / "measured")
+    monkeypatch.setattr(history, "KEPT", kept)
+    (written,) = history.keep(["0123456789abcdef"])
+    assert written == kept / "a-cpu-2-cores" / "01234567.json"
+    for path in kept.rglob("*.json"):
+        assert not re.search("some-host|somebody|/home", path.read_text("utf-8"))
+    assert json.loads(written.read_text())["results"].keys() == {"chosen.ChosenRow.track_row"}
+
+
+def test_kept_results_are_of_the_commits_that_are_listed():
+    from benchmarks import history
+
+    hashes = [commit for commit, _ in history.commits()]
+    (machine,) = history.KEPT.glob("*/machine.json")
+    files = {path.stem for path in machine.parent.glob("*.json")} - {"machine"}
+    assert files
+    assert files <= {one[:8] for one in hashes}
+    for path in machine.parent.glob("*.json"):
+        found = json.loads(path.read_text("utf-8"))
+        assert found.get("params", found)["machine"] == machine.parent.name
+        assert not re.search(r"/(home|tmp|usr|work|root|Users)\b|[A-Z]:\\", path.read_text("utf-8"))
 
 
 def test_what_is_not_installed_is_skipped_and_what_failed_is_not(results):
