@@ -62,15 +62,26 @@ LOSSES: dict[str, tuple[str, Any, Any]] = {
 #: What becomes of the weights of steps beside.
 AVERAGES: dict[str, Any] = {"none": None, "EMA": fn.EMA(0.999), "SWA": fn.SWA(0)}
 
+#: What layers ask of training.
+ASKED: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "l2": {"l2": 1e-6},
+    "l1": {"l1": 1e-6},
+    "max_norm": {"max_norm": 2.0},
+    "non_negative": {"non_negative": True},
+    "learning_rate_scale": {"learning_rate_scale": 0.5},
+}
+
 OPTIMIZERS: dict[str, Any] = {
     name: getattr(fn, name)(learning_rate=1e-5)
     for name in ("Adam", "Adadelta", "Adamax", "AMSGrad", "Lion")
 }
 
 
-def network(last: str, dtype: str, hidden: Any = "relu") -> fn.Sequential:
+def network(last: str, dtype: str, hidden: Any = "relu", **asked: Any) -> fn.Sequential:
     """Return the network with an activation of its last layer, and of the others."""
-    layers = [fn.Dense(64, hidden), fn.Dense(64, hidden), fn.Dense(_OUTPUTS, last)]
+    layers = [fn.Dense(64, hidden, **asked), fn.Dense(64, hidden, **asked)]
+    layers.append(fn.Dense(_OUTPUTS, last, **asked))
     return fn.Sequential(layers, inputs=_FEATURES, dtype=dtype)
 
 
@@ -83,10 +94,12 @@ class _Step:
     timeout = 600
 
     def prepare(
-        self, last: str, y: Any, loss: Any, optimizer: Any, dtype: str, hidden: Any = "relu"
-    ) -> None:
+        self, last: str, y: Any, loss: Any, optimizer: Any, dtype: str, hidden: Any = "relu",
+        **asked: Any,
+    ) -> None:  # fmt: skip
         keep_to(physical_cores()[-1:])
-        self.net, self.loss, self.optimizer = network(last, dtype, hidden), loss, optimizer
+        self.net = network(last, dtype, hidden, **asked)
+        self.loss, self.optimizer = loss, optimizer
         self.X = np.random.default_rng(1).normal(size=(_ROWS, _FEATURES)).astype(dtype)
         self.y = y if last == "softmax" else y.astype(dtype)
         missing = np.isnan(self.y).any()
@@ -156,4 +169,18 @@ class AverageStep(_Step):
         self.more = {"average": AVERAGES[average]}
 
     def time_epoch(self, average: str, dtype: str) -> None:
+        self.epoch()
+
+
+class AskedStep(_Step):
+    """What all layers ask of training, with Adam and a cross-entropy."""
+
+    params = (list(ASKED), ("float32", "float64"))
+    param_names = ("asked", "dtype")
+
+    def setup(self, asked: str, dtype: str) -> None:
+        last, y, loss = LOSSES["cross_entropy"]
+        self.prepare(last, y, loss, fn.Adam(1e-5), dtype, **ASKED[asked])
+
+    def time_epoch(self, asked: str, dtype: str) -> None:
         self.epoch()

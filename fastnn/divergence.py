@@ -79,11 +79,12 @@ def _where_it_began(
         if not np.isfinite(seen.loss):
             return blocks[-1], "the loss of the outputs of {place} overflowed"
         with np.errstate(over="ignore"):
-            squares = [np.square(W, dtype=float).sum() for W in job.layout.weights(job.parameters)]
-            sizes = [
-                block.l2 * float(square) for block, square in zip(blocks, squares, strict=True)
-            ]
-        return blocks[int(np.argmax(sizes))], "the L2 penalty of {place} overflowed"
+            weights = [W.astype(float) for W in job.layout.weights(job.parameters)]
+            squares = [one.l2 * np.square(W).sum() for one, W in zip(blocks, weights, strict=True)]
+            sizes = [one.l1 * np.abs(W).sum() for one, W in zip(blocks, weights, strict=True)]
+        if max(sizes) > max(squares):
+            return blocks[int(np.argmax(sizes))], "the L1 penalty of {place} overflowed"
+        return blocks[int(np.argmax(squares))], "the L2 penalty of {place} overflowed"
     for place in reversed(range(len(blocks))):
         gradients = (seen.dZ[place], seen.dW[place], seen.db[place])
         if not all(part is None or np.isfinite(part).all() for part in gradients):

@@ -70,7 +70,22 @@ class Dense(Layer):
         L2 regularisation: adds ``l2 / 2 * sum(W**2)`` to the training loss, biases excluded.
     trainable : bool, default True
         Whether training changes the layer.  False freezes it: its gradient counts as zero, no
-        step moves it, and its L2 regularisation adds nothing.
+        step moves it, and its regularisation adds nothing.
+    l1 : float, default 0.0
+        L1 regularisation: adds ``l1 * sum(|W|)`` to the training loss, biases excluded; with
+        ``l2`` beside it, the elastic net.  Its gradient is ``l1 * sign(W)``, 0 where a weight is 0.
+    max_norm : float or None, default None
+        The length of each unit's incoming weights at the most: after every step a longer column of
+        ``W`` is scaled to it, ``w <- w min(1, max_norm / ||w||)``.
+    non_negative : bool, default False
+        Whether weights that a step has taken below 0 become 0, so that the layer is increasing
+        in what it reads, if its activation is; biases stay free.
+    learning_rate_scale : float, default 1.0
+        What the optimizer's learning rate, or the schedule's, is multiplied by for this layer's
+        weights and biases, above 0.
+    weight_decay : float or None, default None
+        By what part of itself, times the learning rate, each weight shrinks at each step, in place
+        of the optimizer's own ``weight_decay``; for `AdamW` and `Lion`.
 
     Raises
     ------
@@ -82,6 +97,13 @@ class Dense(Layer):
     >>> import fastnn as fn
     >>> fn.Dense(64, activation="relu")
     Dense(units=64, activation='relu', bias=True, initializer='auto', l2=0.0)
+    >>> fn.Dense(9, "relu", max_norm=3.0)
+    Dense(units=9, activation='relu', bias=True, initializer='auto', l2=0.0, max_norm=3.0)
+
+    References
+    ----------
+    Tibshirani 1996 (L1); Zou & Hastie 2005 (elastic net); Srivastava, Hinton, Krizhevsky, Sutskever
+    & Salakhutdinov 2014, section 5.1 (max-norm); Loshchilov & Hutter 2019 (decay).
     """
 
     units: int
@@ -90,9 +112,15 @@ class Dense(Layer):
     initializer: str | float = "auto"
     l2: float = 0.0
     trainable: bool = later(True)
+    l1: float = later(0.0)
+    max_norm: float | None = later(None)
+    non_negative: bool = later(False)
+    learning_rate_scale: float = later(1.0)
+    weight_decay: float | None = later(None)
 
     def __post_init__(self) -> None:
         """Check every field once and store it in its plain form."""
+        limit, decay, scale = self.max_norm, self.weight_decay, self.learning_rate_scale
         checked = {
             "units": check_integer(self.units, "units", 1),
             "activation": activation_named(self.activation).name,
@@ -100,6 +128,13 @@ class Dense(Layer):
             "initializer": check_initializer(self.initializer),
             "l2": check_real(self.l2, "l2", low=0.0),
             "trainable": check_bool(self.trainable, "trainable"),
+            "l1": check_real(self.l1, "l1", low=0.0),
+            "max_norm": (
+                None if limit is None else check_real(limit, "max_norm", low=0.0, low_open=True)
+            ),
+            "non_negative": check_bool(self.non_negative, "non_negative"),
+            "learning_rate_scale": check_real(scale, "learning_rate_scale", low=0.0, low_open=True),
+            "weight_decay": (None if decay is None else check_real(decay, "weight_decay", low=0.0)),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

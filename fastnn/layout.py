@@ -36,6 +36,12 @@ _LARGE_PAGE = 1 << 21  # bytes, on x86 and where ARM has pages of 4 KiB
 _LINE = 16  # elements: a cache line of float32, so that no two buffers share one
 _SPAN_BLOCK = 1 << 14  # elements of a gradient in one span that are summed before their step
 
+# What of a layer no search over all examples takes into account, and the defaults.
+_OF_STEPS: dict[str, Any] = {
+    "l1": 0.0, "max_norm": None, "non_negative": False, "learning_rate_scale": 1.0,
+    "weight_decay": None,
+}  # fmt: skip
+
 # What is private to a thread where threads share no chunk.
 _PRIVATE_IN_TABLE = (
     "source", "Z", "result", "dsource", "dresult", "scratch", "other", "plus", "carry", "carried",
@@ -176,6 +182,50 @@ class Operation:
     def l2(self) -> float:
         """Strength of its L2 regularisation; 0 where no step moves it."""
         return getattr(self.layer, "l2", 0.0) if self.trainable else 0.0
+
+    @property
+    def l1(self) -> float:
+        """Strength of its L1 regularisation; 0 where no step moves it."""
+        return getattr(self.layer, "l1", 0.0) if self.trainable else 0.0
+
+    @property
+    def rate_scale(self) -> float:
+        """What the learning rate is multiplied by for its parameters."""
+        return getattr(self.layer, "learning_rate_scale", 1.0)
+
+    @property
+    def decay(self) -> float | None:
+        """By what part of itself, times the learning rate, a weight decays; None for the rule's."""
+        return getattr(self.layer, "weight_decay", None)
+
+    @property
+    def max_norm(self) -> float | None:
+        """The length to which the weights of each unit are shortened after a step."""
+        return getattr(self.layer, "max_norm", None) if self.trainable else None
+
+    @property
+    def non_negative(self) -> bool:
+        """Whether weights below 0 become 0 after a step."""
+        return bool(getattr(self.layer, "non_negative", False)) and self.trainable
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its weights are kept within bounds after a step."""
+        return self.non_negative or self.max_norm is not None
+
+    @property
+    def of_steps(self) -> str | None:
+        """What its layer asks of optimizers that take steps, and of no others, as an argument."""
+        for name, usual in _OF_STEPS.items() if self.trainable else ():
+            value = getattr(self.layer, name, usual)
+            if value != usual:
+                return f"{name}={value!r}"
+        return None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the engine that is compiled without rarer things is enough for it."""
+        return self.kind.plain and self.of_steps is None
 
     @property
     def W(self) -> Entry:
@@ -615,6 +665,10 @@ class _Planner:
             row["number"] = one.kind.number(one.layer)
             row["whole"] = asked.gradient and one.whole
             row["l2"] = one.l2 if asked.penalty else 0.0
+            row["l1"] = one.l1 if asked.penalty else 0.0
+            row["max_norm"], row["non_negative"] = one.max_norm or 0.0, one.non_negative
+            row["rate_scale"] = one.rate_scale
+            row["decay"] = codes.NONE if one.decay is None else one.decay
             if one.kind.pieces is not None:
                 pieces = one.kind.pieces(one.layer, one.inputs, self.tiling.panel)
                 row["pieces"], row["piece_count"] = self.integers(pieces.size), len(pieces)
@@ -758,7 +812,9 @@ class _Planner:
         asked, plan, room = self.asked, self.plan, self.room
         code = codes.NO_LOSS if asked.loss is None else asked.loss.kernel_code
         plan["loss"] = codes.known("loss", code, codes.LOSS_CODES)
-        plan["penalty"] = bool(self.table["l2"].any())
+        plan["penalty"] = bool(self.table["l2"].any() or self.table["l1"].any())
+        # What takes no steps moves no weights.
+        plan["projecting"] = asked.moments > 0 and any(one.bounded for one in self.operations)
         for name, number in (asked.loss.settings if asked.loss else {}).items():
             if isinstance(number, tuple):
                 plan[name][: len(number)] = number
@@ -804,12 +860,20 @@ class _Planner:
         plan["tiles"] = room(threads * int(plan["tile_size"]))
         plan["rates_at"] = room(2 * codes.RATES)
         plan["average_rate"] = room(1)
+        self._place_rates()
         shifts = copy * np.arange(threads, dtype=np.int64)
         plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
         for name in _PRIVATE_INTEGERS:
             plans[name] += own * np.arange(threads)
         tables = _shifted(self.table, shifts[:, None], _PRIVATE_IN_TABLE)
         return Program(tables, plans, room.end, integers.end, self.parts, self.known)
+
+    def _place_rates(self) -> None:
+        """Allocate the rates of operations that have their own; the others share those of all."""
+        for row, one in zip(self.table, self.operations, strict=True):
+            own = one.trainable and (one.rate_scale != 1.0 or one.decay is not None)
+            row["rates"] = self.room(2 * codes.RATES) if own else self.plan["rates_at"]
+            self.plan["own_rates"] |= own
 
 
 #: The columns of the operation table that `Program` shows beside its operation and activation.

@@ -65,7 +65,7 @@ from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
 from fastnn.measuring import evaluated
 from fastnn.metrics import Metric, MetricLike, resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
-from fastnn.optimizers import Adam, Optimizer, OptimizerLike, resolve_optimizer
+from fastnn.optimizers import Adam, Optimizer, OptimizerLike, check_decays, resolve_optimizer
 from fastnn.path import Path
 from fastnn.predictor import Predictor
 from fastnn.sampling import DropoutPrediction, in_passes
@@ -983,7 +983,10 @@ class Sequential(Differentiable):
             self._refuse_unmeasured()
         elif state.optimizer is not rule and state.optimizer != rule:
             state = state.continued(rule)
-        return TrainingState.fresh(rule, mine["_parameters"]) if state is None else state
+        if state is None:
+            check_decays(rule, [one.layer for one in self.layout.operations])
+            state = TrainingState.fresh(rule, mine["_parameters"])
+        return state
 
     def adapt(
         self,

@@ -8,6 +8,7 @@ documents its rule.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeAlias
 
@@ -37,6 +38,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "check_decays",
     "hyperparameters",
     "resolve_optimizer",
     "row_of",
@@ -714,6 +716,30 @@ def resolve_optimizer(optimizer: object, *, fitting: bool = False) -> Optimizer:
         return record
     row_of(optimizer, others)
     return optimizer  # type: ignore[return-value]
+
+
+def check_decays(optimizer: Optimizer, layers: Iterable[object]) -> None:
+    """Refuse layers that ask for a decay that an optimizer has not.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+
+    Examples
+    --------
+    >>> from fastnn.layers import Dense
+    >>> check_decays(AdamW(), [Dense(3, weight_decay=0.1)])
+    """
+    if isinstance(optimizer, AdamW | Lion):
+        return
+    for layer in layers:
+        if getattr(layer, "weight_decay", None) is not None:
+            raise ValueError(
+                "weight_decay of a layer is for AdamW and Lion, whose weights decay; got "
+                f"{layer!r} with {type(optimizer).__name__}. Give optimizer=fastnn.AdamW(...), or "
+                "the layer an l2=."
+            )
 
 
 def hyperparameters(optimizer: Optimizer) -> dict[str, float]:

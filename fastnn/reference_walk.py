@@ -236,13 +236,14 @@ class Walk:
         return found
 
     def penalty(self, share: float) -> float:
-        """Return the L2 penalty of all weights, of which a share counts."""
+        """Return the L1 and L2 penalties of all weights, of which a share counts."""
         blocks = self.layout.blocks
         W = [columns(self.layout, self.vector, one)[0] for one in blocks]
-        return reference.l2_penalty(W, [one.l2 * share for one in blocks])
+        l1, l2 = [one.l1 * share for one in blocks], [one.l2 * share for one in blocks]
+        return reference.l1_penalty(W, l1) + reference.l2_penalty(W, l2)
 
     def gradient(self, slopes: Sequence[Slopes], scale: float, share: float) -> Floats:
-        """Return the gradient as a flat vector: scaled, with L2's; zero for what is frozen."""
+        """Return the flat gradient: scaled, with that of penalties; zero for what is frozen."""
         flat = np.zeros(self.layout.size, self.vector.dtype)
         for one, slope in zip(self.layout.operations, slopes, strict=True):
             if not one.trainable:
@@ -253,6 +254,7 @@ class Walk:
                 if one.kind.form == codes.MATRIX and number == 0:
                     W = columns(self.layout, self.vector, one)[0]
                     to += reference.l2_gradient([W], [one.l2 * share])[0]
+                    to += reference.l1_gradient([W], [one.l1 * share])[0]
         return flat
 
 
@@ -277,11 +279,18 @@ def step(
     layout: Layout, vector: Floats, gradient: Floats, moments: Sequence[Floats], rule: Any,
     t: int, hyper: dict[str, float],
 ) -> list[Floats]:  # fmt: skip
-    """Return parameters and moments after a step; what is no matrix does not decay."""
+    """Return parameters and moments after a step; what is no matrix does not decay.
+
+    Weights that have bounds are brought within them.
+    """
     after = [vector.copy(), *(moment.copy() for moment in moments)]
+    every = hyper
     for one in layout.operations:
         if not one.trainable:
             continue
+        hyper = {**every, "learning_rate": every["learning_rate"] * one.rate_scale}
+        if one.decay is not None:
+            hyper["weight_decay"] = one.decay
         for number, entry in enumerate(one.parameters):
             matrix = one.kind.form == codes.MATRIX and number == 0
             numbers = hyper if matrix else {**hyper, "weight_decay": 0.0}
@@ -289,4 +298,7 @@ def step(
             theta, state = rule(theta, g, tuple(state), t, numbers)
             for to, new in zip(after, (theta, *state), strict=True):
                 layout.view(to, entry)[:] = new
+        if one.bounded:
+            W = columns(layout, after[0], one)[0]
+            W[:] = reference.bounded(W, one.max_norm, one.non_negative)
     return after

@@ -114,7 +114,7 @@ class Run:
         batch = len(data) if batch_size is None else batch_size
         tiling = tiling_of(dtype)
         self._work = _work(operations, gradient, data.X)
-        self._full = None if all(one.kind.plain for one in operations) else 1
+        self._full = None if all(one.plain for one in operations) else 1
         self._beside = 0
         if isinstance(data.X, SparseRows) and gradient:
             self._beside = _STEP_FACTOR * _first(operations).W.size
@@ -191,7 +191,9 @@ class Run:
         plan = self._plan
         vectors = int(plan["state"][0]) * (1 + int(plan["moments"][0]))
         tiled = all(
-            one.trainable if one.kind.form == codes.MATRIX else not one.parameters
+            one.trainable and not one.bounded
+            if one.kind.form == codes.MATRIX
+            else not one.parameters
             for one in operations
         )
         far = vectors * self.dtype.itemsize >= tuning.current.averaged_bytes

@@ -90,6 +90,12 @@ class QuasiNewton:
 def check_search(record: WholeBatch, layout: Layout, loss: Loss, data: Data) -> None:
     """Refuse what a search cannot train, before anything is changed."""
     for one in layout.operations:
+        if one.of_steps is not None:
+            raise ValueError(
+                f"{type(record).__name__} minimises a smooth loss, without bounds and at a rate of "
+                f"its own; got {one.of_steps} of layer {one.name}. An optimizer that takes steps, "
+                "such as Adam, takes that into account; l2 suits both."
+            )
         if one.buffers:
             raise ValueError(
                 f"{type(record).__name__} evaluates the loss at weights that it does not take, "

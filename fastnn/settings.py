@@ -20,7 +20,7 @@ from fastnn.layout import Layout
 from fastnn.losses import Loss, resolve_loss
 from fastnn.metrics import Metric, resolve
 from fastnn.names import check_bool, check_integer, check_real, describe, lookup
-from fastnn.optimizers import SGD, Optimizer, resolve_optimizer
+from fastnn.optimizers import SGD, Optimizer, check_decays, resolve_optimizer
 from fastnn.path import Path
 from fastnn.schedules import Schedule, resolve_schedule
 from fastnn.searching import check_search
@@ -151,6 +151,8 @@ class Settings:
         search = self.search
         if search is not None:
             check_search(search.record, layout, self.loss, data)
+        else:
+            check_decays(self.optimizer, [one.layer for one in layout.operations])
         following = next((one.layer for one in layout.operations if one.whole), None)
         if isinstance(self.average, SWA) and following is not None:
             raise ValueError(

@@ -436,7 +436,8 @@ ALLOWED = {
     "kernels.epoch": {
         "kernels._jit", "kernels.averages", "kernels.batch_norm", "kernels.chunk", "kernels.codes",
         "kernels.measures", "kernels.narrow", "kernels.order", "kernels.panels", "kernels.rules",
-        "kernels.steps", "kernels.subnormals", "kernels.team", "kernels.tiles", "kernels.views",
+        "kernels.steps", "kernels.projections", "kernels.subnormals", "kernels.team",
+        "kernels.tiles", "kernels.views",
     },
     "kernels.figures": {"kernels._jit", "kernels.codes"},
     "kernels.first_layer": {
@@ -477,6 +478,10 @@ ALLOWED = {
         "kernels.passes", "kernels.team",
     },
     "kernels.pointwise": {"kernels.codes", "kernels.simd", "kernels.vector_math"},
+    "kernels.projections": {
+        "kernels._jit", "kernels.codes", "kernels.micro_kernels", "kernels.panels", "kernels.simd",
+        "kernels.team", "kernels.tiles", "kernels.update",
+    },
     "kernels.prelu": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.quantiles": {
         "kernels.increments", "kernels.rows", "kernels.simd", "kernels.vector_math",
@@ -514,7 +519,9 @@ ALLOWED = {
         "kernels.update",
     },
     "kernels.turning": {"kernels.simd"},
-    "kernels.update": {"kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd"},
+    "kernels.update": {
+        "kernels._jit", "kernels.codes", "kernels.rules", "kernels.simd", "kernels.vector_math",
+    },
     "kernels.thunks": set(),
     "kernels.vector_math": {"kernels.fits", "kernels.simd"},
     "kernels.vectors": {"kernels._jit", "kernels.simd"},
@@ -576,6 +583,7 @@ GENERATORS = {
     "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",
     "kernels.output", "kernels.own_functions", "kernels.panels", "kernels.parking",
+    "kernels.projections",
     "kernels.once", "kernels.rows", "kernels.scaling", "kernels.turning",
     "kernels.simd", "kernels.single", "kernels.subnormals", "kernels.team", "kernels.thunks",
     "kernels.update", "kernels.vectors", "kernels.views", "kernels.waves",

@@ -66,6 +66,13 @@ class Asked:
     def _check_searchable(self, inputs: int) -> None:
         """Refuse layers that follow the examples of steps, which a search does not take."""
         layout = Layout.of(inputs, (*self.layers, Dense(1)))
+        shaped = next((one for one in layout.operations if one.of_steps is not None), None)
+        if shaped is not None:
+            raise ValueError(
+                "solver='lbfgs' minimises a smooth loss, without bounds and at a rate of its own; "
+                f"got {shaped.of_steps} of layer {shaped.name}. Give a solver that takes steps, "
+                "such as 'adam'."
+            )
         following = next((one for one in layout.operations if one.buffers), None)
         if following is not None:
             raise ValueError(
@@ -138,6 +145,17 @@ def _checked(estimator: Any, layers: Any) -> tuple[Layer, ...]:
             raise ValueError(
                 "layers of an estimator must have l2=0.0, as alpha is the strength of L2 of all "
                 f"weights; got {layer!r} as layer {place}."
+            )
+        if getattr(layer, "l1", 0.0):
+            raise ValueError(
+                "layers of an estimator must have l1=0.0, as its penalties are divided by the "
+                f"number of examples; got {layer!r} as layer {place}. fastnn.Sequential takes it."
+            )
+        decays = getattr(layer, "weight_decay", None) is not None
+        if decays and estimator.solver not in ("adamw", "lion"):
+            raise ValueError(
+                "weight_decay of a layer is for solver='adamw' and solver='lion', whose weights "
+                f"decay; got {estimator.solver!r}."
             )
     return found
 

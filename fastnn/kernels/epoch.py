@@ -20,7 +20,8 @@ from fastnn.kernels.measures import close_epoch
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.order import shuffle, stream_of
 from fastnn.kernels.panels import pack, unpack
-from fastnn.kernels.rules import prepare_rates
+from fastnn.kernels.projections import project
+from fastnn.kernels.rules import prepare_own_rates, prepare_rates
 from fastnn.kernels.steps import take_step, tiles_for
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.team import barrier, join, team_size
@@ -150,6 +151,8 @@ def engine(
                 if etas.size:
                     rule.learning_rate = etas[step - first_step]
                 prepare_rates(rates, rule, plan)
+                if full is not None and plan.own_rates:
+                    prepare_own_rates(M, tables[0], rule, plan)
                 if plan.average == codes.EACH_TILE:
                     M[plan.average_rate] = M.dtype.type(step_rate(plan, plan.averaged + taken + 1))
             stream = stream_of(plan.mask_key, plan.step_number + np.uint64(taken))
@@ -160,6 +163,8 @@ def engine(
             )  # fmt: skip
             if trouble != codes.FINE or place >= size:
                 break
+            if full is not None and plan.projecting:
+                project(M, tables[0], signals, place, size)
         if plan.average and plan.average != codes.EACH_TILE:
             average_weights(M, plan, total != 0.0, taken, step + 1, steps, place, size)
         done += 1

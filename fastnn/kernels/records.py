@@ -62,7 +62,13 @@ OPERATION: Final = np.dtype(
         ("running", np.int64),
         # 1 for an operation that needs all rows of a batch at once, and so ends a phase.
         ("whole", np.int64),
+        ("rates", np.int64),  # workspace: the step's rates for its weights, and for its biases
+        ("non_negative", np.int64),  # 1 where its weights are kept from falling below 0
         ("l2", np.float64),
+        ("l1", np.float64),
+        ("max_norm", np.float64),  # to which each unit's weights are shortened, or 0
+        ("rate_scale", np.float64),  # times the learning rate
+        ("decay", np.float64),  # of its weights; NONE for the optimizer's
         ("number", np.float64),  # the operation's own: what a dropout multiplies by where it keeps
         ("momentum", np.float64),  # the part of its buffers that a step leaves
     ],
@@ -101,7 +107,9 @@ PLAN: Final = np.dtype(
         ("shuffle", np.int64),  # 1 where every epoch draws an order when it begins
         ("threads", np.int64),  # threads that are expected to join
         ("clipping", np.int64),  # 1 where the gradient's norm is limited
-        ("penalty", np.int64),  # 1 where an operation has L2 regularisation
+        ("penalty", np.int64),  # 1 where an operation has L1 or L2 regularisation
+        ("projecting", np.int64),  # 1 where an operation's weights are kept within bounds
+        ("own_rates", np.int64),  # 1 where an operation has rates of its own
         # Packed weights and biases: the stride from them to their first moments.
         ("state", np.int64),
         # Vectors of moments; the gradient, or a part per group, follows them.

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.simd import Vectors
 from fastnn.kernels.vector_math import sign
 
-__all__ = ["RULES", "Rule", "prepare_rates"]
+__all__ = ["RULES", "Rule", "prepare_own_rates", "prepare_rates"]
 
 # Nadam's momentum warms up as 1 - 0.96^(t / 250) / 2.
 _NADAM_DECAY = 0.96
@@ -110,6 +110,25 @@ def prepare_rates(rates: Any, numbers: Any, plan: Any) -> None:
         rates[6] = dtype(1.0 - eta * numbers.weight_decay)
     elif code == codes.LION:
         rates[3] = dtype(1.0 - eta * numbers.weight_decay)
+
+
+@apart
+def prepare_own_rates(M: Any, table: Any, numbers: Any, plan: Any) -> None:
+    """Compute the rates of operations that have their own, after those of all others.
+
+    Reads: the operations' `rate_scale` and `decay`; numbers.  Writes: in M, their rates.
+    """
+    eta, decay = numbers.learning_rate, numbers.weight_decay
+    for r in range(table.shape[0]):
+        row = table[r]
+        if row.form != codes.MATRIX or row.rates == plan.rates_at:
+            continue
+        numbers.learning_rate = eta * row.rate_scale
+        numbers.weight_decay = row.decay if row.decay >= 0.0 else decay
+        # The step is counted once.
+        numbers.steps -= 1.0
+        prepare_rates(M[row.rates : row.rates + 2 * codes.RATES], numbers, plan)
+    numbers.learning_rate, numbers.weight_decay = eta, decay
 
 
 @kernel

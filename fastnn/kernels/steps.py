@@ -111,8 +111,8 @@ def finish_gradient(
         begin, end = tiles_of(table, plan, r)
         first, last = max(begin, low) - begin, min(end, high) - begin
         if table[r].form == codes.MATRIX:
-            l2 = M.dtype.type(table[r].l2 * share)
-            finish_tiles(M, table[r], plan, sums, l2, first, last, groups)
+            l2, l1 = M.dtype.type(table[r].l2 * share), table[r].l1 * share
+            finish_tiles(M, table[r], plan, sums, l2, l1, first, last, groups, full)
         elif full is not None and table[r].form != codes.NO_PARAMETERS:
             finish_spans(M, table[r], plan, sums, first, last, groups)
 
@@ -129,11 +129,12 @@ def step_chunk(
         first, last = max(begin, low) - begin, min(end, high) - begin
         factor = M.dtype.type(scale)
         if table[r].form == codes.MATRIX:
-            # A gradient that was kept includes that of L2.
+            # A gradient that was kept includes those of L1 and L2.
             l2 = M.dtype.type(0.0 if kept else table[r].l2 * share)
+            l1 = 0.0 if kept else table[r].l1 * share
             broken += step_tiles(
-                M, table[r], plan, sparse, sums, l2, factor, rows, first, last, tile, starting,
-                kept,
+                M, table[r], plan, sparse, sums, l2, l1, factor, rows, first, last, tile, starting,
+                kept, full,
             )  # fmt: skip
         elif full is not None:
             if table[r].form == codes.SPANS:

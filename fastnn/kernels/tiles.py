@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.kernels import codes
-from fastnn.kernels._jit import kernel
+from fastnn.kernels._jit import apart, kernel
 from fastnn.kernels.averages import follow_tile
 from fastnn.kernels.entries import spread_entries
 from fastnn.kernels.matmul import column_sums, gradient_tile
@@ -20,7 +20,7 @@ from fastnn.kernels.micro_kernels import LINE, UNIT_ROWS
 from fastnn.kernels.narrow import narrow_gradient_tile
 from fastnn.kernels.panels import PANEL_BYTES, transpose_tile
 from fastnn.kernels.sparse_products import STRIP, clear, fetch
-from fastnn.kernels.update import blend, squares, update_span
+from fastnn.kernels.update import add_signs, blend, squares, update_span
 
 __all__ = [
     "finish_tiles",
@@ -331,11 +331,25 @@ def sum_tiles(
         top, i, j = tile_after(top, i, j, inputs, outputs, panel, deep, band)
 
 
+@apart
+def penalise(
+    M: Any, sums: Any, place: int, w: int, g: int, count: int, pitch: int, l1: float, l2: float
+) -> None:
+    """Add the gradient of L1, and take down the penalty of L1 and L2, of a tile of weights.
+
+    Reads: packed weights from w on, count vectors, pitch apart.  Writes: their gradient from g on;
+    in sums, the penalty of the tile at place.  May overwrite: nothing else.
+    """
+    penalty = 0.5 * l2 * squares(M, w, count, pitch) if l2 > 0.0 else 0.0
+    sums[place] = penalty + l1 * add_signs(M, g, w, count, pitch, M.dtype.type(l1))
+
+
 @kernel
 def finish_tiles(
-    M: Any, row: Any, plan: Any, sums: Any, l2: Any, first: int, last: int, groups: int
-) -> None:
-    """Add up the groups' parts of some tiles of an operation's gradient, and add L2's gradient.
+    M: Any, row: Any, plan: Any, sums: Any, l2: Any, l1: float, first: int, last: int, groups: int,
+    full: Any,
+) -> None:  # fmt: skip
+    """Add up the groups' parts of some tiles of an operation's gradient, and the penalties' own.
 
     Reads: the groups' parts, in their order; the operation's `packed`.  Writes: its gradient, which
     is the first group's; the sums of squares of weights and gradients of each tile.
@@ -364,6 +378,8 @@ def finish_tiles(
         if l2:
             sums[place] = 0.5 * float(l2) * squares(M, w, count, pitch)
             blend(M, g, w, count, pitch, one, l2)
+        if full is not None and l1 != 0.0:
+            penalise(M, sums, place, w, g, count, pitch, l1, float(l2))
         square = squares(M, g, count, pitch)
         if biased:
             square += squares(M, b, 2, lanes)
@@ -386,8 +402,8 @@ def lines_ahead(M: Any, plan: Any) -> int:
 
 @kernel
 def step_tiles(
-    M: Any, row: Any, plan: Any, sparse: Any, sums: Any, l2: Any, scale: Any, rows: int,
-    first: int, last: int, tile: int, starting: bool, kept: bool,
+    M: Any, row: Any, plan: Any, sparse: Any, sums: Any, l2: Any, l1: float, scale: Any, rows: int,
+    first: int, last: int, tile: int, starting: bool, kept: bool, full: Any,
 ) -> int:  # fmt: skip
     """Update some tiles of an operation's weights, and the biases beside them.
 
@@ -395,8 +411,8 @@ def step_tiles(
     is the batch's first chunk, starting), applied while it is in the cache, and dropped.
 
     Reads: the operation's source, or sparse, and `dresult`; or its gradient.  Writes: its
-    `packed`, `biases`, `transposed` and moments; where l2 is not zero, the sum of squared weights
-    of each tile.  May overwrite: tile, the gradient, the thread's `cursors`.  Returns the number of
+    `packed`, `biases`, `transposed` and moments; where l1 or l2 is not zero, the penalty of each
+    tile.  May overwrite: tile, the gradient, the thread's `cursors`.  Returns the number of
     spans with results that are not finite.
     """
     if first >= last:
@@ -404,7 +420,7 @@ def step_tiles(
     panel = PANEL_BYTES // M.itemsize
     lanes = panel // 2
     inputs, outputs, height = row.inputs, row.outputs, plan.height
-    state, rates, code = plan.state, plan.rates_at, plan.optimizer
+    state, rates, code = plan.state, row.rates, plan.optimizer
     shift = (1 + plan.moments) * state
     zero, one = M.dtype.type(0), M.dtype.type(1)
     averaging = plan.average == codes.EACH_TILE
@@ -439,6 +455,8 @@ def step_tiles(
         if l2:
             sums[row.units + unit] = 0.5 * float(l2) * squares(M, w, count, pitch)
             blend(M, g, w, count, pitch, one, l2)
+        if full is not None and l1 != 0.0:
+            penalise(M, sums, row.units + unit, w, g, count, pitch, l1, float(l2))
         if scale != one:
             # `blend` keeps `scale` times what is there and adds 0 times it.
             blend(M, g, g, count, pitch, scale, zero)

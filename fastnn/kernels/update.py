@@ -16,8 +16,9 @@ from numba.core import types
 from fastnn.kernels import codes, simd
 from fastnn.kernels._jit import intrinsic, kernel
 from fastnn.kernels.rules import RULES
+from fastnn.kernels.vector_math import sign
 
-__all__ = ["blend", "span", "squares", "update_span"]
+__all__ = ["add_signs", "blend", "span", "squares", "update_span"]
 
 # Only a name of the module's own counts as a literal in a kernel.
 _ADADELTA = codes.ADADELTA
@@ -185,3 +186,46 @@ def blend(
         return context.get_dummy_value()
 
     return types.void(M, *[types.intp] * 4, M.dtype, M.dtype), generate
+
+
+def _add_signs(M: Any, to: int, source: int, count: int, pitch: int, factor: Any) -> float:
+    """Add in NumPy."""
+    lanes, total = simd.BYTES // M.itemsize, 0.0
+    for n in range(count):
+        x = M[source + n * pitch :][:lanes]
+        M[to + n * pitch :][:lanes] += factor * np.sign(x)
+        total += float(np.abs(x).astype(float).sum())
+    return total
+
+
+@intrinsic(_add_signs)
+def add_signs(
+    typing: Any, M: Any, to: Any, source: Any, count: Any, pitch: Any, factor: Any
+) -> Any:
+    """Compute ``to = to + factor * sign(source)`` for count vectors, pitch apart; 0 has sign 0.
+
+    Reads: in M, the vectors from source.  Writes: in M, those from to.
+    May overwrite: nothing else.  Returns the sum of the magnitudes of source, in float64.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = simd.data_pointer(context, builder, M, arguments[0])
+        to, source, count, pitch, factor = arguments[1:]
+        v = simd.Vectors(builder, context.get_data_type(M.dtype))
+        wide = simd.Vectors(builder, context.get_data_type(types.float64), v.lanes)
+        held = simd.variable(builder, wide.constant(0.0))
+        factors = v.splat(factor)
+
+        def add(n: Any) -> None:
+            apart = builder.mul(n, pitch)
+            place = builder.add(to, apart)
+            x = v.load(data, builder.add(source, apart))
+            v.store(v.fma(factors, sign(v, x), v.load(data, place)), data, place)
+            size = v.call("llvm.fabs", x)
+            size = size if v.bits == 64 else builder.fpext(size, wide.type)
+            builder.store(builder.fadd(size, builder.load(held)), held)
+
+        simd.count_loop(builder, count, add)
+        return wide.folded(builder.load(held), builder.fadd)
+
+    return types.float64(M, *[types.intp] * 4, M.dtype), generate
