@@ -30,6 +30,8 @@ _Read: TypeAlias = tuple[list[Held], str, Widths]
 _NEWEST_OPSET = 23
 _MOST_NODES = 20_000
 _LONGEST_LABELS = 1_000_000
+# Types of tensors that are read; a layer refuses all but float32 and float64 by name.
+_TYPES = {1, 2, 3, 5, 6, 7, 9, 10, 11}
 # Operators that are nothing when a network predicts.
 _NOTHING = {"Identity", "Dropout", "Flatten"}
 
@@ -139,6 +141,8 @@ def _tensor(tensor: Any, onnx: Any) -> Array:
     what = f"tensor {describe(tensor.name)}"
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         raise ValueError(f"its {what} lies in another file.")
+    if tensor.data_type not in _TYPES:
+        raise ValueError(f"its {what} is of a type that is no number's, {tensor.data_type}.")
     size = int(np.prod([int(n) for n in tensor.dims], dtype=object)) if tensor.dims else 1
     if size < 0 or size > tensor.ByteSize():
         raise ValueError(f"its {what} is not as long as its shape says.")
