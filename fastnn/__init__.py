@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastnn.estimators import MLPClassifier as MLPClassifier
     from fastnn.estimators import MLPRegressor as MLPRegressor
     from fastnn.estimators.files import load_estimator as load_estimator
+    from fastnn.exports.keras_in import from_keras as from_keras
     from fastnn.exports.onnx_in import from_onnx as from_onnx
     from fastnn.exports.torch_in import from_torch as from_torch
     from fastnn.formats.torch_files import load_torch as load_torch
@@ -166,6 +167,7 @@ _HOMES = {
     "backend": "backends",
     "check_gradients": "gradient_check",
     "find_learning_rate": "rates",
+    "from_keras": "exports.keras_in",
     "from_onnx": "exports.onnx_in",
     "from_torch": "exports.torch_in",
     "load": "network",

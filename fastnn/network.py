@@ -2645,6 +2645,39 @@ class Sequential(Differentiable):
             raise ImportError("to_torch needs PyTorch: see https://pytorch.org.") from problem
         return to_torch(plain)
 
+    def to_keras(self) -> Any:
+        """Return a ``keras.Sequential`` that predicts what the network does.
+
+        Returns
+        -------
+        keras.Sequential
+            With copies of the weights, in the network's dtype, on whichever backend Keras has.
+
+        Raises
+        ------
+        ImportError
+            If Keras, or a backend of it, is not installed.
+        ValueError
+            If the network has no weights yet, or some that are not finite, or a layer that a
+            ``Sequential`` of Keras's has not: `Residual`, `Embedding`, `NumericEmbedding`, and the
+            activations "sin" and "increasing".
+
+        See Also
+        --------
+        fastnn.from_keras : The way back.
+
+        Examples
+        --------
+        >>> import fastnn as fn
+        >>> model = fn.Sequential([fn.Dense(1)], inputs=2).to_keras()  # doctest: +SKIP
+        """
+        plain, _ = self._exported(None, apart=True)
+        try:
+            from fastnn.exports.keras_out import to_keras
+        except ImportError as problem:
+            raise ImportError("to_keras needs Keras: python -m pip install keras.") from problem
+        return to_keras(plain)
+
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network as an ONNX file: a ``Gemm`` and its activation's operators per `Dense`.
 

@@ -172,6 +172,12 @@ ALLOWED = {
     "exports.c_source": {"exports.c_program", "exports.c_texts", "exports.plain", "names"},
     "exports.c_texts": set(),
     "exports.onnx_answers": {"exports.onnx_graph", "exports.plain", "names"},
+    "exports.keras_in": {
+        "exports.made", "layers", "names", "network", "norms", "scaling", "slopes",
+    },
+    "exports.keras_out": {
+        "exports.keras_in", "exports.parts", "exports.plain", "layers", "norms", "slopes",
+    },
     "exports.made": {"layers", "network"},
     "exports.onnx_graph": {"exports.parts", "exports.plain"},
     "exports.onnx_in": {
@@ -551,7 +557,7 @@ LAZY = {
     "estimators.onnx_files": {"exports.onnx_out"},
     "history": {"drawing", "pictures"},
     "native": {"kernels.order", "kernels.scaling"},
-    "network": {"exports.onnx_out", "exports.torch_out"},
+    "network": {"exports.keras_out", "exports.onnx_out", "exports.torch_out"},
     "own": {"kernels.own_functions", "reference"},
     "pickles": {""},
     "predictor": {
@@ -609,7 +615,9 @@ NUMPY_FREE = {
     "uninterrupted",
 }
 # What is loaded on demand, with the package that it is for.
-ON_DEMAND = {"exports.onnx_out": {"onnx"}, "exports.torch_out": {"torch"}}
+ON_DEMAND = {
+    "exports.keras_out": {"keras"}, "exports.onnx_out": {"onnx"}, "exports.torch_out": {"torch"},
+}  # fmt: skip
 LAZY_OUTSIDE = {
     "demo": {"matplotlib", "sklearn", "threadpoolctl"},
     "estimators.onnx_files": {"onnx", "skl2onnx"},

@@ -397,26 +397,6 @@ def test_nested_modules_are_one_row():
     assert net.dtype == np.float32
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_lists_of_weights_of_keras_s_are_those_of_get_weights():
-    # It draws from the state that all share.
-    drawn = np.random.get_state()
-    keras = pytest.importorskip("keras")
-    layers = [keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(2, "softmax")]
-    model = keras.Sequential(layers)
-    np.random.set_state(drawn)
-
-    def answers():
-        return keras.ops.convert_to_numpy(model(ROWS))
-
-    net = fn.Sequential([fn.Dense(4, "tanh"), fn.Dense(2, "softmax")], 3)
-    net.set_weights(model.get_weights())
-    assert net.predict(ROWS) == pytest.approx(answers(), rel=1e-5)
-    net.parameters *= 0.5
-    model.set_weights(net.get_weights())
-    assert net.predict(ROWS) == pytest.approx(answers(), rel=1e-5)
-
-
 def test_the_page_s_examples_run(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
