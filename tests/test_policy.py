@@ -173,10 +173,12 @@ ALLOWED = {
     "exports.c_texts": set(),
     "exports.onnx_answers": {"exports.onnx_graph", "exports.plain", "names"},
     "exports.keras_in": {
-        "exports.made", "layers", "names", "network", "norms", "scaling", "slopes",
+        "exports.keras_names", "exports.made", "layers", "names", "network", "norms", "scaling",
+        "slopes",
     },
+    "exports.keras_names": set(),
     "exports.keras_out": {
-        "exports.keras_in", "exports.parts", "exports.plain", "layers", "norms", "slopes",
+        "exports.keras_names", "exports.parts", "exports.plain", "layers", "norms", "slopes",
     },
     "exports.made": {"layers", "network"},
     "exports.onnx_graph": {"exports.parts", "exports.plain"},

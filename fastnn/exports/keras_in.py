@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fastnn.exports.keras_names import ACTIVATIONS
 from fastnn.exports.made import Held, network_of
 from fastnn.layers import Dense, Dropout
 from fastnn.names import describe
@@ -17,17 +18,10 @@ from fastnn.norms import BatchNorm, LayerNorm, RMSNorm
 from fastnn.scaling import Standardize
 from fastnn.slopes import PReLU
 
-__all__ = ["ACTIVATIONS", "from_keras"]
+__all__ = ["from_keras"]
 
 Array = NDArray[Any]
 
-#: Keras's names of activations that are the same ones here.
-ACTIVATIONS: dict[str, str] = {
-    "linear": "identity", "relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh",
-    "softmax": "softmax", "elu": "elu", "selu": "selu", "gelu": "gelu", "silu": "silu",
-    "swish": "silu", "softplus": "softplus", "mish": "mish", "softsign": "softsign",
-    "hard_sigmoid": "hard_sigmoid", "exponential": "exp",
-}  # fmt: skip
 # The slope below 0 of Keras's activation of this name.
 _LEAKY = 0.2
 _NOTHING = {"InputLayer", "Flatten", "ActivityRegularization", "GaussianNoise"}

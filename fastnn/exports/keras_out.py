@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from fastnn.exports.keras_in import ACTIVATIONS
+from fastnn.exports.keras_names import ACTIVATIONS
 from fastnn.exports.parts import PlainLayer, PlainPart, PlainSum, Step
 from fastnn.exports.plain import PlainNetwork
 from fastnn.layers import Dropout
