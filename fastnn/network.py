@@ -2675,7 +2675,7 @@ class Sequential(Differentiable):
         try:
             from fastnn.exports.keras_out import to_keras
         except ImportError as problem:
-            raise ImportError("to_keras needs Keras: python -m pip install keras.") from problem
+            raise ImportError("to_keras needs Keras: see https://keras.io.") from problem
         return to_keras(plain)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:

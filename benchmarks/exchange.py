@@ -1,0 +1,150 @@
+"""Networks that leave and come in: files, formats, compiled code; imported ones beside runtimes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+import fastnn as fn
+
+from .cores import keep_to, physical_cores
+from .workloads import NETWORKS
+
+_CALLS = 1000
+
+
+@numba.njit
+def _many_calls(forward: Any, weights: Any, x: Any, out: Any) -> None:
+    """Call a network in a loop, each time on what changed a little."""
+    for n in range(_CALLS):
+        x[0] = n * 1e-3
+        forward(weights, x, out)
+
+
+class Files:
+    """Writing and reading a network, by format."""
+
+    params = (list(NETWORKS), ("fastnn", "onnx", "c", "python"))
+    param_names = ("network", "format")
+
+    def setup(self, network: str, format: str) -> None:
+        keep_to(physical_cores()[-1:])
+        if format == "onnx":
+            _needs("onnx")
+        self.net = NETWORKS[network].network("float32")
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "net"
+        self.time_write(network, format)
+
+    def teardown(self, network: str, format: str) -> None:
+        self.folder.cleanup()
+
+    def time_write(self, network: str, format: str) -> None:
+        write = {"fastnn": self.net.save, "onnx": self.net.to_onnx, "c": self.net.to_c,
+                 "python": self.net.to_python}[format]  # fmt: skip
+        write(self.path)
+
+    def time_read(self, network: str, format: str) -> None:
+        if format in ("fastnn", "onnx"):
+            (fn.load if format == "fastnn" else fn.from_onnx)(self.path)
+
+
+class TorchFiles:
+    """Reading a file of PyTorch's without it."""
+
+    def setup(self) -> None:
+        keep_to(physical_cores()[-1:])
+        self.path = Path(__file__).parents[1] / "tests" / "data" / "torch_zip.pt"
+
+    def time_load_torch(self) -> None:
+        fn.load_torch(self.path)
+
+
+class CompiledCode:
+    """8-64-64-2 from compiled code: a thousand calls in a loop; a thousand weight vectors."""
+
+    def setup(self) -> None:
+        keep_to(physical_cores()[-2:])
+        layers = [fn.Dense(64, "relu"), fn.Dense(64, "relu"), fn.Dense(2)]
+        self.net = fn.Sequential(layers, inputs=8, rng=0)
+        self.forward, self.weights = self.net.jitted()
+        self.x, self.out = np.ones(8, np.float32), np.empty(2, np.float32)
+        self.P = np.tile(self.net.parameters, (_CALLS, 1))
+        self.X = np.ones((_CALLS, 1, 8), np.float32)
+        self.many = np.empty((_CALLS, 1, 2), np.float32)
+        function = self.net.cfunc().ctypes
+        pointer = function.argtypes[0]
+        places = self.x.ctypes.data_as(pointer), self.out.ctypes.data_as(pointer)
+        self.call = lambda: function(*places)
+        for time in (self.time_jitted, self.time_cfunc, self.time_predict_many):
+            time()
+
+    def time_jitted(self) -> None:
+        _many_calls(self.forward, self.weights, self.x, self.out)
+
+    def time_cfunc(self) -> None:
+        self.call()
+
+    def time_predict_many(self) -> None:
+        self.net.predict_many(self.P, self.X, out=self.many)
+
+
+class Imported:
+    """Predictions of an imported network here, and by the runtime that it came from."""
+
+    params = (list(NETWORKS), (1, 64, 1000), ("fastnn", "ONNX Runtime", "PyTorch"))
+    param_names = ("network", "rows", "runtime")
+
+    def setup(self, network: str, rows: int, runtime: str) -> None:
+        keep_to(physical_cores()[-1:])
+        net = NETWORKS[network].network("float32")
+        X = NETWORKS[network].data("float32")[0][:rows].copy()
+        x = X[0].copy() if rows == 1 else X
+        if runtime == "PyTorch":
+            torch = _needs("torch")
+            torch.set_num_threads(1)
+            module, tensor = net.to_torch(), torch.from_numpy(X)
+
+            def ask() -> Any:
+                with torch.inference_mode():
+                    return module(tensor)
+        else:
+            _needs("onnx")
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "net.onnx"
+                net.to_onnx(path)
+                raw, imported = path.read_bytes(), fn.from_onnx(path)
+            if runtime == "fastnn":
+
+                def ask() -> Any:
+                    return imported(x)
+            else:
+                onnxruntime = _needs("onnxruntime")
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = options.inter_op_num_threads = 1
+                session = onnxruntime.InferenceSession(
+                    raw, options, providers=["CPUExecutionProvider"]
+                )
+
+                def ask() -> Any:
+                    return session.run(None, {"X": X})
+
+        self.ask = ask
+        self.ask()
+
+    def time_predict(self, network: str, rows: int, runtime: str) -> None:
+        self.ask()
+
+
+def _needs(package: str) -> Any:
+    """Return a package, or leave the benchmark out where it is not installed."""
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as problem:
+        raise NotImplementedError(package) from problem
