@@ -54,42 +54,48 @@ class Files:
 
 
 class TorchFiles:
-    """Reading a file of PyTorch's without it."""
+    """Reading a file of PyTorch's without it, in both of their forms."""
 
-    def setup(self) -> None:
+    params = (("torch_zip.pt", "torch_legacy.pt"),)
+    param_names = ("file",)
+
+    def setup(self, file: str) -> None:
         keep_to(physical_cores()[-1:])
-        self.path = Path(__file__).parents[1] / "tests" / "data" / "torch_zip.pt"
+        self.path = Path(__file__).parents[1] / "tests" / "data" / file
 
-    def time_load_torch(self) -> None:
+    def time_load_torch(self, file: str) -> None:
         fn.load_torch(self.path)
 
 
 class CompiledCode:
     """8-64-64-2 from compiled code: a thousand calls in a loop; a thousand weight vectors."""
 
-    def setup(self) -> None:
+    params = (("float32", "float64"),)
+    param_names = ("dtype",)
+
+    def setup(self, dtype: str) -> None:
         keep_to(physical_cores()[-2:])
         layers = [fn.Dense(64, "relu"), fn.Dense(64, "relu"), fn.Dense(2)]
-        self.net = fn.Sequential(layers, inputs=8, rng=0)
+        self.net = fn.Sequential(layers, inputs=8, dtype=dtype, rng=0)
         self.forward, self.weights = self.net.jitted()
-        self.x, self.out = np.ones(8, np.float32), np.empty(2, np.float32)
+        self.x, self.out = np.ones(8, dtype), np.empty(2, dtype)
         self.P = np.tile(self.net.parameters, (_CALLS, 1))
-        self.X = np.ones((_CALLS, 1, 8), np.float32)
-        self.many = np.empty((_CALLS, 1, 2), np.float32)
+        self.X = np.ones((_CALLS, 1, 8), dtype)
+        self.many = np.empty((_CALLS, 1, 2), dtype)
         function = self.net.cfunc().ctypes
         pointer = function.argtypes[0]
         places = self.x.ctypes.data_as(pointer), self.out.ctypes.data_as(pointer)
         self.call = lambda: function(*places)
         for time in (self.time_jitted, self.time_cfunc, self.time_predict_many):
-            time()
+            time(dtype)
 
-    def time_jitted(self) -> None:
+    def time_jitted(self, dtype: str) -> None:
         _many_calls(self.forward, self.weights, self.x, self.out)
 
-    def time_cfunc(self) -> None:
+    def time_cfunc(self, dtype: str) -> None:
         self.call()
 
-    def time_predict_many(self) -> None:
+    def time_predict_many(self, dtype: str) -> None:
         self.net.predict_many(self.P, self.X, out=self.many)
 
 
