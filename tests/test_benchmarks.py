@@ -933,6 +933,7 @@ def suites():
 
 # The cheapest parameters of each suite; what starts processes of its own is left to `asv check`.
 CHEAPEST = {
+    "AskedStep": ("l1", "float32"),
     "AverageStep": ("EMA", "float32"),
     "Batch": (8,),
     "Chosen": ("8-32-32-1 b32",),

@@ -53,7 +53,8 @@ def stepped(*arguments):
         stepper.run(*steps, 0, np.zeros(1, records.RECORD))
         for steps in ((0, 1), (1, work.steps), (0, work.steps))
     ]
-    stepper.show(moments=True)
+    stepper.show()
+    stepper.store_moments(work.state.moments)
     sums = [
         (*(done.record[name][0] for name in ("loss_sum", "weight_sum")), done.trouble)
         for done in reports

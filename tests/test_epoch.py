@@ -77,7 +77,8 @@ def take_steps(taken, first, last, number=0, steps=-(-SHAPE.n // BATCH)):
     record = np.zeros((last - 1) // steps + 1, records.RECORD)
     done = taken.run(first, last, number, record)
     assert done.record is record
-    taken.show(moments=True)
+    taken.show()
+    taken.store_moments(taken._job.state.moments)
     return done
 
 
