@@ -42,7 +42,7 @@ class Chosen:
         workload = WORKLOADS[name]
         self.net = workload.network("float32")
         X, y = workload.data("float32")
-        self.epoch = lambda: workload.epochs(self.net, X, y, threads=1)
+        self.epoch: Callable[[], object] = lambda: workload.epochs(self.net, X, y, threads=1)
         # The first call compiles.
         self.epoch()
 
