@@ -27,7 +27,8 @@ def hidden(norm):
 
 
 # %%
-# Three learning rates. ``standardize=True`` scales the features, the layers what is inside.
+# Three learning rates. ``standardize=True`` scales the features, the layers what is inside. Without
+# them the largest rate leads nowhere; at the smallest, on so small a task, they make no difference.
 
 norms = {"none": None, "BatchNorm": fn.BatchNorm(), "LayerNorm": fn.LayerNorm()}
 rates = (0.001, 0.01, 0.05)
@@ -44,10 +45,6 @@ for name, norm in norms.items():
             scores.append(model.fit(X, y).score(X_test, y_test))
     plt.semilogx(rates, scores, "o-", label=name)
     print(f"{name:14}", *(f"{score:10.3f}" for score in scores))
-
-# %%
-# Without them the largest rate leads nowhere; at the smallest, on so small a task, they make no
-# difference.
 
 plt.xlabel("learning rate")
 plt.ylabel("right, of unseen digits")
