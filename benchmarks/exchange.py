@@ -85,7 +85,7 @@ class CompiledCode:
         function = self.net.cfunc().ctypes
         pointer = function.argtypes[0]
         places = self.x.ctypes.data_as(pointer), self.out.ctypes.data_as(pointer)
-        self.call = lambda: function(*places)
+        self.call: Any = lambda: function(*places)
         for time in (self.time_jitted, self.time_cfunc, self.time_predict_many):
             time(dtype)
 
