@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastnn.system import cpu_name
+from fastnn.machine.system import cpu_name
 
 from .cores import THREADS, physical_cores
 

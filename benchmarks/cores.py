@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastnn.system import usable_cores
+from fastnn.machine.system import usable_cores
 
 __all__ = ["THREADS", "keep_to", "kept_to", "physical_cores"]
 

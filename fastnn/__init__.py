@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fastnn.callbacks import Callback as Callback
     from fastnn.callbacks import EarlyStopping as EarlyStopping
     from fastnn.checkpoints import Checkpoint as Checkpoint
-    from fastnn.diagnosis import Diagnosis as Diagnosis
     from fastnn.embeddings import Embedding as Embedding
     from fastnn.errors import DivergenceError as DivergenceError
     from fastnn.errors import FitWarning as FitWarning
@@ -53,6 +52,8 @@ if TYPE_CHECKING:
     from fastnn.losses import Quantile as Quantile
     from fastnn.losses import Quantiles as Quantiles
     from fastnn.losses import Tweedie as Tweedie
+    from fastnn.machine.threads import set_threads as set_threads
+    from fastnn.machine.versions import show_versions as show_versions
     from fastnn.metrics import F1 as F1
     from fastnn.metrics import Precision as Precision
     from fastnn.metrics import Recall as Recall
@@ -75,10 +76,11 @@ if TYPE_CHECKING:
     from fastnn.optimizers import RMSprop as RMSprop
     from fastnn.optimizers import Rprop as Rprop
     from fastnn.periodic import NumericEmbedding as NumericEmbedding
+    from fastnn.predicting.sampling import DropoutPrediction as DropoutPrediction
     from fastnn.rates import LearningRates as LearningRates
     from fastnn.rates import find_learning_rate as find_learning_rate
+    from fastnn.reporting.diagnosis import Diagnosis as Diagnosis
     from fastnn.residual import Residual as Residual
-    from fastnn.sampling import DropoutPrediction as DropoutPrediction
     from fastnn.scaling import Standardize as Standardize
     from fastnn.schedules import ConstantRate as ConstantRate
     from fastnn.schedules import CosineDecay as CosineDecay
@@ -89,9 +91,7 @@ if TYPE_CHECKING:
     from fastnn.schedules import StepDecay as StepDecay
     from fastnn.schedules import Warmup as Warmup
     from fastnn.slopes import PReLU as PReLU
-    from fastnn.threads import set_threads as set_threads
     from fastnn.tracing import Trace as Trace
-    from fastnn.versions import show_versions as show_versions
     from fastnn.warming import warmup as warmup
     from fastnn.whole_batch import LBFGS as LBFGS
     from fastnn.whole_batch import LevenbergMarquardt as LevenbergMarquardt
@@ -117,10 +117,10 @@ _HOMES = {
     "CustomActivation": "losses",
     "CustomLoss": "losses",
     "Dense": "layers",
-    "Diagnosis": "diagnosis",
+    "Diagnosis": "reporting.diagnosis",
     "DivergenceError": "errors",
     "Dropout": "layers",
-    "DropoutPrediction": "sampling",
+    "DropoutPrediction": "predicting.sampling",
     "EMA": "averages",
     "EarlyStopping": "callbacks",
     "Embedding": "embeddings",
@@ -172,8 +172,8 @@ _HOMES = {
     "from_torch": "exports.torch_in",
     "load": "network",
     "load_torch": "formats.torch_files",
-    "set_threads": "threads",
-    "show_versions": "versions",
+    "set_threads": "machine.threads",
+    "show_versions": "machine.versions",
     "warmup": "warming",
 }
 
@@ -200,7 +200,7 @@ def __getattr__(name: str) -> object:
     home = f"fastnn.{homes[name]}"
     if home not in sys.modules:
         # NumPy or scikit-learn may come with it, and half of either is none.
-        from fastnn.uninterrupted import in_one_piece
+        from fastnn.machine.uninterrupted import in_one_piece
 
         in_one_piece(lambda: import_module(home))
     value = getattr(import_module(home), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastnn import __version__, demo
 from fastnn.backends import BACKENDS
-from fastnn.versions import show_versions
+from fastnn.machine.versions import show_versions
 from fastnn.warming import warmup
 
 __all__ = ["main"]

@@ -2,7 +2,7 @@
 
 A row describes; the value and the derivative themselves stand in ``kernels/curves.py`` (native;
 those of whole rows in ``kernels/elementwise.py`` and ``kernels/increments.py``) and in
-``reference.py`` and ``reference_tables.py`` (textbook).  To add one: its row here, its code in
+``reference.py`` and ``equations.tables`` (textbook).  To add one: its row here, its code in
 ``kernels/codes.py``, its curve, its line in the reference.
 """
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import metrics, names, words
+from fastnn.fitting.tallies import Watch
 from fastnn.hints import arguments_wanted, check_hooks, understands
 from fastnn.history import History
-from fastnn.tallies import Watch
 
 __all__ = [
     "Callback", "CallbackLike", "EarlyStopping", "Mode", "Run", "as_callbacks", "check_mode",

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from fastnn import names, notices
 from fastnn.callbacks import Callback, Run
-from fastnn.system import file_name
+from fastnn.machine.system import file_name
 
 __all__ = ["Checkpoint", "earlier", "newest"]
 

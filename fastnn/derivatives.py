@@ -13,8 +13,8 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_derivatives
 from fastnn.layout import Entry, Layout, Operation, aligned_zeros
-from fastnn.predictor import as_if_writeable, slices, tiling_of
-from fastnn.threads import crowd, fitting, together
+from fastnn.machine.threads import crowd, fitting, together
+from fastnn.predicting.predictor import as_if_writeable, slices, tiling_of
 
 __all__ = ["MODES", "Derivatives"]
 

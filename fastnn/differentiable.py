@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastnn import attribution, gate, paths, reference_curvature
+from fastnn import attribution, gate, paths
 from fastnn.attribution import Attribution
 from fastnn.data import Data
+from fastnn.equations import curvature as reference_curvature
+from fastnn.equations.walk import Walk
 from fastnn.layout import Layout
 from fastnn.losses import Loss, LossLike
 from fastnn.names import check_integer, lookup
 from fastnn.path import Path
-from fastnn.reference_walk import Walk
 from fastnn.sharing import Shown
 
 __all__ = ["Differentiable"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Mapping, ValuesView
 from typing import Any
 
-from fastnn.progress import format_seconds
+from fastnn.reporting.progress import format_seconds
 
 __all__ = ["History"]
 
@@ -194,13 +194,13 @@ class History(dict[str, list[float]]):
         >>> len(history.plot().axes)
         1
         """
-        from fastnn.pictures import plot_history
+        from fastnn.reporting.pictures import plot_history
 
         return plot_history(self, figure)
 
     def _repr_html_(self) -> str:
         """Show a notebook the curves and the last values."""
-        from fastnn.drawing import history_html
+        from fastnn.reporting.drawing import history_html
 
         return history_html(self)
 

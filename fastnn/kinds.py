@@ -11,25 +11,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastnn import (
-    embeddings,
-    own,
-    periodic,
-    reference_embeddings,
-    reference_kinds,
-    reference_norms,
-    reference_periodic,
-    reference_scaling,
-    reference_slopes,
-)  # fmt: skip
+from fastnn import embeddings, own, periodic
 from fastnn.activations import ACTIVATIONS
 from fastnn.embeddings import Embedding
+from fastnn.equations import embeddings as reference_embeddings  # fmt: skip
+from fastnn.equations import kinds as reference_kinds
+from fastnn.equations import norms as reference_norms
+from fastnn.equations import periodic as reference_periodic
+from fastnn.equations import scaling as reference_scaling
+from fastnn.equations import slopes as reference_slopes
+from fastnn.equations.kinds import Equations
 from fastnn.kernels import codes
 from fastnn.layers import Dense, Dropout, Layer
 from fastnn.names import describe, lookup
 from fastnn.norms import BatchNorm, LayerNorm, RMSNorm
 from fastnn.periodic import NumericEmbedding
-from fastnn.reference_kinds import Equations
 from fastnn.residual import Residual
 from fastnn.scaling import Standardize, measured
 from fastnn.slopes import PReLU

@@ -24,7 +24,7 @@ from fastnn.kernels import codes, records
 from fastnn.kinds import KINDS, Array, Kind, check_widths, coded_columns, kind_of
 from fastnn.layers import Layer
 from fastnn.losses import Loss
-from fastnn.system import pages
+from fastnn.machine.system import pages
 from fastnn.target_scale import TargetScale
 
 __all__ = [

@@ -3,7 +3,7 @@
 A loss is the mean over examples of a per-example loss; with sample weights it is
 ``sum(w l) / sum(w)``.  Every loss but cross-entropy is a mean over outputs too.  The formulas
 themselves stand in ``kernels/pointwise.py`` and ``kernels/output.py`` (native) and in
-``reference.py`` and ``reference_tables.py`` (textbook).  The file is long because each record
+``reference.py`` and ``equations.tables`` (textbook).  The file is long because each record
 documents its loss.
 """
 

@@ -8,25 +8,25 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import reference_walk
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.derivatives import MODES, Derivatives
-from fastnn.jobs import Job
+from fastnn.equations import walk as reference_walk
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.least_squares import NativeSquares
+from fastnn.fitting.quasi_newton import REDUCTION, Curvature, NativeSearch
+from fastnn.fitting.runs import Run, mean_of
+from fastnn.fitting.steppers import NativeStepper
 from fastnn.kernels import codes
 from fastnn.kernels._load import load_kernels
 from fastnn.layout import Layout, Operation, aligned_zeros, seconds
-from fastnn.least_squares import NativeSquares
 from fastnn.losses import Loss
 from fastnn.path import MeanLoss, Path
-from fastnn.predictor import Predictor, slices
-from fastnn.quasi_newton import REDUCTION, Curvature, NativeSearch
-from fastnn.runs import Run, mean_of
+from fastnn.predicting.predictor import Predictor, slices
+from fastnn.predicting.walking import predictor_of
 from fastnn.sparse import SparseRows
-from fastnn.steppers import NativeStepper
 from fastnn.textbook import Textbook, textbook_trace
 from fastnn.tracing import Trace
-from fastnn.walking import predictor_of
 
 __all__ = ["Native"]
 

@@ -19,65 +19,59 @@ from typing import Any, Literal, NamedTuple, Never, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastnn import (
-    backends,
-    compiled,
-    gate,
-    kept,
-    notices,
-    paths,
-    pickles,
-    training,
-    words,
-)
+from fastnn import backends, gate, notices, paths, pickles, training, words
 from fastnn.averages import Average, Averaging, averaging
 from fastnn.blocks import Blocks, parts_of
 from fastnn.callbacks import CallbackLike
 from fastnn.checkpoints import newest
 from fastnn.data import Data
-from fastnn.decisions import plot_decision
-from fastnn.description import summary
-from fastnn.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
 from fastnn.differentiable import Differentiable
-from fastnn.drawing import Svg, diagram, network_html
-from fastnn.epochs import metric_values
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
 from fastnn.exports.c_source import c_source, check_identifier
 from fastnn.exports.plain import PlainNetwork, Quantized, Trial
 from fastnn.exports.python_source import python_source
-from fastnn.feeds import Feed, read_blocks
-from fastnn.fitstate import FitState, Resumed
-from fastnn.folded import FoldedPredictor, Folder
-from fastnn.folding import Folding
+from fastnn.fitting import kept
+from fastnn.fitting.epochs import metric_values
+from fastnn.fitting.feeds import Feed, read_blocks
+from fastnn.fitting.fitstate import FitState, Resumed
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.measuring import evaluated
+from fastnn.fitting.settings import Settings
+from fastnn.fitting.splitting import split
+from fastnn.fitting.states import Streams, TrainingState
+from fastnn.fitting.validation import Given, given, warn_of_scales
 from fastnn.formats import safetensors
-from fastnn.frozen import Frozen
 from fastnn.gate import Targets
 from fastnn.hints import refuse, understands
 from fastnn.history import History
 from fastnn.initializers import draw_start
-from fastnn.jobs import Job
 from fastnn.kernels import codes
 from fastnn.kinds import coded_columns, from_dict, kind_of, spelt, to_dict
 from fastnn.labels import check_labels, labels_of, labels_to_plain
 from fastnn.layers import Dense, Dropout, Layer, named, own_activations, starts
 from fastnn.layout import Layout, aligned_zeros
 from fastnn.losses import LOSSES, Loss, LossLike, resolve_loss
-from fastnn.measuring import evaluated
+from fastnn.machine.system import write_atomically
 from fastnn.metrics import Metric, MetricLike, resolve
 from fastnn.names import check_bool, check_integer, check_real, describe
 from fastnn.optimizers import Adam, Optimizer, OptimizerLike, check_decays, resolve_optimizer
 from fastnn.path import Path
-from fastnn.predictor import Predictor
-from fastnn.sampling import DropoutPrediction, in_passes
-from fastnn.scales import Columns, hopeless
+from fastnn.predicting import compiled
+from fastnn.predicting.folded import FoldedPredictor, Folder
+from fastnn.predicting.folding import Folding
+from fastnn.predicting.frozen import Frozen
+from fastnn.predicting.predictor import Predictor
+from fastnn.predicting.sampling import DropoutPrediction, in_passes
+from fastnn.predicting.walking import AnyPredictor, predictor_of
+from fastnn.reporting.decisions import plot_decision
+from fastnn.reporting.description import summary
+from fastnn.reporting.diagnosis import TRIAL_STEPS, Diagnosis, Facts, diagnose
+from fastnn.reporting.drawing import Svg, diagram, network_html
+from fastnn.reporting.scales import Columns, hopeless
 from fastnn.schedules import ScheduleLike
-from fastnn.settings import Settings
 from fastnn.sharing import Shown, next_turn, this_thread
 from fastnn.sparse import SparseRows
-from fastnn.splitting import split
 from fastnn.stacks import check_layers
-from fastnn.states import Streams, TrainingState
-from fastnn.system import write_atomically
 from fastnn.target_scale import (
     TargetMoments,
     TargetScale,
@@ -87,8 +81,6 @@ from fastnn.target_scale import (
     target_scale_of,
 )
 from fastnn.tracing import Trace
-from fastnn.validation import Given, given, warn_of_scales
-from fastnn.walking import AnyPredictor, predictor_of
 
 __all__ = ["Sequential", "load"]
 

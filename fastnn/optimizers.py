@@ -2,7 +2,7 @@
 
 A record says how the rule is set; the moments and the step count that go with it live in the
 training state.  The rules themselves stand in ``kernels/rules.py`` (native) and in
-``reference.py`` and ``reference_tables.py`` (textbook).  The file is long because each record
+``reference.py`` and ``equations.tables`` (textbook).  The file is long because each record
 documents its rule.
 """
 

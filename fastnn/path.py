@@ -21,12 +21,12 @@ from fastnn.sparse import SparseRows
 from fastnn.tracing import Trace
 
 if TYPE_CHECKING:
-    from fastnn.jobs import Job
-    from fastnn.least_squares import Squares
-    from fastnn.quasi_newton import Search
-    from fastnn.reference_search import Curvature
-    from fastnn.runs import Run
-    from fastnn.steppers import Applying
+    from fastnn.equations.search import Curvature
+    from fastnn.fitting.jobs import Job
+    from fastnn.fitting.least_squares import Squares
+    from fastnn.fitting.quasi_newton import Search
+    from fastnn.fitting.runs import Run
+    from fastnn.fitting.steppers import Applying
 
 __all__ = ["MeanLoss", "Passes", "Path", "Slope"]
 

@@ -18,9 +18,9 @@ import numpy as np
 from fastnn import kinds, losses, optimizers, own, schedules
 from fastnn.callbacks import EarlyStopping
 from fastnn.errors import ModelFileError
+from fastnn.fitting.states import TrainingState
 from fastnn.history import History
 from fastnn.names import describe
-from fastnn.states import TrainingState
 
 __all__ = [
     "RECORDS", "fields_of", "made", "opened", "record", "reduced", "sealed", "state_of",

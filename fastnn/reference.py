@@ -11,8 +11,8 @@ layers stand in lists and are counted from 0:
 
 Results have the dtype of what comes in and nothing is modified.  Nothing is checked: names,
 shapes, weights that sum to zero and ``np.errstate`` are the caller's care.  Activations, losses
-and optimizers beside the first stand in `reference_tables`, `reference_losses` and
-`reference_optimizers`, what is drawn at random in `reference_draws`; a loss's numbers come by name.
+and optimizers beside the first stand in `equations.tables`, `equations.losses` and
+`equations.optimizers`, what is drawn at random in `equations.draws`; a loss's numbers come by name.
 
 Examples
 --------
@@ -34,11 +34,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import reference_losses as further
-from fastnn import reference_optimizers as rules
-from fastnn import reference_tables as more
-from fastnn.reference_losses import log_softmax, per_example, per_output, smoothed
-from fastnn.reference_tables import Array, Curve, Hyper, Pair, State, Step
+from fastnn.equations import losses as further
+from fastnn.equations import optimizers as rules
+from fastnn.equations import tables as more
+from fastnn.equations.losses import log_softmax, per_example, per_output, smoothed
+from fastnn.equations.tables import Array, Curve, Hyper, Pair, State, Step
 
 Arrays: TypeAlias = Sequence[Array]
 Biases: TypeAlias = Sequence[Array | None]

@@ -8,22 +8,25 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import gate, reference_derivatives, reference_draws, reference_walk
+from fastnn import gate
 from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
-from fastnn.jobs import Job
+from fastnn.equations import derivatives as reference_derivatives
+from fastnn.equations import draws as reference_draws
+from fastnn.equations import walk as reference_walk
+from fastnn.equations.search import Textbook as TextbookSearch
+from fastnn.equations.walk import Drops, Walk
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.least_squares import TextbookSquares
+from fastnn.fitting.quasi_newton import REDUCTION, Curvature
+from fastnn.fitting.runs import Run
+from fastnn.fitting.steppers import ReferenceStepper, drawn
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation, aligned_zeros
-from fastnn.least_squares import TextbookSquares
 from fastnn.losses import Loss
 from fastnn.path import MeanLoss, Path
-from fastnn.predictor import slices
-from fastnn.quasi_newton import REDUCTION, Curvature
-from fastnn.reference_search import Textbook as TextbookSearch
-from fastnn.reference_walk import Drops, Walk
-from fastnn.runs import Run
+from fastnn.predicting.predictor import slices
 from fastnn.sparse import SparseRows
-from fastnn.steppers import ReferenceStepper, drawn
 from fastnn.tracing import Trace
 
 __all__ = ["Textbook", "textbook_trace"]

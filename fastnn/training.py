@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from fastnn import notices
 from fastnn.callbacks import Callback, EarlyStopping, Trainable
-from fastnn.descent import Descent, mean
-from fastnn.divergence import check_finite, divergence
-from fastnn.epochs import Epochs, FitRun, Measures, rates
 from fastnn.errors import DivergenceError, ModelFileError
-from fastnn.fitstate import FitState, give_back
+from fastnn.fitting.descent import Descent, mean
+from fastnn.fitting.divergence import check_finite, divergence
+from fastnn.fitting.epochs import Epochs, FitRun, Measures, rates
+from fastnn.fitting.fitstate import FitState, give_back
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.orders import Drawn, Windowed
+from fastnn.fitting.snapshots import Aside
+from fastnn.fitting.states import Streams, TrainingState
+from fastnn.fitting.steppers import Applying
 from fastnn.history import History
-from fastnn.jobs import Job
 from fastnn.kernels import records
-from fastnn.orders import Drawn, Windowed
-from fastnn.progress import Progress
-from fastnn.snapshots import Aside
-from fastnn.states import Streams, TrainingState
-from fastnn.steppers import Applying
+from fastnn.reporting.progress import Progress
 
 __all__ = ["Stepped", "begin", "fit", "single_step", "step_by"]
 

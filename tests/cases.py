@@ -11,8 +11,8 @@ import numpy as np
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
+from fastnn.fitting.steppers import NativeStepper, ReferenceStepper
 from fastnn.losses import LOSSES
-from fastnn.steppers import NativeStepper, ReferenceStepper
 
 # Without the compiler a kernel is a Python loop: the same tests, on the smallest shapes.
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")

@@ -7,8 +7,8 @@ import pytest
 from cases import DTYPES, JIT
 
 import fastnn as fn
-from fastnn import threads
 from fastnn.averages import EMA, SWA
+from fastnn.machine import threads
 
 BACKENDS = ("native", "reference")
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import backends, compiled_call, predictor, reference, runs, states
+from fastnn import backends, reference
 from fastnn.backends import in_force
+from fastnn.fitting import compiled_call, runs, states
+from fastnn.predicting import predictor
 
 BACKENDS = ("native", "reference")
 

@@ -13,8 +13,8 @@ from cases import differences, error
 import fastnn as fn
 from fastnn.exports.parts import PlainLayer
 from fastnn.exports.plain import PlainNetwork
-from fastnn.folding import Folding
 from fastnn.optimizers import OPTIMIZERS
+from fastnn.predicting.folding import Folding
 
 BACKENDS = ("native", "reference")
 DTYPES = ("float32", "float64")

@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import private, reference_draws
+from fastnn.equations import draws as reference_draws
 from fastnn.kernels import _cache
 from fastnn.kernels._jit import entry
+from fastnn.machine import private
 from fastnn.tuning import tuning
 
 pytestmark = pytest.mark.jit

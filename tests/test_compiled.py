@@ -23,9 +23,10 @@ import pytest
 from cases import DTYPES, JIT
 
 import fastnn as fn
-from fastnn import compiled, reference
+from fastnn import reference
 from fastnn.activations import ACTIVATIONS
 from fastnn.kernels import embedded, frames, single
+from fastnn.predicting import compiled
 
 ROOT = Path(fn.__file__).parents[1]
 

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import tested
 from fastnn.kernels import _cache, _load
 from fastnn.kernels import _parts as parts
-from fastnn.tested import TESTED, check_version
+from fastnn.machine import tested
+from fastnn.machine.tested import TESTED, check_version
 
 X = np.arange(3.0)
 HOUSE = Path(fastnn.__file__).parents[1]

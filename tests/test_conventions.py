@@ -9,8 +9,9 @@ import pytest
 from cases import DTYPES, JIT, PAIRS, Shape, data, error, fitted, network
 
 import fastnn as fn
-from fastnn import jobs, paths, states
+from fastnn import paths
 from fastnn.conventions import OWN, Conventions
+from fastnn.fitting import jobs, states
 from fastnn.kernels import records
 from fastnn.losses import LOSSES
 from fastnn.tuning import tuning

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.crew import Crew, crew
 from fastnn.kernels import codes
 from fastnn.kernels import crew as board_of
 from fastnn.kernels._jit import entry
-from fastnn.system import FUTEX_CALL
+from fastnn.machine.crew import Crew, crew
+from fastnn.machine.system import FUTEX_CALL
 
 PATIENCE = 60.0
 
@@ -35,8 +35,8 @@ class Calm:
 @pytest.fixture(autouse=True)
 def eager(monkeypatch, tuned):
     """Let as many threads as are set take part, however little there is to do."""
-    monkeypatch.setattr("fastnn.predictor.company", Calm())
-    monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 64)
+    monkeypatch.setattr("fastnn.predicting.predictor.company", Calm())
+    monkeypatch.setattr("fastnn.machine.threads.usable_cores", lambda: 64)
     tuned(helper_share=1e-9, awake_share=1e-9)
     # Of other tests some may be left, which end only after a while.
     crew.dismiss()
@@ -211,10 +211,10 @@ PROCESS = """
 import os, sys, threading
 import numpy as np
 import fastnn as fn
-from fastnn import predictor
-from fastnn.crew import crew
+from fastnn.predicting import predictor
+from fastnn.machine.crew import crew
 predictor.company.limit = lambda most: most
-fn.threads.usable_cores = lambda: 2
+fn.machine.threads.usable_cores = lambda: 2
 net = fn.Sequential([fn.Dense(700, "relu"), fn.Dense(700, "relu")], inputs=300, rng=0)
 X = np.ones((200, 300), np.float32)
 expected = net(X).tobytes()
@@ -289,8 +289,8 @@ def test_the_board_has_room_for_all_helpers_and_phases():
 def test_threads_of_other_libraries_that_wait_do_not_count(monkeypatch):
     some = Crew()
     told = {"free": 1, "running": 2, "python": 1}
-    monkeypatch.setattr("fastnn.crew.free_cores", lambda idle: told["free"])
-    monkeypatch.setattr("fastnn.crew.running_threads", lambda: told["running"])
+    monkeypatch.setattr("fastnn.machine.crew.free_cores", lambda idle: told["free"])
+    monkeypatch.setattr("fastnn.machine.crew.running_threads", lambda: told["running"])
     monkeypatch.setattr("threading.active_count", lambda: told["python"])
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     assert some.free() == 2

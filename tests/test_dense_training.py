@@ -10,9 +10,9 @@ import pytest
 from cases import DTYPES, JIT, RULES, differences, error
 
 import fastnn as fn
-from fastnn import threads
 from fastnn.estimators.parameters import SOLVERS
 from fastnn.kinds import from_dict, to_dict
+from fastnn.machine import threads
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 both_backends = pytest.mark.parametrize("backend", ["native", "reference"])

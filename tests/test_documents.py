@@ -144,7 +144,7 @@ def test_a_recipe_is_short_and_has_a_title(recipe: Path) -> None:
 @pytest.mark.parametrize(("page", "least"), [("forward", 5), ("backward", 5), ("depth", 2)])
 def test_lines_beside_the_equations_stand_in_the_reference(page: str, least: int) -> None:
     text = (ROOT / "docs" / "lesson" / f"{page}.md").read_text("utf-8")
-    files = (ROOT / "fastnn").rglob("reference*.py" if page == "depth" else "reference.py")
+    files = (ROOT / "fastnn").rglob("equations/*.py" if page == "depth" else "reference.py")
     lines = (line.strip() for path in files for line in path.read_text("utf-8").splitlines())
     known = "\n".join(lines)
     quoted = re.findall(r"^```py\n(.*?)```", text, re.DOTALL | re.MULTILINE)

@@ -10,8 +10,8 @@ import pytest
 
 import fastnn as fn
 from fastnn import Dense, Sequential
-from fastnn.drawing import history_html
 from fastnn.history import History
+from fastnn.reporting.drawing import history_html
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -10,11 +10,14 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, error, through
 
 import fastnn as fn
-from fastnn import compiled_call, reference, reference_draws, steppers, threads
+from fastnn import reference
 from fastnn.activations import ACTIVATIONS
+from fastnn.equations import draws as reference_draws
+from fastnn.fitting import compiled_call, steppers
 from fastnn.kernels import codes
 from fastnn.layout import Program, Tiling, aligned_zeros
 from fastnn.losses import LOSSES
+from fastnn.machine import threads
 
 BACKENDS = ("native", "reference")
 STEP_TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -317,7 +320,7 @@ def test_whatever_the_workspace_held_does_not_matter(dtype, monkeypatch):
         vector[:] = 3.0
         return vector
 
-    monkeypatch.setattr("fastnn.runs.aligned_zeros", dirty)
+    monkeypatch.setattr("fastnn.fitting.runs.aligned_zeros", dirty)
     assert fit() == before
 
 

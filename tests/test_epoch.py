@@ -26,8 +26,9 @@ from cases import (
 from numba.core.event import install_recorder
 
 import fastnn as fn
-from fastnn import jobs, reference_draws, states, steppers
 from fastnn.activations import ACTIVATIONS
+from fastnn.equations import draws as reference_draws
+from fastnn.fitting import jobs, states, steppers
 from fastnn.kernels import codes, records
 from fastnn.kernels.answers import answer
 from fastnn.kernels.epoch import engine, load, store
@@ -627,11 +628,11 @@ from fastnn.kernels import codes, records
 from fastnn.kernels.order import draw_order
 from fastnn.kernels.answers import answer
 from fastnn.losses import LOSSES
-from fastnn.runs import Run
-from fastnn.predictor import Table
-from fastnn.states import TrainingState
-from fastnn.jobs import Job
-from fastnn.steppers import NativeStepper
+from fastnn.fitting.runs import Run
+from fastnn.predicting.predictor import Table
+from fastnn.fitting.states import TrainingState
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.steppers import NativeStepper
 from fastnn.tuning import tuning
 
 # Not even a handle for an array that Python hands over: kernels count no references.

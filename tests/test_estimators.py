@@ -32,10 +32,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastnn as fn
-from fastnn import runs
 from fastnn.errors import DivergenceError
 from fastnn.estimators.parameters import OBJECTIVES, SOLVERS, hidden_sizes, plain
-from fastnn.steppers import NativeStepper
+from fastnn.fitting import runs
+from fastnn.fitting.steppers import NativeStepper
 from fastnn.tuning import tuning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

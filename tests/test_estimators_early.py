@@ -5,7 +5,7 @@ import pytest
 
 import fastnn as fn
 from fastnn.estimators.judge import Judge
-from fastnn.steppers import NativeStepper
+from fastnn.fitting.steppers import NativeStepper
 
 rng = np.random.default_rng(11)
 N = 150

@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 import fastnn as fn
-from fastnn import kept
 from fastnn.estimators.base import Perceptron
+from fastnn.fitting import kept
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4))

@@ -14,7 +14,7 @@ import pytest
 from scipy.optimize import minimize
 
 import fastnn as fn
-from fastnn import kept, states
+from fastnn.fitting import kept, states
 from fastnn.kernels import once
 
 RNG = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def test_a_change_of_loss_optimizer_or_threads_is_planned_anew():
             assert same(net, twin)
             given = X[:40], Y[:40], loss
             assert net.evaluate(*given) == anew(net).evaluate(*given)
-            fn.set_threads(1 if fn.threads.ceiling() > 1 else None)
+            fn.set_threads(1 if fn.machine.threads.ceiling() > 1 else None)
     fn.set_threads(None)
 
 

@@ -17,7 +17,7 @@ from fastnn.kernels import codes
 from fastnn.layout import Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS
-from fastnn.predictor import Table
+from fastnn.predicting.predictor import Table
 
 LINE = 16
 TILINGS = {"sse": Tiling(8, 6, 4), "avx2": Tiling(16, 6, 4), "avx512": Tiling(32, 8, 8)}
@@ -520,5 +520,5 @@ def test_whatever_the_workspace_held_does_not_matter(dtype, monkeypatch):
         vector[:] = np.nan
         return vector
 
-    monkeypatch.setattr("fastnn.runs.aligned_zeros", dirty)
+    monkeypatch.setattr("fastnn.fitting.runs.aligned_zeros", dirty)
     assert results() == before

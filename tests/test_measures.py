@@ -6,9 +6,9 @@ import pytest
 import fastnn as fn
 from fastnn import Dense, EarlyStopping, Sequential, metrics
 from fastnn.data import Data
+from fastnn.fitting.tallies import Counting
 from fastnn.gate import Targets
 from fastnn.losses import LOSSES, resolve_loss
-from fastnn.tallies import Counting
 
 # As many as the engine measures at once, in two groups.
 HITS = (

@@ -13,7 +13,7 @@ from fastnn.kernels._jit import entry
 from fastnn.kernels.narrow import pack_narrow, unpack_narrow
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.layout import Program, aligned_zeros
-from fastnn.predictor import tiling_of
+from fastnn.predicting.predictor import tiling_of
 
 # Up to one more than lie as their transpose anywhere.
 OUTPUTS = (1, 2, 3, 4, 5)

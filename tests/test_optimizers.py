@@ -12,6 +12,7 @@ from cases import DTYPES, RULES
 import fastnn as fn
 from fastnn import reference
 from fastnn.conventions import OWN
+from fastnn.fitting.states import TrainingState
 from fastnn.kernels import codes, records, simd
 from fastnn.kernels._jit import entry
 from fastnn.kernels.rules import RULES as NATIVE
@@ -19,7 +20,6 @@ from fastnn.kernels.rules import prepare_rates
 from fastnn.kernels.update import blend, squares, update_span
 from fastnn.layout import aligned_zeros
 from fastnn.optimizers import OPTIMIZERS, hyperparameters, row_of
-from fastnn.states import TrainingState
 
 ALL_RULES = {**RULES, **{f"default-{name}": row.record() for name, row in OPTIMIZERS.items()}}
 

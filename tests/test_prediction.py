@@ -17,7 +17,7 @@ from cases import DTYPES, JIT, PAIRS, Shape, data, fitted, kink_distance, networ
 import fastnn as fn
 from fastnn import reference
 from fastnn.activations import ACTIVATIONS
-from fastnn.crew import company
+from fastnn.machine.crew import company
 
 BACKENDS = ("native", "reference")
 both_backends = pytest.mark.parametrize("backend", BACKENDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastnn.private import NotPrivateError, PrivateFolder
+from fastnn.machine.private import NotPrivateError, PrivateFolder
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs owners and modes of files")
 superuser = pytest.mark.skipif(

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastnn import progress as room
-from fastnn.progress import Progress, format_seconds
+from fastnn.reporting import progress as room
+from fastnn.reporting.progress import Progress, format_seconds
 
 
 class Clock:

@@ -10,8 +10,8 @@ import pytest
 from cases import DTYPES, JIT, error
 
 import fastnn as fn
-from fastnn.constant import constant_loss
 from fastnn.losses import LOSSES, resolve_loss
+from fastnn.reporting.constant import constant_loss
 
 LEVELS = [0.05, 0.5, 0.95]
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}

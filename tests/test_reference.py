@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from fastnn import reference as ref
-from fastnn import reference_draws as draws
-from fastnn import reference_losses as further
-from fastnn import reference_optimizers as rules
-from fastnn import reference_tables as more
+from fastnn.equations import draws
+from fastnn.equations import losses as further
+from fastnn.equations import optimizers as rules
+from fastnn.equations import tables as more
 
 WIDTHS = (2, 3, 2, 3)
 M, D = WIDTHS[-1], 4

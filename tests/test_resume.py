@@ -19,8 +19,8 @@ import pytest
 from scipy import sparse
 
 import fastnn as fn
-from fastnn import system
 from fastnn.formats import safetensors
+from fastnn.machine import system
 
 BACKENDS = ["native", "reference"]
 both_backends = pytest.mark.parametrize("backend", BACKENDS)

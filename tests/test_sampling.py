@@ -7,7 +7,10 @@ import pytest
 from cases import DTYPES, JIT, error
 
 import fastnn as fn
-from fastnn import reference_draws, reference_walk, sampling, threads
+from fastnn.equations import draws as reference_draws
+from fastnn.equations import walk as reference_walk
+from fastnn.machine import threads
+from fastnn.predicting import sampling
 
 BACKENDS = ("native", "reference")
 TOLERANCE = {"float32": 3e-6, "float64": 1e-14}

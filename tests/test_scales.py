@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.constant import constant_loss
 from fastnn.losses import LOSSES
-from fastnn.scales import Columns, hopeless
+from fastnn.reporting.constant import constant_loss
+from fastnn.reporting.scales import Columns, hopeless
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(500, 3))

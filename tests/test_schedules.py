@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import steppers
+from fastnn.fitting import steppers
 from fastnn.history import History
 from fastnn.schedules import SCHEDULES, ConstantRate, Schedule, rates, resolve_schedule
 

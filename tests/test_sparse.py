@@ -13,7 +13,8 @@ from cases import DTYPES, JIT, RULES, error, through
 from scipy import sparse
 
 import fastnn as fn
-from fastnn import gate, threads
+from fastnn import gate
+from fastnn.machine import threads
 from fastnn.sparse import SparseRows
 from fastnn.tuning import tuning
 

@@ -7,8 +7,8 @@ import pytest
 from cases import DTYPES
 
 import fastnn as fn
-from fastnn import threads
 from fastnn.kernels import simd
+from fastnn.machine import threads
 
 # Data of such scales are hopeless, and a fit says so.
 pytestmark = pytest.mark.filterwarnings("ignore::fastnn.FitWarning")

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn import system
-from fastnn.leftovers import claim, temporary_name
-from fastnn.system import (
+from fastnn.machine import system
+from fastnn.machine.leftovers import claim, temporary_name
+from fastnn.machine.system import (
     core_apart,
     cpu_name,
     current_core,
@@ -375,7 +375,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     program = (
         "import os, signal, sys\n"
-        "from fastnn.system import write_atomically\n"
+        "from fastnn.machine.system import write_atomically\n"
         "def chunks():\n"
         "    yield b'new'\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -19,13 +19,15 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, network, through
 
 import fastnn as fn
-from fastnn import layout, runs, threads
-from fastnn.crew import crew
+from fastnn import layout
+from fastnn.fitting import runs
 from fastnn.kernels import team
 from fastnn.kernels._jit import entry
 from fastnn.layout import Program
-from fastnn.system import current_core
-from fastnn.threads import (
+from fastnn.machine import threads
+from fastnn.machine.crew import crew
+from fastnn.machine.system import current_core
+from fastnn.machine.threads import (
     Crowd,
     Outcome,
     ThreadTuner,
@@ -80,7 +82,7 @@ def eager(monkeypatch, tuned):
     # Whatever else runs on the machine, teams are sent.
     monkeypatch.setattr(threads, "crowd", Calm())
     monkeypatch.setattr(runs, "crowd", threads.crowd)
-    monkeypatch.setattr("fastnn.predictor.company", threads.crowd)
+    monkeypatch.setattr("fastnn.predicting.predictor.company", threads.crowd)
     set_threads(None)
     ThreadTuner._known.clear()
     yield
@@ -111,7 +113,7 @@ def teams(monkeypatch):
         found.came.append(int(signals[team._SIZE]))
 
     monkeypatch.setattr(runs, "together", watched)
-    monkeypatch.setattr("fastnn.predictor.together", watched)
+    monkeypatch.setattr("fastnn.predicting.predictor.together", watched)
 
     ready = crew.ready
 
@@ -275,7 +277,7 @@ POOL = """
 import concurrent.futures, hashlib, multiprocessing, sys
 import numpy as np
 import fastnn as fn
-from fastnn import threads
+from fastnn.machine import threads
 from fastnn.tuning import tuning
 
 threads.usable_cores = lambda: 64

@@ -20,7 +20,9 @@ import pytest
 from cases import JIT, STEPPERS
 
 import fastnn as fn
-from fastnn import compiled_call, descent, orders, reference_draws, snapshots, steppers, training
+from fastnn import training
+from fastnn.equations import draws as reference_draws
+from fastnn.fitting import compiled_call, descent, orders, snapshots, steppers
 from fastnn.metrics import resolve
 
 BACKENDS = ("native", "reference")

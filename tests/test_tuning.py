@@ -12,7 +12,7 @@ from cases import JIT, Shape, data, network
 
 import fastnn as fn
 from fastnn import tuning as room
-from fastnn.threads import ThreadTuner
+from fastnn.machine.threads import ThreadTuner
 from fastnn.tuning import Tuning, tuning
 
 SHAPE = Shape(60, 5, 7, 6, 3) if JIT else Shape(13, 3, 3, 2, 2)
@@ -85,11 +85,11 @@ def test_predictions_are_planned_by_the_figures_in_force(monkeypatch):
     net, X = network(SHAPE, "tanh", "softmax", "float32"), data(SHAPE, "cross_entropy").X
     expected, sizes = net.predict(X), []
 
-    monkeypatch.setattr("fastnn.predictor.crew.ready", sizes.append)
+    monkeypatch.setattr("fastnn.predicting.predictor.crew.ready", sizes.append)
     # Whatever else runs on the machine.
     calm = SimpleNamespace(limit=lambda most: most, disturbed=lambda *what: None)
-    monkeypatch.setattr("fastnn.predictor.company", calm)
-    monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 4)
+    monkeypatch.setattr("fastnn.predicting.predictor.company", calm)
+    monkeypatch.setattr("fastnn.machine.threads.usable_cores", lambda: 4)
     fn.set_threads(4)
     try:
         for figures in ({}, {"helper_share": 1e-9, "awake_share": 1e-9}, {}):

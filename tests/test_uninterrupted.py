@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fastnn.kernels._jit import entry, kernel
-from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
+from fastnn.machine.uninterrupted import in_one_piece, stop_if_abandoned
 
 timed = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer's signal")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -242,7 +242,7 @@ print(how_many, "interrupted,", failed, "failed")
 
 def test_nothing_but_python_is_loaded_before_loading_is_in_one_piece():
     program = (
-        "import sys, fastnn\nimport fastnn.uninterrupted\n"
+        "import sys, fastnn\nimport fastnn.machine.uninterrupted\n"
         "print(sorted({'numpy', 'numba', 'fastnn.hints'} & set(sys.modules)))"
     )
     assert run(program) == "[]\n"

@@ -12,8 +12,8 @@ import fastnn as fn
 from fastnn import __main__ as command_line
 from fastnn import backends
 from fastnn.kernels._cache import cache_folder
-from fastnn.system import usable_cores
-from fastnn.versions import versions
+from fastnn.machine.system import usable_cores
+from fastnn.machine.versions import versions
 
 
 def test_versions_are_those_that_run():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.least_squares import LeastSquares
+from fastnn.fitting.least_squares import LeastSquares
 from fastnn.losses import resolve_loss
 from fastnn.paths import NATIVE
 

@@ -6,7 +6,7 @@ names is first used.
 
 from __future__ import annotations
 
-from fastnn.tested import check_version
+from fastnn.machine.tested import check_version
 
 try:
     import sklearn.callback  # (the newest part of scikit-learn that is used)

@@ -42,14 +42,14 @@ from fastnn.estimators.stochastic import NOT_FINITE, Epochs
 from fastnn.estimators.strategies import Strategy, Task, strategy_of
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import Weights, draw, draw_key, given, hidden_dropouts
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.tallies import Counting
+from fastnn.fitting.validation import Given, warn_of_scales
+from fastnn.fitting.validation import given as given_to_validate
 from fastnn.gate import Targets
 from fastnn.hints import hint_for
-from fastnn.jobs import Job
 from fastnn.notices import warn
-from fastnn.tallies import Counting
 from fastnn.target_scale import check_loss
-from fastnn.validation import Given, warn_of_scales
-from fastnn.validation import given as given_to_validate
 from fastnn.words import ESTIMATOR
 
 __all__ = ["Perceptron"]

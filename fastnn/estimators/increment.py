@@ -28,7 +28,7 @@ from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
 from fastnn.estimators.weights import draw_key
-from fastnn.kept import Step
+from fastnn.fitting.kept import Step
 from fastnn.layout import capacity
 from fastnn.losses import RECORDS
 from fastnn.notices import warn

@@ -15,14 +15,14 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.conventions import Conventions
 from fastnn.data import Data
 from fastnn.estimators.examples import as_given
+from fastnn.fitting.tallies import Counting, Watch
 from fastnn.kernels import codes
 from fastnn.layout import Layout
 from fastnn.losses import Loss
 from fastnn.path import Path
-from fastnn.predictor import slices
+from fastnn.predicting.predictor import slices
 from fastnn.sharing import Shown
 from fastnn.sparse import SparseRows
-from fastnn.tallies import Counting, Watch
 
 __all__ = ["Judge", "Measure", "accuracy", "mean_loss", "outputs_for", "r2"]
 

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from fastnn.compiled_call import OneCall
 from fastnn.data import Data
 from fastnn.estimators.blame import overflow
 from fastnn.estimators.blas import one_blas_thread
 from fastnn.estimators.judge import Judge, Measure, mean_loss
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
+from fastnn.fitting.compiled_call import OneCall
+from fastnn.fitting.quasi_newton import Curvature
+from fastnn.fitting.quasi_newton import Search as QuasiNewton
 from fastnn.kernels import codes
 from fastnn.network import Sequential
 from fastnn.notices import warn
-from fastnn.quasi_newton import Curvature
-from fastnn.quasi_newton import Search as QuasiNewton
 
 __all__ = ["FullBatch", "Search"]
 

@@ -21,8 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 from fastnn.exports.onnx_answers import Answers, add_answers, onnx_labels
 from fastnn.exports.onnx_graph import Graph
 from fastnn.exports.plain import PlainNetwork
+from fastnn.machine.system import write_atomically
 from fastnn.names import describe
-from fastnn.system import write_atomically
 
 __all__ = ["convert", "parse", "register_if_there", "shape", "write"]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fastnn import pickles, schedules
 from fastnn.estimators.judge import Judge
 from fastnn.estimators.parameters import RATES, SOLVERS, plain
+from fastnn.fitting.states import TrainingState
 from fastnn.names import check_real
 from fastnn.optimizers import Adam
 from fastnn.schedules import ReduceOnPlateau, Schedule, resolve_schedule
-from fastnn.states import TrainingState
 
 __all__ = ["Pace", "schedule_of"]
 

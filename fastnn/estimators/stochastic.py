@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastnn.data import Data
-from fastnn.descent import Bad, Descent
 from fastnn.errors import DivergenceError
 from fastnn.estimators.blame import overflow
 from fastnn.estimators.judge import Judge, Measure
@@ -23,10 +22,11 @@ from fastnn.estimators.ledger import Ledger
 from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
-from fastnn.jobs import Job
+from fastnn.fitting.descent import Bad, Descent
+from fastnn.fitting.jobs import Job
+from fastnn.fitting.orders import Given
+from fastnn.fitting.snapshots import InPlace
 from fastnn.notices import warn
-from fastnn.orders import Given
-from fastnn.snapshots import InPlace
 
 __all__ = ["NOT_FINITE", "Epochs"]
 

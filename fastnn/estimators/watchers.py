@@ -7,10 +7,10 @@ from typing import Any
 
 from fastnn.callbacks import as_callbacks
 from fastnn.checkpoints import Checkpoint
-from fastnn.epochs import FitRun
+from fastnn.fitting.epochs import FitRun
 from fastnn.history import History
 from fastnn.network import Sequential
-from fastnn.progress import Progress
+from fastnn.reporting.progress import Progress
 
 __all__ = ["Watchers"]
 

@@ -16,11 +16,11 @@ from fastnn.exports.onnx_match import Chain, activation_at, part_at
 from fastnn.exports.onnx_parts import Widths, active, made_part
 from fastnn.labels import labels_of
 from fastnn.layers import Dense, Dropout
+from fastnn.machine.system import file_name, read_regular
 from fastnn.names import describe
 from fastnn.network import Sequential
 from fastnn.residual import Residual
 from fastnn.slopes import PReLU
-from fastnn.system import file_name, read_regular
 
 __all__ = ["from_onnx"]
 

@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.errors import ModelFileError
+from fastnn.machine.system import file_name, open_for_reading, write_atomically
 from fastnn.names import describe
-from fastnn.system import file_name, open_for_reading, write_atomically
 
 __all__ = ["parse", "read", "write"]
 

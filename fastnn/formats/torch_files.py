@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from fastnn.errors import ModelFileError
 from fastnn.formats import safetensors
 from fastnn.formats.plain_pickle import Name, UnknownNameError, read_plain
+from fastnn.machine.system import file_name, read_regular
 from fastnn.names import describe
-from fastnn.system import file_name, read_regular
 
 __all__ = ["load_torch"]
 

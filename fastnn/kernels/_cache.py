@@ -7,7 +7,7 @@ kernel files, versions, CPU, compiler settings, signature), writes it whole or n
 it before it is read, and treats whatever goes wrong as "not there".
 
 The files are unpickled, so anyone who can write them can run code as the user: folder and file must
-be the user's own and not writable by others (`private.py`), and any other is ignored.
+be the user's own and not writable by others (`machine/private.py`), and any other is ignored.
 
 Where the user's own folder cannot be used, one below the system's folder for temporary files is
 used instead.
@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from fastnn import tuning
+from fastnn.machine.private import NotPrivateError, PrivateFolder, temporary_folder
+from fastnn.machine.system import user_cache_dir
 from fastnn.notices import warn
-from fastnn.private import NotPrivateError, PrivateFolder, temporary_folder
-from fastnn.system import user_cache_dir
 
 __all__ = ["KernelCache", "cache_folder", "source_hash"]
 

@@ -15,9 +15,9 @@ Flags, and why:
   instead of 0.97).
 - no ``parallel``, no object mode, no signature at import: nothing compiles before its first use.
 
-An entry compiles, or is loaded, without interruption (`uninterrupted.py`).  Where one of Numba's
-private interfaces that are used here and in `_parts.py` is missing or has changed, kernels are
-compiled without it, with one warning: slower to compile, and perhaps to run.
+An entry compiles, or is loaded, without interruption (`machine/uninterrupted.py`).  Where one of
+Numba's private interfaces that are used here and in `_parts.py` is missing or has changed, kernels
+are compiled without it, with one warning: slower to compile, and perhaps to run.
 
 With ``NUMBA_DISABLE_JIT=1`` kernels run as plain Python, for coverage and tracebacks; as machine
 code raises no floating-point warnings, neither does that mode.
@@ -38,9 +38,9 @@ import numba.extending
 import numpy as np
 
 from fastnn.kernels._cache import KernelCache
+from fastnn.machine.tested import advice
+from fastnn.machine.uninterrupted import in_one_piece, stop_if_abandoned
 from fastnn.notices import warn
-from fastnn.tested import advice
-from fastnn.uninterrupted import in_one_piece, stop_if_abandoned
 
 __all__ = [
     "JIT_OFF", "address_of", "apart", "embeddable", "entry", "external", "intrinsic", "kernel",

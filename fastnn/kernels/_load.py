@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from fastnn.tested import advice, check_version
-from fastnn.uninterrupted import in_one_piece
+from fastnn.machine.tested import advice, check_version
+from fastnn.machine.uninterrupted import in_one_piece
 
 __all__ = ["load_derivatives", "load_kernels", "load_search"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from numba.core import codegen, compiler, compiler_machinery, typed_passes
 
-from fastnn.uninterrupted import stop_if_abandoned
+from fastnn.machine.uninterrupted import stop_if_abandoned
 
 __all__ = ["PartCompiler", "give_up"]
 

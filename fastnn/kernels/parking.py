@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 
 from fastnn.kernels import simd
 from fastnn.kernels._jit import intrinsic
-from fastnn.system import (
+from fastnn.machine.system import (
     CLOCK,
     CLOCK_FUNCTION,
     FUTEX_CALL,
