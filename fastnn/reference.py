@@ -176,11 +176,6 @@ def l2_penalty(W: Arrays, l2: Sequence[float]) -> float:
     return sum(float(lam) / 2 * float(np.sum(W_l**2)) for lam, W_l in zip(l2, W, strict=True))
 
 
-def l1_penalty(W: Arrays, l1: Sequence[float]) -> float:
-    """Return ``sum_l lambda_l sum(|W_l|)``; biases go free."""
-    return sum(float(lam) * float(np.sum(np.abs(W_l))) for lam, W_l in zip(l1, W, strict=True))
-
-
 # Backward.
 
 
@@ -237,24 +232,6 @@ def backward(
 def l2_gradient(W: Arrays, l2: Sequence[float]) -> list[Array]:
     """Return ``lambda_l W_l`` of every layer, which is added to its dW."""
     return [float(lam) * W_l for lam, W_l in zip(l2, W, strict=True)]
-
-
-def l1_gradient(W: Arrays, l1: Sequence[float]) -> list[Array]:
-    """Return ``lambda_l sign(W_l)`` of every layer, the subgradient that is 0 at 0."""
-    return [float(lam) * np.sign(W_l) for lam, W_l in zip(l1, W, strict=True)]
-
-
-def bounded(W: Array, max_norm: float | None, non_negative: bool) -> Array:
-    """Return ``w_jk = max(w_jk, 0)``, then ``w_j = w_j min(1, c / ||w_j||)``, of each unit j.
-
-    The rows of W are the units' incoming weights.
-    """
-    if non_negative:
-        W = np.maximum(W, 0)
-    if max_norm is not None:
-        length = np.linalg.norm(W, axis=1, keepdims=True)
-        W = np.where(length > max_norm, W * (max_norm / np.maximum(length, max_norm)), W)
-    return W
 
 
 # Update: a parameter theta, its gradient g and its state, at step t = 1, 2, ...

@@ -323,7 +323,10 @@ ALLOWED = {
     "equations.scaling": {"equations.kinds", "equations.tables"},
     "equations.search": {"kernels.codes"},
     "equations.slopes": {"equations.kinds"},
-    "equations.walk": {"kernels.codes", "layout", "losses", "reference"},
+    "equations.walk": {
+        "equations.losses", "equations.optimizers", "kernels.codes", "layout", "losses",
+        "reference",
+    },
     "residual": {"hints", "layers", "names"},
     "equations.tables": set(),
     "fitting.runs": {

@@ -184,3 +184,16 @@ MATCHED: dict[tuple[str, str], tuple[Pair, Pair]] = {
     ("tweedie", "exp"): (exp_tweedie, exp_tweedie_derivative),
     ("quantiles", "increasing"): (increasing_pinballs, increasing_pinballs_derivative),
 }
+
+
+# A penalty beside the loss: that of L2 stands in `reference`.
+
+
+def l1_penalty(W: Sequence[Array], l1: Sequence[float]) -> float:
+    """Return ``sum_l lambda_l sum(|W_l|)``; biases go free."""
+    return sum(float(lam) * float(np.sum(np.abs(W_l))) for lam, W_l in zip(l1, W, strict=True))
+
+
+def l1_gradient(W: Sequence[Array], l1: Sequence[float]) -> list[Array]:
+    """Return ``lambda_l sign(W_l)`` of every layer, the subgradient that is 0 at 0."""
+    return [float(lam) * np.sign(W_l) for lam, W_l in zip(l1, W, strict=True)]

@@ -64,3 +64,19 @@ OPTIMIZERS: dict[str, Step] = {
     "AMSGrad": amsgrad_step,
     "Lion": lion_step,
 }
+
+
+# What a step ends with.
+
+
+def bounded(W: Array, max_norm: float | None, non_negative: bool) -> Array:
+    """Return ``w_jk = max(w_jk, 0)``, then ``w_j = w_j min(1, c / ||w_j||)``, of each unit j.
+
+    The rows of W are the units' incoming weights.
+    """
+    if non_negative:
+        W = np.maximum(W, 0)
+    if max_norm is not None:
+        length = np.linalg.norm(W, axis=1, keepdims=True)
+        W = np.where(length > max_norm, W * (max_norm / np.maximum(length, max_norm)), W)
+    return W

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import reference
+from fastnn.equations import losses, optimizers
 from fastnn.kernels import codes
 from fastnn.layout import Layout, Operation, seconds
 from fastnn.losses import Loss
@@ -240,7 +241,7 @@ class Walk:
         blocks = self.layout.blocks
         W = [columns(self.layout, self.vector, one)[0] for one in blocks]
         l1, l2 = [one.l1 * share for one in blocks], [one.l2 * share for one in blocks]
-        return reference.l1_penalty(W, l1) + reference.l2_penalty(W, l2)
+        return losses.l1_penalty(W, l1) + reference.l2_penalty(W, l2)
 
     def gradient(self, slopes: Sequence[Slopes], scale: float, share: float) -> Floats:
         """Return the flat gradient: scaled, with that of penalties; zero for what is frozen."""
@@ -254,7 +255,7 @@ class Walk:
                 if one.kind.form == codes.MATRIX and number == 0:
                     W = columns(self.layout, self.vector, one)[0]
                     to += reference.l2_gradient([W], [one.l2 * share])[0]
-                    to += reference.l1_gradient([W], [one.l1 * share])[0]
+                    to += losses.l1_gradient([W], [one.l1 * share])[0]
         return flat
 
 
@@ -300,5 +301,5 @@ def step(
                 layout.view(to, entry)[:] = new
         if one.bounded:
             W = columns(layout, after[0], one)[0]
-            W[:] = reference.bounded(W, one.max_norm, one.non_negative)
+            W[:] = optimizers.bounded(W, one.max_norm, one.non_negative)
     return after
