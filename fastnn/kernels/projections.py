@@ -16,7 +16,7 @@ from fastnn.kernels.micro_kernels import UNIT_ROWS
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.team import barrier
 from fastnn.kernels.tiles import tall, turn_tile
-from fastnn.kernels.update import blend, squares
+from fastnn.kernels.update import blend, squares, sums_of_squares
 
 __all__ = ["project"]
 
@@ -75,15 +75,7 @@ def shorten(typing: Any, M: Any, at: Any, count: Any, pitch: Any, limit: Any) ->
         at, count, pitch, limit = arguments[1:]
         v = simd.Vectors(builder, context.get_data_type(M.dtype))
         wide = simd.Vectors(builder, context.get_data_type(types.float64), v.lanes)
-        held = simd.variable(builder, wide.constant(0.0))
-
-        def add(n: Any) -> None:
-            x = v.load(data, builder.add(at, builder.mul(n, pitch)))
-            x = x if v.bits == 64 else builder.fpext(x, wide.type)
-            builder.store(wide.fma(x, x, builder.load(held)), held)
-
-        simd.count_loop(builder, count, add)
-        length = wide.call("llvm.sqrt", builder.load(held))
+        length = wide.call("llvm.sqrt", sums_of_squares(v, wide, data, at, count, pitch))
         most = wide.splat(limit)
         factor = builder.fdiv(most, wide.greater(length, most))
         if v.bits != 64:

@@ -18,7 +18,7 @@ from fastnn.kernels._jit import intrinsic, kernel
 from fastnn.kernels.rules import RULES
 from fastnn.kernels.vector_math import sign
 
-__all__ = ["add_signs", "blend", "span", "squares", "update_span"]
+__all__ = ["add_signs", "blend", "span", "squares", "sums_of_squares", "update_span"]
 
 # Only a name of the module's own counts as a literal in a kernel.
 _ADADELTA = codes.ADADELTA
@@ -119,6 +119,22 @@ def update_span(
     return span(_ADAM, M, w, g, state, count, pitch, rates)
 
 
+def sums_of_squares(
+    v: simd.Vectors, wide: simd.Vectors, data: Any, at: Any, count: Any, pitch: Any
+) -> Any:
+    """Emit the sum of squares, in each lane, of count vectors, pitch apart, in float64."""
+    builder = v.builder
+    held = simd.variable(builder, wide.constant(0.0))
+
+    def add(n: Any) -> None:
+        x = v.load(data, builder.add(at, builder.mul(n, pitch)))
+        x = x if v.bits == 64 else builder.fpext(x, wide.type)
+        builder.store(wide.fma(x, x, builder.load(held)), held)
+
+    simd.count_loop(builder, count, add)
+    return builder.load(held)
+
+
 def _squares(M: Any, at: int, count: int, pitch: int) -> float:
     """Sum in NumPy."""
     lanes = simd.BYTES // M.itemsize
@@ -138,15 +154,7 @@ def squares(typing: Any, M: Any, at: Any, count: Any, pitch: Any) -> Any:
         at, count, pitch = arguments[1:]
         v = simd.Vectors(builder, context.get_data_type(M.dtype))
         wide = simd.Vectors(builder, context.get_data_type(types.float64), v.lanes)
-        held = simd.variable(builder, wide.constant(0.0))
-
-        def add(n: Any) -> None:
-            x = v.load(data, builder.add(at, builder.mul(n, pitch)))
-            x = x if v.bits == 64 else builder.fpext(x, wide.type)
-            builder.store(wide.fma(x, x, builder.load(held)), held)
-
-        simd.count_loop(builder, count, add)
-        return wide.folded(builder.load(held), builder.fadd)
+        return wide.folded(sums_of_squares(v, wide, data, at, count, pitch), builder.fadd)
 
     return types.float64(M, *[types.intp] * 3), generate
 
