@@ -153,4 +153,4 @@ def _needs(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as problem:
-        raise NotImplementedError(package) from problem
+        raise NotImplementedError(f"{package} is not installed") from problem

@@ -157,7 +157,7 @@ class OneCall:
         try:
             self.call = LIBRARIES[library](*examples(rows))[call]
         except ImportError:
-            raise NotImplementedError from None
+            raise NotImplementedError(f"{library} is not installed") from None
         self.call()
         self.call()
 

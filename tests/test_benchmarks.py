@@ -1012,7 +1012,10 @@ def test_a_suite_runs(monkeypatch, name):
     for method in methods:
         found = suite()
         if hasattr(found, "setup"):
-            found.setup(*CHEAPEST[name])
+            try:
+                found.setup(*CHEAPEST[name])
+            except NotImplementedError as missing:
+                pytest.skip(str(missing))
         value = getattr(found, method)(*CHEAPEST[name])
         assert value is None or value > 0.0
         if hasattr(found, "teardown"):
