@@ -17,7 +17,7 @@ import numpy as np
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import address_of, entry, kernel
-from fastnn.kernels.blocks import TALLEST, copy_rows, rows_times_few, rows_times_strip
+from fastnn.kernels.blocks import copy_rows, rows_times_few, rows_times_strip
 from fastnn.kernels.crew import BOARD, finish, left, post, take_part, take_rows, wait_for
 from fastnn.kernels.elementwise import activation_forward
 from fastnn.kernels.elementwise import by_rows as takes_rows
@@ -38,9 +38,13 @@ SHARE_ROWS = 64
 _SHARES = 4
 _SMALLEST_SHARE = 8
 
-# The block of the inner index, for more rows than a register block has: the block of the rows stays
-# in the L2 cache, a strip of weights in L1.
+# The block of the inner index: the block of the rows stays in the L2 cache, and so does a strip of
+# weights that was prefetched, whose rows are far from each other and share few sets of it.
 _DEPTH = 256
+
+# Rows of weights that are packed together: each is read from one end to the other, as a processor
+# expects it (784-512-512-10, 128 rows: 0.96 of the time).
+_PACKED_TOGETHER = 16
 
 
 @kernel
@@ -105,9 +109,12 @@ def pack_strips(row: Any, P: Any, Q: Any, first: int, last: int) -> None:
     inputs, outputs, begin = row[codes.INPUTS], row[codes.OUTPUTS], row[codes.PACKED_FROM]
     if row[codes.NARROW]:
         return
-    for j in range(max(first, begin), last, panel):
-        columns, to = min(panel, outputs - j), row[codes.PACKED] + (j - begin) * inputs
-        copy_rows(Q, to, panel, P, row[codes.W] + j, outputs, inputs, columns, True)
+    for k in range(0, inputs, _PACKED_TOGETHER):
+        deep = min(_PACKED_TOGETHER, inputs - k)
+        for j in range(max(first, begin), last, panel):
+            to, W = row[codes.PACKED] + (j - begin) * inputs, row[codes.W] + k * outputs
+            columns = min(panel, outputs - j)
+            copy_rows(Q, to + k * panel, panel, P, W + j, outputs, deep, columns, True)
 
 
 @kernel
@@ -142,9 +149,8 @@ def product(
             apply_part(C, c, rows, c_pitch, row[codes.ACTIVATION], first, last)
         return
     begin = row[codes.PACKED_FROM]
-    depth = inputs if rows <= TALLEST else _DEPTH
-    for k in range(0, inputs, depth):
-        deep = min(depth, inputs - k)
+    for k in range(0, inputs, _DEPTH):
+        deep = min(_DEPTH, inputs - k)
         floor = -np.inf
         if k + deep == inputs and row[codes.ACTIVATION] == codes.RELU:
             floor = 0.0

@@ -8,6 +8,7 @@ bits are the same whichever kernel computes them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,14 +24,16 @@ __all__ = ["TALLEST", "copy_rows", "rows_times_few", "rows_times_strip"]
 
 # Rows of the tallest block.  Rows are divided evenly into blocks, and every height has a loop of
 # its own, so that no padding rows are computed: 9 rows, as 5 and 4, take 9/8 of the time of 8, not
-# twice that.  (The inner loop is not unrolled: unrolling it by two gained nothing here and took
-# twice as long to compile.)
+# twice that.
 TALLEST = 8 if simd.REGISTERS == 32 else 6
 
-# From this height on a block prefetches the columns to its right, where the next strip begins
-# (1500 x 1500, 8 rows: 110 GFLOP/s instead of 97); smaller blocks are bound by memory, and
-# prefetching gains nothing there.
-_FETCHING = 4
+# From this height on a block is bound by its instructions, lower ones by memory.  Counting turns
+# and prefetching are a fifth of them, which a core of one's own hides, and one whose other hardware
+# thread is busy does not.  So turns are unrolled (64 rows by 784-512-512-10 on such a core of a
+# Zen 3: 0.8 of the time), and only the first block of a strip prefetches the columns to its right,
+# where the next strip begins: those of packed weights come by themselves.
+_TALL = 4
+_UNROLLED = 4
 
 # Rows whose sums over few outputs are accumulated together, at most as many as a vector has lanes.
 _TOGETHER = 4
@@ -102,11 +105,21 @@ def _strip_of_blocks(
                 for base, pitch in ((c, c_pitch), (a, a_pitch), (s, s_pitch))
             )
 
-            def arm(h: int) -> None:
-                _block(v, h, width, result, factors, begin, (b, b_pitch), inner, floor)
+            def arm(shape: _Shape) -> None:
+                _block(v, shape, result, factors, begin, (b, b_pitch), inner, floor)
 
-            arms = {h: partial(arm, h) for h in range(1, TALLEST + 1)}
-            simd.switch(builder, height, arms)
+            arms = {h: partial(arm, _Shape(h, width, False)) for h in range(1, TALLEST + 1)}
+            for h in range(_TALL, TALLEST + 1):
+                arms[h + TALLEST] = partial(arm, _Shape(h, width, True))
+            fetching = builder.and_(
+                builder.icmp_signed("==", n, number(0)),
+                builder.and_(
+                    builder.icmp_signed(">=", height, number(_TALL)),
+                    builder.icmp_signed("!=", b_pitch, number(2 * v.lanes)),
+                ),
+            )
+            shift = builder.select(fetching, number(TALLEST), number(0))
+            simd.switch(builder, builder.add(height, shift), arms)
             builder.store(builder.add(done, height), held)
 
         simd.count_loop(builder, count, block)
@@ -114,12 +127,21 @@ def _strip_of_blocks(
     simd.switch(builder, vectors, {width: partial(strip, width) for width in (1, 2)})
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Rows of a block, vectors in a row, and whether it prefetches the columns to its right."""
+
+    height: int
+    width: int
+    fetching: bool
+
+
 def _block(
-    v: simd.Vectors, height: int, width: int, result: Any, factors: Any, begin: Any, matrix: Any,
-    inner: Any, floor: Any,
+    v: simd.Vectors, shape: _Shape, result: Any, factors: Any, begin: Any, matrix: Any, inner: Any,
+    floor: Any,
 ) -> None:  # fmt: skip
     """Emit one block, whose operands are given by their first element and the pitch of rows."""
-    build, number = v.builder, simd.int64
+    build, number, height, width = v.builder, simd.int64, shape.height, shape.width
     (c, c_pitch), (a, a_pitch), (s, s_pitch), (b, b_pitch) = result, factors, begin, matrix
     across = width * v.lanes * v.bits // 8
 
@@ -131,20 +153,28 @@ def _block(
     rows = [build.gep(a, [build.mul(a_pitch, number(r))]) for r in range(height)]
     here = simd.variable(build, b)
 
-    def step(k: Any) -> None:
+    def advance(k: Any, steps: int) -> None:
         row = build.load(here)
-        w = [v.load(row, number(q * v.lanes)) for q in range(width)]
-        if height >= _FETCHING:
-            for line in range(across, 2 * across, LINE):
-                simd.prefetch(build, row, number(line * 8 // v.bits))
-        for r in range(height):
-            factor = v.splat(build.load(build.gep(rows[r], [k])))
-            for q in range(width):
-                held = sums[r, q]
-                build.store(v.fma(factor, w[q], build.load(held)), held)
-        build.store(build.gep(row, [b_pitch]), here)
+        for n in range(steps):
+            w = [v.load(row, number(q * v.lanes)) for q in range(width)]
+            if shape.fetching:
+                for line in range(across, 2 * across, LINE):
+                    simd.prefetch(build, row, number(line * 8 // v.bits))
+            for r in range(height):
+                # The constant last, so that it becomes part of the instruction.
+                factor = v.splat(build.load(build.gep(build.gep(rows[r], [k]), [number(n)])))
+                for q in range(width):
+                    held = sums[r, q]
+                    build.store(v.fma(factor, w[q], build.load(held)), held)
+            row = build.gep(row, [b_pitch])
+        build.store(row, here)
 
-    simd.count_loop(build, inner, step)
+    steps = _UNROLLED if height >= _TALL and width > 1 else 1
+    whole = build.and_(inner, number(-steps))
+    simd.count_loop(build, whole, lambda k: advance(k, steps), step=steps)
+    if steps > 1:
+        rest = build.sub(inner, whole)
+        simd.count_loop(build, rest, lambda k: advance(build.add(whole, k), 1))
     low = v.splat(floor)
     for r, q in cells:
         x = build.load(sums[r, q])
