@@ -95,8 +95,9 @@ class Tuning:
         After a disturbance no team of that size is started for `rest_share` times as long as it
         has cost, which bounds the loss to a tenth; twice as long where it is disturbed again
         within `rest_repeated` such times, and for `rest_at_most` seconds at the most.
-    count_valid : float
-        Seconds for which a count of the free cores is valid; it takes 10 us.
+    count_valid, count_share : float
+        Seconds for which a count of the free cores is valid, at least, and the part of the time
+        that counting may take; a count takes 10 us, or 0.3 ms where the system is slow to answer.
     recounts : int
         How often a count that has become too low is repeated: the system's own work ends soon.
     patience, patience_at_most : float
@@ -183,6 +184,7 @@ class Tuning:
     rest_repeated: float = 3.0
     rest_at_most: float = 2.0
     count_valid: float = 0.001
+    count_share: float = 0.02
     recounts: int = 10
     patience: float = 0.0001
     patience_at_most: float = 0.001

@@ -540,6 +540,22 @@ def test_cores_are_counted_again_before_a_moments_work_leaves_one_thread_alone(m
     assert found.limit(4) == 2
 
 
+def test_counting_cores_takes_a_small_part_of_the_time_however_slow_the_system_is(monkeypatch):
+    moment = SimpleNamespace(now=100.0, spent=0.0)
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: moment.now)
+
+    def count():
+        moment.now += 0.003
+        moment.spent += 0.003
+        return 1
+
+    found = Crowd(count)
+    for _ in range(20_000):
+        moment.now += 0.0002
+        assert found.limit(4) == 1
+    assert 0.01 <= moment.spent / (moment.now - 100.0) <= 0.02
+
+
 def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch, tuned):
     told = []
     monkeypatch.setattr(threads.crowd, "disturbed", lambda *what: told.append(what), raising=False)

@@ -227,16 +227,19 @@ class Crowd:
         self._until = -math.inf
         self._wait = 0.0
         self._free: int | None = None
-        self._counted = -math.inf
+        self._valid_until = -math.inf
 
     def limit(self, most: int) -> int:
         """Return how many threads may be used now, at most `most`."""
         if most == 1:
             return 1
         now = time.perf_counter()
-        if now - self._counted >= tuning.current.count_valid:
+        if now >= self._valid_until:
             self._free = self._counted_anew(most)
-            self._counted = now
+            counted = time.perf_counter()
+            # A system may take long to answer, above all a busy one.
+            rest = max(tuning.current.count_valid, (counted - now) / tuning.current.count_share)
+            self._valid_until = counted + rest
         if now < self._until:
             most = min(most, self._size)
         if self._free is not None:
@@ -267,7 +270,7 @@ class Crowd:
     def forget(self) -> None:
         """Forget all disturbances."""
         self._until, self._wait = -math.inf, 0.0
-        self._free, self._counted = None, -math.inf
+        self._free, self._valid_until = None, -math.inf
 
 
 #: What this process has observed of other load on its cores.
