@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fastnn import embeddings, own, periodic
+from fastnn import embeddings, own, periodic, schedules
 from fastnn.activations import ACTIVATIONS
 from fastnn.embeddings import Embedding
 from fastnn.equations import embeddings as reference_embeddings  # fmt: skip
@@ -32,7 +32,7 @@ from fastnn.slopes import PReLU
 
 __all__ = [
     "KINDS", "LAYERS", "Array", "Kind", "check_widths", "coded_columns", "columns_of",
-    "from_dict", "kind_of", "spelt", "to_dict",
+    "drop_numbers", "from_dict", "kind_of", "spelt", "to_dict",
 ]  # fmt: skip
 
 
@@ -161,10 +161,19 @@ def _dense(layer: Dense, inputs: int) -> tuple[Array, ...]:
     return (W, Array("b", (layer.units,))) if layer.bias else (W,)
 
 
+def drop_numbers(rate: float) -> dict[str, float]:
+    """Return what a dropout of a rate goes by: from which hash on a unit stays, and how scaled."""
+    return {"threshold": min(round(rate * 2**32), 2**32 - 1), "number": 1.0 / (1.0 - rate)}
+
+
 def _dropped(layer: Dropout, place: int) -> dict[str, float]:
     """Return what a dropout draws by: its place, and from which hash on a unit stays."""
-    threshold = min(round(layer.rate * 2**32), 2**32 - 1)
-    return {"place": place, "threshold": threshold}
+    return {"place": place, "threshold": drop_numbers(layer.rate)["threshold"]}
+
+
+def _follows(layer: Dropout) -> str:
+    """Return what a summary says of a rate that is the first one only."""
+    return "" if layer.schedule is None else ", scheduled"
 
 
 def _tables(layer: Embedding, inputs: int) -> tuple[Array, ...]:
@@ -199,8 +208,8 @@ _ROWS = (
     ),
     Kind(
         Dropout, codes.DROPOUT, reference_kinds.DROPOUT,
-        say=lambda layer: f"rate {layer.rate:g}",
-        number=lambda layer: 1.0 / (1.0 - layer.rate),
+        say=lambda layer: f"rate {layer.rate:g}{_follows(layer)}",
+        number=lambda layer: drop_numbers(layer.rate)["number"],
         columns=_dropped,
         plain=True,
         in_training=True,
@@ -323,16 +332,21 @@ def columns_of(count: int | None) -> str:
     return f"{count} column{'' if count == 1 else 's'}"
 
 
-def to_dict(layer: Layer) -> dict[str, Any]:
-    """Return a layer as plain data, for files; as files of before have it where that says all."""
+def to_dict(layer: Layer, *, functions: bool = False) -> dict[str, Any]:
+    """Return a layer as plain data, for files; as files of before have it where that says all.
+
+    Functions of the user's own stay as they are if asked, as pickles have them, or are refused.
+    """
     plain: dict[str, Any] = {"layer": type(layer).__name__}
     for one in fields(layer):  # type: ignore[arg-type]
         value = getattr(layer, one.name)
         if one.metadata.get("later") and value == one.default:
             continue
-        if isinstance(value, tuple):
+        if one.name == "schedule":
+            value = schedules.to_dict(value, functions=functions)
+        elif isinstance(value, tuple):
             value = (
-                [to_dict(part) for part in value]
+                [to_dict(part, functions=functions) for part in value]
                 if layer.inside
                 else [number for pair in value for number in pair]
             )
@@ -354,6 +368,8 @@ def from_dict(data: object) -> Layer:
         )
     if isinstance(given.get("layers"), list):
         given["layers"] = [from_dict(part) for part in given["layers"]]
+    if "schedule" in given:
+        given["schedule"] = schedules.from_dict(given["schedule"])
     name = given.get("activation")
     if isinstance(name, str) and name not in own.ACTIVATIONS and _is_unknown(name):
         raise ValueError(

@@ -12,6 +12,7 @@ from fastnn.hints import understands
 from fastnn.initializers import Start, check_initializer
 from fastnn.names import check_bool, check_integer, check_real
 from fastnn.own import CustomActivation
+from fastnn.schedules import ScheduleLike, as_given, resolve_schedule
 
 __all__ = ["Dense", "Dropout", "Layer", "later", "named", "starts"]
 
@@ -29,16 +30,19 @@ class Layer:
     def __repr__(self) -> str:
         """Return the call that makes it; fields that came later are left out at their default."""
         shown = (
-            f"{one.name}={getattr(self, one.name)!r}"
+            f"{one.name}={as_given(getattr(self, one.name))!r}"
             for one in fields(self)  # type: ignore[arg-type]
             if not one.metadata.get("later") or getattr(self, one.name) != one.default
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def later(default: Any) -> Any:
-    """Return a field that files of before do not have, and that is left out at its default."""
-    return field(default=default, metadata={"later": True})
+def later(default: Any, *, hashed: bool = True) -> Any:
+    """Return a field that files of before do not have, and that is left out at its default.
+
+    One that may hold an object of the user's own is better left out of the record's hash.
+    """
+    return field(default=default, hash=None if hashed else False, metadata={"later": True})
 
 
 @understands(words.DENSE)
@@ -154,14 +158,26 @@ class Dropout(Layer):
     ----------
     rate : float
         The part that is dropped, at least 0 and less than 1.
+    schedule : Schedule, callable, array-like, str or None, default None
+        How ``rate`` changes from one epoch of a fit to the next: whatever ``fit(schedule=...)``
+        takes for the learning rate, such as ``fn.CosineDecay()``, its name, a list of factors, one
+        per epoch, of which the last one stays, or a function of the epochs so far that gives a
+        factor.  An epoch's rate is what the schedule gives at its first step, with ``rate`` as the
+        base, and is at least 0 and less than 1 as well; at 0 nothing is dropped.
 
     Raises
     ------
     TypeError, ValueError
-        If the rate is no such number.
+        If the rate is no such number, or the schedule is none; from a fit, if the schedule gives
+        an epoch a rate out of that range, in which case the message names layer and epoch.  From
+        ``save`` and `Checkpoint`, if the schedule is a function or an object of the user's own,
+        which files do not hold; copies and pickles do.
 
     Notes
     -----
+    The schedule is a matter of fits: `Sequential.train_on_batch`, which knows of no epochs, and
+    ``predict(dropout=True)`` drop at ``rate``.
+
     What a step drops follows from the network's ``rng`` and from how many steps it has taken, and
     is the same in any number of threads, in float32 and float64, natively and on the reference.
 
@@ -174,14 +190,22 @@ class Dropout(Layer):
     >>> net = fn.Sequential([fn.Dense(64, "relu"), fn.Dropout(0.1), fn.Dense(10, "softmax")])
     >>> net.layers[1]
     Dropout(rate=0.1)
+
+    Half as much in the second epoch, and nothing from the third one on:
+
+    >>> fn.Dropout(0.2, schedule=[1.0, 0.5, 0.0])
+    Dropout(rate=0.2, schedule=[1.0, 0.5, 0.0])
     """
 
     rate: float
+    schedule: ScheduleLike | None = later(None, hashed=False)  # noqa: RUF009  (a field)
 
     def __post_init__(self) -> None:
-        """Check the field once and store it in its plain form."""
+        """Check the fields once and store them in their plain form."""
         rate = check_real(self.rate, "rate", low=0.0, high=1.0, high_open=True)
         object.__setattr__(self, "rate", rate)
+        if self.schedule is not None:
+            object.__setattr__(self, "schedule", resolve_schedule(self.schedule))
 
 
 def named(layers: Sequence[Layer], above: str = "") -> Iterator[tuple[str, Layer]]:

@@ -2367,7 +2367,7 @@ class Sequential(Differentiable):
             {
                 # First, as layers name them.
                 **({"own": made} if (made := own_activations(self.layers)) else {}),
-                "layers": [to_dict(layer) for layer in self.layers],
+                "layers": [to_dict(layer, functions=True) for layer in self.layers],
                 "inputs": self.inputs,
                 "dtype": str(self.dtype),
                 # A plain copy: what is pickled or copied shall not carry the alignment's padding.

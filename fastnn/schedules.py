@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
@@ -33,9 +33,12 @@ __all__ = [
     "ScheduleLike",
     "StepDecay",
     "Warmup",
+    "as_given",
+    "from_dict",
     "looks_back",
     "rates",
     "resolve_schedule",
+    "to_dict",
 ]
 
 History: TypeAlias = Mapping[str, Sequence[float]]
@@ -618,6 +621,96 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         f"{argument} must be one of {listed}, a list of factors, a name, or a function of the "
         f"epoch; got {describe(schedule)}.{hint}"
     )
+
+
+def as_given(value: Any) -> Any:
+    """Return what `resolve_schedule` made a record of, or anything else as it is.
+
+    Examples
+    --------
+    >>> as_given(resolve_schedule([1.0, 0.5])), as_given(CosineDecay(period=2))
+    ([1.0, 0.5], CosineDecay(period=2, growth=1, floor=0.0))
+    """
+    if isinstance(value, FromNumbers):
+        return list(value.factors)
+    return value.function if isinstance(value, FromFunction) else value
+
+
+def to_dict(schedule: Schedule, *, functions: bool = False) -> Any:
+    """Return a schedule as plain data, for files.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        A record.
+    functions : bool, default False
+        Whether functions and objects of the user's own stay as they are, as pickles have them.
+
+    Returns
+    -------
+    dict
+        Its name, as "schedule", and its fields; factors are one text, which takes one place in a
+        file, however many there are.
+
+    Raises
+    ------
+    TypeError
+        If it is a function or an object of the user's own.
+
+    Examples
+    --------
+    >>> to_dict(StepDecay(every=3))
+    {'schedule': 'StepDecay', 'every': 3, 'factor': 0.1}
+    """
+    plain: dict[str, Any] = {"schedule": type(schedule).__name__}
+    if isinstance(schedule, FromNumbers):
+        return plain | {"factors": " ".join(map(repr, schedule.factors))}
+    if type(schedule) not in SCHEDULES.values():
+        if functions:
+            return schedule
+        raise TypeError(
+            "schedule must be one of this library's records, a name or a list of factors to be "
+            f"saved, as a file holds no code; got {describe(as_given(schedule))}. Copies and "
+            "pickles keep it."
+        )
+    for one in fields(schedule):  # type: ignore[arg-type]
+        value = getattr(schedule, one.name)
+        inside = isinstance(value, Schedule)
+        plain[one.name] = to_dict(value, functions=functions) if inside else value
+    return plain
+
+
+def from_dict(data: Any) -> Any:
+    """Return the schedule that `to_dict` described; what is no description stays as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a description names another record, or has other fields than its own.
+
+    Examples
+    --------
+    >>> from_dict({"schedule": "FromNumbers", "factors": "1.0 0.5"})
+    FromNumbers(factors=(1.0, 0.5))
+    """
+    if not isinstance(data, dict):
+        return data
+    given = dict(data)
+    known = {record.__name__: record for record in (*SCHEDULES.values(), FromNumbers)}
+    record = lookup(known, given.pop("schedule", None), "schedule")
+    wanted = [one.name for one in fields(record)]
+    if given.keys() != set(wanted):
+        raise ValueError(
+            f"{record.__name__} must be described by {', '.join(wanted)}; got {', '.join(given)}."
+        )
+    if record is FromNumbers:
+        given["factors"] = [float(factor) for factor in str(given["factors"]).split()]
+    if "then" in given:
+        try:
+            given["then"] = from_dict(given["then"])
+        except RecursionError:
+            raise ValueError("a schedule must be of few levels; got far more.") from None
+    return record(**given)
 
 
 def looks_back(schedule: Schedule) -> bool:

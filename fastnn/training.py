@@ -16,6 +16,7 @@ from fastnn.callbacks import Callback, EarlyStopping, Trainable
 from fastnn.errors import DivergenceError, ModelFileError
 from fastnn.fitting.descent import Descent, mean
 from fastnn.fitting.divergence import check_finite, divergence
+from fastnn.fitting.dropping import Dropping
 from fastnn.fitting.epochs import Epochs, FitRun, Measures, rates
 from fastnn.fitting.fitstate import FitState, give_back
 from fastnn.fitting.jobs import Job
@@ -42,6 +43,7 @@ def begin(
         rates(job, job.state.optimizer.learning_rate, epochs, 0, 0, 1, History())
     shown = Progress(progress, epochs, job.names)
     history = History(job.names)
+    dropping = Dropping(job.layout, job.steps, epochs)
     run = FitRun(network, epochs, job.names, history, callbacks, shown, resumed=resumed)
     if resumed is not None:
         before = resumed.history
@@ -51,6 +53,7 @@ def begin(
         run.epoch = history.epochs
         # What Ctrl-C ended goes on.
         history.stopped = None if before.stopped == "interrupted" else before.stopped
+    dropping.check(history.epochs, history)
     for callback in callbacks:
         callback.on_fit_begin(run)
     if resumed is not None:

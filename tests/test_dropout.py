@@ -10,7 +10,7 @@ import pytest
 from cases import DTYPES, JIT, RULES, Shape, data, error, through
 
 import fastnn as fn
-from fastnn import reference
+from fastnn import kinds, reference
 from fastnn.activations import ACTIVATIONS
 from fastnn.equations import draws as reference_draws
 from fastnn.fitting import compiled_call, steppers
@@ -608,3 +608,335 @@ def test_dropout_is_a_row_of_the_table_in_training_only():
         ]
         for entry in ("chunk", "groups", "unit_count", "state"):
             assert plans[0][entry] == plans[1][entry]
+
+
+# A rate that changes from epoch to epoch.
+
+SCHEDULES = {
+    "list": [1.0, 0.25, 0.0, 1.5],
+    "record": fn.CosineDecay(),
+    "name": "exponential",
+    "function": lambda epoch: 1.0 - epoch / 5,
+    "nested": fn.Warmup(2, then=[1.0, 0.5]),
+    "plateau": fn.ReduceOnPlateau("loss", factor=0.5, patience=1, min_delta=1.0),
+}
+
+
+def scheduled(schedule, dtype="float64", hidden="relu", rates=(0.2, 0.4)):
+    """Return a network of two dropouts, of which the second, in a block, follows a schedule."""
+    net = fn.Sequential(
+        [
+            fn.Dense(SHAPE.first, hidden),
+            fn.Dropout(rates[0]),
+            fn.Residual([fn.Dense(SHAPE.first, hidden), fn.Dropout(rates[1], schedule)]),
+            fn.Dense(SHAPE.m, "softmax"),
+        ],
+        SHAPE.p, dtype, rng=3,
+    )  # fmt: skip
+    for b in net.biases:
+        b[:] = np.linspace(-0.5, 0.5, b.size)
+    return net
+
+
+@each_dtype
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_both_backends_follow_a_schedule(schedule, dtype):
+    known, twins = examples(), []
+    for backend in BACKENDS:
+        net = scheduled(schedule, dtype)
+        history = net.fit(known.X, known.y, epochs=5, batch_size=BATCH, backend=backend)
+        twins.append((net.parameters, history["loss"]))
+    constant = scheduled(None, dtype)
+    constant.fit(known.X, known.y, epochs=5, batch_size=BATCH)
+    assert error(constant.parameters, twins[0][0]) > 1e-3
+    for found, expected in zip(*twins, strict=True):
+        assert error(found, expected) <= {"float32": 1e-4, "float64": 1e-9}[dtype]
+
+
+@both_backends
+@each_dtype
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_every_epoch_is_one_at_its_own_rate(seconds, dtype, backend, tuned):
+    tuned(slice_seconds=seconds)
+    known, rates = examples(), (0.4, 0.1, 0.0, 0.6)
+    settings = {"optimizer": fn.SGD(0.1), "batch_size": BATCH, "backend": backend}
+    whole = scheduled([rate / 0.4 for rate in rates], dtype)
+    history = whole.fit(known.X, known.y, epochs=4, **settings)
+    parts = scheduled(None, dtype)
+    for epoch, rate in enumerate(rates):
+        block = fn.Residual([fn.Dense(SHAPE.first, "relu"), fn.Dropout(rate)])
+        if rate == 0.0:
+            block = fn.Residual([fn.Dense(SHAPE.first, "relu")])
+        one = fn.Sequential([*parts.layers[:2], block, parts.layers[-1]], SHAPE.p, dtype)
+        one.parameters[:], one._streams = parts.parameters, parts._streams
+        assert one.fit(known.X, known.y, epochs=1, **settings)["loss"] == [history["loss"][epoch]]
+        parts.parameters[:], parts._streams = one.parameters, one._streams
+    assert parts.parameters.tobytes() == whole.parameters.tobytes()
+
+
+@both_backends
+@each_dtype
+def test_a_schedule_that_changes_nothing_changes_no_bit(dtype, backend):
+    known, found = examples(), []
+    for schedule in (None, [1, 1, 1], "constant", lambda epoch: 1):
+        net = scheduled(schedule, dtype)
+        history = net.fit(known.X, known.y, epochs=3, batch_size=BATCH, backend=backend)
+        found.append((net.parameters.tobytes(), history.to_dict(), net._streams))
+    assert found[1:] == [found[0]] * 3
+
+
+@each_dtype
+@pytest.mark.parametrize("way", WAYS)
+def test_a_schedule_has_the_same_bits_in_any_number_of_threads(way, dtype, tuned, eager):
+    tuned(**WAYS[way])
+    known, found = examples(), []
+    for number in (1, 2, 4) if JIT else (1, 2):
+        net = scheduled([1.0, 0.5, 2.0], dtype)
+        net.fit(known.X, known.y, epochs=3, batch_size=BATCH, threads=number)
+        found.append(net.parameters.tobytes())
+    assert found[1:] == [found[0]] * (len(found) - 1)
+
+
+@both_backends
+def test_what_is_measured_beside_it_changes_no_rate(backend):
+    """The engine's validation, blocks, and callbacks that see every epoch."""
+    known, settings = examples(), {"epochs": 4, "batch_size": 10, "backend": backend}
+    settings |= {"shuffle": False}
+    plain, measured, watched, read = (scheduled([1.0, 0.5, 0.0, 2.0]) for _ in range(4))
+    plain.fit(known.X, known.y, **settings)
+    measured.fit(
+        known.X, known.y, validation_data=(known.X, known.y), metrics="accuracy",
+        callbacks=fn.EarlyStopping(patience=9, restore_best=False), **settings,
+    )  # fmt: skip
+    watched.fit(known.X, known.y, callbacks=lambda run: None, **settings)
+    parts = [(known.X[n : n + 7], known.y[n : n + 7]) for n in range(0, SHAPE.n, 7)]
+    blocks = fn.Blocks(lambda: iter(parts), window=20)
+    read.fit(blocks, **settings)
+    for net in (measured, watched, read):
+        assert net.parameters.tobytes() == plain.parameters.tobytes()
+
+
+@both_backends
+@pytest.mark.parametrize("name", ["list", "record", "plateau"])
+def test_a_fit_that_goes_on_follows_the_same_rates(name, backend, tmp_path, tuned):
+    tuned(slice_seconds=0.0)
+    known, schedule, files = examples(), SCHEDULES[name], []
+    settings = {"epochs": 4, "batch_size": BATCH, "backend": backend}
+
+    class Copying(fn.Checkpoint):
+        def write(self, save):
+            super().write(save)
+            files.append(tmp_path / str(len(files)))
+            files[-1].write_bytes((tmp_path / "state").read_bytes())
+
+    whole = scheduled(schedule)
+    kept = Copying(tmp_path / "state", every=1e-9, unit="seconds")
+    expected = whole.fit(known.X, known.y, callbacks=kept, **settings)
+    within = 0
+    for file in files[:-1:2]:
+        within += fn.load(file)._fit_state.step > 0
+        other = scheduled(schedule)
+        found = other.fit(known.X, known.y, resume=file, **settings)
+        assert found.to_dict() == expected.to_dict()
+        assert other.parameters.tobytes() == whole.parameters.tobytes()
+    assert within > 2
+    with pytest.raises(ValueError, match=r"layer 3 \(Dropout\(rate=0.4, schedule=.* there, "):
+        scheduled([1.0]).fit(known.X, known.y, resume=files[0], **settings)
+
+
+def test_a_longer_fit_goes_on_after_a_shorter_one():
+    known, whole, parts = examples(), scheduled([1.0, 0.5, 0.0]), scheduled([1.0, 0.5, 0.0])
+    whole.fit(known.X, known.y, epochs=5, batch_size=BATCH)
+    for epochs in (1, 1, 3):
+        parts.fit(known.X, known.y, epochs=epochs, batch_size=BATCH, resume=True)
+    assert parts.parameters.tobytes() == whole.parameters.tobytes()
+
+
+@both_backends
+@pytest.mark.parametrize("share", [0, 1e9], ids=["saved always", "saved once"])
+def test_a_divergence_goes_back_over_epochs_at_their_own_rates(share, backend, tuned):
+    tuned(saving_share=share, slice_seconds=1e9)
+    known = data(Shape(23, 3, 1, 1, 1), "mean_squared_error")
+    settings = {"optimizer": fn.SGD(0.8, momentum=0.5), "batch_size": 5, "backend": backend}
+
+    def net():
+        layer = fn.Dropout(0.3, lambda epoch: 1.0 + epoch % 3)
+        return fn.Sequential([layer, fn.Dense(1)], 3, "float32", rng=2)
+
+    ends = []
+    for callbacks in ((), lambda run: None):
+        one = net()
+        with pytest.raises(fn.DivergenceError) as caught:
+            one.fit(known.X, known.y, epochs=900, callbacks=callbacks, **settings)
+        problem = caught.value
+        ends.append((str(problem), one.parameters.tobytes(), one._streams))
+    assert ends[0] == ends[1]
+    assert problem.epoch > 4
+    twin = net()
+    twin.fit(known.X, known.y, epochs=problem.epoch - 1, **settings)
+    assert (problem.step == 1) == (twin.parameters.tobytes() == one.parameters.tobytes())
+
+
+@pytest.mark.filterwarnings("ignore::fastnn.FitWarning")
+@both_backends
+def test_a_divergence_is_looked_for_at_the_rate_of_its_epoch(backend):
+    """Only what the second epoch's rate scales up overflows."""
+    net = fn.Sequential(
+        [fn.Dense(8), fn.Dropout(0.45, [0.0, 2.0]), fn.Dense(1, initializer="constant")],
+        1, "float32",
+    )  # fmt: skip
+    net.weights[0][:] = 1e18
+    X, y, loss = np.full((3, 1), 1e20), np.zeros(3), "mean_absolute_error"
+    with pytest.raises(fn.DivergenceError, match=r"epoch 2, .* sums Z of layer 2 \(Dense, 1 unit"):
+        net.fit(X, y, loss, fn.SGD(1e-40), epochs=3, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ([1.0, 1.0, 3.0], r"schedule of layers\[2\].layers\[1\] makes of rate=0.4 in epoch 3 "
+                          r"must be a number in \[0.0, 1.0\); got 1.2"),
+        (lambda epoch: 2.5, r"layers\[2\].layers\[1\] .* epoch 1 must be .*; got 1.0"),
+        (lambda epoch: -0.5, r"what the schedule of layers\[2\].layers\[1\] gives at step 0.*-0.5"),
+        (lambda epoch: "a", r"what the schedule of layers\[2\].layers\[1\] gives at step 0.*'a'"),
+        (fn.ReduceOnPlateau("val_loss"), "monitor must be one of what the fit records"),
+    ],
+    ids=["list", "much", "negative", "text", "monitor"],
+)  # fmt: skip
+@both_backends
+def test_a_rate_that_is_none_is_refused_before_anything_changes(schedule, message, backend):
+    known, net = examples(), scheduled(schedule)
+    before = net.parameters.tobytes(), pickle.dumps(net._streams)
+    with pytest.raises((ValueError, TypeError), match=message):
+        net.fit(known.X, known.y, epochs=3, backend=backend)
+    assert (net.parameters.tobytes(), pickle.dumps(net._streams)) == before
+
+
+@both_backends
+def test_a_function_that_goes_wrong_later_leaves_what_was_reached(backend):
+    known = examples()
+    settings = {"batch_size": BATCH, "backend": backend}
+    net, twin = (scheduled(lambda epoch: 1.0 + (epoch >= 2) * 9) for _ in range(2))
+    with pytest.raises(ValueError, match=r"layers\[2\].layers\[1\] makes of rate=0.4 in epoch 3"):
+        net.fit(known.X, known.y, epochs=5, **settings)
+    twin.fit(known.X, known.y, epochs=2, **settings)
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+
+
+def test_a_schedule_is_asked_once_in_each_epoch(tuned):
+    tuned(slice_seconds=0.0)
+    known, asked = examples(), []
+
+    def factor(epoch):
+        asked.append(epoch)
+        return 1.0
+
+    scheduled(factor).fit(known.X, known.y, epochs=3, batch_size=BATCH)
+    # The first one before anything is changed, too.
+    assert asked == [0.0, 0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("schedule", ["no such", [], [1.0, -1.0], fn.CosineDecay, 0.5, {"a": 1}])
+def test_what_is_no_schedule_is_refused(schedule):
+    with pytest.raises((TypeError, ValueError), match="schedule"):
+        fn.Dropout(0.5, schedule)
+
+
+def test_steps_and_samples_outside_fits_drop_at_the_first_rate():
+    known = examples()
+    with_it, without = scheduled([0.0, 2.0]), scheduled(None)
+    asked = {"dropout": True, "samples": 3, "rng": 0}
+    drawn = [net.predict(known.X, **asked) for net in (with_it, without)]
+    assert (drawn[0].mean == drawn[1].mean).all()
+    for net in (with_it, without):
+        net.train_on_batch(known.X, known.y)
+    assert with_it.parameters.tobytes() == without.parameters.tobytes()
+    # A fit leaves no other rate behind.
+    with_it.fit(known.X, known.y, epochs=1)
+    without.parameters[:] = with_it.parameters
+    drawn = [net.predict(known.X, **asked) for net in (with_it, without)]
+    assert (drawn[0].spread == drawn[1].spread).all()
+
+
+def factors(epoch):
+    """A function that pickles name."""
+    return 1.0 - epoch / 8
+
+
+@pytest.mark.parametrize("name", ["list", "record", "name", "nested", "plateau"])
+def test_a_schedule_is_kept_in_files(name, tmp_path):
+    net = scheduled(SCHEDULES[name])
+    net.save(tmp_path / "net")
+    twins = [fn.load(tmp_path / "net"), net.copy(), pickle.loads(pickle.dumps(net))]
+    for twin in twins:
+        assert twin.layers == net.layers
+        assert repr(twin) == repr(net)
+    layer = net.layers[2].inside[1]
+    assert pickle.loads(pickle.dumps(layer)) == layer
+    assert hash(layer) == hash(fn.Dropout(0.4))
+
+
+def test_ten_thousand_factors_are_kept_in_a_file(tmp_path):
+    layer = fn.Dropout(0.5, np.linspace(0.0, 1.0, 10_000))
+    fn.Sequential([layer, fn.Dense(1)], inputs=1).save(tmp_path / "net")
+    assert fn.load(tmp_path / "net").layers[0] == layer
+
+
+class Half:
+    """A schedule of a user's own, which has no hash."""
+
+    __hash__ = None
+
+    def rate(self, step, steps_per_epoch, epochs, base, history=None):
+        return base / 2
+
+
+@pytest.mark.parametrize("schedule", [factors, Half(), fn.Warmup(1, factors)], ids=str)
+def test_code_is_kept_in_copies_and_not_in_files(schedule, tmp_path):
+    known, net = examples(), scheduled(schedule)
+    twins = [net, net.copy(), pickle.loads(pickle.dumps(net))]
+    for twin in twins:
+        twin.fit(known.X, known.y, epochs=3, batch_size=BATCH)
+        assert twin.parameters.tobytes() == net.parameters.tobytes()
+    before = net.parameters.tobytes()
+    for keep in (
+        lambda: net.save(tmp_path / "net"),
+        lambda: net.fit(known.X, known.y, callbacks=fn.Checkpoint(tmp_path / "net", every=1)),
+    ):
+        with pytest.raises(TypeError, match="schedule must be one of this library's records"):
+            keep()
+    assert list(tmp_path.iterdir()) == []
+    assert net.parameters.tobytes() == before
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"schedule": "FromFunction", "function": "print", "argument": "schedule"},
+        {"schedule": "StepDecay", "every": 1},
+        {"schedule": "FromNumbers", "factors": "1.0 nan"},
+        {"schedule": "FromNumbers", "factors": None},
+        {"schedule": "Warmup", "epochs": 1, "then": {"schedule": "Warmup"}},
+        {"every": 1, "factor": 0.5},
+        7,
+    ],
+    ids=str,
+)
+def test_a_schedule_that_no_file_has_is_refused(schedule):
+    with pytest.raises((TypeError, ValueError)):
+        kinds.from_dict({"layer": "Dropout", "rate": 0.5, "schedule": schedule})
+
+
+def test_a_schedule_of_endless_levels_is_refused():
+    inside = None
+    for _ in range(5000):
+        inside = {"schedule": "Warmup", "epochs": 1.0, "then": inside}
+    with pytest.raises(ValueError, match="few levels"):
+        kinds.from_dict({"layer": "Dropout", "rate": 0.5, "schedule": inside})
+
+
+def test_a_network_says_that_a_rate_is_scheduled():
+    net = fn.Sequential([fn.Dropout(0.5, [1.0, 0.0]), fn.Dense(1)], inputs=2)
+    assert "Dropout  rate 0.5, scheduled" in net.summary()
+    assert repr(net.layers[0]) == "Dropout(rate=0.5, schedule=[1.0, 0.0])"
+    assert eval(repr(net.layers[0]), {"Dropout": fn.Dropout}) == net.layers[0]

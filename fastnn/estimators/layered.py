@@ -151,6 +151,11 @@ def _checked(estimator: Any, layers: Any) -> tuple[Layer, ...]:
                 "layers of an estimator must have l1=0.0, as its penalties are divided by the "
                 f"number of examples; got {layer!r} as layer {place}. fastnn.Sequential takes it."
             )
+        if getattr(layer, "schedule", None) is not None:
+            raise ValueError(
+                "layers of an estimator must have a dropout of one rate, without schedule; got "
+                f"{layer!r} as layer {place}. fastnn.Sequential takes it."
+            )
         decays = getattr(layer, "weight_decay", None) is not None
         if decays and estimator.solver not in ("adamw", "lion"):
             raise ValueError(

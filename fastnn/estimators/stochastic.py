@@ -23,6 +23,7 @@ from fastnn.estimators.pace import Pace
 from fastnn.estimators.parameters import THEIRS, plain
 from fastnn.estimators.watchers import Watchers
 from fastnn.fitting.descent import Bad, Descent
+from fastnn.fitting.dropping import UNSCHEDULED, DropRates
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.orders import Given
 from fastnn.fitting.snapshots import InPlace
@@ -140,6 +141,10 @@ class Epochs(Ledger):
     def rates(self, epoch: int, first: int, last: int) -> NDArray[np.float64]:
         """Return the scheduled learning rates of steps."""
         return self._pace.rates(first, last, self._job.steps, self._estimator.max_iter)
+
+    def drop_rates(self, epoch: int) -> DropRates:
+        """Return none: an estimator refuses layers with a schedule."""
+        return UNSCHEDULED
 
     def values(self, ended: NDArray[np.void]) -> Iterable[NDArray[np.void]]:
         """Return the engine's record of each of these epochs."""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from fastnn import tuning
 from fastnn.data import Data
 from fastnn.errors import DivergenceError
+from fastnn.fitting.dropping import DropRates
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.orders import Source
 from fastnn.fitting.searching import stepper_of
@@ -58,6 +59,8 @@ class Leg:
         That of each step, where they are scheduled.
     order : ndarray of int64 or None
         The epoch's order, where the steps do not draw it themselves.
+    drop_rates : mapping of int to float
+        Those of dropouts that follow a schedule, by place.
     """
 
     epoch: int
@@ -66,6 +69,7 @@ class Leg:
     rate: float
     rates: Rates
     order: Order | None
+    drop_rates: DropRates
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Bad:
         After it.
     trouble : int
         What was found, a code.
+    drop_rates : mapping of int to float
+        Those of dropouts that follow a schedule, by place.
     """
 
     epoch: int
@@ -92,6 +98,7 @@ class Bad:
     parameters: Floats
     state: TrainingState
     trouble: int
+    drop_rates: DropRates
 
 
 class Policy(Protocol):
@@ -108,6 +115,12 @@ class Policy(Protocol):
 
     def rates(self, epoch: int, first: int, last: int) -> Rates:
         """Return the learning rates of steps, counted from the beginning of an epoch, or none."""
+
+    def drop_rates(self, epoch: int) -> DropRates:
+        """Return the rates of dropouts that follow a schedule, by place, of a whole epoch.
+
+        Where there are any, steps go through no more than one epoch (`horizon`).
+        """
 
     def values(self, ended: Records) -> Iterable[Any]:
         """Return what is kept of each of these epochs that ended."""
@@ -292,8 +305,8 @@ class Descent:
         if self._policy.measured and last > steps:
             last = last // steps * steps
         rates = self._policy.rates(epoch, first, last)
-        rate = self._job.state.learning_rate
-        return Leg(epoch, first, last, rate, rates, self._source.order)
+        rate, drop_rates = self._job.state.learning_rate, self._policy.drop_rates(epoch)
+        return Leg(epoch, first, last, rate, rates, self._source.order, drop_rates)
 
     def _take(self, leg: Leg, record: Records) -> Slice:
         """Let the stepper take steps."""
@@ -302,6 +315,7 @@ class Descent:
         self._under_way = leg, record
         self._ahead = True
         self.stepper.rates, self.stepper.epoch = leg.rates, leg.epoch
+        self.stepper.drop_rates = leg.drop_rates
         return self.stepper.run(leg.first, leg.last, self._source.number(leg.epoch), record)
 
     def _count(self) -> None:
@@ -358,7 +372,9 @@ class Descent:
         self._source.arrange(stepper.order, epoch, leg.order)
         place = (step - self._source.begin) * job.batch_size
         batch = self._source.data.take(stepper.order[place : place + job.batch_size])
-        return self._policy.diverged(Bad(epoch, step, batch, parameters, state, done.trouble))
+        return self._policy.diverged(
+            Bad(epoch, step, batch, parameters, state, done.trouble, leg.drop_rates)
+        )
 
     def _again(self, legs: Iterable[Leg]) -> None:
         """Go back to what was saved, and take steps from there: they repeat bit for bit."""

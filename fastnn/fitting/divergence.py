@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.data import Data
+from fastnn.equations.walk import Drops
 from fastnn.errors import DivergenceError
+from fastnn.fitting.dropping import UNSCHEDULED, DropRates
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.states import TrainingState
 from fastnn.fitting.steppers import dropped
@@ -46,11 +48,12 @@ def _named(block: Operation) -> str:
 
 def divergence(
     job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int,
-    at: tuple[int, int], history: History,
+    at: tuple[int, int], history: History, drop_rates: DropRates = UNSCHEDULED,
 ) -> DivergenceError:  # fmt: skip
     """Say where a step went wrong, at an epoch and a step of it, and what may help."""
     epoch, step = at
-    block, what = _where_it_began(job, batch, after, trouble)
+    drops = dropped(job, len(batch), drop_rates)
+    block, what = _where_it_began(job, batch, after, trouble, drops)
     place = f"layer {block.name} ({_named(block)})"
     return DivergenceError(
         f"training turned non-finite in epoch {epoch + 1}, step {step + 1} of "
@@ -64,10 +67,9 @@ def divergence(
 
 
 def _where_it_began(
-    job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int
+    job: Job, batch: Data, after: tuple[Floats, TrainingState], trouble: int, drops: Drops
 ) -> tuple[Operation, str]:
     """Trace a bad step in the textbook's order; return the first layer with a non-finite part."""
-    drops = dropped(job, len(batch))
     seen = textbook_trace(job.layout, job.parameters, job.loss, batch, drops)
     blocks = job.layout.blocks
     for block, Z, A in zip(blocks, seen.Z, seen.A, strict=True):

@@ -16,6 +16,7 @@ from fastnn.errors import DivergenceError
 from fastnn.fitting.about import About
 from fastnn.fitting.descent import Bad, Descent
 from fastnn.fitting.divergence import divergence
+from fastnn.fitting.dropping import Dropping, DropRates
 from fastnn.fitting.fitstate import FitState, callbacks_of
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.measuring import Group, Validation, metrics_of
@@ -117,6 +118,7 @@ class Epochs:
         self._names = job.measured
         # The learning rates of the last steps of epochs under way, with a schedule.
         self._ended_at: dict[int, float] = {}
+        self._dropping = Dropping(job.layout, job.steps, run.epochs)
         self.measured = job.counting is not None
         self._columns: tuple[list[int], list[int]] | None = None
         if job.counting is not None:
@@ -138,7 +140,7 @@ class Epochs:
     def horizon(self, epoch: int) -> tuple[int, int | None]:
         """Return through how many epochs steps may go from one on, and how many are to come."""
         to_come = self._fit.epochs - epoch
-        if self.apart:
+        if self.apart or self._dropping.scheduled:
             return 1, to_come
         due = [one.epochs_to(epoch) for one in self._checkpoints]
         return min([to_come, *(epochs for epochs in due if epochs is not None)]), to_come
@@ -151,6 +153,10 @@ class Epochs:
             for ended in range(first // steps, last // steps):
                 self._ended_at[epoch + ended] = float(found[(ended + 1) * steps - 1 - first])
         return found
+
+    def drop_rates(self, epoch: int) -> DropRates:
+        """Return the rates of dropouts that follow a schedule, by place, of an epoch."""
+        return self._dropping.rates(epoch, self._fit.history)
 
     def values(self, ended: NDArray[np.void]) -> Iterable[list[float]]:
         """Return what the engine gives of each of these epochs."""
@@ -200,7 +206,8 @@ class Epochs:
     def diverged(self, bad: Bad) -> DivergenceError:
         """Return what to raise for a step that turned non-finite."""
         after, at = (bad.parameters, bad.state), (bad.epoch, bad.step)
-        return divergence(self._job, bad.batch, after, bad.trouble, at, self._fit.history)
+        history = self._fit.history
+        return divergence(self._job, bad.batch, after, bad.trouble, at, history, bad.drop_rates)
 
     def interrupted(self, descent: Descent) -> None:
         """Record the epochs that the weights have seen."""

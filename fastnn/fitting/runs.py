@@ -6,7 +6,7 @@ This file is long because every way of calling the engine shares what a run hold
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from fastnn.conventions import OWN, Conventions
 from fastnn.data import Data
 from fastnn.fitting.tallies import Counting, Room
 from fastnn.kernels import codes, records
+from fastnn.kinds import drop_numbers
 from fastnn.layout import Operation, Program, aligned_zeros
 from fastnn.losses import Loss
 from fastnn.machine.system import usable_cores
@@ -200,6 +201,15 @@ class Run:
         if code == codes.EACH_STEP and tiled and far:
             code = codes.EACH_TILE
         plan["average"], plan["decay"] = code, decay
+
+    def drop_at(self, rates: Mapping[int, float]) -> None:
+        """Have dropouts, by their places, drop such parts from the next step on."""
+        table = self.program.table
+        drops = table["operation"] == codes.DROPOUT
+        for place, rate in rates.items():
+            for name, number in drop_numbers(rate).items():
+                # In every thread's copy.
+                table[name][drops & (table["place"] == place)] = number
 
     def load(self, vector: Floats, place: int = 0) -> None:
         """Pack a flat vector: parameters (place 0), or moments (1, 2, ...)."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastnn.data import Data, Window
 from fastnn.errors import DivergenceError
+from fastnn.fitting.dropping import UNSCHEDULED
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.least_squares import LeastSquares, check_squares
 from fastnn.fitting.steppers import Slice, Stepper
@@ -130,6 +131,7 @@ class SearchStepper:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros((), records.REPORT)
         self.rates = self.counts = np.zeros(0)
+        self.drop_rates = UNSCHEDULED
         self.epoch = 0
         self.outputs = job.outputs
         self._job = job

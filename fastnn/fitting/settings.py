@@ -17,6 +17,7 @@ from fastnn.fitting.feeds import Feed
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.searching import check_search
 from fastnn.fitting.states import Streams, TrainingState
+from fastnn.kinds import to_dict
 from fastnn.layers import Dense
 from fastnn.layout import Layout
 from fastnn.losses import Loss, resolve_loss
@@ -153,6 +154,10 @@ class Settings:
             check_search(search.record, layout, self.loss, data)
         else:
             check_decays(self.optimizer, [one.layer for one in layout.operations])
+        if any(isinstance(one, Checkpoint) for one in self.callbacks):
+            # What no file holds is refused now, and not when the first one is due.
+            for one in layout.operations:
+                to_dict(one.layer)
         following = next((one.layer for one in layout.operations if one.whole), None)
         if isinstance(self.average, SWA) and following is not None:
             raise ValueError(

@@ -17,6 +17,7 @@ from fastnn.data import Data, Window
 from fastnn.equations import draws as reference_draws
 from fastnn.equations import walk as reference_walk
 from fastnn.equations.walk import Drops, Walk
+from fastnn.fitting.dropping import UNSCHEDULED, DropRates
 from fastnn.fitting.jobs import Job
 from fastnn.fitting.runs import Packed, Run
 from fastnn.fitting.tallies import Figures
@@ -66,6 +67,7 @@ class Stepper(Protocol):
 
     counts: NDArray[np.float64]  # what was counted of the present epoch so far; may be empty
     epoch: int  # from the beginning of which the next steps to take are counted
+    drop_rates: DropRates  # of the next steps to take, where they follow a schedule
 
     @property
     def best_value(self) -> float:
@@ -125,6 +127,7 @@ class NativeStepper:
         self._run = self._planned(job.data)
         self.report = self._run.report
         self.rates = np.zeros(0)
+        self.drop_rates = UNSCHEDULED
         self.counts = self._run.counts
         self._figures = None if job.feed is None else Figures.of(job.counting)
         # Before a first step the moments are zeros, as is the room that they get.
@@ -190,6 +193,8 @@ class NativeStepper:
                 plan["averaged"] = -(2**62)
         if self._job.clip_norm is not None:
             self._run.numbers["clip_norm"] = self._job.clip_norm
+        if self.drop_rates:
+            self._run.drop_at(self.drop_rates)
         self._run(codes.TRAIN, first - self._begin, last - self._begin, record, self.rates)
         return Slice(record, int(self.report["steps_done"]), int(self.report["trouble"]))
 
@@ -253,6 +258,7 @@ class ReferenceStepper:
         self.order = np.arange(len(job.data), dtype=np.int64)
         self.report = np.zeros((), records.REPORT)
         self.rates = self.counts = np.zeros(0)
+        self.drop_rates = UNSCHEDULED
         self.epoch = 0
         self.outputs = job.outputs
         self._job = job
@@ -369,7 +375,7 @@ class ReferenceStepper:
         job = self._job
         return Walk(
             job.layout, self._parameters, job.loss, batch.columns(job.layout.outputs),
-            job.conventions.loss_limit, dropped(job, len(batch)),
+            job.conventions.loss_limit, dropped(job, len(batch), self.drop_rates),
         )  # fmt: skip
 
     def _step(self, batch: Data) -> tuple[float, int]:
@@ -419,18 +425,22 @@ class ReferenceStepper:
         return hyper
 
 
-def dropped(job: Job, examples: int) -> Drops:
-    """Return what each dropout does in the next step, by its place."""
-    return drawn(job.layout, job.mask_key, job.step, examples, job.parameters.dtype)
+def dropped(job: Job, examples: int, rates: DropRates = UNSCHEDULED) -> Drops:
+    """Return what each dropout does in the next step, by its place; some at scheduled rates."""
+    layout, dtype = job.layout, job.parameters.dtype
+    return drawn(layout, job.mask_key, job.step, examples, dtype, rates)
 
 
-def drawn(layout: Layout, key: int, number: int, examples: int, dtype: np.dtype[Any]) -> Drops:
+def drawn(
+    layout: Layout, key: int, number: int, examples: int, dtype: np.dtype[Any],
+    rates: DropRates = UNSCHEDULED,
+) -> Drops:  # fmt: skip
     """Return what each dropout does to so many examples, by its place, in a stream of a key."""
     drops = {}
     for one in layout.operations:
         if not isinstance(one.layer, Dropout):
             continue
-        rate = one.layer.rate
+        rate = rates.get(one.place, one.layer.rate)
         kept = reference_draws.kept(key, number, one.place, one.inputs, examples, rate)
         drops[one.place] = kept * dtype.type(1.0 / (1.0 - rate))
     return drops
