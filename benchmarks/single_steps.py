@@ -1,4 +1,4 @@
-"""Steps, gradients, losses and predictions of a few rows, beside PyTorch and JAX.
+"""Steps, gradients, updates by them, losses and predictions of a few rows, beside PyTorch and JAX.
 
 ``python -m benchmarks.single_steps`` prints a table of microseconds: 8-32-32-1 in float32 with
 Adam, 1 and 32 rows, each library in a process of its own, on one core.  Every call takes NumPy
@@ -22,7 +22,7 @@ import numpy as np
 from .cores import keep_to, physical_cores
 
 ROWS = (1, 32)
-CALLS = ("step", "gradient", "loss", "prediction")
+CALLS = ("step", "gradient", "update", "loss", "prediction")
 WIDTHS = (8, 32, 32, 1)
 RATE = 1e-4
 
@@ -39,9 +39,11 @@ def with_fastnn(X: Any, y: Any) -> Calls:
 
     layers = [*(fn.Dense(units, "relu") for units in WIDTHS[1:-1]), fn.Dense(WIDTHS[-1])]
     net, adam = fn.Sequential(layers, inputs=WIDTHS[0]), fn.Adam(RATE)
+    slope = net.loss_and_gradient(X, y)[1]
     return {
         "step": lambda: net.train_on_batch(X, y, optimizer=adam),
         "gradient": lambda: net.loss_and_gradient(X, y),
+        "update": lambda: net.apply_gradient(slope, adam),
         "loss": lambda: net.evaluate(X, y),
         "prediction": lambda: net.predict(X),
     }
@@ -80,7 +82,15 @@ def with_pytorch(X: Any, y: Any, compiled: bool = False) -> Calls:
         with torch.no_grad():
             return answer(x)
 
-    return {"step": step, "gradient": gradient, "loss": loss, "prediction": prediction}
+    # There is a gradient to update by.
+    gradient()
+    return {
+        "step": step,
+        "gradient": gradient,
+        "update": adam.step,
+        "loss": loss,
+        "prediction": prediction,
+    }
 
 
 def with_compiled_pytorch(X: Any, y: Any) -> Calls:
@@ -108,9 +118,8 @@ def with_jax(X: Any, y: Any) -> Calls:
     def mean(weights: Any, x: Any, y: Any) -> Any:
         return jnp.mean((forward(weights, x) - y) ** 2)
 
-    def advance(state: Any, x: Any, y: Any) -> Any:
+    def changed(state: Any, slopes: Any) -> Any:
         weights, first, second, count = state
-        value, slopes = jax.value_and_grad(mean)(weights, x, y)
         count = count + 1
         each = jax.tree_util.tree_map
         first = each(lambda m, g: 0.9 * m + 0.1 * g, first, slopes)
@@ -119,20 +128,30 @@ def with_jax(X: Any, y: Any) -> Calls:
         def change(w: Any, m: Any, v: Any) -> Any:
             return w - RATE * (m / (1 - 0.9**count)) / (jnp.sqrt(v / (1 - 0.999**count)) + 1e-8)
 
-        return (each(change, weights, first, second), first, second, count), value
+        return each(change, weights, first, second), first, second, count
+
+    def advance(state: Any, x: Any, y: Any) -> Any:
+        value, slopes = jax.value_and_grad(mean)(state[0], x, y)
+        return changed(state, slopes), value
 
     zeros = jax.tree_util.tree_map(jnp.zeros_like, weights)
     held = [(weights, zeros, zeros, jnp.zeros(()))]
     advanced: Any = jax.jit(advance)
     slope, loss, predict = jax.jit(jax.value_and_grad(mean)), jax.jit(mean), jax.jit(forward)
+    known: Any = slope(weights, x, wanted)[1]
+    updated: Any = jax.jit(changed)
 
     def step() -> float:
         held[0], value = advanced(held[0], x, wanted)
         return float(value)
 
+    def update() -> None:
+        held[0] = jax.block_until_ready(updated(held[0], known))
+
     return {
         "step": step,
         "gradient": lambda: jax.block_until_ready(slope(weights, x, wanted)),
+        "update": update,
         "loss": lambda: float(loss(weights, x, wanted)),
         "prediction": lambda: np.asarray(predict(weights, x)),
     }

@@ -90,7 +90,7 @@ ClassWeight: TypeAlias = Mapping[int, float] | Sequence[Mapping[int, float]] | L
 
 # Of a single step: the loss before it, parameters and state after it, and where such exist the run
 # that took it and moments that it may write to next.
-_Taken: TypeAlias = tuple[float, Floats, TrainingState, "tuple[kept.Step, Floats] | None"]
+_Taken: TypeAlias = tuple[float, Floats, TrainingState, "kept.Room | None"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
@@ -874,11 +874,19 @@ class Sequential(Differentiable):
                     "do; fastnn.LayerNorm() keeps nothing, nor does a layer with trainable=False."
                 )
             vector = gate.parameters(gradient, (layout.size,), dtype, "gradient")
-            nothing = np.empty((0, layout.inputs), dtype)
-            nothing.flags.writeable = False
             limit = clip_norm
             if limit is not None:
                 limit = check_real(limit, "clip_norm", low=0.0, low_open=True)
+            state, path = self._continued(rule), paths.asked(backend)
+            if path.by_engine:
+                room = self._plans_of().update(self._parameters, state)
+                numbers = room.take(self._parameters, state, vector, limit)
+                if numbers is not None:
+                    after = TrainingState(state.optimizer, room.moments, numbers)
+                    return math.nan, room.parameters, after, (room, state.moments)
+            # By the textbook; or it is to be said what is wrong.
+            nothing = np.empty((0, layout.inputs), dtype)
+            nothing.flags.writeable = False
             job = Job(
                 layout=layout,
                 parameters=self._parameters,
@@ -887,8 +895,8 @@ class Sequential(Differentiable):
                 validation=None,
                 metrics=(),
                 batch_size=1,
-                state=self._continued(rule),
-                path=paths.asked(backend),
+                state=state,
+                path=path,
                 clip_norm=limit,
             )
             stepped = training.step_by(job, vector)

@@ -6,10 +6,13 @@ import threading
 
 import numpy as np
 import pytest
-from cases import DTYPES, STEPPERS
+from cases import DTYPES
 
 import fastnn as fn
+from fastnn.fitting import kept, updates
+from fastnn.fitting.steppers import NativeStepper, ReferenceStepper
 from fastnn.optimizers import OPTIMIZERS
+from fastnn.tuning import tuning
 
 BACKENDS = ("native", "reference")
 RNG = np.random.default_rng(0)
@@ -76,14 +79,16 @@ def test_its_norm_can_be_limited(backend, dtype):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_path_that_is_asked_for_takes_the_step(backend, monkeypatch):
     taken = []
-    for name, stepper in STEPPERS.items():
-        apply = stepper.apply
+    for name, owner, method in (
+        ("native", updates.Update, "take"), ("reference", ReferenceStepper, "apply")
+    ):  # fmt: skip
+        known = getattr(owner, method)
 
-        def noted(self, gradient, name=name, apply=apply):
+        def noted(self, *arguments, name=name, known=known):
             taken.append(name)
-            return apply(self, gradient)
+            return known(self, *arguments)
 
-        monkeypatch.setattr(stepper, "apply", noted)
+        monkeypatch.setattr(owner, method, noted)
     net = network()
     gradient = np.zeros(net.parameters.size)
     net.apply_gradient(gradient, backend=backend)
@@ -179,3 +184,130 @@ def test_readers_see_whole_steps():
     assert moving
     for one in seen:
         assert np.ptp(one) < 1e-3
+
+
+# What is kept from call to call.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_is_kept_changes_no_bit(name, dtype, monkeypatch):
+    """Held against a stepper that is planned anew for every step, other calls in between."""
+    one, two = network(dtype), network(dtype)
+    gradients = RNG.normal(size=(6, one.parameters.size)).astype(dtype)
+
+    def anew(plans, parameters, state):
+        return updates.Update(plans.layout, parameters, state)
+
+    for step, gradient in enumerate(gradients):
+        limit = 0.5 if step % 2 else None
+        given = gradient.astype("float64") if step == 4 else gradient
+        one.apply_gradient(given, name, clip_norm=limit)
+        with monkeypatch.context() as patch:
+            patch.setattr(kept.Plans, "update", anew)
+            two.apply_gradient(gradient, name, clip_norm=limit)
+        assert one.parameters.tobytes() == two.parameters.tobytes()
+        assert one._state.moments.tobytes() == two._state.moments.tobytes()
+        for net in (one, two):
+            if step == 1:
+                net.train_on_batch(X, Y, optimizer=name)
+            if step == 2:
+                net.parameters[:] *= 0.5
+            if step == 3:
+                net.apply_gradient(gradient, fn.SGD(0.1))
+                net.evaluate(X, Y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_is_the_step_of_a_fit_s_stepper(dtype, monkeypatch):
+    one, two = network(dtype), network(dtype)
+    gradients = RNG.normal(size=(3, one.parameters.size))
+    taken, apply = [], NativeStepper.apply
+
+    def noted(self, gradient):
+        taken.append(self)
+        return apply(self, gradient)
+
+    monkeypatch.setattr(NativeStepper, "apply", noted)
+    for gradient in gradients:
+        one.apply_gradient(gradient)
+    assert taken == []
+    # What turns to nothing goes the long way.
+    monkeypatch.setattr(updates.Update, "take", lambda *arguments: None)
+    for gradient in gradients:
+        two.apply_gradient(gradient)
+    assert len(taken) == 3
+    assert one.parameters.tobytes() == two.parameters.tobytes()
+
+
+def test_steps_of_one_rule_are_planned_once(monkeypatch):
+    planned, begin = [], updates.Update.__init__
+
+    def noted(self, layout, parameters, state):
+        planned.append(type(state.optimizer).__name__)
+        begin(self, layout, parameters, state)
+
+    monkeypatch.setattr(updates.Update, "__init__", noted)
+    net = network()
+    gradient = np.ones(net.parameters.size)
+    for optimizer in (fn.Adam(), fn.Adam(0.1), fn.SGD(0.1), fn.Adam(), "sgd"):
+        net.apply_gradient(gradient, optimizer)
+    assert planned == ["Adam", "SGD"]
+    # Other figures plan anew; copies share nothing.
+    with tuning(groups=8):
+        net.apply_gradient(gradient)
+    net.copy().apply_gradient(gradient)
+    assert planned == ["Adam", "SGD", "Adam", "Adam"]
+
+
+def test_copies_and_a_state_from_before_stay_as_they_were():
+    net = network()
+    gradient = np.ones(net.parameters.size)
+    net.apply_gradient(gradient)
+    twin, state = net.copy(), net._state
+    moments = state.moments.copy()
+    net.apply_gradient(2 * gradient)
+    assert (twin._state.moments == moments).all()
+    before = net.parameters.tobytes(), net._state.moments.tobytes(), net._streams.steps
+    with pytest.raises(fn.DivergenceError, match="smaller learning rate"):
+        net.apply_gradient(np.full(gradient.size, 1e38))
+    assert (net.parameters.tobytes(), net._state.moments.tobytes(), net._streams.steps) == before
+    # A later step is that of a network that never saw the bad one.
+    twin.apply_gradient(2 * gradient)
+    for one in (net, twin):
+        one.apply_gradient(gradient)
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+
+
+def test_a_step_that_is_interrupted_is_not_taken(monkeypatch):
+    net, take = network(), updates.Update.take
+    gradient = np.ones(net.parameters.size)
+    net.apply_gradient(gradient)
+    before, twin = net.parameters.tobytes(), net.copy()
+
+    def interrupted(self, *arguments):
+        take(self, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(updates.Update, "take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.apply_gradient(gradient)
+    assert net.parameters.tobytes() == before
+    for one in (net, twin):
+        one.apply_gradient(gradient)
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+
+
+def test_one_step_at_a_time_is_taken(monkeypatch):
+    net, take = network(), updates.Update.take
+    gradient = np.ones(net.parameters.size)
+
+    def meanwhile(self, *arguments):
+        with pytest.raises(RuntimeError, match="being fitted already"):
+            net.apply_gradient(gradient)
+        return take(self, *arguments)
+
+    monkeypatch.setattr(updates.Update, "take", meanwhile)
+    net.apply_gradient(gradient)
+    assert net._streams.steps == 1

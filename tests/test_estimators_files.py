@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import f1_score, make_scorer
 
 import fastnn as fn
-from fastnn.estimators.kinds import KINDS
+from fastnn.estimators.kinds import KINDS, record_of
 from fastnn.formats import safetensors
 from fastnn.formats.plain_values import from_plain, to_plain
 from fastnn.optimizers import OPTIMIZERS
@@ -193,6 +193,12 @@ def test_a_loaded_estimator_goes_on_to_the_same_bits(name, way, fitted, tmp_path
         one.n_threads = 2
         (one.partial_fit if way == "partial_fit" else one.fit)(features, y)
     assert same(state(again), state(model))
+
+
+def test_a_record_of_before_has_no_field_that_came_later():
+    assert record_of("Dropout", {"rate": 0.5}) == fn.Dropout(0.5)
+    with pytest.raises(ValueError, match="Adam must have"):
+        record_of("Adam", {"learning_rate": 0.5})
 
 
 def test_saving_twice_writes_the_same_and_a_loaded_one_too(fitted, tmp_path):

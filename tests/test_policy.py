@@ -369,9 +369,14 @@ ALLOWED = {
         "sparse",
     },
     "confusion": {"distances"},
+    "fitting.updates": {
+        "data", "fitting.runs", "fitting.states", "kernels.codes", "kernels.records", "layout",
+        "losses", "optimizers", "predicting.predictor",
+    },
     "fitting.kept": {
-        "data", "fitting.compiled_call", "fitting.runs", "fitting.states", "gate", "kernels.codes",
-        "kernels.records", "layout", "losses", "names", "optimizers", "path", "tuning",
+        "data", "fitting.compiled_call", "fitting.runs", "fitting.states", "fitting.updates",
+        "gate", "kernels.codes", "kernels.records", "layout", "losses", "names", "optimizers",
+        "path", "tuning",
     },
     "kinds": {
         "activations", "embeddings", "equations.embeddings", "equations.kinds", "equations.norms",

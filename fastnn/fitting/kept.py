@@ -2,12 +2,13 @@
 
 Planning a run and allocating its memory takes a hundred times as long as a step of a small network.
 So a network keeps the runs of its last calls; weights are packed again for every call, as the user
-may have written to them in between.
+may have written to them in between.  The file is long because all kinds of calls share how plans
+are kept.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from fastnn.data import Data
 from fastnn.fitting.compiled_call import NAN, Batch, Call, batch_of
 from fastnn.fitting.runs import Run
 from fastnn.fitting.states import TrainingState
+from fastnn.fitting.updates import Update
 from fastnn.kernels import codes, records
 from fastnn.layout import Layout, capacity
 from fastnn.losses import Loss
@@ -24,7 +26,7 @@ from fastnn.names import describe
 from fastnn.optimizers import row_of
 from fastnn.path import Path
 
-__all__ = ["Objective", "Plans", "Step"]
+__all__ = ["Objective", "Plans", "Room", "Step"]
 
 Floats = NDArray[np.floating]
 Key = tuple[Any, ...]
@@ -159,6 +161,10 @@ class Step:
         return loss, numbers
 
 
+#: What took a step, and the moments that it may write over in a later one.
+Room: TypeAlias = tuple[Step | Update, Floats]
+
+
 class Plans:
     """Runs for single calls on one network, which several threads may use at once.
 
@@ -179,6 +185,7 @@ class Plans:
         self._nothing = Data.unanswered(np.zeros((0, layout.inputs), dtype))
         self._runs: dict[Key, list[Call]] = {}
         self._steps: dict[Key, Step] = {}
+        self._updates: dict[Key, Update] = {}
         # The last calls of each kind, so that those that follow need no key.
         self._last: dict[int, tuple[Loss, int, tuple[int, list[Call]]]] = {}
         self._last_step: tuple[Loss, int, type, Step] | None = None
@@ -189,6 +196,7 @@ class Plans:
         """Drop every run."""
         self._runs.clear()
         self._steps.clear()
+        self._updates.clear()
         self._last.clear()
         self._last_step = None
 
@@ -206,6 +214,15 @@ class Plans:
             kept = Step.planned(self.layout, parameters, state, loss, most)
             _keep(self._steps, key, kept)
         self._last_step = loss, rows, rule, kept
+        return kept
+
+    def update(self, parameters: Floats, state: TrainingState) -> Update:
+        """Return the record that steps by gradients; one thread at a time may train."""
+        key = (type(state.optimizer),)
+        kept = self._updates.get(key)
+        if kept is None:
+            kept = Update(self.layout, parameters, state)
+            _keep(self._updates, key, kept)
         return kept
 
     def mean_loss(self, parameters: Floats, loss: Loss, batch: Batch) -> float:
