@@ -1386,11 +1386,6 @@ class Sequential(Differentiable):
         if theirs is None:
             return None
         loss = asked.loss
-        if isinstance(theirs.X, Blocks):
-            raise TypeError(
-                f"{theirs.names[0]} must be an array, as it is predicted after every epoch; got "
-                "Blocks. net.evaluate takes them."
-            )
         if asked.fraction > 0.0:
             way = theirs.names[0].partition("[")[0]
             raise ValueError(f"{way} and validation_fraction exclude each other; got both.")

@@ -595,7 +595,15 @@ def test_an_iterator_that_comes_again_is_refused():
         ({"y": Y}, "y must be left out with Blocks"),
         ({"sample_weight": WEIGHTS}, "sample_weight must be left out with Blocks"),
         ({"validation_fraction": 0.1}, "validation_fraction draws from all examples"),
-        ({"validation_data": (fn.Blocks(cut(X, Y)), None)}, "must be an array.* got Blocks"),
+        (
+            {"validation_data": (fn.Blocks(cut(X, Y)), None)},
+            r"validation_data\[0\] must hold arrays, .* got Blocks\(.* memory maps .* callback",
+        ),
+        (
+            {"validation_data": fn.Blocks(cut(X, Y))},
+            r"validation_data must hold arrays, .* got Blocks\(.*evaluate\(blocks\)",
+        ),
+        ({"X_val": fn.Blocks(cut(X, Y))}, r"X_val must hold arrays, .* got Blocks\("),
         ({"optimizer": fn.LBFGS()}, "LBFGS needs all examples at once"),
         ({"optimizer": fn.LevenbergMarquardt()}, "LevenbergMarquardt needs all examples at once"),
         ({"measure": "after", "metrics": "mse"}, "measure='after' predicts all examples"),
@@ -614,6 +622,19 @@ def test_what_blocks_cannot_do_is_refused(asked, message):
         net.fit(fn.Blocks(read, rows=203, window=40), **settings() | asked)
     assert net._layout is None
     assert len(made) <= 1
+
+
+def test_blocks_are_validated_on_in_a_callback_as_the_error_says():
+    """And the very same numbers as of arrays."""
+    asked, seen = settings() | {"epochs": 3}, []
+    watched, given = regression(), regression()
+    blocks = fn.Blocks(cut(X[:50], Y[:50]))
+    watched.fit(
+        fn.Blocks(cut(X, Y)), callbacks=lambda run: seen.append(run.network.evaluate(blocks)),
+        **asked,
+    )  # fmt: skip
+    history = given.fit(X, Y, validation_data=(X[:50], Y[:50]), **asked)
+    np.testing.assert_allclose([one["loss"] for one in seen], history["val_loss"], rtol=1e-5)
 
 
 def test_class_weights_that_need_all_examples_are_refused():

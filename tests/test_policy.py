@@ -411,7 +411,7 @@ ALLOWED = {
     },
     "tuning": set(),
     "machine.uninterrupted": {"tuning"},
-    "fitting.validation": {"data", "errors", "names", "notices"},
+    "fitting.validation": {"blocks", "data", "errors", "names", "notices"},
     "machine.versions": {"", "backends", "machine.system"},
     "predicting.walking": {
         "data", "fitting.runs", "kernels.codes", "layout", "predicting.folded",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.blocks import Blocks
 from fastnn.data import Data
 from fastnn.errors import FitWarning
 from fastnn.names import describe
@@ -66,7 +67,7 @@ def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) 
     Raises
     ------
     TypeError, ValueError
-        If `validation_data` is no such tuple, if one of `X_val` and `y_val` is missing, or if
+        If `validation_data` is no such tuple, if X is `Blocks`, if one of `X_val` and `y_val` is missing, or if
         both ways are taken.
 
     Examples
@@ -83,6 +84,7 @@ def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) 
     if validation_data is not None:
         if came:
             raise ValueError(f"validation_data and {came[0]} exclude each other; got both.")
+        _refuse_blocks("validation_data", validation_data)
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
             raise TypeError(
                 "validation_data must be (X, y) or (X, y, sample_weight); "
@@ -90,15 +92,28 @@ def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) 
             )
         X, y, *rest = validation_data
         names = tuple(f"validation_data[{place}]" for place in range(3))
+        _refuse_blocks(names[0], X)
         return Given(X, y, rest[0] if rest else None, (names[0], names[1], names[2]))
     if not came:
         return None
+    _refuse_blocks("X_val", X_val)
     missing = [name for name in ("X_val", "y_val") if name not in came]
     if missing:
         raise ValueError(
             f"X_val and y_val must be given together; got no {' and no '.join(missing)}."
         )
     return Given(X_val, y_val, sample_weight_val, ("X_val", "y_val", "sample_weight_val"))
+
+
+def _refuse_blocks(name: str, value: object) -> None:
+    """Refuse examples that come block by block, and say what does for them."""
+    if isinstance(value, Blocks):
+        raise TypeError(
+            f"{name} must hold arrays, which are predicted after every epoch; got {value!r}. Give "
+            "(X, y), which may be memory maps of files (numpy.load(..., mmap_mode='r')), or "
+            "evaluate the Blocks as often as you want in a callback: callbacks=lambda run: "
+            "print(run.network.evaluate(blocks))."
+        )
 
 
 def warn_of_scales(
