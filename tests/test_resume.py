@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import inspect
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import warnings
 from pathlib import Path
@@ -269,69 +270,111 @@ def test_a_full_disk_does_not_end_the_fit(tmp_path, monkeypatch):
     assert same(whole, other)
 
 
-CHILD = """
-    import os, sys
-    import numpy as np
-    import fastnn as fn
+def fit_of(epochs, rows, units, kept, resume=False):
+    """Fit, a file after each step; children have this function as text."""
+    from fastnn.tuning import tuning
 
-    path, epochs, rows, units = sys.argv[1], *map(int, sys.argv[2:])
     rng = np.random.default_rng(0)
     X = rng.normal(size=(rows, 6))
     y = np.sin(X.sum(axis=1))
     net = fn.Sequential([fn.Dense(units, "tanh"), fn.Dropout(0.1), fn.Dense(1)], inputs=6, rng=1)
-    there = os.path.exists(path) or os.path.exists(path + ".1")
-    print("begins", flush=True)
-    history = net.fit(
-        X, y, epochs=epochs, batch_size=16, metrics="mse", validation_fraction=0.2,
-        callbacks=[fn.Checkpoint(path, every=1e-6, unit="seconds")],
-        resume=path if there else False,
-    )
-    np.savez(path + ".npz", parameters=net.parameters, **history)
+    with tuning(slice_seconds=0.0):
+        net.fit(
+            X, y, epochs=epochs, batch_size=16, metrics="mse", validation_fraction=0.2,
+            callbacks=kept, resume=resume, progress=False,
+        )  # fmt: skip
+
+
+CHILD = f"""
+import os, sys
+import numpy as np
+import fastnn as fn
+
+{inspect.getsource(fit_of)}
+
+class Told(fn.Checkpoint):
+    def write(self, save):
+        print(flush=True)
+        super().write(save)
+
+path, epochs, rows, units = sys.argv[1], *map(int, sys.argv[2:])
+there = os.path.exists(path) or os.path.exists(path + ".1")
+fit_of(epochs, rows, units, Told(path, every=1e-9, unit="seconds"), path if there else False)
 """
 
 
-def run_child(path, epochs, rows, units, *, kill_after=None):
-    """Run the fit in a process of its own; return whether it came to its end."""
-    command = [sys.executable, "-c", textwrap.dedent(CHILD), path, epochs, rows, units]
+def run_child(path, asked, *, files=None, pause=0.0):
+    """Run the fit in a process of its own; kill it in or after the writing of so many files."""
+    command = [sys.executable, "-c", CHILD, path, *asked]
     child = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     with child:
-        assert child.stdout.readline() == b"begins\n"
-        if kill_after is not None:
-            time.sleep(kill_after)
+        if files is not None and all(child.stdout.readline() for _ in range(files)):
+            time.sleep(pause)
             os.kill(child.pid, signal.SIGKILL)
+        child.stdout.read()
     assert child.returncode in (0, -signal.SIGKILL)
-    return child.returncode == 0
 
 
-def hold_against_killing(folder, kills, epochs, rows, units, longest):
-    """Kill a fit again and again, and let it end: its result is that of the one left alone."""
+def state_in(path):
+    """Return where the fit in a file is, as epochs and steps, and all that it carries, in short."""
+    net = fn.load(path)
+    state = net._fit_state
+    arrays = net.parameters, state.unpacked, state.sums, state.counts, state.outputs
+    told = state.history.to_dict(), state.streams, state.steps, state.rate
+    digest = hashlib.sha256(repr(told).encode())
+    for array in arrays:
+        digest.update(array.tobytes())
+    return (state.history.epochs, state.step), digest.hexdigest()
+
+
+def hold_against_killing(folder, kills, asked, pause):
+    """Kill a fit again and again: each file that is left has the state of a fit left alone.
+
+    A kill comes up to `pause` seconds after a file is begun that is drawn at random; return how
+    many came while a file was being written.
+    """
     rng = np.random.default_rng()
-    path, alone = folder / "state", folder / "alone"
-    assert run_child(alone, epochs, rows, units)
+    path, expected = folder / "state", {}
+
+    class Noting(fn.Checkpoint):
+        def write(self, save):
+            super().write(save)
+            place, state = state_in(self.path)
+            assert expected.setdefault(place, state) == state
+
+    fit_of(*asked, Noting(folder / "alone", every=1e-9, unit="seconds"))
+    (folder / "alone").unlink()
+    (folder / "alone.1").unlink()
+    most, reached, within = max(1, 2 * len(expected) // (kills + 1)), (0, 0), 0
     for _ in range(kills):
-        run_child(path, epochs, rows, units, kill_after=rng.uniform(0.0, longest))
-        for one in folder.glob("state*"):
-            if one.suffix != ".npz":
-                assert fn.load(one)._fit_state is not None
-    assert run_child(path, epochs, rows, units)
-    expected, found = np.load(f"{alone}.npz"), np.load(f"{path}.npz")
-    assert set(expected) == set(found)
-    for name in expected:
-        assert np.array_equal(expected[name], found[name]), name
+        run_child(path, asked, files=int(rng.integers(1, most + 1)), pause=rng.uniform(0.0, pause))
+        there = sorted(folder.iterdir())
+        whole = [one for one in there if one.name in ("state", "state.1")]
+        within += len(there) > len(whole)
+        for one in whole:
+            place, state = state_in(one)
+            assert state == expected[place], place
+        if whole:
+            assert state_in(whole[0])[0] >= reached
+            reached = state_in(whole[0])[0]
+    run_child(path, asked)
+    place, state = state_in(path)
+    assert place == (asked[0], 0)
+    assert state == expected[place]
+    return within
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path):
-    hold_against_killing(tmp_path, 3, 40, 200, 20, 0.4)
+    hold_against_killing(tmp_path, 2, (6, 100, 20), 0.005)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_fit_that_is_killed_fifty_times_goes_on_to_the_same_bits(tmp_path):
-    hold_against_killing(tmp_path, 25, 200, 200, 20, 1.0)
-    (tmp_path / "wide").mkdir()
-    # Files of megabytes: most of the time one is being written.
-    hold_against_killing(tmp_path / "wide", 25, 30, 200, 60_000, 1.0)
+@pytest.mark.parametrize(("asked", "pause"), [((60, 200, 20), 0.01), ((15, 200, 60_000), 0.05)])
+def test_a_fit_that_is_killed_fifty_times_has_the_same_bits_after_each(asked, pause, tmp_path):
+    # With files of megabytes one is being written most of the time.
+    assert hold_against_killing(tmp_path, 50, asked, pause) > 0
 
 
 # What is refused.
