@@ -6,6 +6,7 @@ moments, so that whatever keeps, packs, saves and brings back these has it too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +18,10 @@ from fastnn.kernels import codes
 from fastnn.names import check_integer, check_real, describe
 
 __all__ = ["EMA", "SWA", "Average", "Averaging", "averaging", "check_average"]
+
+
+# What the text of a mean over epochs begins with, before their number.
+_BEGINS = "SWA after "
 
 
 @understands(words.AVERAGE)
@@ -92,6 +97,12 @@ class SWA:
     Notes
     -----
     A learning rate that stays high at the end, as without a schedule, is what averaging is for.
+
+    A part is one of all epochs, those of the fits before included where a fit goes on (``resume``).
+    With more of them it begins later; if no earlier than after all that are over, the mean begins
+    anew then, as in one fit of so many epochs, and else the fit is refused.  A number of epochs
+    stays where it is.
+
     Source: Izmailov, Podoprikhin, Garipov, Vetrov & Wilson 2018; Polyak & Juditsky 1992.
 
     Examples
@@ -141,21 +152,59 @@ class Averaging:
         How much of the average each step keeps; 0 of a mean over epochs.
     before : int
         Epochs that go before.
+    part : float or None
+        Of all epochs of the fit, where it is so that these were given.
     """
 
     code: int
     decay: float = 0.0
     before: int = 0
+    part: float | None = None
 
     def counted(self, epochs: int, steps: int) -> int:
         """Return how many weights are in the average after so many epochs and steps of a fit."""
         return steps if self.code == codes.EACH_STEP else max(0, epochs - self.before)
 
+    def check_beginning(self, there: str, over: int, theirs: str) -> bool:
+        """Say whether it may begin elsewhere than that of a fit which goes on.
+
+        A part of more epochs begins later.  If it does so when all that are over are, nothing is in
+        it yet, and it is that of one longer fit.
+
+        Parameters
+        ----------
+        there : str
+            What `__str__` gave for the average of that fit.
+        over : int
+            How many of its epochs are over.
+        theirs : str
+            What messages call that fit.
+
+        Raises
+        ------
+        ValueError
+            If epochs are in the one average and not in the other.
+        """
+        if self.part is None or there == str(self) or not there.startswith(_BEGINS):
+            return False
+        if over <= self.before:
+            return True
+        least = math.ceil(over / self.part)
+        least += int(self.part * least) < over
+        begun = there.removeprefix(_BEGINS).partition(" ")[0]
+        raise ValueError(
+            f"average=SWA({self.part}) begins after {self.before} epochs of this fit, which is "
+            f"longer or shorter than {theirs}; there it began after {begun}, {over} are over, and "
+            "none can be taken out of a mean or into it. Give as many epochs as make it at least "
+            f"{least} in all, for a mean that begins anew, or average=SWA({begun}), for one that "
+            "goes on."
+        )
+
     def __str__(self) -> str:
         """Return what tells it from another."""
         if self.code == codes.EACH_STEP:
             return f"EMA(decay={self.decay!r})"
-        return f"SWA after {self.before} epochs"
+        return f"{_BEGINS}{self.before} epochs"
 
 
 def check_average(average: object) -> Average | None:
@@ -180,4 +229,6 @@ def averaging(average: Average | None, epochs: int, more: bool = False) -> Avera
         return None
     if isinstance(average, EMA):
         return Averaging(codes.EACH_STEP, average.decay)
-    return Averaging(codes.EACH_EPOCH, before=average.before(epochs, more))
+    before, start = average.before(epochs, more), average.start
+    part = start if isinstance(start, float) else None
+    return Averaging(codes.EACH_EPOCH, before=before, part=part)

@@ -646,7 +646,8 @@ class Sequential(Differentiable):
             What the fit ends with, if not with the weights of its last step: the exponential
             moving average of those after each step (`EMA`), or the mean of those at the ends of
             the last epochs (`SWA`), which validation and callbacks see too.  A fit that goes on
-            (``resume``) goes on with both.  Not with a search.
+            (``resume``) goes on with both, but not from an average that was changed by hand; a
+            part of all epochs, as ``SWA(0.75)``, may begin anew (see there).  Not with a search.
 
         Returns
         -------

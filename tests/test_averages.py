@@ -170,16 +170,118 @@ def test_another_average_does_not_go_on():
     for average, there in ((None, "none here"), (SWA(2), "SWA after 2"), (EMA(0.8), "decay=0.8")):
         with pytest.raises(ValueError, match=rf"average \(EMA\(decay=0.9\) there, .*{there}"):
             fitted(net, average, resume=True)
-    net = network()
-    fitted(net, SWA(0.5))
-    # A part of all epochs begins elsewhere when there are more of them.
-    with pytest.raises(ValueError, match=r"SWA after 3 epochs there, SWA after 6 epochs here"):
-        fitted(net, SWA(0.5), resume=True)
     plain = network()
     fitted(plain)
     with pytest.raises(ValueError, match=r"average \(none there, EMA\(decay=0.9\) here\)"):
         fitted(plain, EMA(0.9), resume=True)
     assert before.any()
+
+
+@each_dtype
+@both_backends
+@pytest.mark.parametrize("way", ["here", "file", "copy"])
+def test_a_part_of_more_epochs_begins_anew(way, backend, dtype, tmp_path):
+    """Six epochs of eight, then of twelve and of more: each time the bits of one longer fit."""
+    net, average = network(dtype), SWA(0.5)
+    kept = fn.Checkpoint(tmp_path / "state", every=2)
+    over = 4
+    fitted(net, average, epochs=over, backend=backend, callbacks=kept)
+    for epochs in (8, 9, 18, 40):
+        whole = network(dtype)
+        expected = fitted(whole, average, epochs=epochs, backend=backend)
+        asked = {"epochs": epochs, "resume": tmp_path / "state"}
+        if way == "copy":
+            net.save(tmp_path / "net", state=True)
+            net = fn.load(tmp_path / "net").copy()
+        elif way == "file":
+            net = network(dtype)
+        if way != "file":
+            asked = {"epochs": epochs - over, "resume": True}
+        found = fitted(net, average, backend=backend, callbacks=kept, **asked)
+        assert np.array_equal(net.parameters, whole.parameters)
+        assert found["loss"] == expected["loss"]
+        over = epochs
+
+
+@pytest.mark.parametrize("way", ["here", "file"])
+def test_a_part_that_begins_among_what_is_over_is_refused(way, tmp_path):
+    net = network()
+    kept = fn.Checkpoint(tmp_path / "state", every=1)
+    fitted(net, SWA(0.75), epochs=10, callbacks=kept)
+    before = net.parameters.tobytes()
+
+    def go_on(epochs, average):
+        asked = {"epochs": epochs, "resume": tmp_path / "state"}
+        if way == "here":
+            asked = {"epochs": epochs - 10, "resume": True}
+        return fitted(net, average, **asked)
+
+    for epochs in (11, 13):
+        with pytest.raises(
+            ValueError,
+            match=rf"average=SWA\(0.75\) begins after {int(0.75 * epochs)} epochs .* began after "
+            r"7, 10 are over, .* at least 14 in all, .* average=SWA\(7\), for one that goes on",
+        ):
+            go_on(epochs, SWA(0.75))
+        assert net.parameters.tobytes() == before
+    # Just what the error says does.
+    whole = network()
+    fitted(whole, SWA(7), epochs=11)
+    go_on(11, SWA(7))
+    assert np.array_equal(net.parameters, whole.parameters)
+    longer, again = network(), network()
+    fitted(longer, SWA(0.75), epochs=14)
+    fitted(again, SWA(0.75), epochs=10)
+    fitted(again, SWA(0.75), epochs=4, resume=True)
+    assert np.array_equal(again.parameters, longer.parameters)
+
+
+def test_a_number_of_epochs_begins_where_it_did():
+    net = network()
+    fitted(net, SWA(3))
+    with pytest.raises(ValueError, match=r"SWA after 3 epochs there, SWA after 7 epochs here"):
+        fitted(net, SWA(7), resume=True)
+    with pytest.raises(ValueError, match=r"SWA after 3 epochs there, EMA"):
+        fitted(net, EMA(0.9), resume=True)
+
+
+@both_backends
+@pytest.mark.parametrize("average", [EMA(0.9), SWA(2), SWA(5), SWA(0.5)], ids=str)
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda net, path: net,
+        lambda net, path: net.copy(),
+        lambda net, path: (net.save(path, state=True), fn.load(path))[1],
+    ],
+    ids=["here", "copy", "file"],
+)
+def test_an_average_that_was_changed_by_hand_does_not_go_on(average, again, backend, tmp_path):
+    net = network()
+    fitted(net, average, backend=backend)
+    net = again(net, tmp_path / "net")
+    left = net.parameters.copy()
+    net.parameters *= 0.5
+    with pytest.raises(ValueError, match=r"its parameters were changed since.* without resume"):
+        fitted(net, average, epochs=1, resume=True, backend=backend)
+    assert np.array_equal(net.parameters, 0.5 * left)
+    # Put back, it goes on.
+    net.parameters[:] = left
+    whole = network()
+    fitted(net, average, epochs=1, resume=True, backend=backend)
+    fitted(whole, SWA(3) if average == SWA(0.5) else average, epochs=7, backend=backend)
+    assert np.array_equal(net.parameters, whole.parameters)
+
+
+@both_backends
+def test_weights_whose_average_has_not_begun_may_be_changed(backend):
+    by_hand, plain = network(), network()
+    fitted(by_hand, SWA(9), resume=True, epochs=6, backend=backend)
+    fitted(plain, epochs=6, backend=backend)
+    for net, average in ((by_hand, SWA(9)), (plain, None)):
+        net.parameters *= 0.5
+        fitted(net, average, epochs=2, resume=True, backend=backend)
+    assert np.array_equal(by_hand.parameters, plain.parameters)
 
 
 @both_backends

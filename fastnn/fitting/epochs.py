@@ -226,7 +226,9 @@ class Epochs:
         state = self._state(descent, descent.stepper.leave_moments())
         for callback in run.callbacks:
             callback.on_fit_end(run)
-        if parameters is not None and not np.array_equal(parameters, self._job.parameters):
+        if parameters is not None and (
+            descent.averaged or not np.array_equal(parameters, self._job.parameters)
+        ):
             state = state.with_parameters(parameters, self._job.parameters.copy())
         for one in self._checkpoints:
             one.write(lambda path: run.network._write(path, self._job.parameters, state))

@@ -148,7 +148,8 @@ class FitState:
             history=_history(found["history"], found["ended"], found["learning_rates"]),
             callbacks=tuple((name, state) for name, state in found["callbacks"]),
             parameters=parameters,
-            left=None if parameters is None else network,
+            # What the network has may be changed by then.
+            left=None if parameters is None else network.copy(),
         )
 
     @property
@@ -187,6 +188,10 @@ class FitState:
             If the state is none that such a fit has.
         """
         mine, others = About.of(job, job.names).words(), self.words
+        if job.average is not None and "average" in others:
+            there, over = others["average"], self.history.epochs
+            if job.average.check_beginning(str(there), over, theirs):
+                mine["average"] = there
         parts = [
             f"{name} ({_said(others, name)} there, {_said(mine, name)} here)"
             for name in (mine | others)
@@ -221,12 +226,15 @@ class Resumed:
         What messages call the fit before.
     scale : TargetScale or None
         Of its targets, where they are scaled.
+    changed : bool
+        Whether the network has other parameters than that fit left.
     """
 
     state: FitState
     parameters: Floats
     name: str
     scale: TargetScale | None = None
+    changed: bool = False
 
     @classmethod
     def here(cls, state: FitState, parameters: Floats) -> Resumed:
@@ -236,7 +244,8 @@ class Resumed:
         history.seconds = state.history.seconds
         history.learning_rates.extend(state.history.learning_rates)
         beginning = state.beginning(parameters)
-        return cls(replace(state, history=history), beginning, "the last one")
+        changed = state.left is not None and beginning is parameters
+        return cls(replace(state, history=history), beginning, "the last one", changed=changed)
 
     def job(self, job: Job) -> Job:
         """Return a job that goes on where the fit before ended, or refuse one that does not fit."""
@@ -248,8 +257,22 @@ class Resumed:
                 f"made of all that an epoch predicts; {self.name} ended within one. Take a file "
                 "that Checkpoint wrote with unit='epochs', or the metrics that are counted."
             )
+        training = state.training(job.state.optimizer)
+        average = job.average
+        if average is not None and average.counted(state.history.epochs, state.steps):
+            if self.changed:
+                raise ValueError(
+                    "resume=True goes on from the weights that the last fit trained, of which the "
+                    "network has an average; its parameters were changed since, and would be no "
+                    "more than a part of that. Fit without resume, which begins afresh from them, "
+                    "or put back what the fit left."
+                )
+        elif average is not None and training.moments[-1].any():
+            # What was averaged before does not count any more.
+            training.moments = training.moments.copy()
+            training.moments[-1] = 0.0
         before = state.streams.steps - state.steps
-        return replace(job, state=state.training(job.state.optimizer), steps_before=before)
+        return replace(job, state=training, steps_before=before)
 
 
 def _said(words: Mapping[str, Any], name: str) -> str:

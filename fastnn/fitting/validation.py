@@ -67,8 +67,8 @@ def given(validation_data: Any, X_val: Any, y_val: Any, sample_weight_val: Any) 
     Raises
     ------
     TypeError, ValueError
-        If `validation_data` is no such tuple, if X is `Blocks`, if one of `X_val` and `y_val` is missing, or if
-        both ways are taken.
+        If `validation_data` is no such tuple, if X is `Blocks`, if one of `X_val` and `y_val` is
+        missing, or if both ways are taken.
 
     Examples
     --------
