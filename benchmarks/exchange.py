@@ -1,4 +1,4 @@
-"""Networks that leave and come in: files, formats, compiled code; imported ones beside runtimes."""
+"""Networks that leave and come in: files and formats; imported ones beside runtimes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numba
-import numpy as np
-
 import fastnn as fn
 
 from .cores import keep_to, physical_cores
 from .workloads import NETWORKS
-
-_CALLS = 1000
-
-
-@numba.njit
-def _many_calls(forward: Any, weights: Any, x: Any, out: Any) -> None:
-    """Call a network in a loop, each time on what changed a little."""
-    for n in range(_CALLS):
-        x[0] = n * 1e-3
-        forward(weights, x, out)
 
 
 class Files:
@@ -65,38 +52,6 @@ class TorchFiles:
 
     def time_load_torch(self, file: str) -> None:
         fn.load_torch(self.path)
-
-
-class CompiledCode:
-    """8-64-64-2 from compiled code: a thousand calls in a loop; a thousand weight vectors."""
-
-    params = (("float32", "float64"),)
-    param_names = ("dtype",)
-
-    def setup(self, dtype: str) -> None:
-        keep_to(physical_cores()[-2:])
-        layers = [fn.Dense(64, "relu"), fn.Dense(64, "relu"), fn.Dense(2)]
-        self.net = fn.Sequential(layers, inputs=8, dtype=dtype, rng=0)
-        self.forward, self.weights = self.net.jitted()
-        self.x, self.out = np.ones(8, dtype), np.empty(2, dtype)
-        self.P = np.tile(self.net.parameters, (_CALLS, 1))
-        self.X = np.ones((_CALLS, 1, 8), dtype)
-        self.many = np.empty((_CALLS, 1, 2), dtype)
-        function = self.net.cfunc().ctypes
-        pointer = function.argtypes[0]
-        places = self.x.ctypes.data_as(pointer), self.out.ctypes.data_as(pointer)
-        self.call: Any = lambda: function(*places)
-        for time in (self.time_jitted, self.time_cfunc, self.time_predict_many):
-            time(dtype)
-
-    def time_jitted(self, dtype: str) -> None:
-        _many_calls(self.forward, self.weights, self.x, self.out)
-
-    def time_cfunc(self, dtype: str) -> None:
-        self.call()
-
-    def time_predict_many(self, dtype: str) -> None:
-        self.net.predict_many(self.P, self.X, out=self.many)
 
 
 class Imported:

@@ -964,7 +964,6 @@ CHEAPEST = {
     "Resuming": ("8-32-32-1",),
     "RuleStep": ("Lion", "float32"),
     "ScaledTargets": (True, 1, "float32"),
-    "CompiledCode": ("float32",),
     "Files": ("8-64-64-2", "fastnn"),
     "Imported": ("8-64-64-2", 1, "fastnn"),
     "TorchFiles": ("torch_zip.pt",),
