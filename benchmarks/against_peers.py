@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .compare.__main__ import measure
+from .compare.__main__ import Asked, measure
 from .compare.children import PEERS, is_installed
 from .compare.measuring import QUICK
 from .compare.tables import best_of
@@ -29,7 +29,9 @@ class Beside:
     def setup_cache(self) -> dict[str, Any]:
         """Measure all libraries."""
         peers = [peer for peer in PEERS if is_installed(peer)]
-        return measure(peers, THREADS, {}, QUICK, [*_WORKLOADS, *NETWORKS], series=False, rows=(1,))
+        names = [*_WORKLOADS, *NETWORKS]
+        asked = Asked(names, trainings=True, series=False, rows=(1,), imported=())
+        return measure(peers, THREADS, {}, QUICK, asked)
 
     setup_cache.timeout = 900  # type: ignore[attr-defined]
 

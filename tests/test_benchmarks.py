@@ -24,7 +24,14 @@ from benchmarks.compare import __main__ as command
 from benchmarks.compare import chart, tables
 from benchmarks.compare.adding import added
 from benchmarks.compare.checking import Referee, WrongWork
-from benchmarks.compare.children import PEERS, Child, ChildFailed, Program, is_installed
+from benchmarks.compare.children import (
+    IMPORTS,
+    PEERS,
+    Child,
+    ChildFailed,
+    Program,
+    is_installed,
+)
 from benchmarks.compare.measuring import _TOO_SLOW, Effort, Record, Team, _plan, is_trouble
 from benchmarks.estimators import __main__ as estimators_command
 from benchmarks.estimators import measuring as estimators_measuring
@@ -322,6 +329,54 @@ def test_a_library_that_does_not_train_is_asked_for_predictions_only(monkeypatch
     assert record.failed == ""
 
 
+@pytest.mark.jit
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("peer", IMPORTS)
+def test_imported_networks_predict_what_their_own_libraries_do(peer, name):
+    if not (is_installed(peer) and is_installed(peer, imports=True)):
+        pytest.skip(f"{peer} is not installed")
+    with Team([peer, "NumPy"], [1], {}, BRIEFLY, [peer]) as team:
+        # Another network's file must not remain.
+        team.predict_imported("before", replace(TINY[name], seed=35), 2)
+        for rows in (1, 50):
+            ours, *theirs = team.predict_imported(name, TINY[name], rows)
+            assert (ours.peer, ours.variant) == ("fastnn", peer)
+            assert {record.peer for record in theirs} == {peer}
+            for record in (ours, theirs[0]):
+                assert record.failed == ""
+                assert record.kind == f"imported prediction of {rows}"
+                assert record.flops == rows * TINY[name].prediction_flops
+                assert len(record.seconds) == BRIEFLY.repeats
+
+
+FOREIGN = """
+import sys
+sys.path.insert(0, {folder!r})
+from serving import serve
+from with_imports import Imports
+
+class Foreign(Imports):
+    def predictor(self, case):
+        predict = super().predictor(case)
+        return lambda: predict()[::-1]
+
+serve(Foreign)
+"""
+
+
+@pytest.mark.jit
+def test_an_import_that_computes_something_else_is_caught(monkeypatch, tmp_path):
+    (peer, *_) = [peer for peer in IMPORTS if is_installed(peer, imports=True)] or [""]
+    if not peer:
+        pytest.skip("nothing that fastnn imports from is installed")
+    program = tmp_path / "foreign.py"
+    program.write_text(FOREIGN.format(folder=str(PROGRAMS)), encoding="utf-8")
+    monkeypatch.setitem(IMPORTS, peer, Program(str(program), IMPORTS[peer].modules))
+    with Team([], [1], {}, BRIEFLY, [peer]) as team:
+        (record,) = team.predict_imported("classes", CLASSES, 5)
+    assert "its predictions are up to" in record.failed
+
+
 def test_what_a_child_prints_is_no_answer(monkeypatch, tmp_path):
     program = tmp_path / "talkative.py"
     program.write_text(
@@ -359,17 +414,26 @@ def test_a_child_takes_its_threads_from_every_variable(monkeypatch):
 def test_who_is_not_installed_is_known(monkeypatch):
     assert is_installed("NumPy")
     assert not is_installed("NumPy", python="/no/such/python")
-    monkeypatch.setitem(PEERS, "Nobody", Program("with_numpy.py", ("numpy", "no_such_module")))
+    nobody = Program("with_numpy.py", ("numpy", "no_such_module"))
+    monkeypatch.setitem(PEERS, "Nobody", nobody)
     assert not is_installed("Nobody")
+    monkeypatch.setitem(IMPORTS, "NumPy", nobody)
+    assert not is_installed("NumPy", imports=True)
+    assert command._importable(["NumPy"], {}) == []
+    monkeypatch.setitem(IMPORTS, "NumPy", Program("with_numpy.py", ("fastnn",)))
+    assert command._importable(["NumPy", "JAX"], {}) == ["NumPy"]
+    assert command._importable(["NumPy"], {"fastnn": "/no/such/python"}) == []
 
 
 @pytest.mark.parametrize("path", sorted(PROGRAMS.glob("with_*.py")), ids=lambda path: path.stem)
 def test_a_program_imports_numpy_and_its_library_only(path):
-    (program,) = [program for program in PEERS.values() if program.file == path.name]
+    every = (*PEERS.values(), *IMPORTS.values())
+    modules = {name for found in every if found.file == path.name for name in found.modules}
     imported = set(re.findall(r"^(?:import|from) ([\w]+)", path.read_text(encoding="utf-8"), re.M))
     ours = imported - set(sys.stdlib_module_names) - {"numpy", "serving"}
     # NumPy's loop needs nothing else; scikit-learn brings threadpoolctl, and fastnn Numba.
-    assert ours <= {*program.modules, "threadpoolctl", "numba"}
+    assert modules
+    assert ours <= {*modules, "with_fastnn", "threadpoolctl", "numba"}
 
 
 # How much everybody trains.
@@ -503,6 +567,39 @@ def test_predictions_and_growth_have_tables(results):
     assert row[0] == "2,000 (0.123)"
     assert row[-3:] == ["-", "0.5", "0%"]
     assert "64-100-10 b200" not in text
+
+
+def test_imported_networks_stand_beside_their_own_libraries(results):
+    assert tables.render(results, ["imported"]) == ""
+    for threads, ours, theirs in ((1, 4e-6, 6e-6), (2, 5e-6, 12e-6)):
+        for rows in (64, 1):
+            kind = f"imported prediction of {rows}"
+            asked = {"kind": kind, "name": "8-64-64-2"}
+            results["records"] += [
+                record("fastnn", threads, [ours], variant="ONNX Runtime", **asked),
+                record("fastnn", threads, [1e-6], variant="PyTorch", **asked),
+                record("ONNX Runtime", threads, [theirs], **asked),
+            ]
+    asked |= {"name": "64-256-256-10", "flops": 2e6}
+    results["records"] += [
+        record("fastnn", 1, [], variant="ONNX Runtime", failed="fell over", **asked),
+        record("ONNX Runtime", 1, [7e-6], **asked),
+    ]
+    text = tables.render(results, ["imported"])
+    assert "PyTorch" not in text
+    heading = "Imported networks, one thread: us per call"
+    titles = ["rows", "from ONNX, here", "ONNX Runtime", "against it"]
+    assert cells(text, heading, "network") == titles
+    assert cells(text, heading, "8-64-64-2 | 1") == ["1", "4", "6", "1.50x"]
+    assert cells(text, heading, "8-64-64-2 | 64") == ["64", "4", "6", "1.50x"]
+    assert cells(text, heading, "64-256-256-10 | 1") == ["1", "-", "7", "-"]
+    assert "- fastnn ONNX Runtime on 64-256-256-10: fell over" in text
+    # The other library keeps its better number of threads.
+    heading = heading.replace("one thread", "2 threads")
+    assert cells(text, heading, "8-64-64-2 | 1") == ["1", "5", "6", "1.20x"]
+    # They are no predictions of networks that were made here.
+    assert "Predicting with 64-256-256-10" not in tables.render(results, ["rows"])
+    assert tables.rows_of(results) == [1]
 
 
 def test_the_machine_is_named(results):
@@ -647,6 +744,9 @@ def test_the_command_measures_checks_and_writes(monkeypatch, tmp_path, capsys):
     kinds = ["training"] * 2 + ["prediction of 1"] * 2 + ["prediction of 4"] * 2
     assert [r["kind"] for r in results["records"]] == kinds
     assert "Predicting, one thread" in capsys.readouterr().out
+    # Imported networks alone: none, as NumPy has none.
+    assert command.main([*arguments, "--imported"]) == 0
+    assert json.loads(output.read_text(encoding="utf-8"))["records"] == []
     # Shown again without measuring; a failure is a failure then too.
     results["records"][0]["failed"] = "fell over"
     output.write_text(json.dumps(results), encoding="utf-8")
@@ -693,6 +793,21 @@ def test_the_best_peak_of_a_measurement_counts(monkeypatch):
 )
 def test_work_is_chosen_by_name(only, series, expected):
     assert [name for name, _ in command._trainings(only, series)] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trainings", "rows", "imported"),
+    [
+        ([], True, command._ROWS, command._IMPORTED_ROWS),
+        (["--rows"], False, command._ROWS, ()),
+        (["--rows", "4", "9"], False, (4, 9), ()),
+        (["--imported"], False, (), command._IMPORTED_ROWS),
+        (["--imported", "--rows", "4"], False, (), (4,)),
+    ],
+)
+def test_parts_of_the_work_are_chosen(arguments, trainings, rows, imported):
+    asked = command._asked(command._parser().parse_args(arguments))
+    assert (asked.trainings, asked.rows, asked.imported) == (trainings, rows, imported)
 
 
 def test_libraries_are_chosen_however_they_are_spelt(monkeypatch, capsys):

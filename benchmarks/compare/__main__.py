@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from ..workloads import NETWORKS, SERIES, WORKLOADS, Workload
 from . import tables
 from .adding import added
 from .chart import draw, draw_rows
-from .children import PEERS, is_installed
+from .children import IMPORTS, PEERS, is_installed
 from .measuring import FULL, QUICK, Effort, Record, Team, is_trouble
 
-__all__ = ["main", "measure"]
+__all__ = ["Asked", "main", "measure"]
 
 _ROWS = (1, 4, 16, 64, 256, 1000, 10_000)
+_IMPORTED_ROWS = (1, 64, 1000)
 _OUTPUT = Path(".benchmarks/compare.json")
 
 
@@ -36,10 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             sorted(set(options.threads)),
             dict(options.python),
             _effort(options),
-            options.only,
-            series=not options.quick,
-            rows=options.rows or _ROWS,
-            trainings=options.rows is None,
+            _asked(options),
         )
         if options.add and options.output.exists():
             results = added(read(options.output), results)
@@ -52,28 +50,39 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if any(is_trouble(record) for record in results["records"]) else 0
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is measured: trainings, series among them, and predictions of so many rows."""
+
+    only: list[str]
+    trainings: bool
+    series: bool
+    rows: tuple[int, ...]
+    #: Rows that imported networks predict.
+    imported: tuple[int, ...]
+
+
 def measure(
     peers: list[str],
     threads: list[int],
     pythons: dict[str, str],
     effort: Effort,
-    only: list[str],
-    *,
-    series: bool,
-    rows: Sequence[int] = _ROWS,
-    trainings: bool = True,
+    asked: Asked,
 ) -> dict[str, Any]:
-    """Return the results of all the work, or of predictions alone, as what JSON can hold."""
+    """Return the results of the work that is asked for, as what JSON can hold."""
     records: list[Record] = []
     peak = _Peak(threads)
-    with Team(peers, threads, pythons, effort) as team:
+    imports = _importable(peers, pythons) if asked.imported else []
+    with Team(peers, threads, pythons, effort, imports) as team:
         libraries = team.about()
-        for name, workload in _trainings(only, series) if trainings else ():
+        for name, workload in _trainings(asked.only, asked.series) if asked.trainings else ():
             records += _told(team.train(name, workload))
             peak.measure()
-        for name, workload in _matching(NETWORKS, only):
-            for count in rows:
+        for name, workload in _matching(NETWORKS, asked.only):
+            for count in asked.rows:
                 records += _told(team.predict(name, workload, count))
+            for count in asked.imported if imports else ():
+                records += _told(team.predict_imported(name, workload, count))
             peak.measure()
     return {
         **when_and_where(),
@@ -113,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"predictions alone, of so many rows (default: {' '.join(map(str, _ROWS))})",
     )
     parser.add_argument(
+        "--imported",
+        action="store_true",
+        help="predictions of imported networks alone "
+        f"(of {', '.join(map(str, _IMPORTED_ROWS))} rows, if --rows gives no others)",
+    )
+    parser.add_argument(
         "--add",
         action="store_true",
         help="keep what --output holds of other work, so that a run may go in parts",
@@ -147,11 +162,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _draw(path: Path, results: dict[str, Any]) -> None:
     """Draw the results, each kind of work into a file of its own, and record the paths."""
-    kinds = {record["kind"] for record in results["records"]}
-    if "training" in kinds:
+    if any(record["kind"] == "training" for record in results["records"]):
         draw(path, results)
         results["chart"] = str(path)
-    if kinds - {"training"}:
+    if tables.rows_of(results):
         beside = path.with_stem(f"{path.stem}-rows")
         draw_rows(beside, results)
         results["rows_chart"] = str(beside)
@@ -180,6 +194,27 @@ def _pair(text: str) -> tuple[str, str]:
 def _effort(options: argparse.Namespace) -> Effort:
     effort = QUICK if options.quick else FULL
     return replace(effort, repeats=options.repeats or effort.repeats)
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    everything = options.rows is None and not options.imported
+    return Asked(
+        options.only,
+        trainings=everything,
+        series=not options.quick,
+        rows=() if options.imported else tuple(options.rows or _ROWS),
+        imported=tuple(options.rows or _IMPORTED_ROWS) if options.imported or everything else (),
+    )
+
+
+def _importable(peers: list[str], pythons: dict[str, str]) -> list[str]:
+    """Return the libraries among these whose networks can be written here and read by fastnn."""
+    every = {sys.executable, pythons.get("fastnn", sys.executable)}
+    return [
+        peer
+        for peer in IMPORTS
+        if peer in peers and all(is_installed(peer, python, imports=True) for python in every)
+    ]
 
 
 def _chosen_peers(options: argparse.Namespace) -> list[str]:

@@ -65,11 +65,16 @@ class Referee:
         self.epochs = -(-CHECKED_STEPS // workload.steps)
         self._wanted: Reached | None = None
 
-    def write_case(self, path: Path, rows: int | None = None) -> None:
-        """Write the file that every library starts from; with some rows, or all."""
+    def write_case(self, path: Path, rows: int | None = None, onnx: Path | None = None) -> None:
+        """Write the file that every library starts from; with some rows, or all.
+
+        Where an ONNX file of the network is named, it stands in the case as it is.
+        """
         weights = self._first
         arrays: dict[str, Any] = {f"W{n}": W for n, W in enumerate(weights[::2])}
         arrays |= {f"b{n}": b for n, b in enumerate(weights[1::2])}
+        if onnx is not None:
+            arrays["onnx"] = np.frombuffer(onnx.read_bytes(), np.uint8)
         np.savez(
             path,
             X=self._X[:rows],

@@ -20,7 +20,15 @@ import fastnn
 
 from ..cores import kept_to
 
-__all__ = ["PEERS", "Child", "ChildFailed", "Program", "environment", "is_installed"]
+__all__ = [
+    "IMPORTS",
+    "PEERS",
+    "Child",
+    "ChildFailed",
+    "Program",
+    "environment",
+    "is_installed",
+]
 
 _FOLDER = Path(__file__).parent / "peers"
 _PATIENCE = 1200.0  # seconds; compiling a whole step may take minutes on a busy machine
@@ -61,6 +69,12 @@ PEERS = {
     "ONNX Runtime": Program("with_onnxruntime.py", ("onnxruntime", "onnx"), trains=False),
 }
 
+#: How fastnn takes another library's networks, by the library that runs them otherwise.
+IMPORTS = {
+    "PyTorch": Program("with_imports.py", ("fastnn", "torch"), trains=False),
+    "ONNX Runtime": Program("with_imports.py", ("fastnn", "onnx"), trains=False),
+}
+
 
 def environment(
     peer: str, threads: int, python: str = sys.executable, *, default: bool = False
@@ -89,16 +103,17 @@ def environment(
     return found
 
 
-def is_installed(peer: str, python: str = sys.executable) -> bool:
-    """Whether a Python has what a library's program imports."""
+def is_installed(peer: str, python: str = sys.executable, *, imports: bool = False) -> bool:
+    """Whether a Python has what a library's program imports, or what its `IMPORTS` do."""
     code = (
         "import importlib.util, sys; "
         "sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))"
     )
-    command = [python, "-c", code, *PEERS[peer].modules]
+    program, whose = (IMPORTS[peer], "fastnn") if imports else (PEERS[peer], peer)
+    command = [python, "-c", code, *program.modules]
     try:
         done = subprocess.run(
-            command, env=environment(peer, 1, python), capture_output=True, timeout=60
+            command, env=environment(whose, 1, python), capture_output=True, timeout=60
         )
     except OSError:
         return False

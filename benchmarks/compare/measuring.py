@@ -10,7 +10,7 @@ import math
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from ..cores import physical_cores
 from ..workloads import Workload
 from .checking import Referee, WrongWork
-from .children import PEERS, Child, ChildFailed
+from .children import IMPORTS, PEERS, Child, ChildFailed
 
 __all__ = ["FULL", "LEFT_OUT", "QUICK", "Effort", "Record", "Team", "is_trouble", "spread"]
 
@@ -114,6 +114,8 @@ class Team:
         The Python of a library that does not live in this one's environment.
     effort : Effort
         How long to measure.
+    imports : list of str
+        Which of `IMPORTS`: whose networks are measured after their import, too.
 
     Raises
     ------
@@ -122,7 +124,12 @@ class Team:
     """
 
     def __init__(
-        self, peers: list[str], threads: list[int], pythons: Mapping[str, str], effort: Effort
+        self,
+        peers: list[str],
+        threads: list[int],
+        pythons: Mapping[str, str],
+        effort: Effort,
+        imports: Sequence[str] = (),
     ) -> None:
         cores = physical_cores()
         if max(threads) > len(cores):
@@ -133,13 +140,21 @@ class Team:
         self.effort = effort
         with ExitStack() as ends:
             self._folder = Path(ends.enter_context(tempfile.TemporaryDirectory()))
-            # The last cores: the first one often serves the machine's interrupts.
+
+            def started(peer: str, variant: str, count: int, program: str | None = None) -> Child:
+                # The last cores: the first one often serves the machine's interrupts.
+                used, python = cores[-count:], pythons.get(peer, sys.executable)
+                return ends.enter_context(Child(peer, variant, count, used, python, program))
+
             self.children = [
-                ends.enter_context(
-                    Child(peer, variant, count, cores[-count:], pythons.get(peer, sys.executable))
-                )
+                started(peer, variant, count)
                 for peer in peers
                 for variant in PEERS[peer].variants
+                for count in threads
+            ]
+            self._importing = [
+                started("fastnn", peer, count, IMPORTS[peer].file)
+                for peer in imports
                 for count in threads
             ]
             self._ends = ends.pop_all()
@@ -153,8 +168,9 @@ class Team:
     def about(self) -> list[dict[str, Any]]:
         """Return each child's versions, and the FLOP/s of its own product of large matrices."""
         # All are called first, as some are still importing, which would disturb a product.
-        answers = [_answer(child, "about") for child in self.children]
-        for child, answer in zip(self.children, answers, strict=True):
+        every = [*self.children, *self._importing]
+        answers = [_answer(child, "about") for child in every]
+        for child, answer in zip(every, answers, strict=True):
             if "failed" not in answer:
                 seconds = _answer(child, "product", size=_PRODUCT).get("seconds")
                 answer["product"] = 2 * _PRODUCT**3 / seconds if seconds else None
@@ -197,9 +213,31 @@ class Team:
 
     def predict(self, name: str, workload: Workload, rows: int) -> list[Record]:
         """Measure predictions of some rows with all libraries."""
+        case = self._folder / "case.npz"
+        Referee(workload).write_case(case, rows)
+        return self._predicted(self.children, f"prediction of {rows}", name, workload, rows)
+
+    def predict_imported(self, name: str, workload: Workload, rows: int) -> list[Record]:
+        """Measure predictions of some rows by imported networks, beside the libraries of these.
+
+        The variant of fastnn's records is the library that the network comes from.
+        """
+        case = self._folder / "case.npz"
+        exported = self._folder / "network.onnx"
+        whose = {child.variant for child in self._importing}
+        if "ONNX Runtime" in whose:
+            workload.network().to_onnx(exported)
+        Referee(workload).write_case(case, rows, onnx=exported if exported.exists() else None)
+        beside = [child for child in self.children if child.peer in whose]
+        kind = f"imported prediction of {rows}"
+        return self._predicted([*self._importing, *beside], kind, name, workload, rows)
+
+    def _predicted(
+        self, children: list[Child], kind: str, name: str, workload: Workload, rows: int
+    ) -> list[Record]:
+        """Measure predictions of the rows of the case."""
         referee = Referee(workload)
         case = self._folder / "case.npz"
-        referee.write_case(case, rows)
 
         def prepare(child: Child) -> tuple[float, float]:
             found = child.ask("prepare_prediction", case=str(case))
@@ -215,14 +253,13 @@ class Team:
             entrant.record.seconds.append(seconds / calls)
 
         flops = workload.prediction_flops * rows
-        kind = f"prediction of {rows}"
-        entrants = _prepared(self.children, prepare, kind, name, flops)
+        entrants = _prepared(children, prepare, kind, name, flops)
         self._in_rounds(entrants, run)
         return [entrant.record for entrant in entrants]
 
     def _result(self, child: Child) -> Path:
         """Where a child writes what it came to."""
-        return self._folder / f"{self.children.index(child)}.npz"
+        return self._folder / f"{[*self.children, *self._importing].index(child)}.npz"
 
     def _in_rounds(
         self, entrants: list[_Entrant], run: Callable[[_Entrant], None]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..workloads import SERIES, WORKLOADS
 from . import places
-from .children import PEERS
+from .children import IMPORTS, PEERS
 from .measuring import is_trouble
 
 __all__ = ["SECTIONS", "best_of", "fill", "ratio_to_best", "render", "rows_of", "threads_of"]
@@ -17,6 +17,12 @@ __all__ = ["SECTIONS", "best_of", "fill", "ratio_to_best", "render", "rows_of", 
 Results = dict[str, Any]
 
 _OTHERS = [peer for peer in PEERS if peer != "fastnn"]
+
+# What the kinds of records of predictions begin with; the number of rows follows.
+_PREDICTION, _IMPORTED = "prediction of", "imported prediction of"
+
+# What a network came as, where that is not the name of the library that runs it.
+_ORIGINS = {"ONNX Runtime": "ONNX"}
 
 
 def fill(path: Path, results: Results) -> None:
@@ -48,16 +54,20 @@ def render(results: Results, sections: Iterable[str]) -> str:
     return "\n".join(part for section in sections for part in SECTIONS[section](results))
 
 
-def best_of(results: Results, kind: str, name: str, peer: str, threads: int) -> Any:
-    """Return a library's fastest record with at most so many threads, or None.
+def best_of(
+    results: Results, kind: str, name: str, peer: str, threads: int, variant: str | None = None
+) -> Any:
+    """Return the fastest record of a library, or of one of its ways, with at most so many threads.
 
     fastnn is shown with exactly so many threads, so that it does not hide where a second one hurts.
+    There may be none.
     """
     records = [
         record
         for record in results["records"]
         if (record["kind"], record["name"], record["peer"]) == (kind, name, peer)
         and not record["failed"]
+        and variant in (None, record["variant"])
         and (record["threads"] == threads if peer == "fastnn" else record["threads"] <= threads)
     ]
     return min(records, key=lambda record: float(record["median"]), default=None)
@@ -129,7 +139,7 @@ def _prediction(results: Results) -> list[str]:
     rows, names = rows_of(results), _predicted(results)
     if not rows:
         return parts
-    kinds = [f"prediction of {count}" for count in rows]
+    kinds = [f"{_PREDICTION} {count}" for count in rows]
     work = [(kind, name) for kind in kinds for name in names]
     for threads in threads_of(results):
         head = ["network", *map(_rows, rows)]
@@ -145,7 +155,7 @@ def _rows_by_network(results: Results) -> list[str]:
     """Show predictions by rows, a table for each network and number of threads."""
     parts: list[str] = []
     for name in _predicted(results):
-        kinds = {count: f"prediction of {count}" for count in rows_of(results)}
+        kinds = {count: f"{_PREDICTION} {count}" for count in rows_of(results)}
         lines = [(f"{n:,}", kind, name) for n, kind in kinds.items() if _has(results, kind, name)]
         parts += _tables(results, lines, f"Predicting with {name}, {{}}: us per call", "rows")
     if parts and "rows_chart" in results:
@@ -154,18 +164,47 @@ def _rows_by_network(results: Results) -> list[str]:
     return parts
 
 
-def rows_of(results: Results) -> list[int]:
+def _imported(results: Results) -> list[str]:
+    """Show imported networks beside the libraries that they come from."""
+    parts: list[str] = []
+    work = [
+        (f"{_IMPORTED} {count}", name, count)
+        for name in _predicted(results, _IMPORTED)
+        for count in rows_of(results, _IMPORTED)
+    ]
+    measured = {r["peer"] for r in results["records"] if r["kind"].startswith(_IMPORTED)}
+    peers = [peer for peer in IMPORTS if peer in measured]
+    for threads in threads_of(results) if peers else ():
+        head = ["network", "rows"]
+        for peer in peers:
+            head += [f"from {_ORIGINS.get(peer, peer)}, here", peer, "against it"]
+        parts += [f"**Imported networks, {_threads(threads)}: us per call**", "", _row(head)]
+        parts.append(_row(["---"] + ["---:"] * (len(head) - 1)))
+        for kind, name, count in work:
+            cells = [name, f"{count:,}"]
+            for peer in peers:
+                ours = best_of(results, kind, name, "fastnn", threads, peer)
+                theirs = best_of(results, kind, name, peer, threads)
+                both = ours is not None and theirs is not None
+                ratio = f"{theirs['median'] / ours['median']:.2f}x" if both else "-"
+                cells += [_cell(ours), _cell(theirs), ratio]
+            parts.append(_row(cells))
+        parts += ["", *_spread(results, [(kind, name) for kind, name, _ in work], threads)]
+    return parts
+
+
+def rows_of(results: Results, kind: str = _PREDICTION) -> list[int]:
     """Return the numbers of rows that were predicted."""
-    kinds = {record["kind"] for record in results["records"]} - {"training"}
-    return sorted(int(kind.split()[-1]) for kind in kinds)
+    kinds = {record["kind"] for record in results["records"]}
+    return sorted(int(found.split()[-1]) for found in kinds if found.startswith(kind))
 
 
-def _predicted(results: Results) -> list[str]:
+def _predicted(results: Results, kind: str = _PREDICTION) -> list[str]:
     """Return the networks that predicted, the smallest first."""
     found = {
         record["name"]: record["flops"] / int(record["kind"].split()[-1])
         for record in results["records"]
-        if record["kind"] != "training"
+        if record["kind"].startswith(kind)
     }
     return sorted(found, key=lambda name: found[name])
 
@@ -194,6 +233,7 @@ SECTIONS: dict[str, Callable[[Results], list[str]]] = {
     "training": _training,
     "prediction": _prediction,
     "rows": _rows_by_network,
+    "imported": _imported,
     "growth": _growth,
     "chart": _chart,
 }

@@ -51,6 +51,8 @@ class Case:
     activation: str
     last: str
     batch_size: int
+    #: The network as an ONNX file, where it comes as one.
+    onnx: bytes = b""
 
     @property
     def classifies(self) -> bool:
@@ -75,6 +77,7 @@ class Case:
                 activation=str(file["activation"]),
                 last=str(file["last"]),
                 batch_size=int(file["batch_size"]),
+                onnx=file["onnx"].tobytes() if "onnx" in file else b"",
             )
 
 

@@ -22,7 +22,7 @@ class Fastnn(Library):
 
     def prepare(self, case: Case) -> None:
         self.case = case
-        self.net = _network(case)
+        self.net = network_of(case)
         self.first = self.net.get_weights()
 
     def reset(self) -> None:
@@ -45,12 +45,16 @@ class Fastnn(Library):
         return list(zip(values[::2], values[1::2], strict=True))
 
     def predictor(self, case: Case) -> Callable[[], Any]:
-        net = _network(case)
-        rows = case.X[0].copy() if len(case.X) == 1 else case.X
-        return lambda: net(rows)
+        return asked(network_of(case), case)
 
 
-def _network(case: Case) -> fn.Sequential:
+def asked(net: fn.Sequential, case: Case) -> Callable[[], Any]:
+    """Return a function that predicts X, one row as a vector."""
+    rows = case.X[0].copy() if len(case.X) == 1 else case.X
+    return lambda: net(rows)
+
+
+def network_of(case: Case) -> fn.Sequential:
     """Return the network with its first weights."""
     widths = [W.shape[1] for W, _ in case.weights]
     layers = [fn.Dense(units, activation=case.activation) for units in widths[:-1]]

@@ -26,9 +26,11 @@ class OnnxRuntime(Library):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(
-            _model(case).SerializeToString(), options, providers=["CPUExecutionProvider"]
+            case.onnx or _model(case).SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
         )
-        names, given = ["predictions"], {"X": case.X}
+        names, given = [session.get_outputs()[0].name], {session.get_inputs()[0].name: case.X}
         return lambda: session.run(names, given)[0]
 
 
