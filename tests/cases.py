@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import tracemalloc
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -224,3 +226,22 @@ def error(found, expected):
 def flat(arrays):
     """Return arrays as one vector; None among them counts as nothing."""
     return np.concatenate([np.ravel(array) for array in arrays if array is not None])
+
+
+def work(call):
+    """Count the functions that a call calls, and the bytes that it holds at most."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event.endswith("call")
+
+    tracemalloc.start()
+    sys.setprofile(count)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return calls, peak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import DTYPES
+from cases import DTYPES, work
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
@@ -272,6 +273,201 @@ def test_tensors_in_other_files_and_false_sizes_are_refused(tmp_path):
         path.write_bytes(model.SerializeToString())
         with pytest.raises(fn.ModelFileError, match=message):
             fn.from_onnx(path)
+
+
+def many(count, node):
+    """Return the bytes of a file of so many nodes, and a layer."""
+    return made(*(node(n) for n in range(count)), GEMM)
+
+
+def changed(change, *nodes):
+    """Return the bytes of a file in which something was changed that no writer writes."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.ModelProto.FromString(made(*(nodes or [GEMM])))
+    change(model, onnx)
+    return model.SerializeToString()
+
+
+def tensor(**fields):
+    """Return the bytes of a file whose weights are described in another way."""
+
+    def change(model, onnx):
+        model.graph.initializer[0].CopyFrom(onnx.TensorProto(name="W", **fields))
+
+    return changed(change)
+
+
+def labelled(*texts):
+    """Return the bytes of a file with labels of classes."""
+
+    def change(model, onnx):
+        for text in texts:
+            model.metadata_props.add(key="fastnn.classes", value=text)
+
+    return changed(change)
+
+
+def field(number, raw):
+    """Return bytes as a message's field of bytes."""
+    length, size = len(raw), b""
+    while length > 127:
+        size += bytes([length & 127 | 128])
+        length >>= 7
+    return bytes([number << 3 | 2]) + size + bytes([length]) + raw
+
+
+def within_each_other(levels):
+    """Return the bytes of a file of graphs within attributes of nodes within graphs."""
+    raw = b""
+    for _ in range(levels):
+        raw = field(1, field(5, field(6, raw)))
+    return field(7, raw)
+
+
+def chained(count, width):
+    """Return the bytes of a file of so many layers that have their weights in common."""
+    names = ["X", *(f"z{n}" for n in range(count - 1)), "Y"]
+    pairs = itertools.pairwise(names)
+    V = np.ones((width, width), np.float32)
+    return made(*(("Gemm", [one, "V"], other) for one, other in pairs), arrays={"V": V})
+
+
+HOSTILE = {
+    "weights in common": (lambda: chained(300, 200), "much larger than the file"),
+    "weights in common, turned": (
+        lambda: made(*(("Gemm", ["X" if n == 0 else f"z{n - 1}", "V"], f"z{n}", {"transB": 1})
+                       for n in range(200)), outputs=("z199",),
+                     arrays={"V": np.ones((200, 200), np.float32)}),
+        "much larger than the file",
+    ),
+    "very many layers": (lambda: chained(1_500, 1), "more than 1000 layers"),
+    "operators without end": (lambda: chained(19_000, 1), "19000 operators, more than 4000"),
+    "constants without end": (
+        lambda: changed(lambda m, onnx: m.graph.node.extend(
+            [onnx.helper.make_node("Constant", [], [f"c{n}"], value_float=1.0)
+             for n in range(19_000)])),
+        "operators, more than 4000",
+    ),
+    "tensors without end": (
+        lambda: changed(lambda m, onnx: m.graph.initializer.extend(
+            [onnx.TensorProto(name=str(n), data_type=1) for n in range(40_000)])),
+        "40001 tensors, more than 4000",
+    ),
+    "one name for all tensors": (
+        lambda: changed(lambda m, onnx: m.graph.initializer.extend(
+            [m.graph.initializer[0]] * 3_000)),
+        "one name",
+    ),
+    "a tensor that an operator replaces": (
+        lambda: changed(lambda m, onnx: m.graph.node.append(onnx.helper.make_node(
+            "Constant", [], ["W"], value=onnx.numpy_helper.from_array(np.zeros((2, 3)))))),
+        "one name",
+    ),
+    "inputs without end": (
+        lambda: made(GEMM, inputs=[f"i{n}" for n in range(40_000)]), "40000 tensors",
+    ),
+    "versions without end": (
+        lambda: changed(lambda m, onnx: m.opset_import.extend(
+            [onnx.helper.make_opsetid(str(n), 17) for n in range(50_000)])),
+        "versions of operators",
+    ),
+    "a shape without end": (
+        lambda: tensor(data_type=1, dims=[2**62] * 100_000, raw_data=b"x" * 8), "100000 dimensions",
+    ),
+    "a huge shape": (
+        lambda: tensor(data_type=1, dims=[2**62, 2**62], raw_data=b"x" * 8), "as its shape says",
+    ),
+    "an empty shape that is huge": (
+        lambda: tensor(data_type=1, dims=[0, 2**62, 2**62]), r"\.",
+    ),
+    "a shape below zero": (
+        lambda: tensor(data_type=1, dims=[-2, -3], raw_data=b"x" * 24), "as its shape says",
+    ),
+    "more numbers than a shape has": (
+        lambda: tensor(data_type=1, dims=[2, 3], float_data=[1.0] * 300_000), "reshape",
+    ),
+    "texts": (
+        lambda: tensor(data_type=8, dims=[2, 3], string_data=[b"x"] * 6), "no number's, 8",
+    ),
+    "a path": (
+        lambda: tensor(data_type=1, dims=[2, 3], data_location=1, external_data=[
+            {"key": "location", "value": "../../../etc/passwd"}]),
+        "lies in another file",
+    ),
+    "a device": (
+        lambda: tensor(data_type=1, dims=[2, 3], external_data=[
+            {"key": "location", "value": "/dev/zero"}]),
+        "lies in another file",
+    ),
+    "a long operator": (lambda: made(("x" * 900_000, ["X", "W"], "Y")), "bytes, more than 10000"),
+    "a long name": (lambda: made(("Gemm", ["X", "w" * 900_000], "Y")), "bytes, more than 10000"),
+    "reads without end": (
+        lambda: made(("Gemm", ["X", *["W"] * 200_000], "Y")), "bytes, more than 10000",
+    ),
+    "attributes without end": (
+        lambda: made((*GEMM, {f"a{n}": 1 for n in range(20_000)})), "bytes, more than 10000",
+    ),
+    "a long attribute": (
+        lambda: made((*GEMM, {"perm": [1] * 500_000})), "bytes, more than 10000",
+    ),
+    "sums without end": (
+        lambda: many(3_900, lambda n: ("Add", ["X", "X"] if n == 0 else [f"s{n - 1}", "X"],
+                                       f"s{n}")),
+        r"\.",
+    ),
+    "graphs within graphs": (lambda: within_each_other(3_000), "does not parse"),
+    "functions": (
+        lambda: changed(lambda m, onnx: m.functions.add(name="Gemm")), "functions",
+    ),
+    "labels twice": (
+        lambda: labelled(*['{"dtype":"<i8","values":[1,2,3]}'] * 2), "more than once",
+    ),
+    "labels under one name": (
+        lambda: labelled('{"dtype":"<i8","values":[1,2,3],"values":[3,2,1]}'), "everything once",
+    ),
+    "labels without end": (
+        lambda: labelled('{"dtype":"<i8","values":[' + "1," * 450_000 + "1]}"), "at most 40",
+    ),
+    "texts as labels without end": (
+        lambda: labelled('{"dtype":"<U1","values":[' + '"a",' * 200_000 + '"a"]}'), "fewer names",
+    ),
+    "deep labels": (lambda: labelled("[" * 900_000), "at most"),
+    "a label without end": (
+        lambda: labelled('{"dtype":"<i8","values":[' + "1" * 900_000 + "]}"), "19 digits",
+    ),
+    "labels that are no numbers": (
+        lambda: labelled('{"dtype":"<f8","values":[NaN,1,2]}'), "NaN",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_before_it_takes_time_or_memory(name, tmp_path):
+    pytest.importorskip("onnx")
+    make, message = HOSTILE[name]
+    path, raw = tmp_path / "net.onnx", make()
+    path.write_bytes(raw)
+
+    def refused():
+        with pytest.raises(fn.ModelFileError, match=f"net.onnx.*{message}") as caught:
+            fn.from_onnx(path)
+        assert len(str(caught.value)) < 600
+
+    calls, peak = work(refused)
+    assert calls < 200_000
+    assert peak <= 2 * len(raw) + (1 << 24)
+
+
+def test_the_honest_twins_of_the_hostile_files_are_read(tmp_path):
+    pytest.importorskip("onnx")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(labelled('{"dtype":"<i8","values":[1,2,3]}'))
+    assert fn.from_onnx(path).classes.tolist() == [1, 2, 3]
+    path.write_bytes(tensor(data_type=1, dims=[2, 3], float_data=[1.0] * 6))
+    assert fn.from_onnx(path).weights[0].tolist() == [[1.0] * 3] * 2
+    # Small weights may be common to some layers, and a network may be deep.
+    path.write_bytes(chained(1_000, 1))
+    assert len(fn.from_onnx(path).layers) == 1_000
 
 
 def test_damaged_files_are_refused_or_read(tmp_path):

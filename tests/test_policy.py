@@ -190,8 +190,9 @@ ALLOWED = {
     "exports.made": {"layers", "network"},
     "exports.onnx_graph": {"exports.parts", "exports.plain"},
     "exports.onnx_in": {
-        "errors", "exports.made", "exports.onnx_match", "exports.onnx_parts", "labels", "layers",
-        "machine.system", "names", "network", "residual", "slopes",
+        "errors", "exports.made", "exports.onnx_match", "exports.onnx_parts",
+        "formats.safetensors", "labels", "layers", "machine.system", "names", "network", "residual",
+        "slopes",
     },
     "exports.onnx_match": {"exports.onnx_graph"},
     "exports.onnx_out": {"exports.onnx_answers", "exports.onnx_graph", "exports.plain", "labels"},

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import stat
-import sys
 import threading
 import time
 import tracemalloc
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cases import work
 
 import fastnn as fn
 from fastnn.activations import ACTIVATIONS
@@ -596,25 +596,6 @@ MANY = {
     ),
     "beginnings of metadata": ("{" + '"__metadata__" ,' * 50_000 + "}", 0),
 }  # fmt: skip
-
-
-def work(call):
-    """Count the functions that a call calls, and the bytes that it holds at most."""
-    calls = 0
-
-    def count(frame, event, argument):
-        nonlocal calls
-        calls += event.endswith("call")
-
-    tracemalloc.start()
-    sys.setprofile(count)
-    try:
-        call()
-    finally:
-        sys.setprofile(None)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    return calls, peak
 
 
 @pytest.mark.parametrize("header", MANY.values(), ids=MANY)

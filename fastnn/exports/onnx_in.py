@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from fastnn.errors import ModelFileError
 from fastnn.exports.made import Held, network_of
 from fastnn.exports.onnx_match import Chain, activation_at, part_at
 from fastnn.exports.onnx_parts import Widths, active, made_part
+from fastnn.formats.safetensors import parse
 from fastnn.labels import labels_of
 from fastnn.layers import Dense, Dropout
 from fastnn.machine.system import file_name, read_regular
@@ -28,7 +29,16 @@ Array = NDArray[Any]
 _Read: TypeAlias = tuple[list[Held], str, Widths]
 
 _NEWEST_OPSET = 23
-_MOST_NODES = 20_000
+# More than networks of a thousand layers have, and so few that a hostile file is refused before it
+# takes time.
+_MOST_NODES = 4_000
+_MOST_TENSORS = 4_000
+_MOST_LAYERS = 1_000
+_MOST_DOMAINS = 100
+_MOST_NODE_BYTES = 10_000
+_MOST_DIMENSIONS = 32
+# What small arrays that several layers share may add: biases of zero, slopes.
+_SHARED_BYTES = 65_536
 _LONGEST_LABELS = 1_000_000
 # Types of tensors that are read; a layer refuses all but float32 and float64 by name.
 _TYPES = {1, 2, 3, 5, 6, 7, 9, 10, 11}
@@ -78,15 +88,26 @@ def from_onnx(path: str | os.PathLike[str]) -> Sequential:
     except ImportError as problem:
         raise ImportError("from_onnx needs onnx: python -m pip install onnx.") from problem
     try:
-        return _network(onnx.ModelProto.FromString(read_regular(name)), onnx)
+        raw = read_regular(name)
+        model, room = onnx.ModelProto.FromString(raw), 2 * len(raw) + _SHARED_BYTES
+        del raw  # as large as the model
+        return _network(model, room, onnx)
     except DecodeError:
         raise ModelFileError(f"{name!r} is not a readable ONNX file: it does not parse.") from None
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
         raise ModelFileError(f"{name!r} is not a readable ONNX network: {problem}") from None
 
 
-def _network(model: Any, onnx: Any) -> Sequential:
-    """Return the network of a parsed file, or raise ValueError."""
+def _network(model: Any, room: int, onnx: Any) -> Sequential:
+    """Return the network of a parsed file, of at most so many bytes, or raise ValueError."""
+    graph = model.graph
+    for count, most, what in (
+        (len(model.opset_import), _MOST_DOMAINS, "versions of operators"),
+        (len(graph.node), _MOST_NODES, "operators"),
+        (max(len(graph.initializer), len(graph.input)), _MOST_TENSORS, "tensors"),
+    ):
+        if count > most:
+            raise ValueError(f"it has {count} {what}, more than {most}.")
     versions = {one.domain: one.version for one in model.opset_import}
     if set(versions) - {"", "ai.onnx"}:
         raise ValueError(f"it uses operators of {describe(sorted(versions)[-1])}.")
@@ -94,18 +115,22 @@ def _network(model: Any, onnx: Any) -> Sequential:
         raise ValueError(
             f"its operators are of version {max(versions.values())}, newer than {_NEWEST_OPSET}."
         )
-    graph = model.graph
-    if len(graph.node) > _MOST_NODES:
-        raise ValueError(f"it has {len(graph.node)} operators, more than {_MOST_NODES}.")
     if model.functions or graph.sparse_initializer:
         raise ValueError("it has functions or sparse tensors of its own.")
-    arrays = {one.name: _tensor(one, onnx) for one in graph.initializer}
-    if len(arrays) != len(graph.initializer):
-        raise ValueError("several of its tensors have one name.")
-    nodes = []
     for node in graph.node:
         if len(node.output) != 1:
             raise ValueError(f"its operator {describe(node.op_type)} has several results, or none.")
+        if node.op_type != "Constant" and node.ByteSize() > _MOST_NODE_BYTES:
+            raise ValueError(
+                f"its operator {describe(node.op_type)} takes {node.ByteSize()} bytes, more than "
+                f"{_MOST_NODE_BYTES}."
+            )
+    names = {one.name for one in graph.initializer} | {node.output[0] for node in graph.node}
+    if len(names) != len(graph.initializer) + len(graph.node):
+        raise ValueError("several of its tensors have one name.")
+    arrays = {one.name: _tensor(one, onnx) for one in graph.initializer}
+    nodes = []
+    for node in graph.node:
         if node.op_type == "Constant":
             arrays[node.output[0]] = _constant(node, onnx)
         else:
@@ -115,7 +140,7 @@ def _network(model: Any, onnx: Any) -> Sequential:
         raise ValueError(
             f"it must have one input and one output; it has {len(given)} and {len(graph.output)}."
         )
-    layers, end, (inputs, _) = _layers(Chain(nodes, arrays, onnx), given[0])
+    layers, end, (inputs, _) = _layers(Chain(nodes, arrays, onnx, room), given[0])
     if end != graph.output[0].name:
         raise ValueError("its output is not the end of a chain of layers.")
     if not layers or inputs is None:
@@ -123,9 +148,12 @@ def _network(model: Any, onnx: Any) -> Sequential:
     if len(set(_dtypes(layers))) != 1:
         raise ValueError("its layers are of several dtypes.")
     net = network_of(layers, inputs)
-    for entry in model.metadata_props:
-        if entry.key == "fastnn.classes" and len(entry.value) <= _LONGEST_LABELS:
-            net.classes = labels_of(json.loads(entry.value))
+    labels = [one.value for one in model.metadata_props if one.key == "fastnn.classes"]
+    if len(labels) > 1:
+        raise ValueError("it has labels of classes more than once.")
+    if labels and len(labels[0]) <= _LONGEST_LABELS:
+        what = "its labels of classes"
+        net.classes = labels_of(parse(labels[0].encode(), what, values=net.outputs))
     return net
 
 
@@ -138,14 +166,17 @@ def _constant(node: Any, onnx: Any) -> Array:
 
 def _tensor(tensor: Any, onnx: Any) -> Array:
     """Return an initializer's numbers, which must be in the file."""
-    what = f"tensor {describe(tensor.name)}"
+    wrong = ""
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-        raise ValueError(f"its {what} lies in another file.")
-    if tensor.data_type not in _TYPES:
-        raise ValueError(f"its {what} is of a type that is no number's, {tensor.data_type}.")
-    size = int(np.prod([int(n) for n in tensor.dims], dtype=object)) if tensor.dims else 1
-    if size < 0 or size > tensor.ByteSize():
-        raise ValueError(f"its {what} is not as long as its shape says.")
+        wrong = "lies in another file"
+    elif tensor.data_type not in _TYPES:
+        wrong = f"is of a type that is no number's, {tensor.data_type}"
+    elif len(tensor.dims) > _MOST_DIMENSIONS:
+        wrong = f"has {len(tensor.dims)} dimensions"
+    elif min(tensor.dims, default=0) < 0 or math.prod(tensor.dims) > tensor.ByteSize():
+        wrong = "is not as long as its shape says"
+    if wrong:
+        raise ValueError(f"its tensor {describe(tensor.name)} {wrong}.")
     return np.asarray(onnx.numpy_helper.to_array(tensor))
 
 
@@ -177,7 +208,18 @@ def _layers(chain: Chain, source: str, width: int | None = None, depth: int = 0)
         if None not in (width, widths[0]) and width != widths[0]:
             raise ValueError(f"a layer reads {widths[0]} columns where there are {width}.")
         reads, width = widths[0] if reads is None else reads, widths[1]
+        _count(chain, held)
         found.append(held)
+
+
+def _count(chain: Chain, held: Held) -> None:
+    """Count a layer and its bytes: a chain whose layers share weights has no end otherwise."""
+    chain.layers += 1
+    chain.room -= sum(array.nbytes for array in held.parameters + held.buffers)
+    if chain.layers > _MOST_LAYERS:
+        raise ValueError(f"it has more than {_MOST_LAYERS} layers.")
+    if chain.room < 0:
+        raise ValueError("its layers share tensors, and are much larger than the file.")
 
 
 def _sum(

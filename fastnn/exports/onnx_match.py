@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -29,6 +30,10 @@ class Chain:
         Its constants.
     onnx : module
         The package.
+    room : int
+        Bytes that the arrays of further layers may have.
+    layers : int
+        How many were read.
     at : int
         The next one.
     stop : int
@@ -40,6 +45,8 @@ class Chain:
     nodes: list[Any]
     arrays: dict[str, Array]
     onnx: Any
+    room: int
+    layers: int = 0
     at: int = 0
     stop: int = 0
     sums: dict[str, list[int]] = field(default_factory=dict)
@@ -132,20 +139,40 @@ _READ: tuple[tuple[str, tuple[Node, ...]], ...] = tuple(
         ("LeakyRelu", lambda n: n("LeakyRelu", None, alpha="alpha")),
     )
 )
-_PARTS = (
-    *((name, pattern) for name, patterns in PARTS.items() for pattern in patterns),
-    *SINGLE.items(),
-    *_READ,
+_Patterns: TypeAlias = dict[str, list[tuple[str, tuple[Node, ...]]]]
+
+
+def _by_first(patterns: Iterable[tuple[str, tuple[Node, ...]]]) -> _Patterns:
+    """Return patterns by their first operator: few of them begin as the next nodes do."""
+    found: _Patterns = {}
+    for name, pattern in patterns:
+        if pattern:
+            found.setdefault(pattern[0].operator, []).append((name, pattern))
+    return found
+
+
+_ACTIVATIONS = _by_first((name, one) for name, every in PATTERNS.items() for one in every)
+_PARTS = _by_first(
+    (
+        *((name, pattern) for name, patterns in PARTS.items() for pattern in patterns),
+        *SINGLE.items(),
+        *_READ,
+    )
 )
+
+
+def _next(chain: Chain, patterns: _Patterns) -> Sequence[tuple[str, tuple[Node, ...]]]:
+    """Return the patterns that begin with the next node's operator."""
+    node = chain.peek()
+    return () if node is None else patterns.get(node.op_type, ())
 
 
 def activation_at(chain: Chain, z: str) -> tuple[str, str]:
     """Return the activation whose operators come next, the longest of several, and its result."""
     best: tuple[int, str] = (0, "identity")
-    for name, patterns in PATTERNS.items():
-        for pattern in patterns:
-            if len(pattern) > best[0] and _match(chain, z, pattern) is not None:
-                best = (len(pattern), name)
+    for name, pattern in _next(chain, _ACTIVATIONS):
+        if len(pattern) > best[0] and _match(chain, z, pattern) is not None:
+            best = (len(pattern), name)
     chain.at += best[0]
     return best[1], chain.nodes[chain.at - 1].output[0] if best[0] else z
 
@@ -153,7 +180,7 @@ def activation_at(chain: Chain, z: str) -> tuple[str, str]:
 def part_at(chain: Chain, z: str) -> tuple[str, dict[str, Any], str] | None:
     """Return the layer of another kind that comes next, what it has by name, and its result."""
     best: tuple[int, str, dict[str, Any]] = (0, "", {})
-    for name, pattern in _PARTS:
+    for name, pattern in _next(chain, _PARTS):
         if len(pattern) > best[0]:
             named = _match(chain, z, pattern)
             if named is not None:
