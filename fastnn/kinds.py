@@ -31,8 +31,8 @@ from fastnn.scaling import Standardize, measured
 from fastnn.slopes import PReLU
 
 __all__ = [
-    "KINDS", "LAYERS", "Array", "Kind", "check_widths", "coded_columns", "columns_of",
-    "drop_numbers", "from_dict", "kind_of", "spelt", "to_dict",
+    "KINDS", "LAYERS", "Array", "Kind", "check_activation", "check_widths", "coded_columns",
+    "columns_of", "drop_numbers", "from_dict", "kind_of", "spelt", "to_dict",
 ]  # fmt: skip
 
 
@@ -370,14 +370,24 @@ def from_dict(data: object) -> Layer:
         given["layers"] = [from_dict(part) for part in given["layers"]]
     if "schedule" in given:
         given["schedule"] = schedules.from_dict(given["schedule"])
-    name = given.get("activation")
+    check_activation(given.get("activation"))
+    layer: Layer = record(**given)
+    return layer
+
+
+def check_activation(name: object) -> None:
+    """Refuse the name of an activation that a file has and nobody has made yet.
+
+    Raises
+    ------
+    ValueError
+        If no activation is called so; whatever is no text is left to the layer.
+    """
     if isinstance(name, str) and name not in own.ACTIVATIONS and _is_unknown(name):
         raise ValueError(
             "its activation must be one of the library's, or one of the user's own that was made "
             f"before, by fastnn.CustomActivation(..., name=...); got {describe(name)}."
         )
-    layer: Layer = record(**given)
-    return layer
 
 
 def _is_unknown(name: str) -> bool:

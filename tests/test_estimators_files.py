@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import f1_score, make_scorer
 
 import fastnn as fn
+from fastnn import own
 from fastnn.estimators.kinds import KINDS, record_of
 from fastnn.formats import safetensors
 from fastnn.formats.plain_values import from_plain, to_plain
@@ -404,6 +405,49 @@ def raw(tmp_path_factory):
     return path.read_bytes()
 
 
+SQUARE = fn.CustomActivation(lambda z: z * z, lambda z: 2.0 * z, name="kept_square")
+FOURTH = fn.CustomLoss(
+    lambda a, y: (a - y) ** 4, lambda a, y: 4.0 * (a - y) ** 3, name="kept_fourth"
+)
+OWN = {
+    "activation": lambda square, fourth: fn.MLPRegressor(
+        hidden_layer_sizes=(3,), activation=square, max_iter=2
+    ),
+    "layers": lambda square, fourth: fn.MLPRegressor(
+        layers=[fn.Dense(4, square), fn.Dropout(0.1)], max_iter=2
+    ),
+    "name": lambda square, fourth: fn.MLPRegressor(
+        layers=[fn.Residual([fn.Dense(3, square.name)])], max_iter=2
+    ),
+    "loss": lambda square, fourth: fn.MLPRegressor(
+        hidden_layer_sizes=(3,), loss=fourth, max_iter=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_functions_of_the_user_s_own_are_kept_by_name(name, tmp_path):
+    model = OWN[name](SQUARE, FOURTH).set_params(random_state=0).fit(X, X[:, 0])
+    path = tmp_path / "model"
+    model.save(path)
+    again = fn.load_estimator(path)
+    assert again.get_params()["loss"] == model.loss
+    assert again.get_params()["activation"] == model.activation
+    assert same(state(again), state(model))
+    assert again.predict(X).tobytes() == model.predict(X).tobytes()
+    assert same(state(again.partial_fit(X, X[:, 0])), state(model.partial_fit(X, X[:, 0])))
+    # A file holds no code: elsewhere the functions must have been made first.
+    table, one = (own.LOSSES, FOURTH) if name == "loss" else (own.ACTIVATIONS, SQUARE)
+    del table[one.name]
+    try:
+        maker = rf"made before, by fastnn\.{type(one).__name__}\(\.\.\., name=\.\.\.\)"
+        with pytest.raises(fn.ModelFileError, match=f"{maker}; got '{one.name}'"):
+            fn.load_estimator(path)
+    finally:
+        table[one.name] = one
+    assert fn.load_estimator(path).get_params().keys() == model.get_params().keys()
+
+
 def test_every_damaged_byte_is_noticed(raw, tmp_path):
     path, rng = tmp_path / "damaged", random.Random(0)
     for place in range(len(raw)):
@@ -522,6 +566,12 @@ HOSTILE = {
     "a dropout": put("parameters", "dropout", [2.0]),
     "threads": put("parameters", "n_threads", 0),
     "an unknown solver": put("parameters", "solver", "newton"),
+    "a function that nobody made": lambda d, a: d["parameters"].update(
+        activation=[{"made": ["CustomActivation", "os"]}, 0]),
+    "a function that is a list": lambda d, a: d["parameters"].update(
+        activation=[{"made": ["CustomActivation", ["relu"]]}, 0]),
+    "a loss in the place of an activation": lambda d, a: d["parameters"].update(
+        activation=[{"made": ["CustomLoss", "kept_fourth"]}, 0]),
     "an array less": lambda d, a: a.pop("coefs_.0"),
     "an array more": stored("more.0", np.zeros(3)),
     "an array of bytes": stored("coefs_.0", np.zeros((3, 2), np.uint8)),

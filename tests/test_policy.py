@@ -129,7 +129,9 @@ ALLOWED = {
         "kernels.codes", "layout", "losses", "path", "predicting.predictor", "sharing", "sparse",
     },
     "estimators.blas": set(),
-    "estimators.kinds": {"callbacks", "formats.plain_values", "names", "pickles", "schedules"},
+    "estimators.kinds": {
+        "callbacks", "formats.plain_values", "kinds", "names", "own", "pickles", "schedules",
+    },
     "estimators.learnt": {
         "activations", "estimators.kinds", "estimators.layered", "estimators.parameters", "names",
         "optimizers", "schedules",

@@ -6,15 +6,17 @@ held against one that NumPy made, as the generators themselves read where it poi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from fastnn import pickles
+from fastnn import own, pickles
 from fastnn.callbacks import EarlyStopping
 from fastnn.formats.plain_values import Kind
+from fastnn.kinds import check_activation
 from fastnn.names import describe, lookup
 from fastnn.schedules import FromFunction
 
@@ -63,10 +65,29 @@ def record_of(name: str, values: Any) -> Any:
     TypeError, ValueError
         If there is no such record, or the fields are not its own.
     """
+    if isinstance(values, dict):
+        check_activation(values.get("activation"))
     record = pickles.record(name, values)
     later = (one.name for one in fields(record) if one.metadata.get("later"))
     check_keys({**dict.fromkeys(later), **values}, pickles.fields_of(record), name)
     return record
+
+
+def _kind_of_own(kind: type, made: Mapping[str, Any]) -> Kind:
+    """Return how functions of the user's own are kept: by the name that they are registered under.
+
+    A file holds no code, so that they must have been made again before it is read.
+    """
+
+    def made_before(name: Any) -> Any:
+        if not isinstance(name, str) or name not in made:
+            raise ValueError(
+                f"a function of the user's own must have been made before, by "
+                f"fastnn.{kind.__name__}(..., name=...); got {describe(name)}."
+            )
+        return made[name]
+
+    return Kind(kind.__name__, kind, lambda one: str(one.name), made_before)
 
 
 def _type_name(kind: type) -> str:
@@ -159,6 +180,8 @@ _METHODS = ("fit", "partial_fit", "score")
 
 KINDS = (
     *(_ofrecord_of(name) for name, kind in pickles.RECORDS.items() if kind is not FromFunction),
+    _kind_of_own(own.CustomActivation, own.ACTIVATIONS),
+    _kind_of_own(own.CustomLoss, own.LOSSES),
     Kind("EarlyStopping", EarlyStopping, _stopping, _stopping_of),
     Kind("RandomState", np.random.RandomState, _random_state, _random_state_of),
     Kind("MetadataRequest", MetadataRequest, _requests, _requests_of),
