@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
-from xml.sax.saxutils import escape
 
 from fastnn.layers import Layer
 from fastnn.reporting.description import Described, described, whole
@@ -74,7 +74,9 @@ def _picture(width: float, height: float, title: str, parts: Iterable[str]) -> S
 
 def _plain(text: object) -> str:
     """Return a text as it may stand in XML, where most control characters may not."""
-    return escape(re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", str(text)))
+    known = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", str(text))
+    # As `xml.sax.saxutils.escape`, whose module would import those for the web.
+    return escape(known, quote=False)
 
 
 def _text(
