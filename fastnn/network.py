@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Never, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Never, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -27,9 +27,6 @@ from fastnn.checkpoints import newest
 from fastnn.data import Data
 from fastnn.differentiable import Differentiable
 from fastnn.errors import DivergenceError, FitWarning, ModelFileError
-from fastnn.exports.c_source import c_source, check_identifier
-from fastnn.exports.plain import PlainNetwork, Quantized, Trial
-from fastnn.exports.python_source import python_source
 from fastnn.fitting import kept
 from fastnn.fitting.epochs import metric_values
 from fastnn.fitting.feeds import Feed, read_blocks
@@ -81,6 +78,9 @@ from fastnn.target_scale import (
     target_scale_of,
 )
 from fastnn.tracing import Trace
+
+if TYPE_CHECKING:
+    from fastnn.exports.plain import PlainNetwork
 
 __all__ = ["Sequential", "load"]
 
@@ -2561,6 +2561,9 @@ class Sequential(Differentiable):
                 "quantize='int8' needs X: examples like those that will come, on which its cost "
                 "is measured."
             )
+        from fastnn.exports.c_source import c_source, check_identifier
+        from fastnn.exports.plain import Quantized, Trial
+
         name = check_identifier(name)
         plain, rows = self._exported(X)
         levels = Quantized.of(plain, rows) if quantize and rows is not None else None
@@ -2604,6 +2607,9 @@ class Sequential(Differentiable):
         array([[1.5],
                [3.5]], dtype=float32)
         """
+        from fastnn.exports.plain import Trial
+        from fastnn.exports.python_source import python_source
+
         plain, rows = self._exported(X)
         text = python_source(plain, Trial.of(plain, rows))
         write_atomically(path, [text.encode()])
@@ -2715,6 +2721,8 @@ class Sequential(Differentiable):
         self, X: ArrayLike | None, apart: bool = False
     ) -> tuple[PlainNetwork, Floats | None]:
         """Return the network as plain arrays, of one state, and checked rows if there are any."""
+        from fastnn.exports.plain import PlainNetwork
+
         layout = self.layout
         rows = None if X is None else self._readable(gate.features(X, self.dtype, layout.inputs))
         parameters = self._shown.copied(self._parameters.copy)

@@ -277,7 +277,7 @@ ALLOWED = {
     },
     "network": {
         "averages", "backends", "blocks", "callbacks", "checkpoints", "data", "differentiable",
-        "errors", "exports.c_source", "exports.plain", "exports.python_source", "fitting.epochs",
+        "errors", "fitting.epochs",
         "fitting.feeds", "fitting.fitstate", "fitting.jobs", "fitting.kept", "fitting.measuring",
         "fitting.settings", "fitting.splitting", "fitting.states", "fitting.validation",
         "formats.safetensors", "gate", "hints", "history", "initializers", "kernels.codes", "kinds",
@@ -574,7 +574,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 
-# Imports inside functions, which keep the compiler unloaded until it is used.
+# Imports inside functions, which keep the compiler, and ways out, unloaded until they are used.
 LAZY = {
     "__init__": {"hints", "machine.uninterrupted", "words"},
     "predicting.compiled": {"kernels.embedded", "kernels.thunks"},
@@ -592,7 +592,10 @@ LAZY = {
     "estimators.onnx_files": {"exports.onnx_out"},
     "history": {"reporting.drawing", "reporting.pictures"},
     "native": {"kernels.order", "kernels.scaling"},
-    "network": {"exports.keras_out", "exports.onnx_out", "exports.torch_out"},
+    "network": {
+        "exports.c_source", "exports.keras_out", "exports.onnx_out", "exports.plain",
+        "exports.python_source", "exports.torch_out",
+    },
     "own": {"kernels.own_functions", "reference"},
     "pickles": {""},
     "predicting.predictor": {
