@@ -13,7 +13,7 @@ from .compare.children import PEERS, is_installed
 from .compare.measuring import QUICK
 from .compare.tables import best_of
 from .cores import THREADS
-from .measures import unit
+from .units import unit
 from .workloads import NETWORKS
 
 _WORKLOADS = ["8-32-32-1 b32", "64-100-10 b200", "784-128-10 b128", "4-32-16-4 tanh full"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import fastnn as fn
 
-from .measures import unit
+from .units import unit
 from .workloads import NETWORKS, WORKLOADS
 
 _FITS = ["8-32-32-1 b32", "64-100-10 b200", "784-128-10 b128", "4-32-16-4 tanh full"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import fastnn as fn
 
-from .measures import unit
+from .units import unit
 from .workloads import NETWORKS, WORKLOADS
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import fastnn as fn
 
 from .cores import THREADS, keep_to, physical_cores
-from .measures import unit
+from .units import unit
 
 DTYPES = ("float32", "float64")
 

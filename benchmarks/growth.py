@@ -18,7 +18,8 @@ import numpy as np
 import fastnn as fn
 
 from .cores import keep_to, physical_cores
-from .measures import best_seconds, unit
+from .measures import best_seconds
+from .units import unit
 from .workloads import SERIES
 
 

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / ".asv" / "results"
 KEPT = ROOT / "benchmarks" / "results"
 
-# What is measured: suites that an old commit's library can be imported by, without the others.
+# What is measured: a suite that knows of the library what every commit has, its public names.
 BENCHMARKS = "chosen."
-SUITE = ("__init__.py", "chosen.py", "cores.py", "measures.py", "peak.py", "workloads.py")
+SUITE = ("__init__.py", "chosen.py", "units.py", "workloads.py")
 # What of a machine is told: not its name.
 TOLD = ("arch", "cpu", "num_cpu", "os")
 

@@ -15,8 +15,9 @@ import numpy as np
 import fastnn as fn
 
 from .cores import THREADS, keep_to, physical_cores
-from .measures import best_seconds, share_of_peak, unit
+from .measures import best_seconds, share_of_peak
 from .peak import fma_peak
+from .units import unit
 
 # Rows of a batch x width: powers of two, something between them, and more than a cache holds.
 SHAPES = {

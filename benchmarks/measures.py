@@ -1,30 +1,18 @@
-"""What the suites share: a unit for a score, and a rate as a fraction of the measured peak."""
+"""What the suites share: the best time of a call, and a rate as a fraction of the measured peak."""
 
 from __future__ import annotations
 
 import gc
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from .peak import fma_peak
 
-__all__ = ["best_seconds", "share_of_peak", "unit"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+__all__ = ["best_seconds", "share_of_peak"]
 
 # Seconds of a run, at least; how many runs, and how long all of them may take.
 _RUN, _RUNS, _ALL = 0.01, 7, 0.5
-
-
-def unit(name: str) -> Callable[[Function], Function]:
-    """Set the unit of a score."""
-
-    def decorate(function: Function) -> Function:
-        function.unit = name  # type: ignore[attr-defined]
-        return function
-
-    return decorate
 
 
 def best_seconds(work: Callable[[], Any]) -> float:

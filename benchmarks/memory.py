@@ -11,7 +11,7 @@ import numpy as np
 
 import fastnn as fn
 
-from .measures import unit
+from .units import unit
 
 # The input: as the kernels need it, or of another dtype, or of another order.
 _GIVEN: dict[str, Callable[[Any], Any]] = {

@@ -9,7 +9,8 @@ import numpy as np
 import fastnn as fn
 
 from .cores import THREADS, keep_to, physical_cores
-from .measures import best_seconds, share_of_peak, unit
+from .measures import best_seconds, share_of_peak
+from .units import unit
 from .workloads import NETWORKS
 
 DTYPES = ("float32", "float64")

@@ -13,8 +13,8 @@ import numpy as np
 from .cores import keep_to, physical_cores
 from .drop_in import DTYPES, classifier
 from .estimators.work import DATA, FITS, PREDICTIONS
-from .measures import unit
 from .memory import CLEAR, RESET_PEAK, kilobytes
+from .units import unit
 
 _FITS = [name for name in FITS if "sparse" in name]
 _PREDICTIONS = [name for name in PREDICTIONS if "sparse" in name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .cores import THREADS, keep_to, physical_cores
-from .measures import share_of_peak, unit
+from .measures import share_of_peak
+from .units import unit
 from .workloads import WORKLOADS
 
 DTYPES = ("float32", "float64")

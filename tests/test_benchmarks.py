@@ -1187,6 +1187,17 @@ def test_what_is_kept_of_commits_names_no_machine(tmp_path, monkeypatch):
     assert json.loads(written.read_text())["results"].keys() == {"chosen.ChosenRow.track_row"}
 
 
+def test_what_measures_old_commits_knows_of_the_library_its_public_names_alone():
+    from benchmarks import history
+
+    inside = re.compile(r"^\s*(from fastnn|import fastnn\.)", re.MULTILINE)
+    own = re.compile(r"^\s*from \.(\w*)", re.MULTILINE)
+    for name in history.SUITE:
+        text = (ROOT / "benchmarks" / name).read_text("utf-8")
+        assert not inside.search(text), name
+        assert {f"{other}.py" for other in own.findall(text)} <= set(history.SUITE), name
+
+
 def test_kept_results_are_of_the_commits_that_are_listed():
     from benchmarks import history
 
