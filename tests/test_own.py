@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import functools
 import math
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,6 +121,40 @@ def test_threads_change_no_bit():
         mine.fit(X, y, "own_squares", epochs=2, batch_size=150, threads=threads)
         found.append(mine.parameters.tobytes())
     assert len(set(found)) == 1
+
+
+# Elementary functions of all numbers that they are defined for, by what they are made of.
+ELEMENTARY = {
+    "exp": lambda z: math.exp(z),
+    "expm1": lambda z: math.expm1(z),
+    "log": lambda z: math.log(z * z + 0.1),
+    "log1p": lambda z: math.log1p(z * z),
+    "log1p_of_exp": lambda z: math.log1p(math.exp(z)),
+    "log1p_below_0": lambda z: math.log1p(-1 / (1 + z * z)) if z < -0.1 or z > 0.1 else 0.0,
+    "tanh": lambda z: np.tanh(z),
+    "sin": lambda z: math.sin(z),
+    "cos": lambda z: np.cos(z),
+}
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ELEMENTARY)
+def test_elementary_functions_are_python_s_far_from_0_too(name, dtype):
+    from numba.core import types
+
+    from fastnn.kernels.own_functions import _value_loop
+
+    function = ELEMENTARY[name]
+    made = SimpleNamespace(functions=(function, function))
+    z = np.linspace(-20, 20, 1001).astype(dtype)
+    found = z.copy()
+    loop = _value_loop(made, getattr(types, dtype))
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+    prototype(loop.address)(found.ctypes.data, len(found))
+    # On numbers of float64, whose argument is rounded less.
+    expected = np.array([function(float(one)) for one in z])
+    assert np.allclose(found, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @pytest.mark.jit

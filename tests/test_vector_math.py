@@ -28,6 +28,7 @@ BOUNDS = {
     "expm1": 2.3,
     "log": 1.0,
     "log1p": 1.0,
+    "log1p_of_any": 1.5,
     "tanh": 2.7,
     "sigmoid": 2.5,
     "softplus": 1.8,
@@ -130,6 +131,7 @@ REFERENCES = {
     "expm1": np.expm1,
     "log": np.log,
     "log1p": np.log1p,
+    "log1p_of_any": np.log1p,
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "softplus": softplus,
@@ -231,6 +233,8 @@ def dense(name, dtype):
         return np.concatenate([x[x <= 1], rng.uniform(0, 1, 600_000)]).astype(dtype)
     if name == "log":
         return np.concatenate([x, rng.uniform(0.5, 2, 600_000)]).astype(dtype)
+    if name == "log1p_of_any":
+        return np.concatenate([x, -x[x < 1], rng.uniform(-1, 1, 600_000)]).astype(dtype)
     if name in ("sin", "cos"):
         # Also next to where they are 0.
         zeros = (
@@ -289,6 +293,10 @@ def test_an_error_is_stated_where_the_function_stands(name):
             [("nan", "nan"), ("inf", "inf"), ("-inf", "nan"), (0, "-inf"), (-1, "nan"), (1, 0)],
         ),
         ("log1p", [("nan", "nan"), (0, 0), (1, np.log(2))]),
+        (
+            "log1p_of_any",
+            [("nan", "nan"), ("inf", "inf"), ("-inf", "nan"), (-1, "-inf"), (-2, "nan"), (0, 0)],
+        ),
         ("tanh", [("nan", "nan"), ("inf", 1), ("-inf", -1), (0, 0), (1e30, 1), (-1e30, -1)]),
         ("sigmoid", [("nan", "nan"), ("inf", 1), ("-inf", 0), (0, 0.5), (1e30, 1), (-1e30, 0)]),
         ("expm1", [("nan", "nan"), ("inf", "inf"), ("-inf", -1), (1e4, "inf"), (-1e4, -1), (0, 0)]),
@@ -409,6 +417,7 @@ def test_far_below_zero_a_result_is_a_normal_number_or_zero(name, dtype):
         ("expm1", [-40.0, -0.34657, 0.34657]),
         ("erf", [0.5]),
         ("log1p", [0.5]),
+        ("log1p_of_any", [-0.25, 0.5, 1.0]),
         ("selu", [-40.0]),
         ("softsign", [1e30]),
         ("hard_sigmoid", [3.0]),

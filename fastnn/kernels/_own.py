@@ -63,9 +63,13 @@ class _Numbers(simd.Vectors):
         return scalar
 
 
+# What is called otherwise, as the function of that name is for the numbers that kernels have.
+_OF_ANY = {"log1p": "log1p_of_any"}
+
+
 def _elementary(name: str) -> Any:
-    """Return an elementary function of one floating-point number."""
-    emit = getattr(vector_math, name)
+    """Return an elementary function of one floating-point number, of any."""
+    emit = getattr(vector_math, _OF_ANY.get(name, name))
 
     def block(typing: Any, x: Any) -> Any:
         if x not in (types.float32, types.float64):

@@ -28,6 +28,7 @@ __all__ = [
     "limited",
     "log",
     "log1p",
+    "log1p_of_any",
     "normal",
     "sigmoid",
     "sign",
@@ -207,6 +208,23 @@ def log1p(v: Vectors, x: Any) -> Any:
     half, one, zero = v.constant(0.5), v.constant(1.0), v.constant(0.0)
     f = v.select_greater(x, half, v.fma(x, half, v.constant(-0.5)), x)
     return _log_of_power(v, v.select_greater(x, half, one, zero), f)
+
+
+def log1p_of_any(v: Vectors, x: Any) -> Any:
+    """Return log(1 + x) of any number: -inf for -1, NaN below.  Error: 1.5 units.
+
+    u = 1 + x is rounded; log(u) misses what was lost, of which the first order is lost / u.
+    """
+    build = v.builder
+    one = v.constant(1.0)
+    u = build.fadd(x, one)
+    # Of the two that are added the smaller one loses its last bits.
+    back = build.fsub(u, one)
+    lost = v.select_greater(x, one, build.fsub(one, build.fsub(u, x)), build.fsub(x, back))
+    logarithm, rest = log(v, u), build.fdiv(lost, u)
+    # Infinity and -1 have a limit, and leave nothing that could be told of what was lost.
+    known = build.fcmp_ordered("ord", rest, rest)
+    return build.select(known, build.fadd(logarithm, rest), logarithm)
 
 
 def sign(v: Vectors, x: Any) -> Any:
