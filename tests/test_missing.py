@@ -118,6 +118,20 @@ def test_with_one_output_it_is_as_if_such_rows_were_left_out():
     assert found == pytest.approx(wanted, rel=1e-10)
 
 
+@pytest.mark.parametrize("name", ["lbfgs", "levenberg_marquardt"])
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_searches_take_them_too(name, backend):
+    y = np.where(GONE, np.nan, REAL)
+    net = network("identity", M)
+    start, slope = net.loss_and_gradient(X, y, sample_weight=W, **IGNORE)
+    history = net.fit(X, y, optimizer=name, epochs=60, sample_weight=W, backend=backend, **IGNORE)
+    found, left = net.loss_and_gradient(X, y, sample_weight=W, **IGNORE)
+    assert history["loss"][0] == pytest.approx(start, rel=1e-9)
+    assert found <= history["loss"][-1] * (1 + 1e-9)
+    # It has gone down the very loss that the gradient is of.
+    assert np.linalg.norm(left) < 0.1 * np.linalg.norm(slope)
+
+
 def test_a_missing_class_leaves_its_example_out():
     labels = rng.integers(0, M, N).astype(float)
     gone = GONE[:, 0]

@@ -26,6 +26,7 @@ __all__ = ["LeastSquares", "NativeSquares", "Squares", "TextbookSquares", "check
 
 Vector = NDArray[np.float64]
 Floats = NDArray[np.floating]
+Gaps = NDArray[np.bool_]
 
 # Elements of the Jacobian that are computed at a time, and rows of it at the least: it and its
 # transpose stay in the L2 cache, and the matrix of products is gone through seldom enough.
@@ -87,9 +88,14 @@ class LeastSquares:
         X: Any = data.X
         self._X = np.ascontiguousarray(X, np.float64)
         self._y = np.asarray(data.targets.as_rows(layout.outputs, np.float64), np.float64)
-        # Of each residual, so that half the sum of its squares is the mean squared error.
-        shares = 2.0 / (layout.outputs * data.total)
         weights = data.weights.astype(np.float64) if data.weights.size else np.ones(len(data))
+        self._gaps = np.isnan(self._y) if data.targets.missing else None
+        known: Any = layout.outputs
+        if self._gaps is not None:
+            # An example's weight is that of its targets together, of those that are known.
+            known = np.maximum(1, (~self._gaps).sum(axis=1))
+        # Of each residual, so that half the sum of its squares is the mean squared error.
+        shares = 2.0 / (known * data.total)
         self._roots = np.sqrt(shares * weights)
         self._l2 = np.zeros(layout.size)
         self._moving = np.zeros(layout.size, bool)
@@ -111,9 +117,12 @@ class LeastSquares:
         self._products: Vector | None = None
 
     def _errors_at(self, point: Vector) -> Vector:
-        """Return all residuals, weighted, (n, m)."""
+        """Return all residuals, weighted, (n, m); 0 where there is no target."""
         found = self._squares.predictions(point)
-        return np.asarray((found - self._y) * self._roots[:, None])
+        errors = np.asarray((found - self._y) * self._roots[:, None])
+        if self._gaps is not None:
+            errors[self._gaps] = 0.0
+        return errors
 
     def _loss(self, point: Vector, errors: Vector) -> float:
         """Return the loss, with L2."""
@@ -125,7 +134,9 @@ class LeastSquares:
         if self.ended:
             return False
         if self._products is None:
-            self._products = self._squares.products(self.point, self._errors, self._roots)
+            self._products = self._squares.products(
+                self.point, self._errors, self._roots, self._gaps
+            )
         size = self.point.size
         products, g = self._products, self._products[size, :size] + self._l2 * self.point
         g[~self._moving] = 0.0
@@ -178,11 +189,12 @@ class Squares(Protocol):
     def predictions(self, point: Vector) -> Vector:
         """Return the outputs for all examples, (n, m), at a point of float64."""
 
-    def products(self, point: Vector, errors: Vector, roots: Vector) -> Vector:
+    def products(self, point: Vector, errors: Vector, roots: Vector, gaps: Gaps | None) -> Vector:
         """Return the lower triangle of the products of J's columns and the residuals.
 
-        J is of all outputs of all examples, its rows times the roots, (n,).  The last row is
-        ``r' J`` for the errors r, (n, m).  There may be more columns.
+        J is of all outputs of all examples, its rows times the roots, (n,), or 0 in the gaps,
+        (n, m), where targets are missing.  The last row is ``r' J`` for the errors r, (n, m).
+        There may be more columns.
         """
 
     def solve(self, products: Vector, damping: Vector, g: Vector) -> Vector | None:
@@ -203,7 +215,7 @@ class TextbookSquares:
             passed = reference_walk.outputs(layout, point, self._X.T, layout.operations)
         return np.asarray(passed[-1].A.T, np.float64)
 
-    def products(self, point: Vector, errors: Vector, roots: Vector) -> Vector:
+    def products(self, point: Vector, errors: Vector, roots: Vector, gaps: Gaps | None) -> Vector:
         """Return the lower triangle of the products, and ``r' J``."""
         size = point.size
         total = np.zeros((size + 1, size + 1))
@@ -211,6 +223,8 @@ class TextbookSquares:
             part = slice(start, start + self._rows)
             J = reference_derivatives.parameter_jacobian(self._layout, point, self._X[part])
             J *= roots[part, np.newaxis, np.newaxis]
+            if gaps is not None:
+                J[gaps[part]] = 0.0
             whole = np.column_stack([J.reshape(-1, size), errors[part].ravel()])
             total += whole.T @ whole
         return total
@@ -246,7 +260,7 @@ class NativeSquares:
         self._predictor(point, self._X, found)
         return found
 
-    def products(self, point: Vector, errors: Vector, roots: Vector) -> Vector:
+    def products(self, point: Vector, errors: Vector, roots: Vector, gaps: Gaps | None) -> Vector:
         """Return the lower triangle of the products, and ``r' J``."""
         from fastnn.kernels.normal_equations import add_products
 
@@ -258,6 +272,8 @@ class NativeSquares:
             some = errors[part].ravel()
             rows = self._J[: len(some)]
             self._derive(self._X[part], roots[part, np.newaxis], rows)
+            if gaps is not None:
+                rows[gaps[part].ravel()] = 0.0
             rows[:, size] = some
             add_products(np.ascontiguousarray(rows[:, : size + 1].T), rows, total)
         return total
