@@ -53,7 +53,7 @@ class Checkpoint(Callback):
     TypeError, ValueError
         If a parameter is not as described.
     OSError
-        At the beginning of a fit, if the folder does not exist.
+        At the beginning of a fit, if the folder does not exist, or `path` is one.
 
     Warns
     -----
@@ -96,7 +96,7 @@ class Checkpoint(Callback):
         self._warned, self._due = False, 0.0
 
     def on_fit_begin(self, run: Run) -> None:
-        """Refuse a folder that does not exist.
+        """Refuse a folder that does not exist, and one in place of the file.
 
         Parameters
         ----------
@@ -106,6 +106,12 @@ class Checkpoint(Callback):
         folder = os.path.dirname(os.path.realpath(self.path))
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"path must be in a folder that exists; got {self.path!r}.")
+        if os.path.isdir(self.path):
+            # It would be given another name, as the file before.
+            raise IsADirectoryError(
+                f"path must be the name of a file; got {self.path!r}, which is a folder. Give one "
+                f"in it, such as {os.path.join(self.path, 'state.fastnn')!r}."
+            )
         self._warned = False
         self._due = time.monotonic() + self.every
 

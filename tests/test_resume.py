@@ -430,6 +430,11 @@ def test_what_names_no_state_is_refused(tmp_path):
         net.fit(X, Y, resume=tmp_path / "nowhere", **settings())
     with pytest.raises(FileNotFoundError, match="path must be in a folder that exists"):
         net.fit(X, Y, callbacks=fn.Checkpoint(tmp_path / "no" / "state"), **settings())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "paper").touch()
+    with pytest.raises(IsADirectoryError, match=r"path must be the name of a file; got .*mine"):
+        net.fit(X, Y, callbacks=fn.Checkpoint(tmp_path / "mine", every=1), **settings())
+    assert (tmp_path / "mine" / "paper").exists()
     with pytest.raises(ValueError, match="every must be an integer of at least 1; got 0"):
         fn.Checkpoint(path, every=0)
     with pytest.raises(ValueError, match="unit must be"):
