@@ -558,10 +558,15 @@ def resolve_loss(loss: object, last: str) -> Loss:
         return LOSSES[ACTIVATIONS[last].loss]
     row = _row(loss, last)
     if row.activation not in (None, last):
+        fitting, name = repr(row.activation), repr(row.name)
+        if not isinstance(loss, str):
+            # A record may have a row for each of several activations.
+            kin = [one for one in LOSSES.values() if type(one.given) is type(row.given)]
+            if len(kin) > 1:
+                name, fitting = str(loss), " or ".join(repr(one.activation) for one in kin)
         raise ValueError(
-            f"loss={row.name!r} is computed together with a last layer of activation "
-            f"{row.activation!r}; got a last layer of activation {last!r}. "
-            f"Give the last layer activation={row.activation!r}, or use "
+            f"loss={name} is computed together with a last layer of activation {fitting}; got a "
+            f"last layer of activation {last!r}. Give the last layer activation={fitting}, or use "
             f"loss={ACTIVATIONS[last].loss!r}."
         )
     return row

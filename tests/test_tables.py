@@ -281,6 +281,16 @@ def test_a_loss_goes_with_its_activation_only(name):
                 resolve_loss(name, last)
 
 
+@pytest.mark.parametrize("record", [fn.CrossEntropy(0.1), fn.Focal(2.0)], ids=str)
+def test_a_record_of_two_losses_names_the_activations_of_both(record):
+    with pytest.raises(ValueError, match="together with a last layer of activation") as caught:
+        resolve_loss(record, "identity")
+    said = str(caught.value)
+    assert said.startswith(f"loss={record} ")
+    assert "'softmax'" in said
+    assert "'sigmoid'" in said
+
+
 # Optimizers.
 
 
