@@ -167,6 +167,9 @@ def test_the_mean_and_spread_of_a_sum_of_coins():
     # Each of twelve is 4/3 with probability 3/4.
     assert abs(found.mean[0, 0] - 12.0) < 0.06
     assert abs(found.spread[0, 0] - np.sqrt(12 * 0.25 / 0.75)) < 0.04
+    mean, spread = found
+    assert mean is found.mean
+    assert spread is found.spread
 
 
 @both_backends

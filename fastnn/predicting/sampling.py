@@ -6,6 +6,7 @@ put together as Chan, Golub & LeVeque 1983 do, so that no pass has to be kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ _HALF = 32
 class DropoutPrediction:
     """What `Sequential.predict` gives with ``dropout=True``: moments of many passes.
 
+    ``mean, spread = net.predict(X, dropout=True)`` takes it apart.
+
     Attributes
     ----------
     mean : ndarray, shape (n, m)
@@ -55,6 +58,9 @@ class DropoutPrediction:
 
     mean: Floats
     spread: Floats
+
+    def __iter__(self) -> Iterator[Floats]:
+        return iter((self.mean, self.spread))
 
 
 def in_passes(
