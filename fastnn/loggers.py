@@ -6,13 +6,14 @@ are written at once where they are short.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
 import time
 from typing import IO, Any, ClassVar
 
-from fastnn import names
+from fastnn import names, notices
 from fastnn.callbacks import Callback, Run
 
 __all__ = ["CSVLogger", "MLflowLogger", "TensorBoardLogger"]
@@ -31,7 +32,9 @@ class CSVLogger(Callback):
     Parameters
     ----------
     path : path-like
-        The file.  An existing one is replaced when a fit begins.
+        The file.  An existing one is replaced when a fit begins, but that of a fit which is gone
+        on with (``resume``) keeps its lines up to the epoch from where it goes on; lines of
+        epochs that are repeated are dropped.
     append : bool, default False
         Whether to go on behind what is there.
 
@@ -43,6 +46,12 @@ class CSVLogger(Callback):
         When a fit begins, if the file cannot be written.
     ValueError
         When a fit begins, if the file to append to has other columns.
+
+    Warns
+    -----
+    UserWarning
+        Once in a fit, if a line cannot be written, as on a full disk; training goes on without
+        the lines that follow.
 
     Examples
     --------
@@ -80,15 +89,15 @@ class CSVLogger(Callback):
         """
         self._close()
         columns = ["epoch", "seconds", *run.names]
-        going_on = self.append and os.path.exists(self.path) and os.path.getsize(self.path) > 0
-        if going_on:
-            with open(self.path, newline="", encoding="utf-8") as file:
-                there = next(csv.reader(file), [])
-            if there != columns:
-                raise ValueError(
-                    f"path must be a table of {', '.join(columns)} to append to; got one of "
-                    f"{', '.join(there)}: {self.path}."
-                )
+        there, end = _lines_before(self.path, run.epoch)
+        if self.append and there and there != columns:
+            raise ValueError(
+                f"path must be a table of {', '.join(columns)} to append to; got one of "
+                f"{', '.join(there)}: {self.path}."
+            )
+        if end is not None and there == columns:
+            os.truncate(self.path, end)
+        going_on = bool(there) and (self.append or (end is not None and there == columns))
         mode = "a" if going_on else "w"
         out: IO[str] = open(self.path, mode, newline="", encoding="utf-8")  # noqa: SIM115
         self._file = out
@@ -108,8 +117,12 @@ class CSVLogger(Callback):
             return
         seconds = time.perf_counter() - self._began
         values = [repr(float(run.logs[name])) for name in run.names]
-        csv.writer(self._file).writerow([run.epoch, f"{seconds:.6f}", *values])
-        self._file.flush()
+        try:
+            csv.writer(self._file).writerow([run.epoch, f"{seconds:.6f}", *values])
+            self._file.flush()
+        except OSError as problem:
+            notices.warn(f"{self.path} could not be written, and training goes on: {problem}")
+            self._close()
 
     def on_fit_end(self, run: Run) -> None:
         """Close the file.
@@ -125,7 +138,9 @@ class CSVLogger(Callback):
         """Close the file, if it is open."""
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            # What a full disk did not take has been told of.
+            with contextlib.suppress(OSError):
+                file.close()
 
     def __del__(self) -> None:
         # A fit that fails has no end.
@@ -134,6 +149,26 @@ class CSVLogger(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_file": None}
+
+
+def _lines_before(path: str, epoch: int) -> tuple[list[str], int | None]:
+    """Return the names of a table's columns, and where the last line of an epoch ends.
+
+    None where there is no such line, or no epoch before; no names where there is no table.
+    """
+    if not os.path.isfile(path):
+        return [], None
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    columns = next(csv.reader([lines[0].decode("utf-8", "replace")]), []) if lines else []
+    begins = f"{epoch},".encode()
+    # The last line of a process that was killed may be a part of one.
+    ends = [
+        place
+        for place, line in enumerate(lines, 1)
+        if line.startswith(begins) and line.endswith(b"\n")
+    ]
+    return columns, sum(map(len, lines[: ends[-1]])) if epoch and ends else None
 
 
 class TensorBoardLogger(Callback):

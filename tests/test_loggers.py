@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 import time
 
@@ -52,6 +53,40 @@ def test_a_table_may_go_on(tmp_path):
     with pytest.raises(ValueError, match="to append to; got one of epoch, seconds, loss, val_loss"):
         net.fit(X, Y, epochs=2, metrics="r2", callbacks=logger, **FIT)
     assert (net.parameters == before).all()
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_the_table_of_a_fit_that_goes_on_is_that_of_one_fit(tmp_path, append):
+    state, logger = tmp_path / "state", fn.CSVLogger(tmp_path / "fit.csv", append)
+    if append:
+        network().fit(X, Y, epochs=5, callbacks=logger, **FIT)
+
+    def fail(run):
+        if run.epoch == 5:
+            raise RuntimeError
+
+    kept = fn.Checkpoint(state, every=3)
+    with pytest.raises(RuntimeError):
+        network().fit(X, Y, epochs=7, callbacks=[logger, kept, fail], **FIT)
+    with open(logger.path, "a") as file:
+        file.write("3,0.1")  # as of a process that was killed
+    history = network().fit(X, Y, epochs=7, callbacks=[logger, kept], resume=state, **FIT)
+    before = ["1", "2", "3", "4", "5"] if append else []
+    found = rows(logger.path)
+    assert [row["epoch"] for row in found] == [*before, "1", "2", "3", "4", "5", "6", "7"]
+    assert [float(row["loss"]) for row in found[len(before) :]] == history["loss"]
+    # A fit that does not go on begins a table of its own.
+    network().fit(X, Y, epochs=2, callbacks=fn.CSVLogger(logger.path), **FIT)
+    assert [row["epoch"] for row in rows(logger.path)] == ["1", "2"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="nothing here is always full")
+def test_a_full_disk_ends_the_table_and_not_the_fit():
+    asked = {**FIT, "epochs": 4}
+    with pytest.warns(UserWarning, match="/dev/full could not be written") as warned:
+        history = network().fit(X, Y, callbacks=fn.CSVLogger("/dev/full"), **asked)
+    assert len(warned) == 1
+    assert history.epochs == 4
 
 
 def test_a_fit_that_fails_leaves_the_lines_before(tmp_path):
