@@ -54,7 +54,7 @@ class Extended(dict[str, Row]):
 class _Own:
     """What own activations and losses have in common: two functions, a name, and their code."""
 
-    __slots__ = ("__weakref__", "_code", "_held", "_in_vain", "functions", "name")
+    __slots__ = ("__weakref__", "_code", "_held", "_in_vain", "_made_of", "functions", "name")
     functions: tuple[Number, Number]
     name: str
 
@@ -84,6 +84,8 @@ class _Own:
                 f"Give another one, such as name='my_{found}'."
             )
         self.functions, self.name = (first, second), found  # type: ignore[assignment]
+        # As they are now: what they call or read may be another one when a twin is made.
+        self._made_of = [_source(first), _source(second)]
         self._code, self._held, self._in_vain = None, None, False
         known = table.get(found)
         if known is not None and known._in_vain:
@@ -145,8 +147,9 @@ class CustomActivation(_Own):
     Parameters
     ----------
     value : callable
-        ``value(z)`` returns f(z); with numbers, ``math``, and what else Numba compiles.  It is
-        finite from -10 to 10.  Global variables count as they are at the first use.
+        ``value(z)`` returns f(z); with numbers, ``math``, and what else Numba compiles, further
+        functions of numbers among them.  It is finite from -10 to 10.  Global variables count as
+        they are at the first use.
     derivative : callable
         ``derivative(z)`` returns f'(z); or of ``a = f(z)``, where `derivative_from` says so.
     derivative_from : {"Z", "A"}, default "Z"
@@ -315,20 +318,23 @@ def _same(one: _Own, other: _Own, settings: object) -> bool:
     """Say whether two records are of the same functions, written again at most."""
     if settings is not None and getattr(one, "derivative_from", None) != settings:
         return False
-    return all(
-        first is second or _source(first) == _source(second)
-        for first, second in zip(one.functions, other.functions, strict=True)
-    )
+    return bool(one._made_of == other._made_of)
 
 
-def _source(function: Any) -> object:
-    """Return what a function does: its code, and what it holds."""
+def _source(function: Any, callers: tuple[Any, ...] = ()) -> object:
+    """Return what a function does: its code, and what it holds, functions that it calls too."""
     code = getattr(function, "__code__", None)
-    if code is None:
-        return function
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    known = [(name, function.__globals__.get(name)) for name in code.co_names]
-    return code, function.__defaults__, cells, known
+    if code is None or code in callers:
+        return function if code is None else code
+    held = [cell.cell_contents for cell in function.__closure__ or ()]
+    held += [function.__globals__.get(name) for name in code.co_names]
+    within, mine = (*callers, code), function.__globals__
+    # Those of other modules, which may call very many, stand for themselves.
+    known = [
+        _source(one, within) if type(one) is FunctionType and one.__globals__ is mine else one
+        for one in held
+    ]
+    return code, function.__defaults__, known
 
 
 def _number(argument: str, function: Number, *given: float) -> float:

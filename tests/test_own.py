@@ -17,6 +17,7 @@ import fastnn as fn
 from fastnn import own
 
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
+BACKENDS = ("native", "reference")
 FACTOR = 0.01
 
 
@@ -272,6 +273,52 @@ def cut(z):
     return z
 
 
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def power(z, n):
+    return 1.0 if n == 0 else z * power(z, n - 1)
+
+
+def made_of_others():
+    def twice(z):
+        return 2 * sigmoid(z)
+
+    def twice_slope(z):
+        s = sigmoid(z)
+        return 2 * s * (1 - s)
+
+    return fn.CustomActivation(twice, twice_slope, name="own_twice")
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_functions_may_call_others(dtype):
+    X = np.random.default_rng(3).normal(size=(9, 4))
+    cube = fn.CustomActivation(lambda z: power(z, 3), lambda z: 3 * power(z, 2), name="own_cube")
+    for made in (made_of_others(), cube):
+        net = fn.Sequential([fn.Dense(5, made), fn.Dense(1)], 4, dtype, rng=0)
+        found, textbook = (net.loss_and_gradient(X, X[:, 0], backend=b)[1] for b in BACKENDS)
+        assert error(found, textbook) <= TOLERANCE[dtype]
+    from numba.core import types
+
+    from fastnn.kernels._own import OwnCompiler, user_function
+
+    compiled = user_function(cube.functions[0], OwnCompiler)
+    compiled.compile((types.float32,))
+    assert compiled.overloads[types.float32,].signature.return_type == types.float32
+    # Made again, as a cell of a notebook that is run again does.
+    assert made_of_others().name == "own_twice"
+
+
+def test_a_name_does_not_stand_for_functions_that_call_others_since(monkeypatch):
+    made_of_others()
+    monkeypatch.setitem(globals(), "sigmoid", lambda z: (math.tanh(z / 2) + 1) / 2)
+    with pytest.raises(ValueError, match="'own_twice' was registered with others before"):
+        made_of_others()
+
+
 @pytest.mark.jit
 def test_what_numba_cannot_compile_is_said_in_a_sentence():
     held = Held()
@@ -352,7 +399,7 @@ def test_what_is_no_plain_function_is_refused(function):
 @pytest.mark.jit
 def test_a_name_is_free_again_where_nothing_could_be_compiled():
     def helper(z):
-        return z * z
+        return float(str(z * z))
 
     bad = fn.CustomActivation(lambda z: helper(z), lambda z: 2 * z, name="own_freed")
     with pytest.raises(ValueError, match="cannot be compiled"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numba.core import compiler, compiler_machinery, ir_utils, types, untyped_pa
 from numba.core import ir as numba_ir
 
 from fastnn.kernels import simd, vector_math
-from fastnn.kernels._jit import intrinsic
+from fastnn.kernels._jit import intrinsic, user_function
 
 __all__ = ["OwnCompiler"]
 
@@ -89,6 +90,9 @@ _THEIRS = {
     id(getattr(module, name)): function for module in (math, np) for name, function in _OURS.items()
 }
 
+# What functions of the user's call, compiled: it may be called by several, and by itself.
+_FURTHER: dict[FunctionType, Any] = {}
+
 
 class Raises(ValueError):
     """A function raises an exception, which machine code without Python cannot."""
@@ -121,8 +125,15 @@ class _InTheDtype(_Pass):  # type: ignore[misc]
 
 
 def _ours(value: Any, assigned: dict[str, Any]) -> Any:
-    """Return our function in place of one of Python's or NumPy's; None for anything else."""
+    """Return our function in place of one of Python's or NumPy's; None for anything else.
+
+    A further function of the user's is compiled likewise.
+    """
     if isinstance(value, (_numba_ir.Global, _numba_ir.FreeVar)):
+        if type(value.value) is FunctionType:
+            if value.value not in _FURTHER:
+                _FURTHER[value.value] = user_function(value.value, OwnCompiler)
+            return _FURTHER[value.value]
         return _THEIRS.get(id(value.value))
     if isinstance(value, _numba_ir.Expr) and value.op == "getattr":
         holder = assigned.get(value.value.name)
