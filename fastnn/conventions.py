@@ -8,7 +8,7 @@ is no second set of kernels.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,8 @@ class Conventions:
 
     def enter(self, plan: NDArray[np.void]) -> None:
         """Write them into plans of the engine, `records.PLAN`, where they have the same names."""
-        for name, value in asdict(self).items():
-            plan[name] = value
+        for one in fields(self):
+            plan[one.name] = getattr(self, one.name)
 
 
 OWN = Conventions()

@@ -863,7 +863,7 @@ class _Planner:
         self._place_rates()
         shifts = copy * np.arange(threads, dtype=np.int64)
         plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
-        for name in _PRIVATE_INTEGERS:
+        for name in _PRIVATE_INTEGERS if own and threads > 1 else ():
             plans[name] += own * np.arange(threads)
         tables = _shifted(self.table, shifts[:, None], _PRIVATE_IN_TABLE)
         return Program(tables, plans, room.end, integers.end, self.parts, self.known)
@@ -886,6 +886,8 @@ _SHOWN = (
 def _shifted(numbers: NDArray[np.void], shifts: Any, places: Sequence[str]) -> NDArray[np.void]:
     """Return a copy of plan or table for each thread, with its private offsets."""
     copies = np.repeat(numbers[None], len(shifts), axis=0)
+    if not shifts.any():
+        return copies
     for place in places:
         copies[place] += np.where(copies[place] < 0, 0, shifts)
     return copies

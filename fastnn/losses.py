@@ -10,7 +10,7 @@ documents its loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 from fastnn import own, words
@@ -355,7 +355,7 @@ class Loss:
         """Its numbers by name, as the reference takes them and the plan holds them."""
         if self.given is None or isinstance(self.given, own.CustomLoss):
             return {}
-        return asdict(self.given)
+        return {one.name: getattr(self.given, one.name) for one in fields(self.given)}
 
     @property
     def kernel_code(self) -> int:

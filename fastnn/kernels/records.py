@@ -76,13 +76,21 @@ OPERATION: Final = np.dtype(
 )
 
 
-def operations(count: int) -> NDArray[np.void]:
-    """Return so many rows of the operation table, of which no operation has anything yet."""
-    rows = np.zeros(count, OPERATION)
+def _nothing() -> NDArray[np.void]:
+    """Return a row of the operation table of an operation that has nothing yet."""
+    row = np.zeros(1, OPERATION)
     for name in OPERATION.names or ():
         if np.issubdtype(OPERATION[name], np.integer):
-            rows[name] = codes.NONE
-    return rows
+            row[name] = codes.NONE
+    return row
+
+
+_NOTHING: Final = _nothing()
+
+
+def operations(count: int) -> NDArray[np.void]:
+    """Return so many rows of the operation table, of which no operation has anything yet."""
+    return _NOTHING.repeat(count)
 
 
 def copied(record: NDArray[np.void]) -> NDArray[np.void]:
