@@ -24,11 +24,11 @@ class Attribution:
 
     Attributes
     ----------
-    values : ndarray (n, p)
-        Of each feature of each example.
-    base : float
+    values : ndarray (n, p) or (n, m, p)
+        Of each feature of each example, to one output or to each of several.
+    base : float or ndarray (m,)
         The output at the baseline, or its mean over several.
-    outputs : ndarray (n,)
+    outputs : ndarray (n,) or (n, m)
         The output for each example.
 
     Examples
@@ -43,13 +43,13 @@ class Attribution:
     """
 
     values: Floats
-    base: float
+    base: float | Floats
     outputs: Floats
 
     @property
     def gap(self) -> Floats:
-        """What the values do not explain of ``outputs - base``, (n,): an error of integration."""
-        gap: Floats = self.outputs - self.base - self.values.sum(axis=1, dtype=np.float64)
+        """What the values do not explain of ``outputs - base``: an error of integration."""
+        gap: Floats = self.outputs - self.base - self.values.sum(axis=-1, dtype=np.float64)
         return gap
 
 

@@ -252,7 +252,7 @@ class Differentiable:
         rng: int | np.random.Generator | None = 0,
         backend: str | None = None,
     ) -> Attribution:
-        """Return what each feature has contributed to an output.
+        """Return what each feature has contributed to an output, or to each of them.
 
         Parameters
         ----------
@@ -265,7 +265,7 @@ class Differentiable:
             second one at a drawn place on each line, for many baselines, such as a hundred
             examples of the training data.
         output : int, optional
-            Which output; it may be left out where there is one.
+            Which output; left out, each of them.
         steps : int, optional
             Gradients on each line; 32 for the first, 1 for the second.
         rng : int or Generator, default 0
@@ -276,7 +276,8 @@ class Differentiable:
         Returns
         -------
         Attribution
-            Its ``values`` (n, p) sum to the output less that of the baseline, but for ``gap``.
+            Its ``values`` (n, p) sum to the output less that of the baseline, but for ``gap``; for
+            each of several outputs they are (n, m, p).
 
         Raises
         ------
@@ -311,31 +312,39 @@ class Differentiable:
             bases = gate.features(given[None] if given.ndim == 1 else given, self.dtype,
                                   layout.inputs)  # fmt: skip
         method = lookup(_METHODS, method, "method")
-        if output is None and layout.outputs > 1:
-            raise ValueError(
-                f"output must be one of the {layout.outputs} outputs, from 0; got None."
-            )
-        chosen = check_integer(0 if output is None else output, "output", 0)
-        if chosen >= layout.outputs:
-            raise ValueError(f"output must be below {layout.outputs}; got {chosen}.")
+        chosen = range(layout.outputs)
+        if output is not None:
+            one = check_integer(output, "output", 0)
+            if one >= layout.outputs:
+                raise ValueError(f"output must be below {layout.outputs}; got {one}.")
+            chosen = range(one, one + 1)
         integrated = method == "integrated_gradients"
         count = (32 if integrated else 1) if steps is None else check_integer(steps, "steps", 1)
 
-        def found(parameters: Floats) -> Attribution:
+        drawn = np.random.default_rng(rng)
+        begin = drawn.bit_generator.state
+
+        def contributed(parameters: Floats, to: int) -> Floats:
             def gradient(points: Floats) -> Floats:
                 units = np.zeros((len(points), layout.outputs), self.dtype)
-                units[:, chosen] = 1.0
+                units[:, to] = 1.0
                 return _derived(path, layout, parameters, points, "vjp", units)
 
             if integrated:
-                values = attribution.integrated_gradients(gradient, rows, bases, count)
-            else:
-                drawn = np.random.default_rng(rng)
-                values = attribution.expected_gradients(gradient, rows, bases, count, drawn)
+                return attribution.integrated_gradients(gradient, rows, bases, count)
+            # The same places for every output.
+            drawn.bit_generator.state = begin
+            return attribution.expected_gradients(gradient, rows, bases, count, drawn)
+
+        def found(parameters: Floats) -> Attribution:
+            values = np.stack([contributed(parameters, to) for to in chosen], axis=1)
+            values = values.astype(self.dtype)
             at = path.predictions(layout, parameters, bases)[:, chosen]
             outputs = path.predictions(layout, parameters, rows)[:, chosen]
-            base = float(at.mean(dtype=np.float64))
-            return Attribution(values.astype(self.dtype), base, outputs)
+            base = at.mean(axis=0, dtype=np.float64)
+            if len(chosen) == 1:
+                return Attribution(values[:, 0], float(base[0]), outputs[:, 0])
+            return Attribution(values, base, outputs)
 
         return self._shown.read(found, self._parameters)
 

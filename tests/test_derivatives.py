@@ -276,10 +276,24 @@ def test_attributions_of_a_linear_network_are_exact():
         np.testing.assert_allclose(found.values, (X - b) * net.parameters, atol=1e-12)
 
 
-def test_which_output_must_be_said():
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", ["integrated_gradients", "expected_gradients"])
+def test_all_outputs_are_attributed_as_each_is(method, dtype):
+    net = network("tanh", "softmax", dtype)
+    X, B = beside(net, 7)[0], beside(net, 4)[0]
+    found = net.attribute(X, B, method, rng=np.random.default_rng(3))
+    assert found.values.shape == (7, 3, 5)
+    assert found.values.dtype == dtype
+    assert found.gap.shape == (7, 3)
+    for output in range(3):
+        one = net.attribute(X, B, method, output=output, rng=np.random.default_rng(3))
+        assert (found.values[:, output] == one.values).all()
+        np.testing.assert_allclose(found.gap[:, output], one.gap, atol=1e-6)
+        assert found.base[output] == one.base
+
+
+def test_an_output_that_there_is_not_is_refused():
     net = network()
-    with pytest.raises(ValueError, match="output must be one of the 3 outputs"):
-        net.attribute(np.ones((2, 5)))
     with pytest.raises(ValueError, match="output must be below 3; got 3"):
         net.attribute(np.ones((2, 5)), output=3)
     with pytest.raises(ValueError, match="method"):
