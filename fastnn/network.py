@@ -1553,6 +1553,10 @@ class Sequential(Differentiable):
                 "out is for the predictions of predict(X); with dropout=True a new record of mean "
                 "and spread is returned. Leave it out."
             )
+        if isinstance(X, Blocks):
+            raise TypeError(
+                "X must be an array of numbers with dropout=True; got Blocks. Predict each block."
+            )
         count = check_integer(samples, "samples", 2)
         key = int(_generator(rng).integers(2**64, dtype=np.uint64))
         features = self._readable(gate.sparse_or_dense(X, self.dtype, layout.inputs))

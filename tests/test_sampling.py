@@ -191,6 +191,8 @@ def test_what_cannot_be_asked_for_is_refused():
         plain.predict(X, dropout=True)
     with pytest.raises(ValueError, match=r"out is for the predictions of predict\(X\)"):
         net.predict(X, np.empty((2, 3)), dropout=True)
+    with pytest.raises(TypeError, match=r"with dropout=True; got Blocks. Predict each block"):
+        net.predict(fn.Blocks(lambda: iter([X])), dropout=True)
     with pytest.raises(ValueError, match=r"samples must be .* at least 2; got 1"):
         net.predict(X, dropout=True, samples=1)
     with pytest.raises(TypeError, match=r"dropout must be True or False"):
