@@ -387,7 +387,7 @@ ALLOWED = {
         "names", "norms", "own", "periodic", "residual", "scaling", "schedules", "slopes",
     },
     "machine.leftovers": set(),
-    "loggers": {"callbacks", "names"},
+    "loggers": {"callbacks", "names", "notices"},
     "limits": {"callbacks", "hints", "names", "words"},
     "machine.system": {"machine.leftovers", "names"},
     "target_scale": {
