@@ -311,3 +311,16 @@ def test_one_step_at_a_time_is_taken(monkeypatch):
     monkeypatch.setattr(updates.Update, "take", meanwhile)
     net.apply_gradient(gradient)
     assert net._streams.steps == 1
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_given_gradients_go_into_the_engine_of_fits(dtype):
+    from fastnn.kernels.epoch import engine
+
+    net = fn.Sequential([fn.Dense(3, "tanh"), fn.Dense(1)], inputs=2, dtype=dtype, rng=0)
+    net.fit(np.ones((4, 2)), np.ones(4), epochs=1)
+    net.apply_gradient(np.ones(net.parameters.size))
+    # By the workspace's dtype, and whether it knows all kinds of layers: compiled once for each.
+    kinds = [(str(one[11].dtype), str(one[-1]) != "none") for one in engine.signatures]
+    assert len(kinds) == len(set(kinds))

@@ -42,7 +42,10 @@ class Update:
     __slots__ = ("_nothing", "_run", "moments", "parameters")
 
     def __init__(self, layout: Layout, parameters: Floats, state: TrainingState) -> None:
-        self._nothing = Data.unanswered(np.zeros((0, layout.inputs), parameters.dtype))
+        nothing = np.zeros((0, layout.inputs), parameters.dtype)
+        # As the examples of a fit are: for others the engine would be compiled once more.
+        nothing.flags.writeable = False
+        self._nothing = Data.unanswered(nothing)
         # Only where its norm is limited has a whole gradient room in every plan.
         self._run = Run(
             layout.operations, parameters.dtype, self._nothing,
