@@ -260,6 +260,13 @@ def test_steps_of_one_rule_are_planned_once(monkeypatch):
     assert planned == ["Adam", "SGD", "Adam", "Adam"]
 
 
+def check_next_step(net, twin, gradient):
+    """Hold the next step of a network against that of another."""
+    for one in (net, twin):
+        one.apply_gradient(gradient)
+    assert net.parameters.tobytes() == twin.parameters.tobytes()
+
+
 def test_copies_and_a_state_from_before_stay_as_they_were():
     net = network()
     gradient = np.ones(net.parameters.size)
@@ -274,9 +281,7 @@ def test_copies_and_a_state_from_before_stay_as_they_were():
     assert (net.parameters.tobytes(), net._state.moments.tobytes(), net._streams.steps) == before
     # A later step is that of a network that never saw the bad one.
     twin.apply_gradient(2 * gradient)
-    for one in (net, twin):
-        one.apply_gradient(gradient)
-    assert net.parameters.tobytes() == twin.parameters.tobytes()
+    check_next_step(net, twin, gradient)
 
 
 def test_a_step_that_is_interrupted_is_not_taken(monkeypatch):
@@ -294,9 +299,7 @@ def test_a_step_that_is_interrupted_is_not_taken(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             net.apply_gradient(gradient)
     assert net.parameters.tobytes() == before
-    for one in (net, twin):
-        one.apply_gradient(gradient)
-    assert net.parameters.tobytes() == twin.parameters.tobytes()
+    check_next_step(net, twin, gradient)
 
 
 def test_one_step_at_a_time_is_taken(monkeypatch):
