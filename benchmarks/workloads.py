@@ -125,11 +125,13 @@ SERIES = {
     },
 }
 
-#: The networks of the predictions: a control policy, a classifier of small images, one in between.
+#: The networks of the predictions: a control policy, a classifier of small images, one in between,
+#: and one of wider layers, whose rows of weights are 4 KiB apart.
 NETWORKS = {
     "8-64-64-2": Workload((8, 64, 64, 2), "relu", "softmax", 10_000, 64, seed=21),
     "784-512-512-10": Workload((784, 512, 512, 10), "relu", "softmax", 10_000, 128, seed=22),
     "64-256-256-10": Workload((64, 256, 256, 10), "relu", "softmax", 10_000, 128, seed=23),
+    "256-1024-1024-10": Workload((256, 1024, 1024, 10), "relu", "softmax", 10_000, 128, seed=24),
 }
 
 

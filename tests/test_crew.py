@@ -59,6 +59,7 @@ NETWORKS = {
     "wide at the end": ((130, 3, 170), ("sigmoid", "relu", "softmax")),
     "softmax inside": ((160, 140, 7), ("softmax", "gelu", "identity")),
     "far": ((700, 600, 5), ("relu", "relu", "identity")),
+    "far, rows in one set of the cache": ((1024, 1024, 5), ("tanh", "relu", "identity")),
 }
 
 
@@ -69,7 +70,7 @@ def test_any_number_of_threads_gives_the_same_bits(name, dtype):
     net = network(*NETWORKS[name], dtype)
     X = np.random.default_rng(0).normal(size=(300, 131)).astype(dtype)
     frozen = net.freeze()
-    counts = (1, 2, 4, 5, 7, 16, 63, 64, 65, 131, 300)
+    counts = (1, 2, 4, 5, 7, 16, 17, 63, 64, 65, 131, 300)
     fn.set_threads(1)
     alone = {count: net(X[:count].copy()).tobytes() for count in counts}
     row = net(X[0].copy()).tobytes()

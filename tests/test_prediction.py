@@ -858,8 +858,13 @@ def test_the_reference_s_predictions_are_the_textbook_s_own():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "widths", [(1, 1), (5, 17, 3), (33, 40, 70, 1), (7, 2, 9), (20, 64, 64, 2)]
-)
+    "widths",
+    [
+        (1, 1), (5, 17, 3), (33, 40, 70, 1), (7, 2, 9), (20, 64, 64, 2),
+        # Weights that are streamed or copied in tiles, as they share a set of the L1 cache.
+        pytest.param((300, 1024, 3), marks=pytest.mark.jit),
+    ],
+)  # fmt: skip
 def test_a_frozen_network_gives_the_bits_of_the_network(widths, dtype):
     inputs, *units = widths
     names = ["relu", "tanh", "gelu"][: len(units) - 1]

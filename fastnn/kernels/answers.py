@@ -1,9 +1,9 @@
 """Predictions: the forward pass of some rows, from the flat vector or from packed weights.
 
-One entry serves any number of rows, in any number of threads.  For very few rows the weights are
+One entry serves any number of rows, in any number of threads.  For very few rows large weights are
 streamed in the order in which they lie (`single`), others are computed in register blocks
-(`blocks`).  Every sum has the same order as in a fit, so that no bit depends on the number of rows
-or threads.
+(`blocks`), by a tile of the weights that was copied where the caches demand it.  Every sum has the
+same order as in a fit, so that no bit depends on the number of rows or threads.
 
 This file is long because rows, layers and weight vectors are divided by one entry, on the same
 kernels.
@@ -24,11 +24,11 @@ from fastnn.kernels.elementwise import by_rows as takes_rows
 from fastnn.kernels.narrow import pack_narrow, row_times_few
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.scaling import give_units
-from fastnn.kernels.single import FEW_ROWS, few_times_matrix
+from fastnn.kernels.single import few_times_matrix
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.views import array_at, matrix
 
-__all__ = ["SHARE_ROWS", "answer", "machine_code"]
+__all__ = ["SHARE_ROWS", "answer", "machine_code", "tile_elements"]
 
 # Rows that go through the network together: their activations between two layers stay in the L2
 # cache, and so does the block of weights that they read.
@@ -42,9 +42,23 @@ _SMALLEST_SHARE = 8
 # weights that was prefetched, whose rows are far from each other and share few sets of it.
 _DEPTH = 256
 
+# Columns of a tile of weights, in panels.  Rows of a matrix that are a multiple of a large power of
+# two apart share so few sets of the caches that a strip of it does not stay in either of them from
+# one block to the next.  A tile is copied and stays in the L2 cache, a strip of it in the L1 cache
+# (one layer of 1024 x 1024 on a Zen 3, 64 rows: half the time).
+_TILE_PANELS = 8
+
+# The most rows for which a part of each row of weights is streamed.
+_STREAMED_IN_PARTS = 3
+
 # Rows of weights that are packed together: each is read from one end to the other, as a processor
 # expects it (784-512-512-10, 128 rows: 0.96 of the time).
 _PACKED_TOGETHER = 16
+
+
+def tile_elements(panel: int) -> int:
+    """Return how many elements a tile of weights has."""
+    return _TILE_PANELS * panel * _DEPTH
 
 
 @kernel
@@ -69,17 +83,17 @@ def apply_part(
 
 
 @kernel
-def prepare(table: Any, P: Any, Q: Any, begin: int, streaming: bool) -> None:
+def prepare(table: Any, plan: Any, P: Any, Q: Any, begin: int, rows: int) -> None:
     """Pack the weights that are not read in place, of the layers from `begin` on.
 
-    Reads: table; P (size,).  Writes: in Q, what `prepare_little` does, and PACKED of the others
-    unless weights are streamed.
+    Reads: table, plan; P (size,).  Writes: in Q, what `prepare_little` does, and PACKED of the
+    others unless their weights are streamed.
     """
     if begin == 0:
         prepare_little(table, P, Q)
-    if not streaming:
-        for n in range(begin, table.shape[0]):
-            row = table[n]
+    for n in range(begin, table.shape[0]):
+        row = table[n]
+        if not streams(row, plan, rows):
             pack_strips(row, P, Q, row[codes.PACKED_FROM], row[codes.OUTPUTS])
 
 
@@ -105,41 +119,50 @@ def pack_strips(row: Any, P: Any, Q: Any, first: int, last: int) -> None:
     Reads: P (size,).  Writes: in Q, PACKED, the last strip padded with zeros; nothing of a layer of
     few outputs.
     """
-    panel = PANEL_BYTES // Q.itemsize
-    inputs, outputs, begin = row[codes.INPUTS], row[codes.OUTPUTS], row[codes.PACKED_FROM]
-    if row[codes.NARROW]:
-        return
-    for k in range(0, inputs, _PACKED_TOGETHER):
-        deep = min(_PACKED_TOGETHER, inputs - k)
-        for j in range(max(first, begin), last, panel):
-            to, W = row[codes.PACKED] + (j - begin) * inputs, row[codes.W] + k * outputs
-            columns = min(panel, outputs - j)
-            copy_rows(Q, to + k * panel, panel, P, W + j, outputs, deep, columns, True)
+    inputs, begin = row[codes.INPUTS], row[codes.PACKED_FROM]
+    if row[codes.NARROW] == 0:
+        first = max(first, begin)
+        copy_strips(row, P, Q, row[codes.PACKED] + (first - begin) * inputs, first, last, 0, inputs)
+
+
+@kernel
+def copy_strips(
+    row: Any, P: Any, Q: Any, to: int, first: int, last: int, top: int, deep: int
+) -> None:
+    """Copy columns of some rows of a layer's weights into strips, one behind the other.
+
+    Reads: P (size,).  Writes: Q from to, the last strip padded with zeros.
+    """
+    panel, outputs = PANEL_BYTES // Q.itemsize, row[codes.OUTPUTS]
+    for k in range(0, deep, _PACKED_TOGETHER):
+        count = min(_PACKED_TOGETHER, deep - k)
+        W = row[codes.W] + (top + k) * outputs
+        for j in range(first, last, panel):
+            columns, strip = min(panel, outputs - j), to + (j - first) * deep
+            copy_rows(Q, strip + k * panel, panel, P, W + j, outputs, count, columns, True)
 
 
 @kernel
 def product(
     C: Any, c: int, c_pitch: int, A: Any, a: int, a_pitch: int, P: Any, Q: Any, row: Any,
-    rows: int, waiting: bool, first: int, last: int,
+    plan: Any, room: Any, rows: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """Compute columns of Z = A W + b of some rows, and apply relu where that is the activation.
 
     With few rows, and weights too large for the L2 cache, the product is bound by memory, and the
     weights are streamed in the order in which they lie.
 
-    Reads: A (rows, inputs) from a; P and Q as in `answer`.  Writes: C (rows, outputs) from c,
+    Reads: A (rows, inputs) from a; P and Q as in `answer`; plan.  Writes: C (rows, outputs) from c,
     from column first, where a strip begins, to before last; padded to whole vectors; rows are a
-    pitch apart.  All columns of a layer of few outputs.  May overwrite: nothing else.
+    pitch apart.  All columns of a layer of few outputs.  May overwrite: this thread's TILE in room.
     """
-    panel = PANEL_BYTES // C.itemsize
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
     if row[codes.NARROW]:
         rows_times_few(
             C, c, c_pitch, A, a, a_pitch, Q, row[codes.PACKED], row[codes.BIASES], rows, inputs,
             outputs,
         )  # fmt: skip
-        return
-    if waiting:
+    elif streams(row, plan, rows):
         W, b = row[codes.W] + first, row[codes.B]
         b = b + first if b >= 0 else b
         few_times_matrix(
@@ -147,25 +170,52 @@ def product(
         )
         if row[codes.ACTIVATION] == codes.RELU:
             apply_part(C, c, rows, c_pitch, row[codes.ACTIVATION], first, last)
-        return
-    begin = row[codes.PACKED_FROM]
-    for k in range(0, inputs, _DEPTH):
-        deep = min(_DEPTH, inputs - k)
-        floor = -np.inf
-        if k + deep == inputs and row[codes.ACTIVATION] == codes.RELU:
-            floor = 0.0
-        for j in range(first, last, panel):
-            S, start, start_pitch = Q, row[codes.BIASES] + j, 0
-            if k > 0:
-                S, start, start_pitch = C, c + j, c_pitch
-            B, b, b_pitch = P, row[codes.W] + k * outputs + j, outputs
-            if j >= begin:
-                B, b, b_pitch = Q, row[codes.PACKED] + (j - begin) * inputs + k * panel, panel
-            vectors = 2 if outputs - j > panel // 2 else 1
-            rows_times_strip(
-                vectors, C, c + j, c_pitch, A, a + k, a_pitch, B, b, b_pitch, S, start,
-                start_pitch, rows, deep, floor,
-            )  # fmt: skip
+    elif row[codes.TILED] < 0 or rows < row[codes.TILED]:
+        for k in range(0, inputs, _DEPTH):
+            product_of_strips(C, c, c_pitch, A, a, a_pitch, P, Q, row, rows, first, last, k, Q, -1)
+    else:
+        tile = plan[codes.TILE]
+        if plan[codes.BY_COLUMNS]:
+            tile += plan[codes.NUMBER] * plan[codes.STRIDE]
+        wide = _TILE_PANELS * PANEL_BYTES // C.itemsize
+        for j in range(first, last, wide):
+            end = min(j + wide, last)
+            for k in range(0, inputs, _DEPTH):
+                copy_strips(row, P, room, tile, j, end, k, min(_DEPTH, inputs - k))
+                product_of_strips(
+                    C, c, c_pitch, A, a, a_pitch, P, Q, row, rows, j, end, k, room, tile
+                )
+
+
+@kernel
+def product_of_strips(
+    C: Any, c: int, c_pitch: int, A: Any, a: int, a_pitch: int, P: Any, Q: Any, row: Any,
+    rows: int, first: int, last: int, k: int, room: Any, tile: int,
+) -> None:  # fmt: skip
+    """Add a block of the inner index, from k on, to columns of Z = A W + b; see `product`.
+
+    The strips lie in room from tile on, unless it is negative.
+    """
+    panel = PANEL_BYTES // C.itemsize
+    inputs, outputs, begin = row[codes.INPUTS], row[codes.OUTPUTS], row[codes.PACKED_FROM]
+    deep = min(_DEPTH, inputs - k)
+    floor = -np.inf
+    if k + deep == inputs and row[codes.ACTIVATION] == codes.RELU:
+        floor = 0.0
+    for j in range(first, last, panel):
+        S, start, start_pitch = Q, row[codes.BIASES] + j, 0
+        if k > 0:
+            S, start, start_pitch = C, c + j, c_pitch
+        B, b, b_pitch = P, row[codes.W] + k * outputs + j, outputs
+        if tile >= 0:
+            B, b, b_pitch = room, tile + (j - first) * deep, panel
+        elif j >= begin:
+            B, b, b_pitch = Q, row[codes.PACKED] + (j - begin) * inputs + k * panel, panel
+        vectors = 2 if outputs - j > panel // 2 else 1
+        rows_times_strip(
+            vectors, C, c + j, c_pitch, A, a + k, a_pitch, B, b, b_pitch, S, start, start_pitch,
+            rows, deep, floor,
+        )  # fmt: skip
 
 
 @kernel
@@ -202,7 +252,6 @@ def answer_rows(
     """
     lanes = PANEL_BYTES // room.itemsize // 2
     layers, rows = table.shape[0], last - first
-    waiting = streams(plan, rows)
     end = first * table[layers - 1, codes.OUTPUTS]
     for n in range(begin, layers):
         row = table[n]
@@ -210,7 +259,8 @@ def answer_rows(
         C, c, c_pitch = room, place_of(plan, n), row[codes.PITCH]
         if n == layers - 1 and (row[codes.OUTPUTS] % lanes == 0 or row[codes.NARROW]):
             C, c, c_pitch = out, end, row[codes.OUTPUTS]
-        product(C, c, c_pitch, A, a, a_pitch, P, Q, row, rows, waiting, 0, row[codes.OUTPUTS])
+        outputs = row[codes.OUTPUTS]
+        product(C, c, c_pitch, A, a, a_pitch, P, Q, row, plan, room, rows, 0, outputs)
         if n < layers - 1:
             activate(room, row, c, place_of(plan, n + 1), rows)
     row = table[layers - 1]
@@ -225,14 +275,18 @@ def answer_rows(
 
 
 @kernel
-def streams(plan: Any, rows: int) -> bool:
-    """Return whether so few rows are computed by streaming the weights.
+def streams(row: Any, plan: Any, rows: int) -> bool:
+    """Return whether a layer is computed by streaming the weights, for so few rows.
 
     Where outputs are divided, a thread reads a part of each row of weights, and streaming pays for
-    one row less (784-512-512-10 on two cores of a Zen 3, 4 rows: 1.3 times as long).
+    three rows at the most (on two cores of a Zen 3, 4 rows: 784-512-512-10 takes 1.3 times as long,
+    256-1024-1024-10 1.5 times).
     """
-    most = FEW_ROWS - 1 if plan[codes.BY_COLUMNS] else FEW_ROWS
-    return rows <= most and plan[codes.FAR] != 0
+    most = row[codes.STREAMED]
+    if plan[codes.BY_COLUMNS]:
+        most = min(most, _STREAMED_IN_PARTS)
+    streamed: bool = rows <= most
+    return streamed
 
 
 @kernel
@@ -286,12 +340,11 @@ def answer_part(
     strips = (outputs + panel - 1) // panel
     first = (part * strips + size - 1) // size * panel
     last = min(((part + 1) * strips + size - 1) // size * panel, outputs)
-    waiting = streams(plan, rows)
-    if not waiting and not plan[codes.FROZEN]:
+    if not (plan[codes.FROZEN] or streams(row, plan, rows)):
         pack_strips(row, P, Q, first, last)
     A, a, a_pitch = source_of(table, plan, room, x, 0, layer)
     c, pitch = place_of(plan, layer), row[codes.PITCH]
-    product(room, c, pitch, A, a, a_pitch, P, Q, row, rows, waiting, first, last)
+    product(room, c, pitch, A, a, a_pitch, P, Q, row, plan, room, rows, first, last)
     if layer < table.shape[0] - 1 and not is_done(row):
         apply_part(room, c, rows, pitch, row[codes.ACTIVATION], first, last)
 
@@ -328,7 +381,7 @@ def by_rows(
     share = plan[codes.TAKEN] if shared else plan[codes.SHARE]
     first = take_rows(board, job, share, rows) if shared else 0
     if first < rows and plan[codes.FROZEN] == 0:
-        prepare(table, P, Q, begin, streams(plan, rows))
+        prepare(table, plan, P, Q, begin, rows)
     while first < rows:
         last = min(first + share, rows)
         answer_rows(table, plan, P, Q, room, x, out, first, last, begin)
@@ -347,15 +400,14 @@ def divide(plan: Any, rows: int) -> None:
         plan[codes.TAKEN] = max(1, plan[codes.VECTORS] // (plan[codes.TEAM] * _SHARES))
         return
     plan[codes.BY_COLUMNS] = rows <= plan[codes.SHARE] and plan[codes.PHASES] > 0
-    # Several shares per thread, so that they end at about the same time.
-    parts = plan[codes.TEAM] * _SHARES
+    # Several shares per thread, so that they end at about the same time; but one where each share
+    # begins by copying weights.
+    parts = plan[codes.TEAM] * (_SHARES if plan[codes.TILE] < 0 else 1)
     plan[codes.TAKEN] = min(max((rows + parts - 1) // parts, _SMALLEST_SHARE), plan[codes.SHARE])
 
 
 @kernel
-def answer_vector(
-    table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any, rows: int, streaming: bool
-) -> None:
+def answer_vector(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any, rows: int) -> None:
     """Compute the predictions of one of several weight vectors; see `answer`."""
     inputs, outputs = table[0, codes.INPUTS], out.size // rows
     if plan[codes.ONE_BY_ONE]:
@@ -363,7 +415,7 @@ def answer_vector(
             row, result = x[r * inputs : (r + 1) * inputs], out[r * outputs : (r + 1) * outputs]
             answer_one(table, plan, P, room, row, result)
         return
-    prepare(table, P, room, 0, streaming)
+    prepare(table, plan, P, room, 0, rows)
     for first in range(0, rows, plan[codes.SHARE]):
         last = min(first + plan[codes.SHARE], rows)
         answer_rows(table, plan, P, room, room, x, out, first, last, 0)
@@ -383,7 +435,6 @@ def by_vectors(
     rows = results // top[codes.OUTPUTS]
     given = rows * table[0, codes.INPUTS]
     apart = given if x.size > given else 0
-    streaming = streams(plan, rows)
     share = plan[codes.TAKEN] if job != 0 else vectors
     first = take_rows(board, job, share, vectors) if job != 0 else 0
     while first < vectors:
@@ -392,7 +443,6 @@ def by_vectors(
             answer_vector(
                 table, plan, P[k * size : (k + 1) * size], room,
                 x[k * apart : k * apart + given], out[k * results : (k + 1) * results], rows,
-                streaming,
             )  # fmt: skip
         if job != 0:
             left(board, 0, last - first)
@@ -451,7 +501,7 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
         if not helping:
             finish(board)
     if rows == 0 and not helping:
-        prepare(table, P, Q, 0, False)
+        prepare(table, plan, P, Q, 0, plan[codes.SHARE])
     elif rows == 1 and plan[codes.FROZEN] == 0 and job == 0:
         answer_one(table, plan, P, room, x, out)
     elif not helping or begin == 0:

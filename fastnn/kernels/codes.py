@@ -163,14 +163,16 @@ BIASES: Final = 6  # b, whole vectors of it
 NARROW: Final = 7  # 1 for a layer of so few outputs that its weights are stored as their transpose
 PACKED_FROM: Final = 8  # the first column of W that is read from PACKED
 PITCH: Final = 9  # elements from one row of the result to the next
-TABLE_COLUMNS: Final = 10
+STREAMED: Final = 10  # the most rows for which W is streamed in the order in which it lies
+TILED: Final = 11  # the fewest for which tiles of W are copied before they are read; or NONE
+TABLE_COLUMNS: Final = 12
 
 # Entries of the plan of predictions.
 SHARE: Final = 0  # rows that go through the network together at the most
 FROZEN: Final = 1  # 1 where all weights are packed
 ROOM: Final = 2  # place of the room for what lies between two layers
 HALF: Final = 3  # elements of its half
-FAR: Final = 4  # 1 where weights are too many to stay in the second-level cache, and lie unpacked
+TILE: Final = 4  # place of the room for a tile of W
 PHASES: Final = 5  # how many layers, from the first on, have outputs that threads may divide
 # The rest where several threads compute; see `kernels.crew`.
 BOARD: Final = 6  # address of what they share; 0 for one thread

@@ -1,8 +1,8 @@
 """Products of one row, or very few, that stream the weights from memory (GEMV).
 
-With so few rows the product is bound by memory: each row of weights is read once, in the order in
-which it lies, and accumulated into all results.  Every sum has the same order as in a tile, from
-the bias through the inputs, so that the bits are those of a prediction for many rows.
+With so few rows the product is bound by memory: each row of weights comes from there once, in the
+order in which it lies, and is accumulated into all results.  Every sum has the same order as in a
+tile, from the bias through the inputs, so that the bits are those of a prediction for many rows.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from numba.core import types
 from fastnn.kernels import simd
 from fastnn.kernels._jit import intrinsic
 
-__all__ = ["FEW_ROWS", "few_times_matrix", "rows_times_vector"]
-
-# The most rows that are computed this way.
-FEW_ROWS = 4
+__all__ = ["few_times_matrix", "rows_times_vector"]
 
 # Rows of the matrix that are accumulated per pass over the results, by the number of rows computed
-# (one row, 784-512-512-10: 67 us, against 79 with sums in registers and 72 with 4 rows).
+# together (one row, 784-512-512-10: 67 us, against 79 with sums in registers and 72 with 4 rows).
 _DEEP = {1: 8, 2: 8, 3: 8, 4: 4}
+_TOGETHER = max(_DEEP)
+
+# More rows are divided into groups, which take turns at so many rows of the matrix: the first one
+# brings them into the cache for the others.
+_CHUNK = 48
 
 # Rows of the matrix whose products with a vector are summed side by side.
 _ABREAST = 4
@@ -46,7 +48,7 @@ def few_times_matrix(
     typing: Any, z: Any, to: Any, z_pitch: Any, a: Any, source: Any, a_pitch: Any, P: Any, W: Any,
     w_pitch: Any, b: Any, rows: Any, inputs: Any, outputs: Any,
 ) -> Any:  # fmt: skip
-    """Compute z = a W + b for at most FEW_ROWS rows.
+    """Compute z = a W + b for few rows.
 
     Reads: a (rows, inputs) from source; in P, W (inputs, outputs), and b (outputs,) unless its
     place is negative.  Writes: z (rows, outputs) from to.  Rows of a, W and z are a pitch apart.
@@ -75,37 +77,66 @@ def _by_count(
     builder: Any, z: Any, z_pitch: Any, a: Any, a_pitch: Any, P: Any, W: Any, w_pitch: Any, b: Any,
     rows: Any, inputs: Any, outputs: Any,
 ) -> None:  # fmt: skip
-    """Emit the product for every number of rows."""
-    v = simd.Vectors(builder, z.type.pointee)
+    """Emit the product: chunks of the matrix, and for each of them all groups of rows."""
+    v, number = simd.Vectors(builder, z.type.pointee), simd.int64
+    one = number(1)
+    count = builder.sdiv(builder.add(rows, number(_TOGETHER - 1)), number(_TOGETHER))
+    alone = builder.icmp_signed("==", count, one)
+    chunk = builder.select(alone, inputs, number(_CHUNK))
+    simd.count_loop(builder, rows, lambda r: _begin(v, builder.mul(r, z_pitch), z, P, b, outputs))
 
-    def arm(count: int) -> None:
-        _stream(v, count, (z, z_pitch), (a, a_pitch), (P, W, w_pitch), b, inputs, outputs)
+    def some(first: Any) -> None:
+        rest = builder.sub(inputs, first)
+        deep = builder.select(builder.icmp_signed("<", rest, chunk), rest, chunk)
+        weights = builder.gep(P, [builder.add(W, builder.mul(first, w_pitch))])
+        held = simd.variable(builder, number(0))
 
-    simd.switch(builder, rows, {count: partial(arm, count) for count in _DEEP})
+        def group(n: Any) -> None:
+            done, groups = builder.load(held), builder.sub(count, n)
+            over = builder.add(builder.sub(rows, done), builder.sub(groups, one))
+            height = builder.sdiv(over, groups)
+            result = builder.gep(z, [builder.mul(done, z_pitch)]), z_pitch
+            factors = builder.gep(a, [builder.add(builder.mul(done, a_pitch), first)]), a_pitch
+
+            def arm(rows: int) -> None:
+                _stream(v, rows, result, factors, (weights, w_pitch), deep, outputs)
+
+            simd.switch(builder, height, {rows: partial(arm, rows) for rows in _DEEP})
+            builder.store(builder.add(done, height), held)
+
+        simd.count_loop(builder, count, group)
+
+    chunks = builder.sdiv(builder.add(inputs, builder.sub(chunk, one)), chunk)
+    simd.count_loop(builder, chunks, lambda n: some(builder.mul(n, chunk)))
 
 
-def _stream(
-    v: simd.Vectors, count: int, result: Any, factors: Any, matrix: Any, b: Any, inputs: Any,
-    outputs: Any,
-) -> None:  # fmt: skip
-    """Emit the product for one number of rows; a matrix is its first element and its pitch."""
-    build, number = v.builder, simd.int64
-    (z, z_pitch), (a, a_pitch), (P, W, w_pitch) = result, factors, matrix
-    targets = [build.gep(z, [build.mul(z_pitch, number(r))]) for r in range(count)]
-    sources = [build.gep(a, [build.mul(a_pitch, number(r))]) for r in range(count)]
-    biased = build.icmp_signed(">=", b, number(0))
+def _begin(v: simd.Vectors, at: Any, z: Any, P: Any, b: Any, outputs: Any) -> None:
+    """Emit the start of one row's sums: the bias, or zero where its place is negative."""
+    build = v.builder
+    biased = build.icmp_signed(">=", b, simd.int64(0))
 
-    def begin(j: Any, mask: Any) -> None:
+    def step(j: Any, mask: Any) -> None:
         first = simd.variable(build, v.constant(0.0))
         with build.if_then(biased):
             build.store(v.load(P, build.add(b, j), mask), first)
-        for target in targets:
-            v.store(build.load(first), target, j, mask)
+        v.store(build.load(first), z, build.add(at, j), mask)
+
+    v.over(outputs, step)
+
+
+def _stream(
+    v: simd.Vectors, count: int, result: Any, factors: Any, matrix: Any, inputs: Any, outputs: Any
+) -> None:
+    """Emit the accumulation for one number of rows; a matrix is its first element and its pitch."""
+    build, number = v.builder, simd.int64
+    (z, z_pitch), (a, a_pitch), (W, w_pitch) = result, factors, matrix
+    targets = [build.gep(z, [build.mul(z_pitch, number(r))]) for r in range(count)]
+    sources = [build.gep(a, [build.mul(a_pitch, number(r))]) for r in range(count)]
 
     def add(k: Any, deep: int) -> None:
         """Accumulate some rows of the matrix into all results."""
         places = [build.add(k, number(n)) for n in range(deep)]
-        rows = [build.add(W, build.mul(place, w_pitch)) for place in places]
+        rows = [build.mul(place, w_pitch) for place in places]
         scales = [
             [v.splat(build.load(build.gep(source, [place]))) for place in places]
             for source in sources
@@ -114,7 +145,7 @@ def _stream(
         def step(j: Any, mask: Any) -> None:
             totals = [v.load(target, j, mask) for target in targets]
             for n, row in enumerate(rows):
-                w = v.load(P, build.add(row, j), mask)
+                w = v.load(W, build.add(row, j), mask)
                 totals = [
                     v.fma(scale[n], w, total) for scale, total in zip(scales, totals, strict=True)
                 ]
@@ -123,7 +154,6 @@ def _stream(
 
         v.over(outputs, step)
 
-    v.over(outputs, begin)
     deep = _DEEP[count]
     whole = build.and_(inputs, number(-deep))
     simd.count_loop(build, whole, lambda k: add(k, deep), step=deep)

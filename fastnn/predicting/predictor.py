@@ -71,8 +71,15 @@ _NEAR = 1 << 19
 # Bytes of a cache line.
 _LINE = 64
 
-# Rows at a distance of a multiple of so many bytes would map to a few sets of the L1 cache.
+# Rows at a distance of a multiple of so many bytes map to a few sets of the L1 cache, or to one.
 _SAME_PLACE = 1024
+_SAME_SET = 4096
+
+# Of weights that do not stay in the L2 cache: the most rows for which they are streamed; and where
+# their rows share a set, also the fewest for which tiles of them are copied (of the time that
+# register blocks on weights as they lie take, 256-1024-1024-10 on a Zen 3: 8 rows 0.7, 32 rows
+# 0.65, 64 rows 0.65).  Where they do not, copying does not pay (784-512-512-10, 32 rows: 1.15).
+_STREAMED, _STREAMED_SAME_SET = 4, 16
 
 
 def tiling_of(dtype: np.dtype[Any]) -> Tiling:
@@ -100,6 +107,18 @@ def _slice_rows(operations: Sequence[Operation]) -> int:
     )  # fmt: skip
     figures = tuning.current
     return max(figures.smallest_call, int(figures.call_nanoseconds / nanoseconds))
+
+
+def _by_rows(apart: int, far: bool) -> tuple[int, int]:
+    """Return up to how many rows weights are streamed, and from how many on copied in tiles.
+
+    Their rows are so many bytes apart.
+    """
+    if not far:
+        return 0, codes.NONE
+    if apart % _SAME_SET:
+        return _STREAMED, codes.NONE
+    return _STREAMED_SAME_SET, _STREAMED_SAME_SET + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +174,13 @@ class Table:
         `Layout.units` gives of the layers.
         """
         load_kernels()
-        from fastnn.kernels.answers import SHARE_ROWS
+        from fastnn.kernels.answers import SHARE_ROWS, tile_elements
 
         tiling = tiling_of(dtype)
         panel, lanes = tiling.panel, tiling.panel // 2
         rows = np.full((len(blocks), codes.TABLE_COLUMNS), codes.NONE, np.int64)
+        weights = sum(block.W.size for block in blocks) * dtype.itemsize
+        far = weights > _NEAR and not (frozen or packing)
         end = 0
         for row, block in zip(rows, blocks, strict=True):
             inputs, outputs = block.inputs, block.outputs
@@ -174,6 +195,7 @@ class Table:
             row[codes.B] = codes.NONE if block.b is None else block.b.offset
             row[codes.NARROW] = narrow
             row[codes.PACKED_FROM] = begin
+            row[codes.STREAMED], row[codes.TILED] = _by_rows(outputs * dtype.itemsize, far)
             row[codes.PITCH] = pitch if pitch * dtype.itemsize % _SAME_PLACE else pitch + lanes
             row[codes.BIASES] = end
             end += -(-outputs // panel) * panel
@@ -194,13 +216,14 @@ class Table:
             for block in blocks[: codes.MOST_PHASES]
         )
         plan[codes.PHASES] = sum(1 for _ in takewhile(bool, divided))
-        weights = sum(block.W.size for block in blocks) * dtype.itemsize
-        plan[codes.FAR] = weights > _NEAR and not frozen
+        tiled = bool((rows[:, codes.TILED] != codes.NONE).any())
         plan[codes.ROOM] = start
         plan[codes.HALF] = half
+        plan[codes.TILE] = start + 2 * half if tiled else codes.NONE
+        room = start + 2 * half + (tile_elements(panel) if tiled else 0)
         units = np.zeros(0, dtype) if units is None else units
         plan[codes.UNITS] = units.ctypes.data if units.size else 0
-        return cls(rows, plan, end, start + 2 * half, dtype, units)
+        return cls(rows, plan, end, room, dtype, units)
 
 
 class Predictor:
