@@ -609,8 +609,8 @@ class _Planner:
         self.asked, self.tiling = asked, tiling
         # Where the second operation that a sum reads stands.
         self.seconds = seconds(self.operations)
-        self.table = records.operations(len(self.operations))
-        self.plan = np.zeros((), records.PLAN)
+        self.table = [records.operation() for _ in self.operations]
+        self.plan = records.plan()
         self.room, self.integers = _Room(), _Room()
         self.known = np.zeros(0, np.int64)
 
@@ -660,8 +660,7 @@ class _Planner:
             row["sparse"] = sparse
             # Up to the first one whose result is dense.
             sparse = sparse and one.kind.in_place
-            for name, number in one.kind.columns(one.layer, one.place).items():
-                row[name] = number
+            row.update(one.kind.columns(one.layer, one.place))
             row["number"] = one.kind.number(one.layer)
             row["whole"] = asked.gradient and one.whole
             row["l2"] = one.l2 if asked.penalty else 0.0
@@ -672,7 +671,7 @@ class _Planner:
             if one.kind.pieces is not None:
                 pieces = one.kind.pieces(one.layer, one.inputs, self.tiling.panel)
                 row["pieces"], row["piece_count"] = self.integers(pieces.size), len(pieces)
-                known, place = np.zeros(self.integers.end, np.int64), int(row["pieces"])
+                known, place = np.zeros(self.integers.end, np.int64), row["pieces"]
                 known[: len(self.known)] = self.known
                 known[place : place + pieces.size] = pieces.reshape(-1)
                 self.known = known
@@ -718,14 +717,14 @@ class _Planner:
     def _divide(self) -> None:
         """Decide how threads divide the rows, and allocate moments and gradient."""
         asked, figures, plan = self.asked, tuning.current, self.plan
-        chunk, state = int(plan["chunk"]), int(plan["state"])
+        chunk, state = plan["chunk"], plan["state"]
         # In groups, threads share no chunk: what one core has just written, another reads slowly.
         groups = min(figures.groups, -(-asked.rows // chunk)) if asked.gradient else 1
         if groups < figures.fewest_groups or groups * state > figures.grouped_elements:
             groups = 1
         kept = asked.gradient and (asked.moments == 0 or asked.clipping or chunk < asked.rows)
         self.room((asked.moments + kept * groups) * state)
-        self.parts = groups if groups > 1 else int(plan["height"]) // self.tiling.rows
+        self.parts = groups if groups > 1 else plan["height"] // self.tiling.rows
         plan["groups"] = groups
         plan["threads"] = min(asked.threads, self.parts)
         plan["moments"] = asked.moments
@@ -733,7 +732,7 @@ class _Planner:
 
     def _place_rows(self) -> None:
         """Allocate what every operation reads and writes of the rows of a chunk."""
-        asked, height = self.asked, int(self.plan["height"])
+        asked, height = self.asked, self.plan["height"]
         source = codes.NONE
         if asked.entries is None:
             source = self.room(self.tiling.panels(height, self.operations[0].inputs))
@@ -762,7 +761,7 @@ class _Planner:
         """Allocate the gradients of what is written, and say whose derivative goes where."""
         if not self.asked.gradient:
             return
-        height, tiling = int(self.plan["height"]), self.tiling
+        height, tiling = self.plan["height"], self.tiling
         dsource, below, learning = codes.NONE, codes.NONE, False
         for place, (row, one) in enumerate(zip(self.table, self.operations, strict=True)):
             row["dsource"] = dsource if learning else codes.NONE
@@ -792,7 +791,7 @@ class _Planner:
 
     def _place_sums(self) -> None:
         """Say which gradients of sums are added to those of what they read beside."""
-        height, tiling = int(self.plan["height"]), self.tiling
+        height, tiling = self.plan["height"], self.tiling
         # The outer ones of several that read the same come first.
         for place in reversed(range(len(self.operations))):
             second = self.seconds[place]
@@ -801,10 +800,10 @@ class _Planner:
             row, first = self.table[place], self.table[second + 1]
             if first["dsource"] == codes.NONE:
                 continue
-            given = int(row["dresult"])
+            given = row["dresult"]
             if first["plus"] != codes.NONE:
                 row["carried"] = first["plus"]
-                given = row["carry"] = self.room(tiling.panels(height, int(row["outputs"])))
+                given = row["carry"] = self.room(tiling.panels(height, row["outputs"]))
             first["plus"] = given
 
     def _end_in_loss(self) -> None:
@@ -812,17 +811,16 @@ class _Planner:
         asked, plan, room = self.asked, self.plan, self.room
         code = codes.NO_LOSS if asked.loss is None else asked.loss.kernel_code
         plan["loss"] = codes.known("loss", code, codes.LOSS_CODES)
-        plan["penalty"] = bool(self.table["l2"].any() or self.table["l1"].any())
+        plan["penalty"] = any(row["l2"] or row["l1"] for row in self.table)
         # What takes no steps moves no weights.
         plan["projecting"] = asked.moments > 0 and any(one.bounded for one in self.operations)
         for name, number in (asked.loss.settings if asked.loss else {}).items():
             if isinstance(number, tuple):
-                plan[name][: len(number)] = number
-            else:
-                plan[name] = number
+                number += plan[name][len(number) :]
+            plan[name] = number
         # Whole tiles of rows, as validation examples of several chunks fill the last one too.
-        height = int(plan["height"])
-        flat = height * int(plan["widest"])
+        height = plan["height"]
+        flat = height * plan["widest"]
         plan["flat_at"] = room(flat)
         plan["dflat_at"] = room(flat if asked.gradient else 0)
         plan["losses"] = room(height)
@@ -834,7 +832,7 @@ class _Planner:
         asked, plan = self.asked, self.plan
         if asked.entries is None:
             return
-        chunk = int(plan["chunk"])
+        chunk = plan["chunk"]
         plan["sparse_rows"] = 1
         plan["entries"] = self.room(asked.entries(chunk))
         plan["beginnings"] = self.integers(chunk + 1)
@@ -843,29 +841,30 @@ class _Planner:
     def _of_threads(self, private: int) -> Program:
         """Return the program, with places of its own for each thread that shares no chunk."""
         plan, room, integers = self.plan, self.room, self.integers
-        grouped, threads = plan["groups"] > 1, int(plan["threads"])
+        grouped, threads = plan["groups"] > 1, plan["threads"]
         copy = room.end - private if grouped else 0
         room((threads - 1) * copy)
         own = integers.end if grouped else 0
         integers((threads - 1) * own)
         deep = self.tiling.units
         if plan["sparse_rows"] and self.asked.gradient:
-            plan["cursor_pitch"] = _up(int(plan["chunk"]), _LINE)
-            plan["cursors"] = integers(threads * int(plan["cursor_pitch"]))
+            plan["cursor_pitch"] = _up(plan["chunk"], _LINE)
+            plan["cursors"] = integers(threads * plan["cursor_pitch"])
             columns = min(self.operations[0].inputs, tuning.current.spread_columns)
             deep = _up(columns, self.tiling.units)
         plan["tile_size"] = self.tiling.panel * deep
-        if (self.table["form"] == codes.ONE_SPAN).any():
-            plan["tile_size"] = max(int(plan["tile_size"]), _SPAN_BLOCK)
-        plan["tiles"] = room(threads * int(plan["tile_size"]))
+        if any(one.kind.form == codes.ONE_SPAN for one in self.operations):
+            plan["tile_size"] = max(plan["tile_size"], _SPAN_BLOCK)
+        plan["tiles"] = room(threads * plan["tile_size"])
         plan["rates_at"] = room(2 * codes.RATES)
         plan["average_rate"] = room(1)
         self._place_rates()
         shifts = copy * np.arange(threads, dtype=np.int64)
-        plans = _shifted(plan, shifts, _PRIVATE_IN_PLAN)
+        plans = _shifted(records.written([plan], records.PLAN)[0], shifts, _PRIVATE_IN_PLAN)
         for name in _PRIVATE_INTEGERS if own and threads > 1 else ():
             plans[name] += own * np.arange(threads)
-        tables = _shifted(self.table, shifts[:, None], _PRIVATE_IN_TABLE)
+        table = records.written(self.table, records.OPERATION)
+        tables = _shifted(table, shifts[:, None], _PRIVATE_IN_TABLE)
         return Program(tables, plans, room.end, integers.end, self.parts, self.known)
 
     def _place_rates(self) -> None:
@@ -885,7 +884,7 @@ _SHOWN = (
 
 def _shifted(numbers: NDArray[np.void], shifts: Any, places: Sequence[str]) -> NDArray[np.void]:
     """Return a copy of plan or table for each thread, with its private offsets."""
-    copies = np.repeat(numbers[None], len(shifts), axis=0)
+    copies = records.repeated(numbers, len(shifts))
     if not shifts.any():
         return copies
     for place in places:
