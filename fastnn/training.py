@@ -44,7 +44,9 @@ def begin(
     shown = Progress(progress, epochs, job.names)
     history = History(job.names)
     dropping = Dropping(job.layout, job.steps, epochs)
-    run = FitRun(network, epochs, job.names, history, callbacks, shown, resumed=resumed)
+    run = FitRun(
+        network, epochs, job.names, history, callbacks, shown, resumed=resumed, dropping=dropping
+    )
     if resumed is not None:
         before = resumed.history
         history.extend(zip(*before.values(), strict=True))

@@ -70,6 +70,7 @@ class FitRun:
     epoch: int = 0
     logs: Mapping[str, float] = field(default_factory=dict)
     resumed: FitState | None = None  # where it goes on
+    dropping: Dropping | None = None  # of a network's layers; of an estimator's none is scheduled
     split_at: int = 0  # number of the order by which validation examples were held out
     state: FitState | None = None  # where it ended
 
@@ -118,7 +119,8 @@ class Epochs:
         self._names = job.measured
         # The learning rates of the last steps of epochs under way, with a schedule.
         self._ended_at: dict[int, float] = {}
-        self._dropping = Dropping(job.layout, job.steps, run.epochs)
+        assert run.dropping is not None
+        self._dropping = run.dropping
         self.measured = job.counting is not None
         self._columns: tuple[list[int], list[int]] | None = None
         if job.counting is not None:
