@@ -68,7 +68,7 @@ def _none(layer: Any, inputs: int) -> tuple[Array, ...]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # Each is itself alone, whatever its functions.
 class Kind:
     """A kind of layer.
 

@@ -18,6 +18,7 @@ from fastnn.layout import Layout, Program, Tiling, aligned_zeros
 from fastnn.losses import LOSSES
 from fastnn.optimizers import OPTIMIZERS
 from fastnn.predicting.predictor import Table
+from fastnn.tuning import tuning
 
 LINE = 16
 TILINGS = {"sse": Tiling(8, 6, 4), "avx2": Tiling(16, 6, 4), "avx512": Tiling(32, 8, 8)}
@@ -407,6 +408,71 @@ def test_a_program_shows_its_operations_by_their_names(layout):
         shown = [row[1 + head.index(name)] for row in rows]
         assert shown == ["-" if n == codes.NONE else str(n) for n in numbers]
     assert str(program.workspace) in foot
+
+
+# Programs that are kept.
+
+KEPT_PLANNING = {"gradient": True, "dropping": True, "moments": 2}
+
+
+def same(program, other):
+    """Say whether two programs are the same in every number."""
+    sizes = ("workspace", "integers", "parts")
+    return (
+        program.table.tobytes() == other.table.tobytes()
+        and program.plan.tobytes() == other.plan.tobytes()
+        and program.known.tobytes() == other.known.tobytes()
+        and all(getattr(program, name) == getattr(other, name) for name in sizes)
+    )
+
+
+@pytest.mark.parametrize("loss", [None, *LOSSES])
+def test_a_kept_program_is_that_which_would_be_planned(layout, loss):
+    row = None if loss is None else LOSSES[loss]
+    for rows, threads in ((5, 1), (5000, 3)):
+        asked = {**KEPT_PLANNING, "loss": row, "threads": threads}
+        wanted = Program.of(layout.operations, rows, TILING, **asked)
+        for _ in range(2):
+            assert same(Program.kept(layout.operations, rows, TILING, **asked), wanted)
+
+
+def test_layers_of_all_kinds_are_planned_once(monkeypatch):
+    layers = [
+        fn.Standardize(), fn.Dense(9, "relu"), fn.BatchNorm(), fn.PReLU(), fn.Dropout(0.1),
+        fn.Residual([fn.Dense(9), fn.LayerNorm(), fn.RMSNorm()]), fn.Dense(2),
+    ]  # fmt: skip
+    first = Program.kept(Layout.of(3, layers).operations, 7, TILING, **KEPT_PLANNING)
+    monkeypatch.setattr("fastnn.layout._Planner", None)
+    # Of another layout of the same layers too.
+    again = Program.kept(Layout.of(3, layers).operations, 7, TILING, **KEPT_PLANNING)
+    assert same(first, again)
+    with pytest.raises(TypeError, match="not callable"):
+        Program.kept(Layout.of(4, layers).operations, 7, TILING, **KEPT_PLANNING)
+
+
+def test_what_a_run_writes_into_its_program_is_not_kept(layout):
+    wanted = Program.of(layout.operations, 7, TILING)
+    program = Program.kept(layout.operations, 7, TILING)
+    program.plan["order_key"] = 1
+    program.table["number"] = 0.25
+    assert same(Program.kept(layout.operations, 7, TILING), wanted)
+
+
+def test_a_kept_program_is_for_the_figures_in_force(layout):
+    def chunk():
+        return Program.kept(layout.operations, 10**5, TILING).plan["chunk"][0]
+
+    before = chunk()
+    with tuning(chunk_elements=600, smallest_chunk=1):
+        assert chunk() == 20
+    assert chunk() == before != 20
+
+
+def test_a_program_for_sparse_examples_is_planned_for_them(layout):
+    for entries in (10, 1000):
+        asked = {"entries": lambda rows, most=entries: most}
+        wanted = Program.of(layout.operations, 7, TILING, **asked)
+        assert same(Program.kept(layout.operations, 7, TILING, **asked), wanted)
 
 
 # Codes that no kernel knows.

@@ -409,8 +409,8 @@ ALLOWED = {
         "reporting.progress",
     },
     "fitting.tallies": {
-        "activations", "data", "distances", "kernels.codes", "layout", "losses", "metrics",
-        "target_scale",
+        "activations", "data", "distances", "kernels.codes", "kernels.records", "layout", "losses",
+        "metrics", "target_scale",
     },
     "tuning": set(),
     "machine.uninterrupted": {"tuning"},

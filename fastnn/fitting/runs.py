@@ -124,7 +124,7 @@ class Run:
         step = self._work * batch + self._beside
         self._steps = 1 if order is None else _MANY_STEPS
         most = fitting(threads, step, self._steps, -(-batch // tiling.rows))
-        program = Program.of(
+        program = Program.kept(
             operations, batch, tiling, loss=loss, gradient=gradient, threads=most,
             entries=data.X.most if isinstance(data.X, SparseRows) else None, **planning,
         )  # fmt: skip

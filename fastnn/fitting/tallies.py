@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastnn.activations import ACTIVATIONS
 from fastnn.data import Data
 from fastnn.distances import mean, spreads
-from fastnn.kernels import codes
+from fastnn.kernels import codes, records
 from fastnn.layout import Layout, Operation, Program, Tiling
 from fastnn.losses import Loss
 from fastnn.metrics import Metric
@@ -200,9 +200,9 @@ class Room:
         table, plan, workspace = program.table, program.plan, program.workspace
         examples = 0 if counting.held is None else len(counting.held)
         if examples:
-            beside = Program.of(operations, examples, tiling, loss=loss, penalty=False)
+            beside = Program.kept(operations, examples, tiling, loss=loss, penalty=False)
             moved = workspace - int(beside.plan["state"][0])
-            theirs, its = beside.table.copy(), beside.plan.copy()
+            theirs, its = beside.table, beside.plan
             for name in _PRIVATE_IN_TABLE:
                 theirs[name] += moved
             for name in _PRIVATE_IN_PLAN:
@@ -211,7 +211,7 @@ class Room:
             its["table_rows"] = theirs.shape[1]
             whole = np.zeros((1, *table.shape[1:]), table.dtype)
             whole[:, : theirs.shape[1]] = theirs
-            table, plan = np.concatenate([table, whole]), np.concatenate([plan, its])
+            table, plan = records.joined(table, whole), records.joined(plan, its)
             workspace += beside.workspace - int(beside.plan["state"][0])
         more, confusion, width = counting.columns()
         rows, chunk = int(program.plan["batch"][0]), int(program.plan["chunk"][0])

@@ -289,6 +289,12 @@ def repeated(record: NDArray[np.void], count: int) -> NDArray[np.void]:
     return np.ndarray((count, *record.shape), record.dtype, bytearray(record.tobytes() * count))
 
 
+def joined(record: NDArray[np.void], other: NDArray[np.void]) -> NDArray[np.void]:
+    """Return records and others, along their first axis."""
+    shape = (len(record) + len(other), *record.shape[1:])
+    return np.ndarray(shape, record.dtype, bytearray(record.tobytes() + other.tobytes()))
+
+
 def written(rows: Sequence[Row], dtype: np.dtype[np.void]) -> NDArray[np.void]:
     """Return rows as records, whole ones at a time, which takes a fifth of field by field."""
     return np.array([tuple(row.values()) for row in rows], dtype)

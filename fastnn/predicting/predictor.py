@@ -6,6 +6,7 @@ gate.  This file is long because all ways to predict share what was planned.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ _SAME_SET = 4096
 _STREAMED, _STREAMED_SAME_SET = 4, 16
 
 
+@functools.cache
 def tiling_of(dtype: np.dtype[Any]) -> Tiling:
     """Return the kernels' sizes for a dtype."""
     load_kernels()
