@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import metrics, words
-from fastnn.hints import understands
+from fastnn.hints import arguments_wanted, understands
 from fastnn.names import check_integer, check_real, describe, lookup
 
 __all__ = [
@@ -614,6 +614,13 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         if isinstance(schedule, Schedule) and callable(schedule.rate):
             return schedule
         if callable(schedule):
+            wanted = arguments_wanted(schedule, 1)
+            if wanted is not None:
+                name = getattr(schedule, "__name__", type(schedule).__name__)
+                raise TypeError(
+                    f"{argument} must be a function of one argument, the epochs so far; "
+                    f"got {name}{wanted}."
+                )
             return FromFunction(schedule, argument)
     hint = f" Did you mean {schedule.__name__}()?" if isinstance(schedule, type) else ""
     listed = ", ".join(f"fastnn.{record.__name__}(...)" for record in SCHEDULES.values())

@@ -268,6 +268,8 @@ def test_a_function_s_factor_is_checked(factor, kind):
     ("schedule", "kind", "parts"),
     [
         (0.1, TypeError, ("schedule must be one of fastnn.ConstantRate(...)", "0.1 (float)")),
+        (lambda: 1.0, TypeError, ("schedule must be a function of one argument", "<lambda>()")),
+        (lambda step, base: 1.0, TypeError, ("the epochs so far", "got <lambda>(step, base)")),
         ("cosin", ValueError, ("schedule must be one of 'constant'", "Did you mean 'cosine'?")),
         (fn.CosineDecay, TypeError, ("Did you mean CosineDecay()?",)),
         (np.zeros((3, 1)), TypeError, ("schedule[0] must be",)),
