@@ -150,6 +150,9 @@ class CSVLogger(Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_file": None}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r}, append={self.append})"
+
 
 def _lines_before(path: str, epoch: int) -> tuple[list[str], int | None]:
     """Return the names of a table's columns, and where the last line of an epoch ends.
@@ -161,12 +164,11 @@ def _lines_before(path: str, epoch: int) -> tuple[list[str], int | None]:
     with open(path, "rb") as file:
         lines = file.readlines()
     columns = next(csv.reader([lines[0].decode("utf-8", "replace")]), []) if lines else []
-    begins = f"{epoch},".encode()
     # The last line of a process that was killed may be a part of one.
     ends = [
         place
         for place, line in enumerate(lines, 1)
-        if line.startswith(begins) and line.endswith(b"\n")
+        if line.startswith(b"%d," % epoch) and line.endswith(b"\n")
     ]
     return columns, sum(map(len, lines[: ends[-1]])) if epoch and ends else None
 
@@ -254,6 +256,9 @@ class TensorBoardLogger(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_writers": {}}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.directory!r})"
 
 
 def _place(name: str) -> tuple[str, str]:
@@ -385,10 +390,11 @@ class MLflowLogger(Callback):
     def _forget(self) -> None:
         """Drop what belongs to a fit."""
         self._client = self._id = None
-        self._own = False
+        self._own, self._sent = False, -math.inf
         self._waiting = []
-        self._sent = -math.inf
 
     def __getstate__(self) -> dict[str, Any]:
-        twin = MLflowLogger(self.run_id, self.prefix)
-        return vars(twin)
+        return vars(MLflowLogger(self.run_id, self.prefix))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(run_id={self.run_id!r}, prefix={self.prefix!r})"

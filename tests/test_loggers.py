@@ -167,6 +167,21 @@ def test_a_run_of_mlflow(tmp_path, monkeypatch):
     assert mlflow.active_run() is None
 
 
+@pytest.mark.parametrize(
+    ("logger", "said"),
+    [
+        (fn.CSVLogger("fit.csv"), "CSVLogger('fit.csv', append=False)"),
+        (fn.TensorBoardLogger("runs/first"), "TensorBoardLogger('runs/first')"),
+        (fn.MLflowLogger("1a", prefix="mlp."), "MLflowLogger(run_id='1a', prefix='mlp.')"),
+    ],
+    ids=["csv", "tensorboard", "mlflow"],
+)
+def test_a_logger_is_shown_as_it_is_made(logger, said):
+    assert repr(logger) == said
+    made = eval(said, vars(fn))
+    assert vars(made) == vars(logger)
+
+
 def test_a_logger_s_arguments_are_checked():
     with pytest.raises(TypeError, match=r"^run_id must be a string; got 3"):
         fn.MLflowLogger(run_id=3)
