@@ -683,7 +683,7 @@ def targets_with_gaps(
     (array([[ 1., nan]], dtype=float32), array([0.5]))
     """
     numeric = loss_targets in NUMERIC
-    array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_CLASSES)
+    array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_CLASSES, gaps=True)
     gone = np.isnan(array) if array.dtype.kind == "f" else np.zeros(0, bool)
     given = (loss_targets, outputs, rows, dtype, argument, of)
     if not gone.any():
@@ -1251,8 +1251,11 @@ def rows_and_results(
     return (rows.copy() if np.may_share_memory(results, rows) else rows), results
 
 
-def _read(value: Any, argument: str, encode: str) -> Array:
-    """Read what came as a plain array of booleans, integers or floats, of any shape."""
+def _read(value: Any, argument: str, encode: str, *, gaps: bool = False) -> Array:
+    """Read what came as a plain array of booleans, integers or floats, of any shape.
+
+    Missing values, such as None, become NaN where there may be gaps, and are refused elsewhere.
+    """
     if type(value) is ndarray and value.dtype.kind in "fiub":
         return value
     _refuse_masked(value, argument)
@@ -1268,7 +1271,7 @@ def _read(value: Any, argument: str, encode: str) -> Array:
         )
     columns = _frame_columns(value)
     if columns is not None:
-        return _side_by_side(columns, len(value), argument, encode)
+        return _side_by_side(columns, len(value), argument, encode, gaps)
     try:
         array = np.asarray(value)
         if array.dtype.kind in "UST":
@@ -1278,7 +1281,7 @@ def _read(value: Any, argument: str, encode: str) -> Array:
         raise TypeError(
             f"{argument} must be a rectangular array of numbers; got {_ragged(value, error)}."
         ) from error
-    return _numbers(array, argument, encode)
+    return _numbers(array, argument, encode, gaps=gaps)
 
 
 def _refuse_masked(value: Any, argument: str) -> None:
@@ -1312,10 +1315,10 @@ def _frame_columns(value: Any) -> list[Any] | None:
     return None
 
 
-def _side_by_side(columns: list[Any], rows: int, argument: str, encode: str) -> Array:
+def _side_by_side(columns: list[Any], rows: int, argument: str, encode: str, gaps: bool) -> Array:
     """Read a data frame's columns into one array, shape (rows, columns)."""
     parts = [
-        _numbers(np.asarray(column), argument, encode, place)
+        _numbers(np.asarray(column), argument, encode, place, gaps=gaps)
         for place, column in enumerate(columns)
     ]
     for place, part in enumerate(parts):
@@ -1329,7 +1332,9 @@ def _side_by_side(columns: list[Any], rows: int, argument: str, encode: str) -> 
     return np.stack(parts, axis=1, out=array) if parts else array
 
 
-def _numbers(array: Array, argument: str, encode: str, column: int | None = None) -> Array:
+def _numbers(
+    array: Array, argument: str, encode: str, column: int | None = None, *, gaps: bool = False
+) -> Array:
     """Let real numbers pass, turn objects that are numbers into float64, refuse all else."""
     kind = array.dtype.kind
     if kind in "biuf":
@@ -1349,6 +1354,9 @@ def _numbers(array: Array, argument: str, encode: str, column: int | None = None
                 continue
             except (OverflowError, ValueError):
                 pass
+        elif gaps and _is_missing(item):
+            result[place] = np.nan
+            continue
         index = tuple(int(part) for part in np.unravel_index(place, array.shape))
         raise _not_a_number(item, index if column is None else (*index, column), argument, encode)
     return result.reshape(array.shape)
@@ -1367,6 +1375,11 @@ def _is_real(item: object) -> bool:
     return isinstance(item, numbers.Number) and not isinstance(item, numbers.Complex)
 
 
+def _is_missing(item: object) -> bool:
+    """Tell what stands for no value: None, and what pandas has for it."""
+    return item is None or type(item).__name__ in ("NAType", "NaTType")
+
+
 def _not_a_number(
     item: object, cell: tuple[int, ...], argument: str, encode: str
 ) -> TypeError | ValueError:
@@ -1374,7 +1387,7 @@ def _not_a_number(
     if not cell:
         advice = " Collect it with list() first." if hasattr(item, "__next__") else ""
         return TypeError(f"{argument} must be an array of numbers; got {describe(item)}.{advice}")
-    if item is None or type(item).__name__ in ("NAType", "NaTType"):
+    if _is_missing(item):
         return ValueError(
             f"{argument} has a missing value ({item}) at {_where(cell)};"
             " fill it in or drop such rows first."

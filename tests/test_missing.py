@@ -174,6 +174,31 @@ def test_targets_that_are_all_there_give_the_same_bits():
     np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
 
 
+@pytest.mark.parametrize("name", ["squares", "bits", "counts", "sides"])
+def test_what_stands_for_nothing_in_python_and_pandas_is_missing(name):
+    last, units, y, loss = case(name)
+    wanted = network(last, units).fit(X, y, loss, epochs=2, **IGNORE)
+    listed = [[None if np.isnan(value) else value for value in row] for row in y.tolist()]
+    forms = {"objects": np.array(listed, object), "lists": listed}
+    if name != "squares":
+        pandas = pytest.importorskip("pandas")
+        forms["frame"] = pandas.DataFrame(listed).astype("Int64")
+    for form in forms.values():
+        found = network(last, units).fit(X, form, loss, epochs=2, **IGNORE)
+        assert found.to_dict() == wanted.to_dict()
+        with pytest.raises(ValueError, match=r"y has (a missing value|NaN)"):
+            network(last, units).fit(X, form, loss)
+
+
+@pytest.mark.parametrize("listed", [[0, None, 2, 1], [None, 1.0, 1, 2]])
+def test_none_is_a_class_that_is_missing(listed):
+    net = network("softmax")
+    y = np.array([np.nan if one is None else one for one in listed])
+    wanted = net.evaluate(X[:4], y, **IGNORE)
+    assert net.evaluate(X[:4], listed, **IGNORE) == wanted
+    assert net.evaluate(X[:4], np.array(listed, object), **IGNORE) == wanted
+
+
 def test_what_is_wrong_is_said():
     net = network("identity")
     y = np.where(GONE, np.nan, REAL)
@@ -188,6 +213,10 @@ def test_what_is_wrong_is_said():
         infinite[0, 0] = np.inf
         with pytest.raises(ValueError, match="y has infinity at row 0, column 0"):
             ask(X, infinite, **IGNORE)
+        text = np.where(GONE, None, REAL.astype(object))
+        text[0, 0] = "x"
+        with pytest.raises(TypeError, match="y must hold real numbers; got 'x'"):
+            ask(X, text, **IGNORE)
     counts = np.where(GONE, np.nan, -1.0)
     with pytest.raises(ValueError, match="must be a count or a rate of at least 0"):
         network("exp").fit(X, counts, "poisson", **IGNORE)
