@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,6 +109,9 @@ def find_learning_rate(
     highest: float = 10.0,
     steps: int = 200,
     seed: int = 0,
+    sample_weight: ArrayLike | None = None,
+    missing_targets: Literal["error", "ignore"] = "error",
+    backend: str | None = None,
 ) -> LearningRates:
     """Take steps with a learning rate that grows, and say at which one the loss falls well.
 
@@ -132,6 +136,8 @@ def find_learning_rate(
         How many steps there are between them, at least 20.
     seed : int, default 0
         Of the order of the examples.
+    sample_weight, missing_targets, backend
+        As in `Sequential.fit`.  Examples of weight 0 and those without any target are left out.
 
     Returns
     -------
@@ -165,27 +171,27 @@ def find_learning_rate(
     highest = check_real(highest, "highest", low=lowest, low_open=True)
     net = net.copy()
     if net._unmeasured:
-        net.adapt(X)
+        net.adapt(X, sample_weight)
     if net.scale_targets and net.target_scale is None:
-        net.adapt(X, y=y)
+        net.adapt(X, sample_weight, y=y, missing_targets=missing_targets)
+    how: dict[str, Any] = {"missing_targets": missing_targets, "backend": backend}
     # All examples go through the gate once, whichever of them the steps take.
-    net.copy().train_on_batch(X, y, loss, replace(rule, learning_rate=lowest))
-    features: Any = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
-    targets = np.asarray(y)
-    batches = _batches(len(targets), min(batch_size, len(targets)), steps, seed)
+    first = replace(rule, learning_rate=lowest)
+    net.copy().train_on_batch(X, y, loss, first, sample_weight=sample_weight, **how)
+    used, some = _examples(X, y, sample_weight, how)
+    batches = _batches(len(used), min(batch_size, len(used)), steps, seed)
     rates = np.geomspace(lowest, highest, steps)
-    judges = np.random.default_rng(seed).permutation(len(targets))[:_JUDGES]
-    judged = features[judges], targets[judges]
+    judged = some(used[np.random.default_rng(seed).permutation(len(used))[:_JUDGES]])
     twin, losses, diverged = net.copy(), list[float](), False
     for rate, rows in zip(rates.tolist(), batches, strict=True):
         try:
             rated = replace(rule, learning_rate=rate)
-            twin.train_on_batch(features[rows], targets[rows], loss, rated)
+            twin.train_on_batch(loss=loss, optimizer=rated, **some(used[rows]))
             # What is trained is the loss of scaled targets, where they are.
             value = (
-                twin.loss_and_gradient(*judged, loss)[0]
+                twin.loss_and_gradient(loss=loss, **judged)[0]
                 if net.scale_targets
-                else twin.evaluate(*judged, loss)["loss"]
+                else twin.evaluate(loss=loss, **judged)["loss"]
             )
         except DivergenceError:
             value = np.inf
@@ -200,6 +206,23 @@ def find_learning_rate(
         raise ValueError(f"lowest must be a rate at which a step is finite; got {lowest!r}.")
     suggestion = max(float(rates[int(np.argmin(losses))]) / 3.0, lowest)
     return LearningRates(rates[: len(losses)], np.array(losses), suggestion, diverged)
+
+
+def _examples(
+    X: Any, y: Any, sample_weight: Any, how: dict[str, Any]
+) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], dict[str, Any]]]:
+    """Return which examples count, and what gives some of them as arguments of the network."""
+    features: Any = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
+    targets = np.asarray(y, float if how["missing_targets"] == "ignore" else None)
+    weights = None if sample_weight is None else np.asarray(sample_weight)
+
+    def some(rows: NDArray[np.int64]) -> dict[str, Any]:
+        counts = None if weights is None else weights[rows]
+        return {"X": features[rows], "y": targets[rows], "sample_weight": counts, **how}
+
+    # Only what is missing is not equal to itself.
+    known = (targets == targets).reshape(len(targets), -1).any(axis=1)
+    return np.flatnonzero(known if weights is None else known & (weights > 0)), some
 
 
 def _batches(n: int, size: int, steps: int, seed: int) -> list[NDArray[np.int64]]:

@@ -103,6 +103,48 @@ def test_sparse_examples_and_classes_will_do():
     assert found.losses.min() < 0.6
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_examples_count_by_their_weights_and_without_targets_not_at_all(scaled):
+    X, y = problem(200)
+    weights = np.random.default_rng(1).random(200)
+    # Whole batches of nothing, and among them targets of numbers that would lead far away.
+    weights[40:150:2] = 0.0
+    gaps = y.copy()
+    gaps[40:150:2] = 1e6
+    gaps[41:150:2] = np.nan
+    known = np.r_[:40, 150:200]
+    searches = (
+        {"X": X[known], "y": y[known], "sample_weight": weights[known]},
+        {"X": X, "y": gaps, "sample_weight": weights, "missing_targets": "ignore"},
+        {
+            "X": X, "y": [None if np.isnan(one) else one for one in gaps.tolist()],
+            "sample_weight": weights.tolist(), "missing_targets": "ignore",
+        },
+    )  # fmt: skip
+    found = [
+        fn.find_learning_rate(
+            network(dtype="float64", scale_targets=scaled), **one, highest=0.1, steps=40
+        )
+        for one in searches
+    ]
+    for other in found[1:]:
+        assert other.losses == pytest.approx(found[0].losses, rel=1e-9)
+    plain = fn.find_learning_rate(
+        network(dtype="float64", scale_targets=scaled), X[known], y[known], highest=0.1, steps=40
+    )
+    assert (plain.losses != found[0].losses).all()
+
+
+def test_both_paths_take_the_same_steps():
+    X, y = problem(100)
+    options = {"highest": 0.1, "steps": 40}
+    found = [
+        fn.find_learning_rate(network(dtype="float64"), X, y, backend=path, **options)
+        for path in ("native", "reference")
+    ]
+    assert found[0].losses == pytest.approx(found[1].losses, rel=1e-9)
+
+
 def test_the_picture_shows_curve_and_suggestion():
     pytest.importorskip("matplotlib")
     X, y = problem()
@@ -124,6 +166,9 @@ def test_the_picture_shows_curve_and_suggestion():
         ({"optimizer": "adm"}, "optimizer must be"),
         ({"optimizer": "lbfgs"}, "optimizer must be one that takes steps.*LBFGS searches over all"),
         ({"loss": "mqe"}, "loss must be"),
+        ({"backend": "fast"}, "backend must be"),
+        ({"missing_targets": "drop"}, "missing_targets must be"),
+        ({"sample_weight": np.ones(3)}, "sample_weight"),
         ({"y": np.ones(3)}, "y"),
         ({"X": np.full((600, 4), np.nan)}, "X has NaN at row 0"),
     ],
