@@ -140,7 +140,7 @@ def balanced(sums: Any, plan: Any, classes: int) -> float:
         at = classes + codes.CELLS * c
         right, missed = sums[at + codes.RIGHT], sums[at + codes.MISSED]
         rejected, wrong = sums[at + codes.REJECTED], sums[at + codes.WRONG]
-        sides = (right + missed > 0.0) + (rejected + wrong > 0.0)
+        sides = int(right + missed > 0.0) + int(rejected + wrong > 0.0)
         both = share(right, right + missed) + share(rejected, rejected + wrong)
         result += both / max(sides, 1)
     return result / targets
