@@ -56,6 +56,23 @@ class SomeRows:
         self.net.predict(self.X, out=self.out)
 
 
+class Frozen:
+    """Latency from weights packed once, as they are and rounded to half their size."""
+
+    params = (list(NETWORKS), (None, "bfloat16"), (1, 2, 4, 64, 1000), THREADS)
+    param_names = ("network", "weights", "rows", "cores")
+
+    def setup(self, network: str, weights: str | None, rows: int, cores: int) -> None:
+        keep_to(physical_cores()[-cores:])
+        self.frozen = NETWORKS[network].network().freeze(weights=weights)
+        self.X = NETWORKS[network].data()[0][:rows].copy()
+        # The first call compiles.
+        self.out = self.frozen(self.X)
+
+    def time_call(self, network: str, weights: str | None, rows: int, cores: int) -> None:
+        self.frozen(self.X, out=self.out)
+
+
 class WithDropout:
     """Mean and spread of a hundred passes with dropout, beside one pass without."""
 

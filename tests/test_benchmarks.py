@@ -1060,6 +1060,7 @@ CHEAPEST = {
     "Examples": (1024,),
     "FitEstimator": ("adam, 64-(100)-10, batch 200", "float32", 1),
     "FitSparse": ("sgd, 20,000 sparse-(100)-5, batch 200", "float32"),
+    "Frozen": ("8-64-64-2", "bfloat16", 1, 1),
     "InsideALoop": ("8-64-64-2", "float32"),
     "LayerStep": ("LayerNorm", "float32"),
     "LossStep": ("smoothed", "float32"),

@@ -70,9 +70,11 @@ def test_any_number_of_threads_gives_the_same_bits(name, dtype):
     net = network(*NETWORKS[name], dtype)
     X = np.random.default_rng(0).normal(size=(300, 131)).astype(dtype)
     frozen = net.freeze()
+    half = net.freeze(weights="bfloat16") if dtype == "float32" else frozen
     counts = (1, 2, 4, 5, 7, 16, 17, 63, 64, 65, 131, 300)
     fn.set_threads(1)
     alone = {count: net(X[:count].copy()).tobytes() for count in counts}
+    halves = {count: half(X[:count].copy()).tobytes() for count in counts}
     row = net(X[0].copy()).tobytes()
     for threads in (2, 3, 5):
         fn.set_threads(threads)
@@ -81,6 +83,7 @@ def test_any_number_of_threads_gives_the_same_bits(name, dtype):
             for _ in range(3):
                 assert net(some).tobytes() == alone[count]
                 assert frozen(some).tobytes() == alone[count]
+                assert half(some).tobytes() == halves[count]
             assert net(X[0].copy()).tobytes() == row
         assert set(crew._serving) == set(range(1, threads))
 

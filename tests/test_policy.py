@@ -302,8 +302,11 @@ ALLOWED = {
     },
     "reporting.pictures": set(),
     "predicting.frozen": {
-        "backends", "gate", "layout", "paths", "predicting.folded", "predicting.folding",
-        "predicting.predictor", "predicting.walking",
+        "backends", "gate", "layout", "names", "paths", "predicting.folded", "predicting.folding",
+        "predicting.halves", "predicting.predictor", "predicting.walking",
+    },
+    "predicting.halves": {
+        "kernels._load", "kernels.codes", "layout", "predicting.leading", "predicting.predictor",
     },
     "predicting.predictor": {
         "activations", "kernels._load", "kernels.codes", "layout", "machine.crew",
@@ -431,7 +434,7 @@ ALLOWED = {
     "kernels._parts": {"machine.uninterrupted"},
     "kernels.answers": {
         "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.crew", "kernels.elementwise",
-        "kernels.narrow", "kernels.panels", "kernels.scaling", "kernels.single",
+        "kernels.halves", "kernels.narrow", "kernels.panels", "kernels.scaling", "kernels.single",
         "kernels.subnormals", "kernels.views",
     },
     "kernels.averages": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
@@ -493,6 +496,13 @@ ALLOWED = {
     "kernels.folds": {"kernels._jit", "kernels.codes", "kernels.views"},
     "kernels.frames": {"kernels._jit"},
     "kernels.gathers": {"kernels._jit", "kernels.codes", "kernels.panels", "kernels.simd"},
+    "kernels.half_answers": {
+        "kernels._jit", "kernels.answers", "kernels.codes", "kernels.crew", "kernels.subnormals",
+        "kernels.views",
+    },
+    "kernels.halves": {
+        "kernels._jit", "kernels.blocks", "kernels.codes", "kernels.panels", "kernels.simd",
+    },
     "kernels.increments": {"kernels.rows", "kernels.simd", "kernels.vector_math"},
     "kernels.line_search": {"kernels._jit"},
     "kernels.matmul": {"kernels._jit", "kernels.micro_kernels", "kernels.panels", "kernels.simd"},
@@ -583,10 +593,12 @@ LAZY = {
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
         "kernels.answers", "kernels.crew", "kernels.derivatives", "kernels.embedded",
-        "kernels.epoch", "kernels.first_layer", "kernels.folds", "kernels.normal_equations",
-        "kernels.once", "kernels.order", "kernels.quasi_newton", "kernels.team", "kernels.thunks",
+        "kernels.epoch", "kernels.first_layer", "kernels.folds", "kernels.half_answers",
+        "kernels.normal_equations", "kernels.once", "kernels.order", "kernels.quasi_newton",
+        "kernels.team", "kernels.thunks",
     },
     "predicting.folded": {"kernels.folds"},
+    "predicting.halves": {"kernels.half_answers"},
     "predicting.leading": {"kernels.gathers", "kernels.scaling"},
     "fitting.least_squares": {"kernels.normal_equations"},
     "estimators.onnx_files": {"exports.onnx_out"},
@@ -613,8 +625,8 @@ LAZY = {
 # instructions itself and so needs the compiler's types, but neither compiles nor sets flags.
 MEETING = {
     "derivatives", "fitting.least_squares", "fitting.quasi_newton", "fitting.runs", "machine.crew",
-    "native", "own", "predicting.compiled", "predicting.folded", "predicting.leading",
-    "predicting.predictor", "predicting.walking",
+    "native", "own", "predicting.compiled", "predicting.folded", "predicting.halves",
+    "predicting.leading", "predicting.predictor", "predicting.walking",
 }  # fmt: skip
 DOOR = {
     "kernels._cache", "kernels._jit", "kernels._load", "kernels._own", "kernels._parts",
@@ -624,7 +636,7 @@ GENERATORS = {
     "kernels.dropout",
     "kernels.columns", "kernels.gathers", "kernels.sparse_products", "kernels.elementwise",
     "kernels.embedded",
-    "kernels.frames",
+    "kernels.frames", "kernels.halves",
     "kernels.matmul",
     "kernels.micro_kernels", "kernels.narrow", "kernels.norms", "kernels.prelu",
     "kernels.output", "kernels.own_functions", "kernels.panels", "kernels.parking",

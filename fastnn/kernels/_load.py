@@ -7,7 +7,7 @@ import sys
 from fastnn.machine.tested import advice, check_version
 from fastnn.machine.uninterrupted import in_one_piece
 
-__all__ = ["load_derivatives", "load_kernels", "load_search"]
+__all__ = ["load_derivatives", "load_halves", "load_kernels", "load_search"]
 
 _loaded = False
 
@@ -69,6 +69,17 @@ def load_search() -> None:
 def _load_search() -> None:
     """Load them; in the worker's thread."""
     from fastnn.kernels import quasi_newton  # noqa: F401
+
+
+def load_halves() -> None:
+    """Load the kernels of predictions from weights of half the size, beside the others."""
+    load_kernels()
+    in_one_piece(_load_halves)
+
+
+def _load_halves() -> None:
+    """Load them; in the worker's thread."""
+    from fastnn.kernels import half_answers  # noqa: F401
 
 
 def load_derivatives() -> None:

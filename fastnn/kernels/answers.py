@@ -21,6 +21,7 @@ from fastnn.kernels.blocks import copy_rows, rows_times_few, rows_times_strip
 from fastnn.kernels.crew import BOARD, finish, left, post, take_part, take_rows, wait_for
 from fastnn.kernels.elementwise import activation_forward
 from fastnn.kernels.elementwise import by_rows as takes_rows
+from fastnn.kernels.halves import product_of_halves
 from fastnn.kernels.narrow import pack_narrow, row_times_few
 from fastnn.kernels.panels import PANEL_BYTES
 from fastnn.kernels.scaling import give_units
@@ -152,9 +153,10 @@ def product(
     With few rows, and weights too large for the L2 cache, the product is bound by memory, and the
     weights are streamed in the order in which they lie.
 
-    Reads: A (rows, inputs) from a; P and Q as in `answer`; plan.  Writes: C (rows, outputs) from c,
-    from column first, where a strip begins, to before last; padded to whole vectors; rows are a
-    pitch apart.  All columns of a layer of few outputs.  May overwrite: this thread's TILE in room.
+    Reads: A (rows, inputs) from a; P and Q as in `answer`; plan.  P is None where all weights lie
+    in Q, as halves, but for those of few outputs.  Writes: C (rows, outputs) from c, from column
+    first, where a strip begins, to before last; padded to whole vectors; rows are a pitch apart.
+    All columns of a layer of few outputs.  May overwrite: this thread's TILE in room.
     """
     inputs, outputs = row[codes.INPUTS], row[codes.OUTPUTS]
     if row[codes.NARROW]:
@@ -162,6 +164,8 @@ def product(
             C, c, c_pitch, A, a, a_pitch, Q, row[codes.PACKED], row[codes.BIASES], rows, inputs,
             outputs,
         )  # fmt: skip
+    elif P is None:
+        product_of_halves(C, c, c_pitch, A, a, a_pitch, Q, row, rows, first, last)
     elif streams(row, plan, rows):
         W, b = row[codes.W] + first, row[codes.B]
         b = b + first if b >= 0 else b
@@ -340,7 +344,7 @@ def answer_part(
     strips = (outputs + panel - 1) // panel
     first = (part * strips + size - 1) // size * panel
     last = min(((part + 1) * strips + size - 1) // size * panel, outputs)
-    if not (plan[codes.FROZEN] or streams(row, plan, rows)):
+    if P is not None and not (plan[codes.FROZEN] or streams(row, plan, rows)):
         pack_strips(row, P, Q, first, last)
     A, a, a_pitch = source_of(table, plan, room, x, 0, layer)
     c, pitch = place_of(plan, layer), row[codes.PITCH]
@@ -380,7 +384,7 @@ def by_rows(
     shared = job != 0 and begin == 0
     share = plan[codes.TAKEN] if shared else plan[codes.SHARE]
     first = take_rows(board, job, share, rows) if shared else 0
-    if first < rows and plan[codes.FROZEN] == 0:
+    if P is not None and first < rows and plan[codes.FROZEN] == 0:
         prepare(table, plan, P, Q, begin, rows)
     while first < rows:
         last = min(first + share, rows)

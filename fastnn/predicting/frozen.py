@@ -9,14 +9,19 @@ from numpy.typing import NDArray
 
 from fastnn import backends, gate, paths
 from fastnn.layout import Layout, aligned_zeros
+from fastnn.names import lookup
 from fastnn.predicting.folded import Folder
 from fastnn.predicting.folding import Folding
+from fastnn.predicting.halves import AnyHalfPredictor, half_predictor_of
 from fastnn.predicting.predictor import Predictor
 from fastnn.predicting.walking import predictor_of
 
 __all__ = ["Frozen"]
 
 Floats = NDArray[np.floating]
+
+# What weights may be stored as, beside the network's own dtype.
+_FORMATS = {"bfloat16": "bfloat16"}
 
 
 class Frozen:
@@ -30,6 +35,8 @@ class Frozen:
         The network's.
     parameters : ndarray
         All of its parameters; copied.
+    weights : str, optional
+        "bfloat16" rounds the weights, so that they take half the memory.
 
     Attributes
     ----------
@@ -37,6 +44,8 @@ class Frozen:
         Number of features, p, and of outputs, m.
     dtype : numpy.dtype
         The network's.
+    nbytes : int
+        Bytes of the weights and biases that predictions of some rows read.
 
     Examples
     --------
@@ -49,8 +58,12 @@ class Frozen:
     array([1.5], dtype=float32)
     """
 
-    def __init__(self, layout: Layout, parameters: Floats) -> None:
+    def __init__(self, layout: Layout, parameters: Floats, weights: str | None = None) -> None:
         self.inputs, self.outputs, self.dtype = layout.inputs, layout.outputs, parameters.dtype
+        self._halves: AnyHalfPredictor | None = None
+        if weights is not None:
+            self._round(layout, parameters, weights)
+            return
         self._given = layout, parameters.copy()
         folding = Folding.of(layout, centred=True)
         if folding is not None:
@@ -64,8 +77,31 @@ class Frozen:
             self._predictor = Predictor(layout, parameters.dtype, frozen=True)
         self._packed = self._predictor.pack(parameters)
 
+    def _round(self, layout: Layout, parameters: Floats, weights: str) -> None:
+        """Keep nothing but rounded weights."""
+        lookup(_FORMATS, weights, "weights")
+        if self.dtype != np.float32:
+            raise TypeError(
+                f"weights={weights!r} is for networks of float32; got one of {self.dtype}. "
+                'Sequential(..., dtype="float32") makes one, and net.freeze() takes any.'
+            )
+        folding = Folding.of(layout, centred=True)
+        if folding is not None:
+            layout, parameters = folding.layout, Folder(folding, self.dtype).take(parameters)[0]
+        self._lone = self._predictor = self._halves = half_predictor_of(layout, self.dtype)
+        self._parameters = self._packed = self._halves.pack(parameters)
+
+    def _by_the_book(self, rows: Floats) -> Floats:
+        """Return the textbook's predictions."""
+        if self._halves is None:
+            return paths.asked().predictions(*self._given, rows)
+        flat = self._halves.unpack(self._packed)
+        return paths.asked().predictions(self._halves.layout, flat, rows)
+
     def __call__(self, x: Floats, out: Floats | None = None) -> Floats:
         """Predict one example, or some: the bits of ``net(x)`` at the time of `freeze`.
+
+        Where weights were rounded, those of a network of such weights.
 
         Parameters
         ----------
@@ -123,14 +159,19 @@ class Frozen:
         if backends.natively():
             self._predictor(self._packed, rows, out)
         else:
-            found = paths.asked().predictions(*self._given, rows.reshape(-1, self.inputs))
-            out[...] = found.reshape(out.shape)
+            out[...] = self._by_the_book(rows.reshape(-1, self.inputs)).reshape(out.shape)
         return out
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights and biases that predictions of some rows read."""
+        return self._packed.nbytes
+
     def __repr__(self) -> str:
+        kept = "" if self._halves is None else ", in bfloat16"
         return (
             f"<frozen network of {self.inputs} inputs and {self.outputs} outputs, {self.dtype}: "
-            "its weights stay as they were when it was frozen>"
+            f"its weights stay as they were when it was frozen{kept}>"
         )
 
     def __reduce__(self) -> NoReturn:

@@ -20,7 +20,7 @@ from fastnn.layout import Layout, Operation
 from fastnn.predicting.predictor import Predictor, as_if_writeable
 from fastnn.sparse import SparseRows
 
-__all__ = ["Codes", "LeadingPredictor"]
+__all__ = ["Codes", "LeadingPredictor", "count_leading"]
 
 Floats = NDArray[np.floating]
 # Parameters and features, each row behind the other -> the same of what a layer gives.
@@ -76,7 +76,7 @@ class LeadingPredictor:
     ) -> None:
         load_kernels()
         self.layout = layout
-        leading = operations[: _leading(operations)]
+        leading = operations[: count_leading(operations)]
         self._behind = Predictor(layout, dtype, operations[len(leading) :])
         self._codes = Codes(layout.coded, layout.inputs) if layout.coded else None
         self._stages = tuple(_STAGES[one.kind.code](one) for one in leading)
@@ -86,7 +86,7 @@ class LeadingPredictor:
     @staticmethod
     def suits(operations: Sequence[Operation]) -> bool:
         """Say whether it predicts with such layers."""
-        count = _leading(operations)
+        count = count_leading(operations)
         rest = operations[count:]
         return bool(count) and bool(rest) and all(one.kind.answered for one in rest)
 
@@ -118,7 +118,7 @@ class LeadingPredictor:
         return flat
 
 
-def _leading(operations: Sequence[Operation]) -> int:
+def count_leading(operations: Sequence[Operation]) -> int:
     """Return how many layers stand before those of the usual kernels, as far as stages exist."""
     count = 0
     while count < len(operations) and operations[count].kind.code in _STAGES:

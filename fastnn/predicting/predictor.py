@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import Any
@@ -264,7 +264,8 @@ class Predictor:
         self.outputs = self._blocks[-1].outputs
         self.row = (self.inputs,)
         self._dtype = dtype
-        self._answer, self._machine_code = answer, machine_code
+        self._answer: Callable[..., None] = answer
+        self._machine_code: Callable[..., int] = machine_code
         units = layout.units(self._blocks, dtype)
         self._table = Table.of(self._blocks, dtype, frozen, packing, units)
         self._rows = self._table.rows
@@ -289,6 +290,11 @@ class Predictor:
         self._alone = min(self._slice, int(2 * figures.awake_share / self._work))
         # More are worth waking a helper.
         self._most = min(self._slice, int(2 * figures.helper_share / self._work))
+
+    @property
+    def table(self) -> Table:
+        """What the kernels walk."""
+        return self._table
 
     @property
     def most(self) -> int:
