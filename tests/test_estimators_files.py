@@ -22,7 +22,7 @@ import fastnn as fn
 from fastnn import own
 from fastnn.estimators.kinds import KINDS, record_of
 from fastnn.formats import safetensors
-from fastnn.formats.plain_values import from_plain, to_plain
+from fastnn.formats.plain_values import from_plain, list_bytes, to_plain
 from fastnn.optimizers import OPTIMIZERS
 from fastnn.schedules import SCHEDULES
 
@@ -606,6 +606,85 @@ def test_a_hostile_file_is_refused(name, raw, tmp_path):
         tracemalloc.stop()
     assert peak <= 2 * path.stat().st_size + (1 << 24)
     assert len(str(caught.value)) < 900
+
+
+def letters(count):
+    return [chr(0x4E00 + place % 20_000) for place in range(count)]
+
+
+# What takes many times as much in a list as in a file.
+LISTS = {
+    "numbers": lambda count: [place / 7 for place in range(count)],
+    "whole numbers": lambda count: list(range(2**40, 2**40 + count)),
+    "truth values": lambda count: [True, False] * (count // 2),
+    "texts": letters,
+    "texts of Latin letters": lambda count: [f"{place:06d}" for place in range(count)],
+    "objects": lambda count: np.array(letters(count), object),
+    "a tuple": lambda count: tuple(range(2**40, 2**40 + count)),
+    "a dict": lambda count: dict.fromkeys(range(count), True),
+    "bytes": lambda count: list(np.arange(count).astype("u1")),
+    "scalars of texts": lambda count: list(np.array(letters(count))),
+    "dates": lambda count: list(np.arange(count).astype("M8[s]")),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("count", [40, 2_000, 45_000])
+def test_lists_take_no_more_than_is_foretold(name, count):
+    plain, arrays = to_plain(LISTS[name](count))
+    foretold = list_bytes(plain, arrays)
+    tracemalloc.start()
+    try:
+        found = from_plain(plain, arrays)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(found)
+    # What reads it takes some itself.
+    assert taken <= foretold + 4_000
+
+
+@pytest.mark.parametrize("plain", REFUSED, ids=range(len(REFUSED)))
+def test_what_is_no_description_foretells_nothing_and_is_no_error(plain):
+    assert list_bytes(plain, ARRAYS) <= 3 * 200
+
+
+@pytest.mark.parametrize("name", sorted(set(LISTS) - {"truth values"}))
+def test_lists_that_take_far_more_than_the_file_are_refused(name, raw, tmp_path):
+    found = LISTS[name](600_000)
+    path = rewritten(raw, tmp_path, put("fitted", "note", found))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            fn.ModelFileError, match="lists of an estimator in a file must take at most"
+        ):
+            fn.load_estimator(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 2 * path.stat().st_size + (1 << 20)
+    model = classifier(THIRDS)
+    model.note = found
+    with pytest.raises(ValueError, match=r"^lists of an estimator .* for note\."):
+        model.save(tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_long_curves_and_many_names_are_read_in_little_memory(tmp_path):
+    wide = pd.DataFrame(np.ones((3, 60_000), np.float32), columns=[f"f{n}" for n in range(60_000)])
+    model = fn.MLPRegressor(hidden_layer_sizes=1, max_iter=1, random_state=0).fit(wide, [1, 2, 3])
+    model.loss_curve_ = [float(n) for n in range(200_000)]
+    path = tmp_path / "file"
+    model.save(path)
+    tracemalloc.start()
+    try:
+        found = fn.load_estimator(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 2 * path.stat().st_size + (1 << 24)
+    assert found.loss_curve_ == model.loss_curve_
+    assert (found.feature_names_in_ == model.feature_names_in_).all()
 
 
 def optimizer(change):

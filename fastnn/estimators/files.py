@@ -22,7 +22,7 @@ from fastnn.estimators.kinds import KINDS, check_keys
 from fastnn.estimators.learnt import LEARNT, check_learnt, same_labels
 from fastnn.estimators.parameters import hidden_sizes
 from fastnn.formats import safetensors
-from fastnn.formats.plain_values import from_plain, to_plain
+from fastnn.formats.plain_values import from_plain, list_bytes, to_plain
 from fastnn.names import describe
 
 __all__ = ["load_estimator", "save"]
@@ -36,6 +36,10 @@ _CLASSES = ("MLPClassifier", "MLPRegressor")
 # More than any estimator has that trains in reasonable time, and so few that a file which holds
 # nothing else is refused at once.
 _MOST_ARRAYS = 4_096
+
+# Lists may take as many bytes of memory as the arrays of the file, and so many more: half a million
+# numbers of a curve.  Reading takes at most twice the file and 16 MB.
+_MOST_LISTED = 12_000_000
 
 # What `_taken_down` gives beside public names; private names of other packages are not kept.
 _PRIVATE = ("_beyond", "_label_binarizer", "_margins", "_no_improvement_count", "_optimizer",
@@ -93,6 +97,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"an estimator must have at most {_MOST_ARRAYS} arrays to be saved; got {len(arrays)}."
         )
+    _check_lists(described, arrays)
     text = json.dumps(described)
     # The reader's own rules decide what may be written.
     safetensors.parse(text.encode(), "what is to be saved")
@@ -168,7 +173,10 @@ def _not_ours(path: str | os.PathLike[str], problem: object) -> ModelFileError:
 
 
 def _made(described: Any, arrays: dict[str, Array]) -> Any:
-    """Return the estimator of a file's description and arrays, or raise what does not fit."""
+    """Return the estimator of a file's description and arrays, or raise what does not fit.
+
+    Arrays are taken away as they are used, so that those of lists leave memory with that.
+    """
     check_keys(described, ("version", "class", "parameters", "fitted"), "an estimator")
     if type(described["version"]) is not int or described["version"] != _VERSION:
         raise ValueError(f"version must be {_VERSION}; got {describe(described['version'])}.")
@@ -176,16 +184,16 @@ def _made(described: Any, arrays: dict[str, Array]) -> Any:
         raise ValueError(
             f"class must be one of {', '.join(_CLASSES)}; got {describe(described['class'])}."
         )
+    _check_lists(described, arrays)
     estimator = pickles.made(described["class"])
-    left = dict(arrays)
-    parameters = _values(described["parameters"], "parameters", left)
+    parameters = _values(described["parameters"], "parameters", arrays)
     kind = type(estimator)
     later = (name for name in _LATER if name in kind._get_param_names())
     parameters = {name: getattr(kind, name) for name in later} | parameters
     check_keys(parameters, kind._get_param_names(), "the parameters")
-    fitted = _values(described["fitted"], "the fitted attributes", left)
-    if left:
-        raise ValueError(f"every array must belong to something; got {describe(min(left))}.")
+    fitted = _values(described["fitted"], "the fitted attributes", arrays)
+    if arrays:
+        raise ValueError(f"every array must belong to something; got {describe(min(arrays))}.")
     _check_names(estimator, fitted)
     fitted = _with_classes(fitted)
     check_learnt(estimator, fitted)
@@ -218,6 +226,28 @@ def _described(name: str, value: object) -> tuple[Any, dict[str, Array]]:
                 f"set_params({name}=None) leaves it out. {_KEPT_OTHERWISE}"
             ) from None
         raise TypeError(f"{name} cannot be saved: {problem}. {_KEPT_OTHERWISE}") from None
+
+
+def _check_lists(described: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Refuse lists that would take far more memory than the file, before any is made."""
+    theirs: dict[str, dict[str, Array]] = {}
+    for key, array in arrays.items():
+        name, _, place = key.rpartition(".")
+        theirs.setdefault(name, {})[place] = array
+    taken: dict[str, int] = {}
+    for part in ("parameters", "fitted"):
+        values = described[part]
+        for name, content in values.items() if isinstance(values, dict) else ():
+            taken[name] = list_bytes(content, theirs.get(name, {}))
+    total = sum(taken.values())
+    most = sum(array.nbytes for array in arrays.values()) + _MOST_LISTED
+    if total > most:
+        longest = max(taken, key=lambda name: taken[name])
+        raise ValueError(
+            f"lists of an estimator in a file must take at most {most} bytes of memory, as much as "
+            f"its arrays and {_MOST_LISTED} more; got {total}, most of them for {longest:.80}. "
+            "An array takes less than a list."
+        )
 
 
 def _values(described: Any, what: str, left: dict[str, Array]) -> dict[str, Any]:
