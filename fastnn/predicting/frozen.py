@@ -71,9 +71,12 @@ class Frozen:
         # On a large page, like the network's own (784-512-512-10: a row takes 34 us, not 36).
         self._parameters = aligned_zeros(parameters.size, parameters.dtype)
         self._parameters[:] = parameters
-        # A single row is answered soonest from weights that lie as in the network.
+        # A single row is answered soonest from weights that lie as in the network, and so are a
+        # few where weights are large.
+        self._few = 0
         self._lone = self._predictor = predictor_of(layout, parameters.dtype)
         if isinstance(self._lone, Predictor):
+            self._few = self._lone.unpacked
             self._predictor = Predictor(layout, parameters.dtype, frozen=True)
         self._packed = self._predictor.pack(parameters)
 
@@ -88,6 +91,7 @@ class Frozen:
         folding = Folding.of(layout, centred=True)
         if folding is not None:
             layout, parameters = folding.layout, Folder(folding, self.dtype).take(parameters)[0]
+        self._few = 0
         self._lone = self._predictor = self._halves = half_predictor_of(layout, self.dtype)
         self._parameters = self._packed = self._halves.pack(parameters)
 
@@ -153,7 +157,10 @@ class Frozen:
         ):
             if out is None:
                 out = np.empty((len(x), self.outputs), self.dtype)
-            self._predictor(self._packed, x, out)
+            if len(x) <= self._few:
+                self._lone(self._parameters, x, out)
+            else:
+                self._predictor(self._packed, x, out)
             return out
         rows, out = gate.rows_and_results(x, out, self.inputs, self.outputs, self.dtype)
         if backends.natively():

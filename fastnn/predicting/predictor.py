@@ -82,6 +82,10 @@ _SAME_SET = 4096
 # 0.65, 64 rows 0.65).  Where they do not, copying does not pay (784-512-512-10, 32 rows: 1.15).
 _STREAMED, _STREAMED_SAME_SET = 4, 16
 
+# Rows for which streaming takes less time than reading packed weights (784-512-512-10 on a Zen 3,
+# 2, 3 and 4 rows: 0.8, 0.94 and 1.03 of it).
+_FASTER_UNPACKED = 3
+
 
 @functools.cache
 def tiling_of(dtype: np.dtype[Any]) -> Tiling:
@@ -290,6 +294,11 @@ class Predictor:
         self._alone = min(self._slice, int(2 * figures.awake_share / self._work))
         # More are worth waking a helper.
         self._most = min(self._slice, int(2 * figures.helper_share / self._work))
+
+    @property
+    def unpacked(self) -> int:
+        """Up to how many rows weights as they lie in a flat vector are faster than packed ones."""
+        return _FASTER_UNPACKED if (self._rows[:, codes.STREAMED] > 0).any() else 0
 
     @property
     def table(self) -> Table:
