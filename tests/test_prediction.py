@@ -912,6 +912,18 @@ def test_a_frozen_network_answers_several_threads_at_once():
     assert found == expected != [net(X).tobytes() for X in asked]
 
 
+@pytest.mark.parametrize("weights", [None, "bfloat16"])
+def test_the_last_rows_of_very_many_are_read_from_weights_that_are_packed(tuned, weights):
+    net = fn.Sequential([fn.Dense(33, "relu"), fn.Dense(9)], inputs=11, rng=0)
+    frozen, X = net.freeze(weights), np.random.default_rng(0).normal(size=(11, 11))
+    X = X.astype(np.float32)
+    expected = np.stack([frozen(x) for x in X])
+    # In slices of rows that are worth no helper, while all helpers are awake.
+    tuned(call_nanoseconds=1, smallest_call=3, linger=1e9)
+    for _ in range(2):
+        assert frozen(X).tobytes() == expected.tobytes()
+
+
 def test_a_frozen_network_refuses_what_the_network_refuses():
     net = fn.Sequential([fn.Dense(2)], inputs=3)
     frozen = net.freeze()

@@ -361,7 +361,8 @@ class Predictor:
         size = 1
         if crew.worth(count > self._most):
             worth = int(self._work * count / tuning.current.awake_share)
-            size = min(worth, self._table.parts(count))
+            # The last slice of very many rows may be worth less than one thread.
+            size = max(1, min(worth, self._table.parts(count)))
             if size > 1:
                 size = company.limit(min(recent_ceiling(), size))
         planned = self
