@@ -12,7 +12,7 @@ from fastnn.hints import understands
 from fastnn.initializers import Start, check_initializer
 from fastnn.names import check_bool, check_integer, check_real
 from fastnn.own import CustomActivation
-from fastnn.schedules import ScheduleLike, as_given, resolve_schedule
+from fastnn.schedules import ScheduleLike, alike, as_given, resolve_schedule
 
 __all__ = ["Dense", "Dropout", "Layer", "later", "named", "starts"]
 
@@ -206,6 +206,12 @@ class Dropout(Layer):
         object.__setattr__(self, "rate", rate)
         if self.schedule is not None:
             object.__setattr__(self, "schedule", resolve_schedule(self.schedule))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare rates and schedules, of which one of the user's own may compare nothing."""
+        if not isinstance(other, Dropout):
+            return NotImplemented
+        return self.rate == other.rate and alike(self.schedule, other.schedule)
 
 
 def named(layers: Sequence[Layer], above: str = "") -> Iterator[tuple[str, Layer]]:

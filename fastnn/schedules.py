@@ -33,6 +33,7 @@ __all__ = [
     "ScheduleLike",
     "StepDecay",
     "Warmup",
+    "alike",
     "as_given",
     "from_dict",
     "looks_back",
@@ -628,6 +629,22 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         f"{argument} must be one of {listed}, a list of factors, a name, or a function of the "
         f"epoch; got {describe(schedule)}.{hint}"
     )
+
+
+def alike(one: object, other: object) -> bool:
+    """Say whether two schedules are equal; those that cannot be compared are not.
+
+    An object of the user's own may hold arrays, whose comparison is no truth value.
+
+    Examples
+    --------
+    >>> alike(resolve_schedule([1.0, 0.5]), resolve_schedule([1, 0.5]))
+    True
+    """
+    try:
+        return one is other or bool(one == other)
+    except Exception:
+        return False
 
 
 def as_given(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -940,3 +941,39 @@ def test_a_network_says_that_a_rate_is_scheduled():
     assert "Dropout  rate 0.5, scheduled" in net.summary()
     assert repr(net.layers[0]) == "Dropout(rate=0.5, schedule=[1.0, 0.0])"
     assert eval(repr(net.layers[0]), {"Dropout": fn.Dropout}) == net.layers[0]
+
+
+@dataclass
+class Levels:
+    """A function of the user's own that holds an array, with the comparison of a dataclass."""
+
+    levels: np.ndarray
+
+    def __call__(self, epoch):
+        return float(self.levels[int(epoch)])
+
+
+class Lowered(Levels):
+    def rate(self, step, steps_per_epoch, epochs, base, history=None):
+        return base * self(step // steps_per_epoch)
+
+
+@pytest.mark.parametrize("kind", [Levels, Lowered])
+def test_networks_whose_schedules_cannot_be_compared_are_trained_one_after_the_other(kind):
+    X, Y = np.eye(4), np.ones((4, 1))
+    found = []
+    for _ in range(2):
+        drop = fn.Dropout(0.5, kind(np.array([1.0, 0.5])))
+        net = fn.Sequential([fn.Dense(9, "relu"), drop, fn.Dense(1)], 4, rng=0)
+        found.append(net.fit(X, Y, epochs=2, batch_size=2)["loss"])
+        assert drop == drop
+        assert drop != fn.Dropout(0.5, kind(np.array([1.0, 0.5])))
+    assert found[0] == found[1]
+
+
+def test_dropouts_are_equal_where_rates_and_schedules_are():
+    given = fn.Dropout(0.5, [1, 0.5])
+    assert given == fn.Dropout(0.5, [1.0, 0.5])
+    assert hash(given) == hash(fn.Dropout(0.5, [1.0, 0.5]))
+    others = (fn.Dropout(0.4, [1, 0.5]), fn.Dropout(0.5), fn.Dropout(0.5, [1, 0.6]), 0.5)
+    assert all(given != other for other in others)
