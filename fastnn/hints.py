@@ -180,7 +180,8 @@ def arguments_wanted(function: object, count: int) -> str | None:
     '(epoch, logs)'
     """
     try:
-        signature = inspect.signature(function)  # type: ignore[arg-type]
+        # What a decorator wraps may take others than what it returns does.
+        signature = inspect.signature(function, follow_wrapped=False)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pickle
 
@@ -262,6 +263,14 @@ def test_a_function_s_factor_is_checked(factor, kind):
         kind, match=r"what schedule gives at step 5, 1.25 epochs from its start, must be a finite"
     ):
         resolve_schedule(lambda epoch: factor).rate(5, 4, EPOCHS, BASE)
+
+
+def test_a_decorator_may_change_the_arguments():
+    @functools.wraps(lambda: None)
+    def wrapper(epoch):
+        return 0.5
+
+    assert resolve_schedule(wrapper).rate(0, 4, EPOCHS, BASE) == 0.5 * BASE
 
 
 @pytest.mark.parametrize(
