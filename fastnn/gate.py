@@ -47,6 +47,7 @@ __all__ = [
     "sparse_or_dense",
     "targets",
     "targets_with_gaps",
+    "without_mask",
 ]
 
 Array = NDArray[Any]
@@ -1258,6 +1259,8 @@ def _read(value: Any, argument: str, encode: str, *, gaps: bool = False) -> Arra
     """
     if type(value) is ndarray and value.dtype.kind in "fiub":
         return value
+    if gaps:
+        value = without_mask(value)
     _refuse_masked(value, argument)
     if isinstance(value, Blocks):
         raise TypeError(
@@ -1282,6 +1285,24 @@ def _read(value: Any, argument: str, encode: str, *, gaps: bool = False) -> Arra
             f"{argument} must be a rectangular array of numbers; got {_ragged(value, error)}."
         ) from error
     return _numbers(array, argument, encode, gaps=gaps)
+
+
+def without_mask(value: Any) -> Any:
+    """Return an array with NaN, or None among what is not of floats, in the place of a mask.
+
+    Anything else comes back as it is.
+
+    Examples
+    --------
+    >>> without_mask(np.ma.array([1.5, 2.5], mask=[False, True]))
+    array([1.5, nan])
+    """
+    if not isinstance(value, np.ma.MaskedArray) or value.dtype.names is not None:
+        return value
+    mask = np.ma.getmaskarray(value)
+    found = np.array(value.data, None if value.dtype.kind == "f" or not mask.any() else object)
+    found[mask] = np.nan if found.dtype.kind == "f" else None
+    return found
 
 
 def _refuse_masked(value: Any, argument: str) -> None:

@@ -611,9 +611,9 @@ class Sequential(Differentiable):
             costs next to nothing, as Keras does; "after" predicts all of them anew at the end of
             the epoch, as `evaluate` does.  Validation is always measured at the end.
         missing_targets : {"error", "ignore"}, default "error"
-            What NaN and None in y (and in validation targets) stand for.  With "ignore" it is a
-            target that is missing: it adds nothing to the loss and its gradient, and the mean is
-            over those that are known, each by its example's weight.  Of metrics the mean over
+            What NaN, None and a mask in y (and in validation targets) stand for.  With "ignore" it
+            is a target that is missing: it adds nothing to the loss and its gradient, and the mean
+            is over those that are known, each by its example's weight.  Of metrics the mean over
             outputs is taken, each over the examples that have its target.  A class that is missing
             leaves its example out.
         clip_norm : float or None, default None

@@ -34,7 +34,7 @@ def gaps(y):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("kind", ["array", "list", "series", "objects"])
+@pytest.mark.parametrize("kind", ["array", "list", "series", "objects", "masked"])
 def test_examples_without_a_target_are_left_out(kind, solver):
     X, y, w = numbers()
     y = y[:, 0].copy()
@@ -43,6 +43,7 @@ def test_examples_without_a_target_are_left_out(kind, solver):
     asked = {
         "array": y, "list": y.tolist(), "series": pandas.Series(y),
         "objects": [None if one != one else one for one in y],
+        "masked": np.ma.array(np.where(known, y, 1e6), mask=~known),
     }[kind]  # fmt: skip
     found = fn.MLPRegressor(**COMMON, solver=solver).fit(X, asked, w)
     wanted = fn.MLPRegressor(**COMMON, solver=solver).fit(X[known], y[known], w[known])
@@ -68,6 +69,24 @@ def test_classes_that_are_missing_leave_their_examples_out(labels):
     step = fn.MLPClassifier(**COMMON).partial_fit(X, asked, classes=np.unique(plain))
     other = fn.MLPClassifier(**COMMON).partial_fit(X[known], plain, classes=np.unique(plain))
     assert (step.coefs_[0] == other.coefs_[0]).all()
+    masked = np.ma.array(np.array(labels)[places], mask=~known)
+    again = fn.MLPClassifier(**COMMON).partial_fit(X, masked, classes=np.unique(plain))
+    assert (again.coefs_[0] == other.coefs_[0]).all()
+
+
+@pytest.mark.parametrize("form", ["nullable", "objects", "masked"])
+def test_several_outputs_may_be_missing_in_any_form(form):
+    X, y, w = numbers()
+    y = gaps(y)
+    asked = {
+        "nullable": pandas.DataFrame(y).astype("Float64"),
+        "objects": np.where(np.isnan(y), None, y),
+        "masked": np.ma.array(np.where(np.isnan(y), 1e6, y), mask=np.isnan(y)),
+    }[form]
+    found = fn.MLPRegressor(**COMMON).fit(X, asked, w)
+    wanted = fn.MLPRegressor(**COMMON).fit(X, y, w)
+    assert (found.coefs_[0] == wanted.coefs_[0]).all()
+    assert found.score(X, asked, w) == wanted.score(X, y, w)
 
 
 @pytest.mark.parametrize("loss", ["mean_squared_error", "gaussian_nll", "poisson", "huber"])

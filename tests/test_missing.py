@@ -179,14 +179,17 @@ def test_what_stands_for_nothing_in_python_and_pandas_is_missing(name):
     last, units, y, loss = case(name)
     wanted = network(last, units).fit(X, y, loss, epochs=2, **IGNORE)
     listed = [[None if np.isnan(value) else value for value in row] for row in y.tolist()]
-    forms = {"objects": np.array(listed, object), "lists": listed}
+    masked = np.ma.array(np.where(np.isnan(y), 9.0, y), mask=np.isnan(y))
+    forms = {"objects": np.array(listed, object), "lists": listed, "masked": masked}
+    if name != "squares":
+        forms["masked integers"] = masked.astype(int)
     if name != "squares":
         pandas = pytest.importorskip("pandas")
         forms["frame"] = pandas.DataFrame(listed).astype("Int64")
     for form in forms.values():
         found = network(last, units).fit(X, form, loss, epochs=2, **IGNORE)
         assert found.to_dict() == wanted.to_dict()
-        with pytest.raises(ValueError, match=r"y has (a missing value|NaN)"):
+        with pytest.raises(ValueError, match=r"y has (a missing value|NaN|a masked entry)"):
             network(last, units).fit(X, form, loss)
 
 
@@ -197,6 +200,8 @@ def test_none_is_a_class_that_is_missing(listed):
     wanted = net.evaluate(X[:4], y, **IGNORE)
     assert net.evaluate(X[:4], listed, **IGNORE) == wanted
     assert net.evaluate(X[:4], np.array(listed, object), **IGNORE) == wanted
+    masked = np.ma.array([2 if one is None else int(one) for one in listed], mask=np.isnan(y))
+    assert net.evaluate(X[:4], masked, **IGNORE) == wanted
 
 
 def test_what_is_wrong_is_said():

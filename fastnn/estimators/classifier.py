@@ -179,9 +179,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         Whether features are brought to mean 0 and standard deviation 1 inside, by a `Standardize`
         before all other layers, which the first fit measures, or the first `partial_fit`.
     missing_targets : {"error", "ignore"}, default "error"
-        What NaN or None in y (and in validation targets) stands for.  With "ignore" it is a class
-        that is missing, and its example is left out; of several labels one that is missing adds
-        nothing to loss, gradient and score, and the loss is a mean over those that are known.
+        What NaN, None or a mask in y (and in validation targets) stands for.  With "ignore" it is
+        a class that is missing, and its example is left out; of several labels one that is missing
+        adds nothing to loss, gradient and score, and the loss is a mean over those that are known.
 
     Attributes
     ----------

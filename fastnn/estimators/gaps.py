@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing, check_array, check_consistent_length
 from sklearn.utils.validation import _num_samples
 
 from fastnn.estimators.reading import reading
+from fastnn.gate import without_mask
 
 __all__ = ["filled", "has_gaps", "known_examples", "parts_known", "with_gaps"]
 
@@ -18,7 +19,7 @@ Array = NDArray[Any]
 
 
 def known_examples(X: Any, y: Any, sample_weight: Any, argument: str = "y") -> tuple[Any, Any, Any]:
-    """Return examples without those that have no target, where NaN and None stand for none.
+    """Return examples without those that have no target, where NaN, None and a mask stand for none.
 
     Examples that have one among several stay, with NaN in the places of the others.
 
@@ -34,6 +35,7 @@ def known_examples(X: Any, y: Any, sample_weight: Any, argument: str = "y") -> t
     ValueError
         If no example has a target.
     """
+    y = without_mask(y)
     with reading(**{argument: y}):
         gone = _missing(y)
     if gone is None or not gone.any() or _num_samples(X) != len(gone):
@@ -43,9 +45,14 @@ def known_examples(X: Any, y: Any, sample_weight: Any, argument: str = "y") -> t
         raise ValueError(f"{argument} must have a target that is not missing; all are NaN.")
     kept = np.asarray(y)[rows]
     if kept.dtype == object:
-        nothing = gone[rows].any()
-        # Of texts, numbers or truth values alike, as they would have come without gaps.
-        kept = kept.astype(np.float64) if nothing else np.array(kept.tolist())
+        nothing = gone[rows]
+        if nothing.any():
+            # NA of pandas does not become one by itself.
+            kept[nothing] = np.nan
+            kept = kept.astype(np.float64)
+        else:
+            # Of texts, numbers or truth values alike, as they would have come without gaps.
+            kept = np.array(kept.tolist())
     if sample_weight is not None and np.ndim(sample_weight):
         sample_weight = _safe_indexing(sample_weight, rows)
     return _safe_indexing(X, rows), kept, sample_weight

@@ -81,9 +81,10 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         the last layer.  Predictions and scores are in the targets' units; ``loss_``, its curves
         and the numbers of a loss's record are at unit scale.
     missing_targets : {"error", "ignore"}, default "error"
-        What NaN in y (and in validation targets) stands for.  With "ignore" it is a target that is
-        missing: it adds nothing to loss and gradient, which are means over those that are known,
-        and R^2 is the mean over outputs of each, of the examples that have its target.
+        What NaN, None or a mask in y (and in validation targets) stands for.  With "ignore" it is
+        a target that is missing: it adds nothing to loss and gradient, which are means over those
+        that are known, and R^2 is the mean over outputs of each, of the examples that have its
+        target.
 
     Attributes
     ----------
