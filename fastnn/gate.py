@@ -80,6 +80,12 @@ _GLANCED = frozenset({"real", "counts", "probabilities"})
 
 _ENCODE_COLUMNS = "Encode categories as numbers first, for example one column of 0 and 1 for each."
 _ENCODE_CLASSES = "Number the classes first: names, y = np.unique(y, return_inverse=True)."
+# Where some may be missing, which NumPy does not sort among names.
+_ENCODE_SOME = (
+    "Number the classes first, NaN where one is missing: "
+    "names = sorted({one for one in y if isinstance(one, str)}); "
+    "y = [names.index(one) if isinstance(one, str) else np.nan for one in y]."
+)
 _NO_CLASSES = (
     "A loss on numbers takes no classes: for those use MLPClassifier, or a last layer with softmax."
 )
@@ -684,7 +690,7 @@ def targets_with_gaps(
     (array([[ 1., nan]], dtype=float32), array([0.5]))
     """
     numeric = loss_targets in NUMERIC
-    array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_CLASSES, gaps=True)
+    array = _read(y, argument, _NO_CLASSES if numeric else _ENCODE_SOME, gaps=True)
     gone = np.isnan(array) if array.dtype.kind == "f" else np.zeros(0, bool)
     given = (loss_targets, outputs, rows, dtype, argument, of)
     if not gone.any():
@@ -1418,7 +1424,8 @@ def _not_a_number(
         return ValueError(f"{argument} must hold numbers that fit float64; {came}")
     advice = ""
     if isinstance(item, (str, bytes)):
-        advice = _FROM_TEXT if _spells_number(item) and encode != _ENCODE_CLASSES else encode
+        named = encode in (_ENCODE_CLASSES, _ENCODE_SOME)
+        advice = encode if named or not _spells_number(item) else _FROM_TEXT
     return TypeError(f"{argument} must hold real numbers; {came}{advice and f' {advice}'}")
 
 

@@ -204,6 +204,18 @@ def test_none_is_a_class_that_is_missing(listed):
     assert net.evaluate(X[:4], masked, **IGNORE) == wanted
 
 
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_names_of_classes_of_which_some_are_missing_are_numbered_as_the_error_says(missing):
+    names = ["red", missing, "blue", "red"]
+    net = network("softmax")
+    with pytest.raises(TypeError, match="y must hold real numbers; got 'red'") as refused:
+        net.evaluate(X[:4], names, **IGNORE)
+    said = str(refused.value).split("NaN where one is missing: ")[1].rstrip(".")
+    known = {"np": np, "y": names}
+    exec(said, known)
+    assert net.evaluate(X[:4], known["y"], **IGNORE) == net.evaluate(X[[0, 2, 3]], [1, 0, 1])
+
+
 def test_what_is_wrong_is_said():
     net = network("identity")
     y = np.where(GONE, np.nan, REAL)
