@@ -613,6 +613,7 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
     if not isinstance(schedule, type):
         # A field called rate, as a layer may have, makes no schedule.
         if isinstance(schedule, Schedule) and callable(schedule.rate):
+            _check_rate(schedule, argument)
             return schedule
         if callable(schedule):
             wanted = arguments_wanted(schedule, 1)
@@ -629,6 +630,19 @@ def resolve_schedule(schedule: object, argument: str = "schedule") -> Schedule:
         f"{argument} must be one of {listed}, a list of factors, a name, or a function of the "
         f"epoch; got {describe(schedule)}.{hint}"
     )
+
+
+def _check_rate(schedule: Schedule, argument: str) -> None:
+    """Refuse an object of the user's own whose `rate` takes other arguments."""
+    kind = type(schedule)
+    if kind.__module__ == __name__:
+        return
+    wanted = arguments_wanted(schedule.rate, 5)
+    if wanted is not None:
+        raise TypeError(
+            f"{argument} must be an object whose rate takes five arguments: step, steps_per_epoch, "
+            f"epochs, base and history; got {kind.__name__}.rate{wanted}."
+        )
 
 
 def alike(one: object, other: object) -> bool:

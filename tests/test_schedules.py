@@ -265,6 +265,18 @@ def test_a_function_s_factor_is_checked(factor, kind):
         resolve_schedule(lambda epoch: factor).rate(5, 4, EPOCHS, BASE)
 
 
+def test_an_object_whose_rate_takes_other_arguments_is_refused():
+    class Mine:
+        def rate(self, step, steps_per_epoch, epochs, base):
+            return base
+
+    said = (
+        r"^schedule must be an object whose rate takes five .*got Mine.rate\(step, steps_per_epoc"
+    )
+    with pytest.raises(TypeError, match=said):
+        resolve_schedule(Mine())
+
+
 def test_a_decorator_may_change_the_arguments():
     @functools.wraps(lambda: None)
     def wrapper(epoch):
