@@ -670,6 +670,22 @@ def test_lists_that_take_far_more_than_the_file_are_refused(name, raw, tmp_path)
     assert not (tmp_path / "file").exists()
 
 
+def test_a_curve_that_is_too_long_may_be_shortened_as_the_error_says(tmp_path):
+    X = np.arange(20.0).reshape(-1, 2)
+    model = fn.MLPRegressor(hidden_layer_sizes=1, random_state=0).partial_fit(X, X[:, 0])
+    model.loss_curve_ = [float(n) for n in range(600_000)]
+    path = tmp_path / "file"
+    with pytest.raises(ValueError, match=r"as loss_curve_ = loss_curve_\[-1000:\]"):
+        model.save(path)
+    model.loss_curve_ = model.loss_curve_[-1000:]
+    model.save(path)
+    found = fn.load_estimator(path)
+    for one in (model, found):
+        one.partial_fit(X, X[:, 0])
+    assert found.loss_curve_ == model.loss_curve_
+    assert len(found.loss_curve_) == 1001
+
+
 def test_long_curves_and_many_names_are_read_in_little_memory(tmp_path):
     wide = pd.DataFrame(np.ones((3, 60_000), np.float32), columns=[f"f{n}" for n in range(60_000)])
     model = fn.MLPRegressor(hidden_layer_sizes=1, max_iter=1, random_state=0).fit(wide, [1, 2, 3])

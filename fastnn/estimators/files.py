@@ -246,7 +246,8 @@ def _check_lists(described: dict[str, Any], arrays: dict[str, Array]) -> None:
         raise ValueError(
             f"lists of an estimator in a file must take at most {most} bytes of memory, as much as "
             f"its arrays and {_MOST_LISTED} more; got {total}, most of them for {longest:.80}. "
-            "An array takes less than a list."
+            "Of a curve the last part may be kept, as loss_curve_ = loss_curve_[-1000:]; an array "
+            "takes less than a list, and pickle and joblib keep lists of any length."
         )
 
 
