@@ -163,6 +163,11 @@ def test_labels_that_are_missing_beside_others_count_for_nothing(solver):
     assert np.isfinite(twin.validation_scores_).all()
 
 
+def test_a_number_that_is_missing_is_no_target_of_several_examples():
+    with pytest.raises(ValueError, match="y"):
+        fn.MLPRegressor(**COMMON).fit(np.ones((3, 1)), np.nan)
+
+
 def test_what_does_not_fit_is_refused():
     X, y, _ = numbers(3)
     sides = gaps((y > 0).astype(float))

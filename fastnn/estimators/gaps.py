@@ -38,7 +38,7 @@ def known_examples(X: Any, y: Any, sample_weight: Any, argument: str = "y") -> t
     y = without_mask(y)
     with reading(**{argument: y}):
         gone = _missing(y)
-    if gone is None or not gone.any() or _num_samples(X) != len(gone):
+    if gone is None or not gone.ndim or not gone.any() or _num_samples(X) != len(gone):
         return X, y, sample_weight
     rows = np.flatnonzero(~gone.reshape(len(gone), -1).all(axis=1))
     if not len(rows):
