@@ -47,6 +47,7 @@ __all__ = [
     "sparse_or_dense",
     "targets",
     "targets_with_gaps",
+    "with_gaps",
     "without_mask",
 ]
 
@@ -1041,6 +1042,34 @@ def readable(value: object, argument: str) -> None:
 into them first: np.asarray(..., dtype=float).
     """
     _read(value, argument, "")
+
+
+def with_gaps(y: object, argument: str) -> Array:
+    """Read real numbers of any shape, with NaN for whatever stands for a missing one.
+
+    Parameters
+    ----------
+    y : object
+        What the caller gave.
+    argument : str
+        The name of the caller's argument, for the message.
+
+    Returns
+    -------
+    ndarray
+        Of booleans, integers or floats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `targets_with_gaps`.
+
+    Examples
+    --------
+    >>> with_gaps([1, None], "y")
+    array([ 1., nan])
+    """
+    return _read(y, argument, _ENCODE_SOME, gaps=True)
 
 
 def at_once(array: Array, dtype: np.dtype[Any]) -> Array | None:

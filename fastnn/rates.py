@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastnn import gate
 from fastnn.errors import DivergenceError
 from fastnn.losses import LossLike
 from fastnn.names import check_integer, check_real
@@ -213,7 +214,8 @@ def _examples(
 ) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], dict[str, Any]]]:
     """Return which examples count, and what gives some of them as arguments of the network."""
     features: Any = X.tocsr() if hasattr(X, "tocsr") else np.asarray(X)
-    targets = np.asarray(y, float if how["missing_targets"] == "ignore" else None)
+    missing = how["missing_targets"] == "ignore"
+    targets = gate.with_gaps(y, "y") if missing else np.asarray(y)
     weights = None if sample_weight is None else np.asarray(sample_weight)
 
     def some(rows: NDArray[np.int64]) -> dict[str, Any]:

@@ -120,6 +120,10 @@ def test_examples_count_by_their_weights_and_without_targets_not_at_all(scaled):
             "X": X, "y": [None if np.isnan(one) else one for one in gaps.tolist()],
             "sample_weight": weights.tolist(), "missing_targets": "ignore",
         },
+        {
+            "X": X, "y": np.ma.array(np.where(np.isnan(gaps), 1e6, gaps), mask=np.isnan(gaps)),
+            "sample_weight": weights, "missing_targets": "ignore",
+        },
     )  # fmt: skip
     found = [
         fn.find_learning_rate(
