@@ -118,7 +118,7 @@ ALLOWED = {
         "estimators.pace", "estimators.parameters", "estimators.reading", "estimators.weights",
         "network", "pickles",
     },
-    "estimators.gaps": {"estimators.reading"},
+    "estimators.gaps": {"estimators.reading", "gate"},
     "estimators.increment": {
         "backends", "data", "estimators.examples", "estimators.judge", "estimators.ledger",
         "estimators.parameters", "estimators.watchers", "estimators.weights", "fitting.kept",
@@ -344,7 +344,7 @@ ALLOWED = {
     },
     "predicting.sampling": {"layout", "path", "sparse"},
     "reporting.scales": {"sparse"},
-    "rates": {"errors", "losses", "names", "network", "optimizers"},
+    "rates": {"errors", "gate", "losses", "names", "network", "optimizers"},
     "scaling": {"hints", "layers"},
     "schedules": {"hints", "metrics", "names", "words"},
     "fitting.searching": {
