@@ -396,6 +396,28 @@ def by_rows(
 
 
 @kernel
+def take_all(
+    board: Any, job: int, table: Any, plan: Any, P: Any, Q: Any, room: Any, x: Any, out: Any,
+    rows: int,
+) -> None:  # fmt: skip
+    """Compute what there is to take: outputs of wide layers where these are divided, then rows.
+
+    The asking thread waits for what others have taken, and gives the helpers back.
+    """
+    helping, begin = plan[codes.NUMBER] > 0, 0
+    if job != 0 and plan[codes.BY_COLUMNS]:
+        by_columns(board, job, table, plan, P, Q, room, x)
+        begin = plan[codes.PHASES]
+        if not helping:
+            finish(board)
+    if not helping or begin == 0:
+        by_rows(board, job, table, plan, P, Q, room, x, out, rows, begin)
+        if job != 0 and begin == 0 and not helping:
+            plan[codes.WAITED] = wait_for(board, job, 0, rows)
+            finish(board)
+
+
+@kernel
 def divide(plan: Any, rows: int) -> None:
     """Decide what threads divide, and how.  Writes: plan."""
     plan[codes.ROWS], plan[codes.WAITED] = rows, 0
@@ -482,7 +504,7 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
         Written.
     """
     control = flush_subnormals()
-    helping, job, begin = plan[codes.NUMBER] > 0, plan[codes.JOB], 0
+    helping, job = plan[codes.NUMBER] > 0, plan[codes.JOB]
     board = array_at(plan, plan[codes.BOARD], BOARD, 0)
     vectors = plan[codes.VECTORS]
     rows = plan[codes.ROWS] if helping else max(x.size // table[0, codes.INPUTS], vectors)
@@ -499,20 +521,12 @@ def answer(table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any) -> None:
             finish(board)
         restore_subnormals(control)
         return
-    if job != 0 and plan[codes.BY_COLUMNS]:
-        by_columns(board, job, table, plan, P, Q, room, x)
-        begin = plan[codes.PHASES]
-        if not helping:
-            finish(board)
     if rows == 0 and not helping:
         prepare(table, plan, P, Q, 0, plan[codes.SHARE])
     elif rows == 1 and plan[codes.FROZEN] == 0 and job == 0:
         answer_one(table, plan, P, room, x, out)
-    elif not helping or begin == 0:
-        by_rows(board, job, table, plan, P, Q, room, x, out, rows, begin)
-        if job != 0 and begin == 0 and not helping:
-            plan[codes.WAITED] = wait_for(board, job, 0, rows)
-            finish(board)
+    else:
+        take_all(board, job, table, plan, P, Q, room, x, out, rows)
     restore_subnormals(control)
 
 

@@ -92,14 +92,9 @@ def _strip_of_blocks(
     """Emit all blocks of a strip, of either width."""
     v = simd.Vectors(builder, floor.type)
     number = simd.int64
-    count = builder.sdiv(builder.add(rows, number(TALLEST - 1)), number(TALLEST))
-    held = simd.variable(builder, number(0))
 
     def strip(width: int) -> None:
-        def block(n: Any) -> None:
-            done, blocks = builder.load(held), builder.sub(count, n)
-            rest = builder.add(builder.sub(rows, done), builder.sub(blocks, number(1)))
-            height = builder.sdiv(rest, blocks)
+        def block(n: Any, done: Any, height: Any) -> None:
             result, factors, begin = (
                 (builder.gep(base, [builder.mul(done, pitch)]), pitch)
                 for base, pitch in ((c, c_pitch), (a, a_pitch), (s, s_pitch))
@@ -120,9 +115,8 @@ def _strip_of_blocks(
             )
             shift = builder.select(fetching, number(TALLEST), number(0))
             simd.switch(builder, builder.add(height, shift), arms)
-            builder.store(builder.add(done, height), held)
 
-        simd.count_loop(builder, count, block)
+        simd.evenly(builder, rows, TALLEST, block)
 
     simd.switch(builder, vectors, {width: partial(strip, width) for width in (1, 2)})
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import address_of, entry
-from fastnn.kernels.answers import by_columns, by_rows, divide
-from fastnn.kernels.crew import BOARD, finish, post, wait_for
+from fastnn.kernels.answers import divide, take_all
+from fastnn.kernels.crew import BOARD, post
 from fastnn.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastnn.kernels.views import array_at
 
@@ -37,22 +37,13 @@ def answer_by_halves(table: Any, plan: Any, Q: Any, room: Any, x: Any, out: Any)
         Written.
     """
     control = flush_subnormals()
-    helping, job, begin = plan[codes.NUMBER] > 0, plan[codes.JOB], 0
+    helping, job = plan[codes.NUMBER] > 0, plan[codes.JOB]
     board = array_at(plan, plan[codes.BOARD], BOARD, 0)
     rows = plan[codes.ROWS] if helping else x.size // table[0, codes.INPUTS]
     if plan[codes.BOARD] != 0 and not helping:
         divide(plan, rows)
         job = post(board, table, plan, Q, room, x, out)
-    if job != 0 and plan[codes.BY_COLUMNS]:
-        by_columns(board, job, table, plan, None, Q, room, x)
-        begin = plan[codes.PHASES]
-        if not helping:
-            finish(board)
-    if not helping or begin == 0:
-        by_rows(board, job, table, plan, None, Q, room, x, out, rows, begin)
-        if job != 0 and begin == 0 and not helping:
-            plan[codes.WAITED] = wait_for(board, job, 0, rows)
-            finish(board)
+    take_all(board, job, table, plan, None, Q, room, x, out, rows)
     restore_subnormals(control)
 
 

@@ -97,14 +97,8 @@ def _blocks(
 ) -> None:  # fmt: skip
     """Emit blocks of rows for every height."""
     v = simd.Vectors(builder, floor.type)
-    number = simd.int64
-    count = builder.sdiv(builder.add(rows, number(TALLEST - 1)), number(TALLEST))
-    held = simd.variable(builder, number(0))
 
-    def block(n: Any) -> None:
-        done, blocks = builder.load(held), builder.sub(count, n)
-        rest = builder.add(builder.sub(rows, done), builder.sub(blocks, number(1)))
-        height = builder.sdiv(rest, blocks)
+    def block(n: Any, done: Any, height: Any) -> None:
         result, factors, begin = (
             (builder.gep(base, [builder.mul(done, pitch)]), pitch)
             for base, pitch in ((c, c_pitch), (a, a_pitch), (s, s_pitch))
@@ -114,9 +108,8 @@ def _blocks(
         )
         arms = {high: partial(across, high) for high in range(1, TALLEST + 1)}
         simd.switch(builder, height, arms)
-        builder.store(builder.add(done, height), held)
 
-    simd.count_loop(builder, count, block)
+    simd.evenly(builder, rows, TALLEST, block)
 
 
 def _panels(

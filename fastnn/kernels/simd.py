@@ -29,6 +29,7 @@ __all__ = [
     "count_loop",
     "data_length",
     "data_pointer",
+    "evenly",
     "int32",
     "int64",
     "outlined",
@@ -454,6 +455,24 @@ def count_loop(builder: Any, count: Any, body: Callable[[Any], None], step: int 
     again = builder.branch(top)
     again.set_metadata("llvm.loop", _left_as_it_is(builder.module))
     builder.position_at_end(after)
+
+
+def evenly(builder: Any, total: Any, most: int, body: Callable[[Any, Any, Any], None]) -> None:
+    """Emit ``body(n, done, size)`` for the parts into which a number is divided evenly.
+
+    None is larger than the most given, and they differ by one at most: 9 of at most 8 are 5 and 4.
+    """
+    count = builder.sdiv(builder.add(total, int64(most - 1)), int64(most))
+    held = variable(builder, int64(0))
+
+    def part(n: Any) -> None:
+        done, parts = builder.load(held), builder.sub(count, n)
+        rest = builder.add(builder.sub(total, done), builder.sub(parts, int64(1)))
+        size = builder.sdiv(rest, parts)
+        body(n, done, size)
+        builder.store(builder.add(done, size), held)
+
+    count_loop(builder, count, part)
 
 
 def switch(

@@ -79,9 +79,7 @@ def _by_count(
 ) -> None:  # fmt: skip
     """Emit the product: chunks of the matrix, and for each of them all groups of rows."""
     v, number = simd.Vectors(builder, z.type.pointee), simd.int64
-    one = number(1)
-    count = builder.sdiv(builder.add(rows, number(_TOGETHER - 1)), number(_TOGETHER))
-    alone = builder.icmp_signed("==", count, one)
+    alone = builder.icmp_signed("<=", rows, number(_TOGETHER))
     chunk = builder.select(alone, inputs, number(_CHUNK))
     simd.count_loop(builder, rows, lambda r: _begin(v, builder.mul(r, z_pitch), z, P, b, outputs))
 
@@ -89,12 +87,8 @@ def _by_count(
         rest = builder.sub(inputs, first)
         deep = builder.select(builder.icmp_signed("<", rest, chunk), rest, chunk)
         weights = builder.gep(P, [builder.add(W, builder.mul(first, w_pitch))])
-        held = simd.variable(builder, number(0))
 
-        def group(n: Any) -> None:
-            done, groups = builder.load(held), builder.sub(count, n)
-            over = builder.add(builder.sub(rows, done), builder.sub(groups, one))
-            height = builder.sdiv(over, groups)
+        def group(n: Any, done: Any, height: Any) -> None:
             result = builder.gep(z, [builder.mul(done, z_pitch)]), z_pitch
             factors = builder.gep(a, [builder.add(builder.mul(done, a_pitch), first)]), a_pitch
 
@@ -102,11 +96,10 @@ def _by_count(
                 _stream(v, rows, result, factors, (weights, w_pitch), deep, outputs)
 
             simd.switch(builder, height, {rows: partial(arm, rows) for rows in _DEEP})
-            builder.store(builder.add(done, height), held)
 
-        simd.count_loop(builder, count, group)
+        simd.evenly(builder, rows, _TOGETHER, group)
 
-    chunks = builder.sdiv(builder.add(inputs, builder.sub(chunk, one)), chunk)
+    chunks = builder.sdiv(builder.add(inputs, builder.sub(chunk, number(1))), chunk)
     simd.count_loop(builder, chunks, lambda n: some(builder.mul(n, chunk)))
 
 

@@ -79,7 +79,7 @@ _SAME_SET = 4096
 # Of weights that do not stay in the L2 cache: the most rows for which they are streamed; and where
 # their rows share a set, also the fewest for which tiles of them are copied (of the time that
 # register blocks on weights as they lie take, 256-1024-1024-10 on a Zen 3: 8 rows 0.7, 32 rows
-# 0.65, 64 rows 0.65).  Where they do not, copying does not pay (784-512-512-10, 32 rows: 1.15).
+# 0.65, 64 rows 0.7).  Where they do not, copying does not pay (784-512-512-10, 32 rows: 1.15).
 _STREAMED, _STREAMED_SAME_SET = 4, 16
 
 # Rows for which streaming takes less time than reading packed weights (784-512-512-10 on a Zen 3,
