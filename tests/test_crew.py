@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn.kernels import codes
+from fastnn.kernels import codes, cores
 from fastnn.kernels import crew as board_of
 from fastnn.kernels._jit import entry
 from fastnn.machine.crew import Crew, crew
-from fastnn.machine.system import FUTEX_CALL
+from fastnn.machine.system import CORE_FUNCTION, FUTEX_CALL, current_core
 
 PATIENCE = 60.0
 
@@ -149,6 +149,99 @@ def test_a_helper_that_does_not_come_is_not_waited_for(monkeypatch):
         assert crew._board[board_of._JOB] == before + len(calls)
     finally:
         crew._board[place] = 0
+
+
+@entry
+def kept_off(board, place, core):
+    cores.keep_off(board, place, core)
+
+
+@entry
+def freed(board, place):
+    cores.free_to_move(board, place)
+
+
+@entry
+def seen_on(board, place, core):
+    return cores.seen_on(board, place, core)
+
+
+class Sleeper:
+    """A thread that does nothing until it shall move freely again."""
+
+    def __init__(self, record):
+        self.record, self.sleeping, self.go = record, threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        assert self.sleeping.wait(PATIENCE)
+
+    def run(self):
+        self.record[3 + cores.THREAD] = self.number = threading.get_native_id()
+        self.sleeping.set()
+        assert self.go.wait(PATIENCE)
+        freed(self.record, 3)
+        self.allowed, self.core = os.sched_getaffinity(0), current_core()
+
+    def end(self):
+        self.go.set()
+        self.thread.join(PATIENCE)
+
+
+@pytest.mark.jit
+@pytest.mark.skipif(not CORE_FUNCTION, reason="threads are not moved here")
+def test_a_thread_is_kept_off_a_core_until_it_moves_freely_again():
+    everywhere = os.sched_getaffinity(0)
+    record = np.zeros(3 + cores.PLACE, np.int64)
+    sleeper = Sleeper(record)
+    taken = max(everywhere)
+    try:
+        for _ in range(2):
+            # The second time it is kept off already.
+            kept_off(record, 3, taken)
+            left = os.sched_getaffinity(sleeper.number)
+            assert left == (everywhere - {taken} or everywhere)
+            assert os.sched_getaffinity(0) == everywhere
+    finally:
+        sleeper.end()
+    assert sleeper.allowed == everywhere
+    assert seen_on(record, 3, sleeper.core) or len(everywhere) > 1
+    assert not seen_on(record, 3, -5)
+
+
+@pytest.mark.jit
+@pytest.mark.skipif(not CORE_FUNCTION, reason="threads are not moved here")
+def test_a_thread_without_another_core_stays():
+    before = os.sched_getaffinity(0)
+    only = {max(before)}
+    try:
+        os.sched_setaffinity(0, only)
+        record = np.zeros(3 + cores.PLACE, np.int64)
+        sleeper = Sleeper(record)
+        kept_off(record, 3, max(only))
+        assert os.sched_getaffinity(sleeper.number) == only
+        sleeper.end()
+        assert sleeper.allowed == only
+        assert seen_on(record, 3, max(only))
+        # Nor does one that has ended matter.
+        kept_off(record, 3, max(only))
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.jit
+@pytest.mark.skipif(not CORE_FUNCTION, reason="threads are not moved here")
+def test_helpers_that_were_woken_may_run_anywhere_again():
+    net = network(*NETWORKS["wide"], "float32")
+    X = np.ones((40, 131), np.float32)
+    fn.set_threads(3)
+    everywhere = os.sched_getaffinity(0)
+    net(X), net(X)
+    for _ in range(3):
+        assert all(map(asleep_at, (1, 2)))
+        net(X)
+        assert all(map(asleep_at, (1, 2)))
+        for thread in crew._serving.values():
+            assert os.sched_getaffinity(thread.native_id) == everywhere
 
 
 @pytest.mark.jit
@@ -287,6 +380,8 @@ def test_the_board_has_room_for_all_helpers_and_phases():
     last = board_of._DONE + (codes.MOST_PHASES - 1) * board_of._APART
     assert last < board_of.STATES
     assert board_of.STATES + codes.HELPERS * board_of.STATE_APART < board_of.BOARD
+    assert board_of.WHERE + cores.PLACE <= board_of.STATE_APART
+    assert board_of.STATES + (codes.HELPERS + 1) * board_of.STATE_APART <= board_of.BOARD
     assert codes.LARGEST_TEAM < board_of._SHIFT
 
 

@@ -448,8 +448,10 @@ ALLOWED = {
     "kernels.codes": set(),
     "kernels.columns": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.counts": {"kernels._jit", "kernels.codes", "kernels.micro_kernels"},
+    "kernels.cores": {"kernels._jit", "kernels.simd", "kernels.team", "machine.system"},
     "kernels.crew": {
-        "kernels._jit", "kernels.codes", "kernels.parking", "kernels.team", "kernels.views",
+        "kernels._jit", "kernels.codes", "kernels.cores", "kernels.parking", "kernels.team",
+        "kernels.views",
     },
     "kernels.measures": {
         "kernels._jit", "kernels.chunk", "kernels.codes", "kernels.counts", "kernels.elementwise",
@@ -588,7 +590,7 @@ ALLOWED = {
 LAZY = {
     "__init__": {"hints", "machine.uninterrupted", "words"},
     "predicting.compiled": {"kernels.embedded", "kernels.thunks"},
-    "machine.crew": {"kernels.crew"},
+    "machine.crew": {"kernels.cores", "kernels.crew"},
     "derivatives": {"kernels.derivatives"},
     "kernels._jit": {"kernels._parts"},
     "kernels._load": {
@@ -632,8 +634,8 @@ DOOR = {
     "kernels._cache", "kernels._jit", "kernels._load", "kernels._own", "kernels._parts",
 }  # fmt: skip
 GENERATORS = {
-    "kernels._parts", "kernels.averages", "kernels.blocks", "kernels.crew", "kernels.derivatives",
-    "kernels.dropout",
+    "kernels._parts", "kernels.averages", "kernels.blocks", "kernels.cores", "kernels.crew",
+    "kernels.derivatives", "kernels.dropout",
     "kernels.columns", "kernels.gathers", "kernels.sparse_products", "kernels.elementwise",
     "kernels.embedded",
     "kernels.frames", "kernels.halves",

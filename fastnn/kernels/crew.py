@@ -19,6 +19,7 @@ from numba.core import types
 
 from fastnn.kernels import codes
 from fastnn.kernels._jit import entry, intrinsic, kernel
+from fastnn.kernels.cores import PLACE, core, free_to_move, keep_off, seen_on
 from fastnn.kernels.parking import clock, give_way, park, wake
 from fastnn.kernels.team import add, read, replace, set_
 from fastnn.kernels.views import array_at, call_at
@@ -27,12 +28,14 @@ __all__ = [
     "ASLEEP",
     "AWAKE",
     "BOARD",
-    "END",
+    "IDLE",
+    "LINGER",
     "MINE",
+    "NUMBER",
     "STATES",
     "STATE_APART",
     "STOP",
-    "WOKEN",
+    "WHERE",
     "finish",
     "left",
     "post",
@@ -51,8 +54,9 @@ _GIVEN = 3 * _APART  # the plan, then addresses and lengths of the arguments
 _TAKEN = 6 * _APART  # of each phase: the job's number, and what of it is taken
 _DONE = _TAKEN + _APART // 2  # of each phase: how much of it is done
 STATES = _TAKEN + codes.MOST_PHASES * _APART  # of each helper
-STATE_APART = _APART
-BOARD = STATES + (codes.HELPERS + 1) * _APART
+WHERE = _APART // 2  # from a helper's state to where it runs
+STATE_APART = -(-(WHERE + PLACE) // _APART) * _APART
+BOARD = STATES + (codes.HELPERS + 1) * STATE_APART
 
 _TABLE, _LAYERS, _P, _SIZE, _M, _ROOM, _X, _INPUTS, _OUT, _OUTPUTS = (
     _GIVEN + codes.ANSWER_ENTRIES + place for place in range(10)
@@ -61,12 +65,11 @@ _TABLE, _LAYERS, _P, _SIZE, _M, _ROOM, _X, _INPUTS, _OUT, _OUTPUTS = (
 # States of a helper; 0 where there is none.
 ASLEEP, AWAKE = 1, 2
 
-# A helper's own numbers: the last job that it saw, and its copy of the plan.
-_SEEN, _PLAN = 0, 8
+# A helper's own numbers: the last job that it saw; which helper it is; nanoseconds for which it
+# spins after a job before it sleeps, and after which it ends where there was none; its copy of the
+# plan.
+_SEEN, NUMBER, LINGER, IDLE, _PLAN = 0, 1, 2, 3, 8
 MINE = _PLAN + codes.ANSWER_ENTRIES
-
-# Why `serve` returns: it was woken, or shall end.
-WOKEN, END = 0, 1
 
 _NUMBERS = (1 << 30) - 1  # of jobs, after which they begin anew
 _SHIFT = 32  # of a job's number beside what is taken
@@ -109,9 +112,15 @@ def post(board: Any, table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any)
 @kernel
 def rouse(board: Any, before: int) -> None:
     """Wake the helpers that sleep, of those whose numbers are below one.  Writes: board."""
+    here = core()
     for helper in range(1, before):
         place = STATES + helper * STATE_APART
-        if replace(board, place, ASLEEP, AWAKE) == ASLEEP:
+        state = read(board, place)
+        # One that is awake may wait for this core.
+        near = state == ASLEEP or (state == AWAKE and seen_on(board, place + WHERE, here))
+        if near and here >= 0:
+            keep_off(board, place + WHERE, here)
+        if state == ASLEEP and replace(board, place, ASLEEP, AWAKE) == ASLEEP:
             wake(board, place)
 
 
@@ -224,56 +233,38 @@ def help_with(board: Any, mine: Any, number: int, vector: Any, matrix: Any) -> N
 
 
 @kernel
-def fall_asleep(board: Any, place: int, job: int) -> bool:
-    """Sleep, unless there is another job than the one given; return whether this was woken."""
+def fall_asleep(board: Any, place: int, job: int) -> None:
+    """Sleep until woken, or for a while, unless there is another job than the one given."""
     # Exchanged, not set: this and the next reading must not be reordered.
     replace(board, place, AWAKE, ASLEEP)
     if read(board, _JOB) == job and read(board, STOP) == 0:
         park(board, place, ASLEEP, _NAP)
-    woken: bool = replace(board, place, ASLEEP, AWAKE) == AWAKE
-    return woken
+    replace(board, place, ASLEEP, AWAKE)
 
 
 @entry
-def serve(
-    board: Any,
-    mine: Any,
-    number: int,
-    linger: int,
-    idle: int,
-    single: Any,
-    double: Any,
-    matrix: Any,
-) -> int:
-    """Help with every job that is posted, until there is none for a while.
+def serve(board: Any, mine: Any, single: Any, double: Any, matrix: Any) -> None:
+    """Help with every job that is posted, until there is none for long, or all are to end.
 
     Parameters
     ----------
     board : int64 (BOARD,)
         Read and written.
     mine : int64 (MINE,)
-        This helper's own; zero at first.
-    number : int
-        This helper's, from 1 on; 0 wakes all of them.
-    linger : int
-        Nanoseconds for which it spins after a job before it sleeps.
-    idle : int
-        Nanoseconds after which it ends where there was no job.
+        This helper's own: its number, from 1 on, and how long it waits; else zero at first.  Number
+        0 wakes all of them.
     single : float32 (1,); double : float64 (1,); matrix : int64 (1, 1)
         Stand for arrays of these types.
-
-    Returns
-    -------
-    int
-        WOKEN where it slept and there is a job, to be called again at once; else END.
     """
-    place = STATES + number * STATE_APART
+    number = mine[NUMBER]
     if number == 0:
         rouse(board, codes.HELPERS + 1)
-        return END
+        return
+    place = STATES + number * STATE_APART
     set_(board, place, AWAKE)
     began = clock()
     while read(board, STOP) == 0:
+        free_to_move(board, place + WHERE)
         job = mine[_SEEN]
         for _ in range(_LOOKS):
             job = read(board, _JOB)
@@ -289,9 +280,8 @@ def serve(
                 else:
                     help_with(board, mine, number, double, matrix)
                 began = clock()
-        elif here - began > idle:
+        elif here - began > mine[IDLE]:
             break
-        elif here - began > linger and fall_asleep(board, place, job):
-            return WOKEN
+        elif here - began > mine[LINGER]:
+            fall_asleep(board, place, job)
     set_(board, place, 0)
-    return END

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastnn import tuning
 from fastnn.layout import aligned_zeros
-from fastnn.machine.system import FUTEX_CALL, core_apart, current_core, free_cores, running_threads
+from fastnn.machine.system import FUTEX_CALL, free_cores, running_threads
 from fastnn.machine.threads import Crowd, crowd
 
 __all__ = ["Crew", "company", "crew"]
@@ -43,7 +43,6 @@ class Crew:
         self._board: NDArray[np.int64] | None = None
         self._serving: dict[int, threading.Thread] = {}
         self._asked = -math.inf
-        self._core: int | None = None
         self._closed = False
 
     @property
@@ -72,8 +71,6 @@ class Crew:
         now = time.perf_counter()
         often = now - self._asked < tuning.current.linger
         self._asked = now
-        if large and not often:
-            self._core = current_core()
         return often or large
 
     def ready(self, size: int) -> None:
@@ -154,25 +151,26 @@ class Crew:
 
     def _help(self, board: NDArray[np.int64], number: int) -> None:
         """Be a helper."""
+        from fastnn.kernels.cores import THREAD
+        from fastnn.kernels.crew import STATE_APART, STATES, WHERE
+
         try:
-            core_apart([self._core])
+            board[STATES + number * STATE_APART + WHERE + THREAD] = threading.get_native_id()
             self._serve(board, number)
         finally:
             self._serving.pop(number, None)
 
     def _serve(self, board: NDArray[np.int64], number: int) -> None:
         """Run the kernel of a helper until it shall end; number 0 wakes all others."""
-        from fastnn.kernels.crew import END, MINE, serve
+        from fastnn.kernels.crew import IDLE, LINGER, MINE, NUMBER, serve
 
         figures = tuning.current
-        linger = int(1e9 * figures.linger)
-        # Where nothing wakes a thread, it would look again and again.
-        idle = int(1e9 * figures.idle) if FUTEX_CALL else linger
         mine: NDArray[Any] = aligned_zeros(MINE, np.int64)
-        stand_ins = np.zeros(1, np.float32), np.zeros(1), np.zeros((1, 1), np.int64)
-        while serve(board, mine, number, linger, idle, *stand_ins) != END:
-            # Linux often has a thread that wakes up on the core of the one that woke it.
-            core_apart([self._core])
+        mine[NUMBER] = number
+        mine[LINGER] = int(1e9 * figures.linger)
+        # Where nothing wakes a thread, it would look again and again.
+        mine[IDLE] = int(1e9 * figures.idle) if FUTEX_CALL else mine[LINGER]
+        serve(board, mine, np.zeros(1, np.float32), np.zeros(1), np.zeros((1, 1), np.int64))
 
 
 #: The helpers of this process.

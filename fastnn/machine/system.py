@@ -25,6 +25,7 @@ from fastnn.names import describe
 __all__ = [
     "CLOCK",
     "CLOCK_FUNCTION",
+    "CORE_FUNCTION",
     "FUTEX_CALL",
     "FUTEX_SHIFT",
     "NAP",
@@ -75,6 +76,10 @@ FUTEX_CALL = (
     if sys.platform == "linux" and sys.maxsize > 2**32
     else 0
 )
+
+#: Linux's function that tells on which core the calling thread runs; empty elsewhere, where no
+#: thread is kept off another one's core.
+CORE_FUNCTION = "sched_getcpu" if FUTEX_CALL and hasattr(os, "sched_setaffinity") else ""
 
 #: Bytes from the beginning of a 64-bit integer to its low half, which that call compares.
 FUTEX_SHIFT = 0 if sys.byteorder == "little" else 4
