@@ -98,8 +98,13 @@ class Tuning:
     count_valid, count_share : float
         Seconds for which a count of the free cores is valid, at least, and the part of the time
         that counting may take; a count takes 10 us, or 0.3 ms where the system is slow to answer.
+    doubt_share : float
+        The part of the time that counting may take at first where a count is too low, as what was
+        seen may end soon: the count is then valid for a short time only, twice as long each time
+        until `count_share` is reached.
     recounts : int
-        How often a count that has become too low is repeated: the system's own work ends soon.
+        How often a count that has become too low is repeated at once, for `count_valid` at the
+        most: the system's own work ends soon.
     patience, patience_at_most : float
         Seconds that the leader waits for its helpers, by what they would gain.  To start a thread
         takes 0.06 ms; on a busy machine a helper may come after a whole time slice.
@@ -185,6 +190,7 @@ class Tuning:
     rest_at_most: float = 2.0
     count_valid: float = 0.001
     count_share: float = 0.02
+    doubt_share: float = 0.2
     recounts: int = 10
     patience: float = 0.0001
     patience_at_most: float = 0.001

@@ -165,6 +165,7 @@ class Run:
         training = order is not None
         # A call of one step starts threads for that step.
         sure = None if training else tuning.current.sure_call
+        self._left, self._warm = 0, False
         self._tuner = ThreadTuner.of(
             (kind, dtype.char, batch, gradient, training, self._work), step, sure
         )
@@ -267,6 +268,7 @@ class Run:
         left : int, optional
             How many are to come, where that is known.
         """
+        self._left = left or 0
         return self._tuner.ration(self._allowed(self._most), left)
 
     def suits(self, examples: int) -> bool:
@@ -486,7 +488,11 @@ class Run:
         X, starts, columns, entries = data.arrays
         etas = self._etas if rates is None else rates
 
+        led = 0.0
+
         def call(leading: bool) -> None:
+            nonlocal led
+            here = time.perf_counter()
             engine(
                 plan,
                 self.program.table,
@@ -511,26 +517,33 @@ class Run:
                 entries,
                 self._full,
             )
+            if leading:
+                led = time.perf_counter() - here
 
         # Calls other than a fit's steps differ in size.
         share = (last - first) * examples / int(plan["batch"][0])
         if self._held_share:
             epoch = -(-len(data) // examples)
             share += (last // epoch - first // epoch) * self._held_share
+        # The first steps find nothing in the caches, so that others tell more.
+        training = mode == codes.TRAIN
+        telling = not training or self._warm or self._left <= last - first
+        self._warm = self._warm or training
         began = time.perf_counter()
         if size == 1:
             call(True)
-            if most > 1:
+            if most > 1 and telling:
                 self._tuner.note(1, share, time.perf_counter() - began)
             return record
         self._set_terms(signals, size, last - first)
         together(size, call, lambda: team.dismiss(signals))
-        self._tuner.judge(
-            size, share, time.perf_counter() - began, mode == codes.TRAIN, Outcome(
-                int(signals[team.CAME]), team.stayed(signals),
-                1e-9 * int(signals[team.WAITED]), 1e-9 * int(signals[team.LOST]),
-            ),
+        seconds = time.perf_counter() - began
+        outcome = Outcome(
+            int(signals[team.CAME]), team.stayed(signals),
+            1e-9 * int(signals[team.WAITED]), 1e-9 * int(signals[team.LOST]),
         )  # fmt: skip
+        if telling or outcome.stayed < size:
+            self._tuner.judge(size, share, seconds, led if training else None, outcome)
         return record
 
     def _allowed(self, most: int) -> int:

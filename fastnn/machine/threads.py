@@ -228,6 +228,7 @@ class Crowd:
         self._wait = 0.0
         self._free: int | None = None
         self._valid_until = -math.inf
+        self._doubt = 0.0  # seconds for which the last count was valid, where it was too low
 
     def limit(self, most: int) -> int:
         """Return how many threads may be used now, at most `most`."""
@@ -235,11 +236,7 @@ class Crowd:
             return 1
         now = time.perf_counter()
         if now >= self._valid_until:
-            self._free = self._counted_anew(most)
-            counted = time.perf_counter()
-            # A system may take long to answer, above all a busy one.
-            rest = max(tuning.current.count_valid, (counted - now) / tuning.current.count_share)
-            self._valid_until = counted + rest
+            self._count_anew(most)
         if now < self._until:
             most = min(most, self._size)
         if self._free is not None:
@@ -248,15 +245,29 @@ class Crowd:
                 most = (most + 1) // 2
         return most
 
-    def _counted_anew(self, most: int) -> int | None:
+    def _count_anew(self, most: int) -> None:
         """Count the cores that are free; again where they have just become too few."""
-        free = self.count()
-        if self._free is not None and self._free >= most:
-            for _ in range(tuning.current.recounts):
-                if free is None or free >= most:
-                    break
-                free = self.count()
-        return free
+        figures = tuning.current
+        enough = self._free is not None and self._free >= most
+        began = here = time.perf_counter()
+        cost, free = math.inf, None
+        for _ in range(1 + (figures.recounts if enough else 0)):
+            free = self.count()
+            here, last = time.perf_counter(), here
+            cost = min(cost, here - last)
+            if free is None or free >= most or here - began > figures.count_valid:
+                break
+        # A system may take long to answer, above all a busy one.
+        rest = max(figures.count_valid, cost / figures.count_share)
+        if free is None or free >= most:
+            self._doubt = 0.0
+        else:
+            # What was seen may end soon, unless the last count has just seen it too.
+            lasts = began < self._valid_until + self._doubt
+            doubt = 2.0 * self._doubt if lasts else 0.0
+            soon = max(figures.count_valid, cost / figures.doubt_share)
+            self._doubt = rest = min(rest, max(soon, doubt))
+        self._free, self._valid_until = free, here + rest
 
     def disturbed(self, stayed: int, lost: float) -> None:
         """Record that a team ended with so many threads, and the seconds that it lost."""
@@ -270,7 +281,7 @@ class Crowd:
     def forget(self) -> None:
         """Forget all disturbances."""
         self._until, self._wait = -math.inf, 0.0
-        self._free, self._valid_until = None, -math.inf
+        self._free, self._valid_until, self._doubt = None, -math.inf, 0.0
 
 
 #: What this process has observed of other load on its cores.
@@ -300,7 +311,7 @@ class ThreadTuner:
     ...     pace.note(size, steps=100, seconds=seconds[size])
     ...     return size
     >>> [run({1: 0.5, 2: 0.3, 4: 0.2}) for _ in range(7)]
-    [1, 4, 4, 2, 2, 4, 4]
+    [1, 1, 4, 4, 2, 2, 4]
     """
 
     _known: ClassVar[OrderedDict[Hashable, ThreadTuner]] = OrderedDict()
@@ -400,7 +411,7 @@ class ThreadTuner:
         self._seconds[size] = [*self._seconds[size][-1:], each]
 
     def judge(
-        self, size: int, steps: float, seconds: float, starting_apart: bool, outcome: Outcome
+        self, size: int, steps: float, seconds: float, led: float | None, outcome: Outcome
     ) -> None:
         """Record the outcome of a team of so many threads, and any disturbance.
 
@@ -412,13 +423,14 @@ class ThreadTuner:
             The work that they did, in steps.
         seconds : float
             How long that took, their start included.
-        starting_apart : bool
-            Whether waiting for helpers does not count, as later calls will take longer.
+        led : float or None
+            How long the leader computed, or waited for the others, of these seconds, where starting
+            threads does not count, as later calls will take longer.
         outcome : Outcome
             What the team reports.
         """
         if outcome.stayed == size:
-            self.note(size, steps, seconds - outcome.waited if starting_apart else seconds)
+            self.note(size, steps, seconds if led is None else led - outcome.waited)
             return
         self._worked += seconds
         lost = outcome.lost
@@ -470,10 +482,10 @@ class ThreadTuner:
         return cost <= self._worked + self._left * alone / most
 
     def _is_known(self, size: int) -> bool:
-        """Return whether a number was timed: several threads twice, unless they are hopeless."""
+        """Return whether a number was timed twice, or several threads that are hopeless once."""
         found = self._seconds.get(size, [])
         if size == 1 or len(found) != 1:
-            return bool(found)
+            return len(found) > 1
         return found[0] > tuning.current.hopeless * min(self._seconds.get(1, [math.inf]))
 
 
