@@ -310,8 +310,9 @@ ALLOWED = {
     },
     "predicting.predictor": {
         "activations", "kernels._load", "kernels.codes", "layout", "machine.crew",
-        "machine.threads", "sparse", "tuning",
+        "machine.threads", "predicting.ways", "sparse", "tuning",
     },
+    "predicting.ways": set(),
     "machine.private": {"machine.system"},
     "reporting.progress": {"names"},
     "rankings": {"distances"},

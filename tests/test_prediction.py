@@ -18,6 +18,8 @@ import fastnn as fn
 from fastnn import reference
 from fastnn.activations import ACTIVATIONS
 from fastnn.machine.crew import company
+from fastnn.predicting.predictor import Predictor
+from fastnn.predicting.ways import Ways
 
 BACKENDS = ("native", "reference")
 both_backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -910,6 +912,43 @@ def test_a_frozen_network_answers_several_threads_at_once():
         net.fit(asked[-1], rng.normal(size=(200, 20)), epochs=20)
         found = [answer.tobytes() for answer in answers]
     assert found == expected != [net(X).tobytes() for X in asked]
+
+
+def test_the_faster_way_is_kept_for_a_while_and_then_both_are_tried_again():
+    ways, seconds, taken = Ways(), {"few": (1.0, 2.0), "many": (2.0, 1.0)}, {"few": [], "many": []}
+    for _ in range(400):
+        for kind, took in seconds.items():
+            way = ways.choose(kind)
+            ways.note(kind, way, took[way])
+            taken[kind].append(way)
+    assert taken["few"][:6] == taken["many"][:6] == [0, 1] * 3
+    assert taken["few"][6:306] == [0] * 300
+    assert taken["many"][6:306] == [1] * 300
+    assert taken["few"][306:312] == taken["many"][306:312] == [0, 1] * 3
+    # One slow moment of each way does not decide.
+    moments = iter([9.0, 2.0, 1.0, 9.0, 9.0, 2.0])
+    ways = Ways()
+    for _ in range(6):
+        ways.note("a kind", ways.choose("a kind"), next(moments))
+    assert ways.choose("a kind") == 0
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_as_they_lie_and_packed_first_give_the_same_bits(dtype):
+    net = fn.Sequential(
+        [fn.Dense(300, "relu"), fn.Dense(301, "tanh"), fn.Dense(5, "softmax")], inputs=67,
+        dtype=dtype, rng=0,
+    )  # fmt: skip
+    X = np.random.default_rng(0).normal(size=(211, 67)).astype(dtype)
+    predictor = Predictor(net._layout, net.dtype)
+    packing = predictor._packing()
+    found = [np.empty((len(X), 5), dtype) for _ in range(2)]
+    predictor.one(net.parameters, X.reshape(-1), found[0].reshape(-1))
+    packing.one(net.parameters, X.reshape(-1), found[1].reshape(-1))
+    assert found[0].tobytes() == found[1].tobytes()
+    # Whichever way is taken.
+    assert {net(X).tobytes() for _ in range(8)} == {found[0].tobytes()}
 
 
 @pytest.mark.parametrize("weights", [None, "bfloat16"])

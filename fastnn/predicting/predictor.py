@@ -24,6 +24,7 @@ from fastnn.kernels._load import load_kernels
 from fastnn.layout import Layout, Operation, Tiling, aligned_zeros
 from fastnn.machine.crew import company, crew
 from fastnn.machine.threads import crowd, fitting, recent_ceiling, together
+from fastnn.predicting.ways import Ways
 from fastnn.sparse import SparseRows
 
 __all__ = ["SPARSE_FACTOR", "Predictor", "Table", "as_if_writeable", "slices", "tiling_of"]
@@ -60,9 +61,10 @@ _LITTLE_WORK = 200_000
 # bound by memory.
 _ROW_FACTOR = 4
 
-# Rows per thread from which packing all weights first pays (784-512-512-10 on a Zen 5: 48 us, then
-# 0.59 us fewer per row in float32; 104 and 2.6 in float64), and bytes of the weights where it does:
-# smaller ones stay in the L1 cache as they lie, and larger ones would be kept twice.
+# Rows per thread from which packing all weights first may pay, so that both ways are timed
+# (784-512-512-10, float32: on a Zen 5 it takes 48 us and saves 0.59 us per row; on a Zen 4 250 us,
+# so that it pays from 2000 rows on, and from 256 on for 256-1024-1024-10); and bytes of the weights
+# where it may: smaller ones stay in the L1 cache as they lie, larger ones would be kept twice.
 _ROWS_TO_PACK = {"f": 96, "d": 48}
 _BYTES_TO_PACK = (1 << 17, 1 << 26)
 
@@ -284,6 +286,7 @@ class Predictor:
         weights = sum(block.W.size for block in self._blocks) * dtype.itemsize
         pays = _BYTES_TO_PACK[0] <= weights <= _BYTES_TO_PACK[1] and not (frozen or packing)
         self._rows_to_pack = _ROWS_TO_PACK[dtype.char] if pays else sys.maxsize
+        self._ways = Ways()  # weights as they lie, or packed first
         self.forget()
         tuning.forget_with(self)
 
@@ -365,16 +368,26 @@ class Predictor:
             size = max(1, min(worth, self._table.parts(count)))
             if size > 1:
                 size = company.limit(min(recent_ceiling(), size))
-        planned = self
-        if count >= size * self._rows_to_pack:
-            planned = self._packer or self._packing()
-        if size < 2 or not self._code:
-            planned.one(parameters, x, out)
-            if size > 1:
-                given = self._rows, self._plan, parameters, parameters, x, out
-                self._code = self._machine_code(*given)
-        else:
-            planned._together(size, self._code, parameters, x, out)
+        if count < size * self._rows_to_pack:
+            self._by(size, parameters, x, out)
+            return
+        # Numbers of rows that differ by less than a half are one kind.
+        kind = size, count >> (count.bit_length() - 2), count.bit_length()
+        way = self._ways.choose(kind)
+        began = time.perf_counter()
+        planned = (self._packer or self._packing()) if way else self
+        planned._by(size, parameters, x, out)
+        self._ways.note(kind, way, (time.perf_counter() - began) / count)
+
+    def _by(self, size: int, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Predict in so many threads, as soon as they can be given the kernel."""
+        if size > 1 and self._code:
+            self._together(size, self._code, parameters, x, out)
+            return
+        self.one(parameters, x, out)
+        if size > 1:
+            given = self._rows, self._plan, parameters, parameters, x, out
+            self._code = self._machine_code(*given)
 
     def _packing(self) -> Predictor:
         """Return what packs all weights first."""
