@@ -942,11 +942,12 @@ class Sequential(Differentiable):
     ) -> _Taken:
         """Return what a step on the examples given leads to; nothing is written."""
         mine, (X, y, sample_weight, class_weight) = self.__dict__, given
-        batch, data, taken = None, None, None
+        batch, data, taken, plans = None, None, None, None
         plain = sample_weight is None and class_weight is None and missing == "error"
         plain = plain and not mine["_scale_targets"]
         if plain and path.by_engine and mine["_layout"] is not None:
-            batch = self._plans_of().batch(X, y, loss)
+            plans = self._plans_of()
+            batch = plans.batch(X, y, loss)
         if batch is None:
             data = self._data(
                 X, y, loss, sample_weight, self.inputs, class_weight=class_weight,
@@ -960,8 +961,8 @@ class Sequential(Differentiable):
                 data = self._inside(data, self.layout.scale)
         streams, parameters = mine["_streams"], mine["_parameters"]
         state = self._continued(rule)
-        if batch is not None:
-            room = self._plans_of().step(loss, len(batch[0]), parameters, state)
+        if batch is not None and plans is not None:
+            room = plans.step(loss, len(batch[0]), parameters, state)
             taken = room.at_once(parameters, state, batch, streams.mask_key, streams.steps)
             if taken is None:
                 # The first of its kind, or something is wrong with it.
@@ -973,7 +974,8 @@ class Sequential(Differentiable):
             assert data is not None
             return *self._single_step(loss, data, state, path), None
         value, numbers = taken
-        after = TrainingState(state.optimizer, room.moments, numbers)
+        # Equal to the state's; that the next step finds this one is told by identity.
+        after = TrainingState(rule, room.moments, numbers)
         return value, room.parameters, after, (room, state.moments)
 
     def _continued(self, rule: Optimizer) -> TrainingState:
