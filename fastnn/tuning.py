@@ -105,6 +105,9 @@ class Tuning:
     recounts : int
         How often a count that has become too low is repeated at once, for `count_valid` at the
         most: the system's own work ends soon.
+    recheck : float
+        Seconds of steps, at the least, after which a fit that other load leaves to fewer threads
+        asks again.  A call takes a hundredth of it.
     patience, patience_at_most : float
         Seconds that the leader waits for its helpers, by what they would gain.  To start a thread
         takes 0.06 ms; on a busy machine a helper may come after a whole time slice.
@@ -192,6 +195,7 @@ class Tuning:
     count_share: float = 0.02
     doubt_share: float = 0.2
     recounts: int = 10
+    recheck: float = 0.005
     patience: float = 0.0001
     patience_at_most: float = 0.001
     credit: float = 0.0003

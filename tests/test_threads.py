@@ -609,6 +609,32 @@ def test_the_first_steps_of_a_fit_are_not_timed_where_others_follow(monkeypatch,
     assert sum(timed) == 1
 
 
+def test_a_fit_that_is_left_to_one_thread_asks_again_after_a_while(monkeypatch, tuned):
+    tuned(sure_share=1e12, trial_share=1e12, recheck=0.25)
+    free, asked = [1], []
+    crowd = Crowd(lambda: free[0])
+    monkeypatch.setattr(threads, "crowd", crowd)
+    monkeypatch.setattr(runs, "crowd", crowd)
+    monkeypatch.setattr(ThreadTuner, "choose", lambda self, most: most)
+    monkeypatch.setattr(ThreadTuner, "ration", lambda self, most, left=None: None)
+    monkeypatch.setattr(ThreadTuner, "alone", lambda self: 0.1)
+    ration = runs.Run.ration
+
+    def seen(self, left=None):
+        found = ration(self, left)
+        asked.append(found)
+        if len(asked) == 2:
+            free[0] = 64
+            crowd.forget()
+        return found
+
+    monkeypatch.setattr(runs.Run, "ration", seen)
+    fitted(2)
+    # Two steps, as long as that takes; then all that are left.
+    assert asked[:2] == [2, 2]
+    assert set(asked[2:]) == {None}
+
+
 def test_what_a_team_says_goes_to_the_pace_or_to_the_crowd(monkeypatch, tuned):
     told = []
     monkeypatch.setattr(threads.crowd, "disturbed", lambda *what: told.append(what), raising=False)

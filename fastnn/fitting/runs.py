@@ -269,7 +269,13 @@ class Run:
             How many are to come, where that is known.
         """
         self._left = left or 0
-        return self._tuner.ration(self._allowed(self._most), left)
+        allowed = self._allowed(self._most)
+        steps = self._tuner.ration(allowed, left)
+        if steps is None and allowed < self._most:
+            # More threads may be allowed soon.
+            soon = max(crowd.pause(), tuning.current.recheck)
+            steps = max(1, int(soon / self._tuner.alone()))
+        return steps
 
     def suits(self, examples: int) -> bool:
         """Say whether a batch of so many has room, as have all threads that may now take part."""

@@ -245,6 +245,10 @@ class Crowd:
                 most = (most + 1) // 2
         return most
 
+    def pause(self) -> float:
+        """Return after how many seconds more threads may be allowed than a moment ago."""
+        return max(0.0, max(self._until, self._valid_until) - time.perf_counter())
+
     def _count_anew(self, most: int) -> None:
         """Count the cores that are free; again where they have just become too few."""
         figures = tuning.current
