@@ -38,12 +38,14 @@ def eager(monkeypatch, tuned):
     monkeypatch.setattr("fastnn.predicting.predictor.company", Calm())
     monkeypatch.setattr("fastnn.machine.threads.usable_cores", lambda: 64)
     tuned(helper_share=1e-9, awake_share=1e-9)
+    everywhere = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     # Of other tests some may be left, which end only after a while.
     crew.dismiss()
     yield
     fn.set_threads(None)
     crew.dismiss()
     assert not crew._serving
+    assert not hasattr(os, "sched_getaffinity") or os.sched_getaffinity(0) == everywhere
 
 
 def network(widths, activations, dtype, inputs=131):
@@ -226,6 +228,52 @@ def test_a_thread_without_another_core_stays():
         kept_off(record, 3, max(only))
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.jit
+@pytest.mark.skipif(not CORE_FUNCTION, reason="threads are not moved here")
+def test_a_thread_that_is_not_known_or_was_another_ones_is_left_alone():
+    everywhere = os.sched_getaffinity(0)
+    record = np.zeros(3 + cores.PLACE, np.int64)
+    kept_off(record, 3, max(everywhere))
+    assert os.sched_getaffinity(0) == everywhere
+    # Its predecessor was kept off a core, and has ended.
+    sleeper = Sleeper(record)
+    kept_off(record, 3, max(everywhere))
+    if len(everywhere) > 1:
+        assert record[3 + cores._KEPT_OFF] == sleeper.number
+    record[3 + cores.THREAD] = threading.get_native_id()
+    record[3 + cores._BEFORE] = 1 << min(everywhere)
+    freed(record, 3)
+    assert os.sched_getaffinity(0) == everywhere
+    record[3 + cores._BEFORE] = 0
+    sleeper.end()
+
+
+@pytest.mark.jit
+@pytest.mark.skipif(not CORE_FUNCTION, reason="threads are not moved here")
+def test_helpers_begin_with_the_cores_that_the_process_has_then():
+    net = network(*NETWORKS["wide"], "float32")
+    X = np.ones((40, 131), np.float32)
+    fn.set_threads(2)
+    everywhere = os.sched_getaffinity(0)
+    net(X), net(X)
+    assert asleep_at(1)
+    # Woken to end, as for a fork.
+    crew.dismiss()
+    try:
+        os.sched_setaffinity(0, {max(everywhere)})
+        net(X), net(X)
+        assert asleep_at(1)
+        for thread in crew._serving.values():
+            assert os.sched_getaffinity(thread.native_id) == {max(everywhere)}
+        crew.dismiss()
+    finally:
+        os.sched_setaffinity(0, everywhere)
+    net(X), net(X)
+    assert asleep_at(1)
+    for thread in crew._serving.values():
+        assert os.sched_getaffinity(thread.native_id) == everywhere
 
 
 @pytest.mark.jit

@@ -2,7 +2,7 @@
 
 Linux often schedules a thread that is woken on the core of the thread that woke it, and separates
 the two only after milliseconds.  So whoever wakes one first restricts it to the other cores, and
-the woken thread lifts that as soon as it runs: from then on the system decides again.
+the woken thread lifts that before it begins to work: from then on the system decides again.
 
 A *place* is where the record of a thread lies in an array of integers, `PLACE` of them.
 """
@@ -27,8 +27,9 @@ _cgutils: Any = cgutils
 
 _INT, _LONG = _ir.IntType(32), _ir.IntType(64)
 
-# A record: the thread's number in the system, the core where it was last seen, whether it is kept
-# off one; its cores as they were before, a bit each, and those that are left meanwhile.
+# A record: the thread's number in the system, the core where it was last seen, the number of the
+# thread that is kept off one, as another may have taken its place; its cores as they were before, a
+# bit each, and those that are left meanwhile.
 THREAD, _CORE, _KEPT_OFF, _BEFORE = 0, 1, 2, 4
 _WORDS = 16
 _BITS = 64
@@ -58,26 +59,26 @@ def core(typing: Any) -> Any:
     return types.int64(), generate
 
 
-def _cores_of(name: str, builder: Any, at: Any, thread: Any) -> Any:
-    """Emit a call about the cores that a thread may use, at an address."""
-    size = _LONG(_WORDS * _BITS // 8)
-    return _call(builder, name, [builder.trunc(thread, _INT), size, at])
-
-
 def _refuse(board: Any, place: int, thread: int) -> int:
     """Do nothing in Python."""
     return -1
 
 
 def _about_cores(name: str) -> Any:
-    """Return an intrinsic around a function of the system; its result is 0 where it succeeded."""
+    """Return an intrinsic around a function of the system, which gives 0 where it succeeded.
+
+    It reads or writes the cores that a thread may use, at a place of the board.
+    """
 
     def build(typing: Any, board: Any, place: Any, thread: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             if not CORE_FUNCTION:
                 return _LONG(-1)
-            first = simd.data_pointer(context, builder, board, arguments[0])
-            return _cores_of(name, builder, builder.gep(first, [arguments[1]]), arguments[2])
+            at = builder.gep(
+                simd.data_pointer(context, builder, board, arguments[0]), [arguments[1]]
+            )
+            size = _LONG(_WORDS * _BITS // 8)
+            return _call(builder, name, [builder.trunc(arguments[2], _INT), size, at])
 
         return types.int64(board, types.intp, types.int64), generate
 
@@ -103,7 +104,10 @@ def keep_off(board: Any, place: int, taken: int) -> None:
     thread at a time may call it for a place.  Reads and writes: board.
     """
     thread = board[place + THREAD]
-    if read(board, place + _KEPT_OFF) != 0 or _ask_cores(board, place + _BEFORE, thread) != 0:
+    # Number 0 would be this thread.
+    if thread <= 0 or read(board, place + _KEPT_OFF) == thread:
+        return
+    if _ask_cores(board, place + _BEFORE, thread) != 0:
         return
     rest = 0
     for word in range(_WORDS):
@@ -113,7 +117,7 @@ def keep_off(board: Any, place: int, taken: int) -> None:
         board[place + _LEFT + word] = left
         rest |= left
     if rest != 0 and _set_cores(board, place + _LEFT, thread) == 0:
-        set_(board, place + _KEPT_OFF, 1)
+        set_(board, place + _KEPT_OFF, thread)
 
 
 @kernel
@@ -122,7 +126,9 @@ def free_to_move(board: Any, place: int) -> None:
 
     Reads and writes: board.
     """
-    if read(board, place + _KEPT_OFF) != 0:
+    if read(board, place + _KEPT_OFF) == board[place + THREAD]:
         _set_cores(board, place + _BEFORE, 0)
         set_(board, place + _KEPT_OFF, 0)
-    set_(board, place + _CORE, core())
+    here = core()
+    if here != read(board, place + _CORE):
+        set_(board, place + _CORE, here)

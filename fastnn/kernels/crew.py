@@ -105,23 +105,33 @@ def post(board: Any, table: Any, plan: Any, P: Any, room: Any, x: Any, out: Any)
     board[_X], board[_INPUTS] = x.ctypes.data, x.size
     board[_OUT], board[_OUTPUTS] = out.ctypes.data, out.size
     add(board, _JOB, job - before)
-    rouse(board, plan[codes.TEAM])
+    call_up(board, plan[codes.TEAM])
     return job
 
 
 @kernel
-def rouse(board: Any, before: int) -> None:
-    """Wake the helpers that sleep, of those whose numbers are below one.  Writes: board."""
+def call_up(board: Any, before: int) -> None:
+    """Have the helpers whose numbers are below one awake, and not on this thread's core.
+
+    The caller has the lock.  Reads and writes: board.
+    """
     here = core()
     for helper in range(1, before):
         place = STATES + helper * STATE_APART
         state = read(board, place)
-        # One that is awake may wait for this core.
-        near = state == ASLEEP or (state == AWAKE and seen_on(board, place + WHERE, here))
-        if near and here >= 0:
+        # One that sleeps would be woken here, and one that is awake may wait for this core.
+        comes_here = state == ASLEEP or (state == AWAKE and seen_on(board, place + WHERE, here))
+        if comes_here and here >= 0:
             keep_off(board, place + WHERE, here)
-        if state == ASLEEP and replace(board, place, ASLEEP, AWAKE) == ASLEEP:
-            wake(board, place)
+        if state == ASLEEP:
+            rouse(board, place)
+
+
+@kernel
+def rouse(board: Any, place: int) -> None:
+    """Wake the helper whose state lies at a place, if it sleeps.  Reads and writes: board."""
+    if replace(board, place, ASLEEP, AWAKE) == ASLEEP:
+        wake(board, place)
 
 
 @kernel
@@ -258,9 +268,11 @@ def serve(board: Any, mine: Any, single: Any, double: Any, matrix: Any) -> None:
     """
     number = mine[NUMBER]
     if number == 0:
-        rouse(board, codes.HELPERS + 1)
+        for helper in range(1, codes.HELPERS + 1):
+            rouse(board, STATES + helper * STATE_APART)
         return
     place = STATES + number * STATE_APART
+    free_to_move(board, place + WHERE)
     set_(board, place, AWAKE)
     began = clock()
     while read(board, STOP) == 0:
