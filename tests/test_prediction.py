@@ -951,6 +951,48 @@ def test_weights_as_they_lie_and_packed_first_give_the_same_bits(dtype):
     assert {net(X).tobytes() for _ in range(8)} == {found[0].tobytes()}
 
 
+@pytest.mark.jit
+def test_memory_for_packed_weights_is_kept_only_where_that_is_the_faster_way(monkeypatch):
+    fn.set_threads(1)
+    net = fn.Sequential([fn.Dense(300, "relu"), fn.Dense(300)], inputs=67, rng=0)
+    X = np.ones((200, 67), np.float32)
+    predictor = Predictor(net._layout, net.dtype)
+    out = np.empty((200, 300), np.float32)
+    seconds = {0: 1.0, 1: 2.0}
+    note = Ways.note
+    monkeypatch.setattr(
+        Ways, "note", lambda self, kind, way, _: note(self, kind, way, seconds[way])
+    )
+    try:
+        for _ in range(6):
+            predictor.many(net.parameters, X.reshape(-1), out.reshape(-1))
+        assert predictor._packer is None
+        seconds[1] = 0.5
+        # Trials of another number of rows.
+        for _ in range(7):
+            predictor.many(net.parameters, X[:120].reshape(-1), out[:120].reshape(-1))
+        assert predictor._packer is not None
+    finally:
+        fn.set_threads(None)
+
+
+@pytest.mark.jit
+def test_weights_are_read_as_they_lie_where_memory_for_packed_ones_is_missing(monkeypatch):
+    fn.set_threads(1)
+    net = fn.Sequential([fn.Dense(300, "relu"), fn.Dense(300)], inputs=67, rng=0)
+    X = np.ones((200, 67), np.float32)
+
+    def refuse(self):
+        raise MemoryError
+
+    try:
+        expected = net(X).tobytes()
+        monkeypatch.setattr(Predictor, "_packing", refuse)
+        assert {net(X).tobytes() for _ in range(8)} == {expected}
+    finally:
+        fn.set_threads(None)
+
+
 @pytest.mark.parametrize("weights", [None, "bfloat16"])
 def test_the_last_rows_of_very_many_are_read_from_weights_that_are_packed(tuned, weights):
     net = fn.Sequential([fn.Dense(33, "relu"), fn.Dense(9)], inputs=11, rng=0)

@@ -7,6 +7,7 @@ gate.  This file is long because all ways to predict share what was planned.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -375,9 +376,19 @@ class Predictor:
         kind = size, count >> (count.bit_length() - 2), count.bit_length()
         way = self._ways.choose(kind)
         began = time.perf_counter()
-        planned = (self._packer or self._packing()) if way else self
-        planned._by(size, parameters, x, out)
-        self._ways.note(kind, way, (time.perf_counter() - began) / count)
+        try:
+            planned = (self._packer or self._packing()) if way else self
+            planned._by(size, parameters, x, out)
+        except MemoryError:
+            if not way:
+                raise
+            self._ways.note(kind, way, math.inf)
+            self._by(size, parameters, x, out)
+        else:
+            self._ways.note(kind, way, (time.perf_counter() - began) / count)
+        if self._packer is not None and not self._ways.need(1):
+            # Its room is as large as all weights.
+            self._packer = None
 
     def _by(self, size: int, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict in so many threads, as soon as they can be given the kernel."""

@@ -46,6 +46,10 @@ class Ways:
         first, second = self._timed.get(kind, ((), ()))
         return int(len(second) < len(first))
 
+    def need(self, way: int) -> bool:
+        """Return whether a way is kept for some kind, or is on trial."""
+        return bool(self._timed) or any(kept[0] == way for kept in list(self._chosen.values()))
+
     def note(self, kind: Hashable, way: int, seconds: float) -> None:
         """Record how long a way took for work of a kind, for a unit of it."""
         if kind in self._chosen:
