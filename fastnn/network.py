@@ -883,7 +883,7 @@ class Sequential(Differentiable):
                 room = self._plans_of().update(self._parameters, state)
                 numbers = room.take(self._parameters, state, vector, limit)
                 if numbers is not None:
-                    after = TrainingState(state.optimizer, room.moments, numbers)
+                    after = TrainingState(rule, room.moments, numbers)
                     return math.nan, room.parameters, after, (room, state.moments)
             # By the textbook; or it is to be said what is wrong.
             nothing = np.empty((0, layout.inputs), dtype)
@@ -974,7 +974,7 @@ class Sequential(Differentiable):
             assert data is not None
             return *self._single_step(loss, data, state, path), None
         value, numbers = taken
-        # Equal to the state's; that the next step finds this one is told by identity.
+        # Equal to the state's record; kept so that `_continued` finds it by identity next time.
         after = TrainingState(rule, room.moments, numbers)
         return value, room.parameters, after, (room, state.moments)
 

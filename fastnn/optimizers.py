@@ -662,14 +662,14 @@ OPTIMIZERS: dict[str, OptimizerRow] = {
 }
 
 # A single step looks its row up twice.
-_BY_RECORD = {row.record: row for row in OPTIMIZERS.values()}
+_NAMES = {row.record: name for name, row in OPTIMIZERS.items()}
 
 
 def row_of(optimizer: object, others: tuple[str, ...] = ()) -> OptimizerRow:
     """Return the row of an optimizer's record, or say what an optimizer is, or one of others."""
-    row = _BY_RECORD.get(type(optimizer))
-    if row is not None:
-        return row
+    name = _NAMES.get(type(optimizer))
+    if name is not None:
+        return OPTIMIZERS[name]
     known = ", ".join(f"fastnn.{name}(...)" for name in (*OPTIMIZERS, *others))
     hint = f" Did you mean fastnn.{optimizer.__name__}()?" if isinstance(optimizer, type) else ""
     raise TypeError(
@@ -706,7 +706,7 @@ def resolve_optimizer(optimizer: object, *, fitting: bool = False) -> Optimizer:
     >>> resolve_optimizer("RMSprop")
     RMSprop(learning_rate=0.001, rho=0.9, epsilon=1e-08)
     """
-    if type(optimizer) in _BY_RECORD:
+    if type(optimizer) in _NAMES:
         return optimizer  # type: ignore[return-value]
     search = searched(optimizer)
     if search is not None:

@@ -610,14 +610,14 @@ def test_the_first_steps_of_a_fit_are_not_timed_where_others_follow(monkeypatch,
 
 
 def test_a_fit_that_is_left_to_one_thread_asks_again_after_a_while(monkeypatch, tuned):
-    tuned(sure_share=1e12, trial_share=1e12, recheck=0.25)
+    tuned(sure_share=1e12, trial_share=1e12, recheck=0.025)
     free, asked = [1], []
     crowd = Crowd(lambda: free[0])
     monkeypatch.setattr(threads, "crowd", crowd)
     monkeypatch.setattr(runs, "crowd", crowd)
     monkeypatch.setattr(ThreadTuner, "choose", lambda self, most: most)
     monkeypatch.setattr(ThreadTuner, "ration", lambda self, most, left=None: None)
-    monkeypatch.setattr(ThreadTuner, "alone", lambda self: 0.1)
+    monkeypatch.setattr(ThreadTuner, "alone", lambda self: 0.01)
     ration = runs.Run.ration
 
     def seen(self, left=None):

@@ -273,7 +273,8 @@ class Run:
         steps = self._tuner.ration(allowed, left)
         if steps is None and allowed < self._most:
             # More threads may be allowed soon.
-            soon = max(crowd.pause(), tuning.current.recheck)
+            figures = tuning.current
+            soon = min(max(crowd.pause(), figures.recheck), figures.slice_seconds)
             steps = max(1, int(soon / self._tuner.alone()))
         return steps
 

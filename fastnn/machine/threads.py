@@ -428,8 +428,9 @@ class ThreadTuner:
         seconds : float
             How long that took, their start included.
         led : float or None
-            How long the leader computed, or waited for the others, of these seconds, where starting
-            threads does not count, as later calls will take longer.
+            Seconds that the leader spent in the kernel, waiting for the others included; None where
+            starting threads is to count too.  Not so for a fit's steps: later calls take longer,
+            and a start weighs less.
         outcome : Outcome
             What the team reports.
         """
