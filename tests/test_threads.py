@@ -613,6 +613,7 @@ def test_a_fit_that_is_left_to_one_thread_asks_again_after_a_while(monkeypatch, 
     tuned(sure_share=1e12, trial_share=1e12, recheck=0.025)
     free, asked = [1], []
     crowd = Crowd(lambda: free[0])
+    monkeypatch.setattr(crowd, "disturbed", lambda *what, **more: None)
     monkeypatch.setattr(threads, "crowd", crowd)
     monkeypatch.setattr(runs, "crowd", crowd)
     monkeypatch.setattr(ThreadTuner, "choose", lambda self, most: most)
