@@ -95,6 +95,9 @@ class Tuning:
         After a disturbance no team of that size is started for `rest_share` times as long as it
         has cost, which bounds the loss to a tenth; twice as long where it is disturbed again
         within `rest_repeated` such times, and for `rest_at_most` seconds at the most.
+    rest_share_brief : float
+        As `rest_share`, for predictions: a helper that loses its core costs one time slice, while
+        resting costs half of the time that one thread takes meanwhile.
     count_valid, count_share : float
         Seconds for which a count of the free cores is valid, at least, and the part of the time
         that counting may take; a count takes 10 us, or 0.3 ms where the system is slow to answer.
@@ -189,6 +192,7 @@ class Tuning:
     retry: float = 1.0
     retry_at_most: float = 60.0
     rest_share: float = 10
+    rest_share_brief: float = 2
     rest_repeated: float = 3.0
     rest_at_most: float = 2.0
     count_valid: float = 0.001

@@ -497,6 +497,24 @@ def test_a_team_that_was_disturbed_is_not_sent_again_at_once(monkeypatch):
     assert busy.limit(4) == 4
 
 
+def test_predictions_rest_for_a_shorter_time_than_fits(monkeypatch):
+    moment = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: moment.now)
+    for brief, rest in ((False, 0.04), (True, 0.008)):
+        found = Crowd(lambda: None, brief)
+        found.disturbed(stayed=1, lost=0.004)
+        moment.now += 0.9 * rest
+        assert found.limit(2) == 1
+        moment.now += 0.2 * rest
+        assert found.limit(2) == 2
+        # Again soon: twice as long.
+        found.disturbed(stayed=1, lost=0.001)
+        moment.now += 1.9 * rest
+        assert found.limit(2) == 1
+        moment.now += 0.2 * rest
+        assert found.limit(2) == 2
+
+
 @pytest.mark.parametrize(
     ("free", "most", "limit"),
     [

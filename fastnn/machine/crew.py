@@ -179,7 +179,7 @@ crew = Crew()
 crowd.count = lambda: free_cores(idle=crew.awake())
 
 #: What this process has observed of other load on the cores where it predicts.
-company = Crowd(lambda: crew.free())
+company = Crowd(lambda: crew.free(), brief=True)
 
 atexit.register(crew.close)
 if hasattr(os, "register_at_fork"):

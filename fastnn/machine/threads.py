@@ -209,6 +209,8 @@ class Crowd:
     ----------
     count : callable, default free_cores
         Counts the cores that are free; None where it cannot.
+    brief : bool, default False
+        Whether teams work for so short a time that one which is disturbed loses little.
 
     Examples
     --------
@@ -220,9 +222,10 @@ class Crowd:
     2
     """
 
-    def __init__(self, count: Callable[[], int | None] = free_cores) -> None:
+    def __init__(self, count: Callable[[], int | None] = free_cores, brief: bool = False) -> None:
         #: Counts the cores that are free.
         self.count = count
+        self._brief = brief
         self._size = 1
         self._until = -math.inf
         self._wait = 0.0
@@ -277,7 +280,8 @@ class Crowd:
         """Record that a team ended with so many threads, and the seconds that it lost."""
         now, figures = time.perf_counter(), tuning.current
         again = now < self._until + figures.rest_repeated * self._wait
-        wait = max(figures.rest_share * lost, 2.0 * self._wait if again else 0.0)
+        share = figures.rest_share_brief if self._brief else figures.rest_share
+        wait = max(share * lost, 2.0 * self._wait if again else 0.0)
         self._wait = min(wait, figures.rest_at_most)
         self._until = now + self._wait
         self._size = max(1, stayed)
