@@ -449,7 +449,9 @@ ALLOWED = {
     "kernels.codes": set(),
     "kernels.columns": {"kernels._jit", "kernels.panels", "kernels.simd"},
     "kernels.counts": {"kernels._jit", "kernels.codes", "kernels.micro_kernels"},
-    "kernels.cores": {"kernels._jit", "kernels.simd", "kernels.team", "machine.system"},
+    "kernels.cores": {
+        "kernels._jit", "kernels.parking", "kernels.simd", "kernels.team", "machine.system",
+    },
     "kernels.crew": {
         "kernels._jit", "kernels.codes", "kernels.cores", "kernels.parking", "kernels.team",
         "kernels.views",

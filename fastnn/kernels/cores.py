@@ -12,18 +12,18 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 
 from fastnn.kernels import simd
 from fastnn.kernels._jit import intrinsic, kernel
+from fastnn.kernels.parking import call_system
 from fastnn.kernels.team import read, set_
 from fastnn.machine.system import CORE_FUNCTION
 
 __all__ = ["PLACE", "THREAD", "core", "free_to_move", "keep_off", "seen_on"]
 
-# llvmlite's and Numba's helpers carry no types.
+# llvmlite's helpers carry no types.
 _ir: Any = ir
-_cgutils: Any = cgutils
 
 _INT, _LONG = _ir.IntType(32), _ir.IntType(64)
 
@@ -39,9 +39,7 @@ PLACE = _LEFT + _WORDS
 
 def _call(builder: Any, name: str, arguments: list[Any]) -> Any:
     """Emit a call of a function that returns an int, and return a long."""
-    kind = _ir.FunctionType(_INT, [argument.type for argument in arguments])
-    function = _cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.sext(builder.call(function, arguments), _LONG)
+    return builder.sext(call_system(builder, name, _INT, arguments, variadic=False), _LONG)
 
 
 def _core() -> int:

@@ -24,7 +24,7 @@ from fastnn.machine.system import (
     YIELD_FUNCTION,
 )
 
-__all__ = ["clock", "give_way", "park", "wake"]
+__all__ = ["call_system", "clock", "give_way", "park", "wake"]
 
 # llvmlite's and Numba's helpers carry no types.
 _ir: Any = ir
@@ -36,7 +36,9 @@ _EVERY = 2**31 - 1
 _SECOND = 1_000_000_000
 
 
-def _call(builder: Any, name: str, result: Any, arguments: list[Any], *, variadic: bool) -> Any:
+def call_system(
+    builder: Any, name: str, result: Any, arguments: list[Any], *, variadic: bool
+) -> Any:
     """Emit a call of a function that every process has."""
     kinds = [argument.type for argument in arguments]
     kind = _ir.FunctionType(result, kinds[:1] if variadic else kinds, var_arg=variadic)
@@ -66,10 +68,10 @@ def clock(typing: Any) -> Any:
         longs = _two_longs(builder, 0, 0)
         if CLOCK is None:
             # Windows: one number, in units of a hundred nanoseconds.
-            _call(builder, CLOCK_FUNCTION, _ir.VoidType(), [longs], variadic=False)
+            call_system(builder, CLOCK_FUNCTION, _ir.VoidType(), [longs], variadic=False)
             return builder.mul(builder.load(longs), _LONG(100))
         which = _ir.IntType(32)(CLOCK)
-        _call(builder, CLOCK_FUNCTION, _ir.IntType(32), [which, longs], variadic=False)
+        call_system(builder, CLOCK_FUNCTION, _ir.IntType(32), [which, longs], variadic=False)
         rest = builder.load(builder.gep(longs, [_LONG(1)]))
         return builder.add(builder.mul(builder.load(longs), _LONG(_SECOND)), rest)
 
@@ -86,7 +88,7 @@ def give_way(typing: Any) -> Any:
     """Yield the core to another thread that is ready to run, if there is one."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _call(builder, YIELD_FUNCTION, _ir.IntType(32), [], variadic=False)
+        call_system(builder, YIELD_FUNCTION, _ir.IntType(32), [], variadic=False)
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -112,16 +114,16 @@ def park(typing: Any, signals: Any, place: Any, known: Any, limit: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if not FUTEX_CALL:
-            _call(builder, YIELD_FUNCTION, _ir.IntType(32), [], variadic=False)
+            call_system(builder, YIELD_FUNCTION, _ir.IntType(32), [], variadic=False)
             nap = _ir.IntType(32)(NAP)
-            _call(builder, NAP_FUNCTION, _ir.IntType(32), [nap], variadic=False)
+            call_system(builder, NAP_FUNCTION, _ir.IntType(32), [nap], variadic=False)
             return context.get_dummy_value()
         span = _two_longs(builder, 0, 0)
         builder.store(arguments[3], builder.gep(span, [_LONG(1)]))
         word = _word(context, builder, signals, arguments[0], arguments[1])
         known_half = builder.and_(arguments[2], _LONG(0xFFFFFFFF))
         asked = [_LONG(FUTEX_CALL), word, _LONG(_WAIT), known_half, builder.ptrtoint(span, _LONG)]
-        _call(builder, "syscall", _LONG, [*asked, _LONG(0), _LONG(0)], variadic=True)
+        call_system(builder, "syscall", _LONG, [*asked, _LONG(0), _LONG(0)], variadic=True)
         return context.get_dummy_value()
 
     return types.void(signals, types.intp, types.int64, types.int64), generate
@@ -139,7 +141,7 @@ def wake(typing: Any, signals: Any, place: Any) -> Any:
         if FUTEX_CALL:
             word = _word(context, builder, signals, arguments[0], arguments[1])
             asked = [_LONG(FUTEX_CALL), word, _LONG(_WAKE), _LONG(_EVERY), _LONG(0)]
-            _call(builder, "syscall", _LONG, [*asked, _LONG(0), _LONG(0)], variadic=True)
+            call_system(builder, "syscall", _LONG, [*asked, _LONG(0), _LONG(0)], variadic=True)
         return context.get_dummy_value()
 
     return types.void(signals, types.intp), generate

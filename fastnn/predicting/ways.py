@@ -11,7 +11,7 @@ from collections.abc import Hashable
 __all__ = ["Ways"]
 
 # Times that each way is taken before the faster one is kept, and calls for which it is kept: the
-# moment may have been bad.  Trials then are a hundredth of all calls.
+# moment may have been bad.  A hundredth of all calls then go the slower way.
 _TRIALS = 3
 _KEPT = 300
 
