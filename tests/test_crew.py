@@ -358,6 +358,20 @@ def test_small_calls_that_come_seldom_are_not_worth_a_helper(tuned):
     assert some.worth(large=True)
 
 
+def test_calls_follow_each_other_closely_however_long_they_take(tuned, monkeypatch):
+    moment = [100.0]
+    monkeypatch.setattr("fastnn.machine.crew.time.perf_counter", lambda: moment[0])
+    tuned(linger=0.5)
+    some = Crew()
+    some.worth(large=False)
+    moment[0] += 2.0
+    some.done()
+    moment[0] += 0.4
+    assert some.worth(large=False)
+    moment[0] += 0.6
+    assert not some.worth(large=False)
+
+
 PROCESS = """
 import os, sys, threading
 import numpy as np

@@ -42,7 +42,7 @@ class Crew:
     def __init__(self) -> None:
         self._board: NDArray[np.int64] | None = None
         self._serving: dict[int, threading.Thread] = {}
-        self._asked = -math.inf
+        self._last = -math.inf
         self._closed = False
 
     @property
@@ -69,9 +69,13 @@ class Crew:
             Whether the prediction takes longer than waking.
         """
         now = time.perf_counter()
-        often = now - self._asked < tuning.current.linger
-        self._asked = now
+        often = now - self._last < tuning.current.linger
+        self._last = now
         return often or large
+
+    def done(self) -> None:
+        """Note that a prediction ends: what counts is how closely the next one follows it."""
+        self._last = time.perf_counter()
 
     def ready(self, size: int) -> None:
         """Prepare for a prediction by so many threads, the calling one included."""

@@ -361,6 +361,11 @@ class Predictor:
 
     def some(self, parameters: Floats, x: Floats, out: Floats) -> None:
         """Predict for the rows of one vector, in as many threads as are worth it."""
+        self._some(parameters, x, out)
+        crew.done()
+
+    def _some(self, parameters: Floats, x: Floats, out: Floats) -> None:
+        """Do what `some` says, and have helpers asked where that would pay."""
         count = len(x) // self.inputs
         size = 1
         if crew.worth(count > self._most):
